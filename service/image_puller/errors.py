@@ -12,7 +12,7 @@ class ConfigurationError(ImagePullerError):
 
 
 class BadEventError(ImagePullerError):
-    """A request can't be read, or breaks the CloudEvents specification: sending it again won't help."""
+    """A request can't be read, or breaks the CloudEvents specification: again won't help."""
 
     status = 400
 
@@ -29,13 +29,27 @@ class ClusterUnavailableError(ImagePullerError):
     status = 503
 
 
-class SupersededError(ImagePullerError):
-    """Another process with a newer configuration or schema is in charge of the DaemonSet."""
+class SupersededError(ClusterUnavailableError):
+    """Another process, of a newer configuration or release, is in charge of the DaemonSet."""
+
+
+class ForeignDaemonSetError(ClusterUnavailableError):
+    """A DaemonSet of that name belongs to somebody else, and is never touched."""
+
+
+class RejectedError(ImagePullerError):
+    """The API server would not have an object or a patch as it is; the message has its words."""
 
     status = 503
 
 
-class ForeignDaemonSetError(ImagePullerError):
-    """A DaemonSet of that name belongs to somebody else, and is never touched."""
+class MissingError(ImagePullerError):
+    """The DaemonSet is not there."""
+
+    status = 503
+
+
+class LostRaceError(ImagePullerError):
+    """Another writer was first: what the decision rested on is no longer so."""
 
     status = 503

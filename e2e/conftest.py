@@ -1,0 +1,94 @@
+"""The ground that all e2e tests stand on; started by `e2e/run`, never by pytest alone."""
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from e2e.control_plane import ControlPlane
+from e2e.ground import Ground, wait_until
+from e2e.processes import tail
+from e2e.registry import Registry
+from e2e.service import Service
+from e2e.sink import Sink
+
+Reporting = Generator[None, pytest.TestReport, pytest.TestReport]
+
+LOG_SIZES = pytest.StashKey[dict[Path, int]]()
+
+
+@pytest.fixture(scope="session")
+def ground() -> Ground:
+    """Where programs, state and logs are."""
+    if "E2E_STATE" not in os.environ:
+        pytest.exit("these tests need a network namespace of their own: run `make e2e`")
+    return Ground(programs=Path(os.environ["E2E_BIN"]), state=Path(os.environ["E2E_STATE"]))
+
+
+@pytest.fixture(scope="session")
+def control_plane(ground: Ground) -> Iterator[ControlPlane]:
+    """A real control plane, one for all tests."""
+    with ControlPlane(ground) as control_plane:
+        yield control_plane
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """The name of a fresh namespace, in which pods can be created."""
+    control_plane.api_server.start()  # a test that failed may have left it stopped
+    admin = control_plane.admin
+    body = {"metadata": {"generateName": "e2e-"}}
+    name = admin.post("/api/v1/namespaces", body)["metadata"]["name"]
+    accounts = f"/api/v1/namespaces/{name}/serviceaccounts"
+    wait_until(lambda: admin.get(accounts)["items"], f"default service account of {name}")
+    yield name
+    control_plane.api_server.start()
+    admin.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def registry(ground: Ground) -> Callable[..., Registry]:
+    """Makes registries, of which one can run at a time.
+
+    `with registry([Webhook(url=…, authorization=…)]) as images:`
+    """
+    return partial(Registry, ground)
+
+
+@pytest.fixture(scope="session")
+def service(ground: Ground) -> Callable[..., Service]:
+    """Makes services, of which any number can run.
+
+    `with service({"IMAGES": …}, kubeconfig=…) as puller:`
+    """
+    return partial(Service, ground)
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """A place to send webhooks and events to."""
+    with Sink() as sink:
+        yield sink
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Remember how long each log is before the test."""
+    item.stash[LOG_SIZES] = {log: log.stat().st_size for log in _logs()}
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Reporting:
+    """Show with a failure what each component logged during the test."""
+    report = yield
+    if report.failed:
+        for log in _logs():
+            if text := tail(log, start=item.stash[LOG_SIZES].get(log, 0)):
+                report.sections.append((f"end of {log.name}", text))
+    return report
+
+
+def _logs() -> list[Path]:
+    return sorted(Path(os.environ.get("E2E_STATE", "/nowhere"), "logs").glob("*.log"))

@@ -1,0 +1,106 @@
+"""The product installed in a namespace: its own ServiceAccount, Role and bindings, and secrets."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from e2e.control_plane import ControlPlane
+from e2e.ground import Ground, wait_until
+from e2e.kubernetes_api import ApiError, Json
+from e2e.registry import HOST
+
+RBAC = Path(__file__).parents[1] / "deploy" / "kubernetes" / "rbac.yaml"
+ACCOUNT = "k8s-image-puller"
+NAME = "kubernetes-image-puller"
+SECRET = "e2e-secret"
+STATE = "image-puller.io/state"
+DIGESTS = "image-puller.io/digests"
+
+_PATHS = {
+    "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
+    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
+    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+}
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What a service needs to run in a namespace, and what tests look at there."""
+
+    control_plane: ControlPlane
+    namespace: str
+    kubeconfig: Path
+    secrets: Path
+
+    @classmethod
+    def apply(cls, ground: Ground, control_plane: ControlPlane, namespace: str) -> "Installation":
+        """Apply the shipped manifests, and wait until they are in force."""
+        for document in yaml.safe_load_all(RBAC.read_text()):
+            control_plane.admin.post(_PATHS[document["kind"]].format(namespace), document)
+        token = control_plane.token_for(namespace, ACCOUNT)
+        path = f"/api/v1/namespaces/{namespace}/pods"
+        wait_until(lambda: _may_list(control_plane, token, path), "the Role in force")
+        secrets = ground.folder("secrets")
+        for name in ("harbor", "quay", "distribution", "gitlab", "events", "read"):
+            (secrets / name).write_text(f"{SECRET}\n")
+        return cls(control_plane, namespace, control_plane.kubeconfig(token), secrets)
+
+    def environment(self, images: str, **more: str) -> dict[str, str]:
+        """Return the environment of a service that caches these images."""
+        own = {
+            "IMAGES": images,
+            "NAMESPACE": self.namespace,
+            "WEBHOOK_SECRETS_DIR": str(self.secrets),
+        }
+        return own | more
+
+    @property
+    def path(self) -> str:
+        """Return the DaemonSet's path."""
+        return f"/apis/apps/v1/namespaces/{self.namespace}/daemonsets/{NAME}"
+
+    def daemonset(self) -> Json | None:
+        """Return the DaemonSet, or None if there is none."""
+        try:
+            return self.control_plane.admin.get(self.path)
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    def images(self) -> list[str]:
+        """Return the images of the template, in order; none where there is no DaemonSet."""
+        daemonset = self.daemonset()
+        if daemonset is None:
+            return []
+        return [each["image"] for each in daemonset["spec"]["template"]["spec"]["containers"]]
+
+    def wait_for_images(self, *images: str, seconds: float = 15) -> Json:
+        """Wait until the template has these images, in any order, and return the DaemonSet."""
+        wait_until(
+            lambda: sorted(self.images()) == sorted(images), f"images {images}", seconds=seconds
+        )
+        return self.control_plane.admin.get(self.path)
+
+    def patches(self) -> float:
+        """Count the PATCH requests for DaemonSets so far, dry runs and statuses left out."""
+        return self.control_plane.metric(
+            "apiserver_request_total",
+            verb="PATCH",
+            resource="daemonsets",
+            subresource="",
+            dry_run="",
+        )
+
+
+def reference(repository: str, tag: str) -> str:
+    """Return the name by which nodes pull from the test registry."""
+    return f"{HOST}/{repository}:{tag}"
+
+
+def _may_list(control_plane: ControlPlane, token: str, path: str) -> bool:
+    try:
+        control_plane.client(token).get(path)
+    except ApiError:
+        return False
+    return True

@@ -1,0 +1,312 @@
+"""The ground holds: what other tests take for granted is tried here."""
+
+import json
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import kubernetes
+import pytest
+import requests
+from e2e.control_plane import ControlPlane
+from e2e.ground import ADDRESS, Ground, wait_until
+from e2e.kubernetes_api import ApiError, Json, KubernetesApi
+from e2e.processes import Process, StartError
+from e2e.registry import HOST, INDEX, MANIFEST, Registry, Webhook
+from e2e.sink import Sink
+
+SECRET = "Bearer a secret"
+
+MakeRegistry = Callable[..., Registry]
+
+
+def test_the_api_server_is_of_the_pinned_version(control_plane: ControlPlane) -> None:
+    assert control_plane.admin.get("/version")["gitVersion"] == "v1.34.4"
+
+
+def test_pods_find_the_api_server_at_an_address_off_loopback(control_plane: ControlPlane) -> None:
+    path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
+    (endpoint,) = control_plane.admin.get(path)["endpoints"]
+    assert endpoint["addresses"] == [ADDRESS]
+
+
+def test_no_route_leads_out_of_the_namespace() -> None:
+    _, *routes = Path("/proc/net/route").read_text().splitlines()
+    assert {route.split()[0] for route in routes} == {"v0"}  # one end of a pair, both in here
+
+
+def test_cluster_addresses_are_not_unreachable() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("10.1.0.1", 53))  # sends nothing: it only looks for a route
+        assert probe.getsockname()[0] == ADDRESS
+
+
+def test_a_token_without_a_role_is_refused(control_plane: ControlPlane, namespace: str) -> None:
+    client = control_plane.client(control_plane.token_for(namespace, "default"))
+    with pytest.raises(ApiError) as refusal:
+        client.get(f"/api/v1/namespaces/{namespace}/configmaps")
+    assert refusal.value.code == 403
+    assert f"system:serviceaccount:{namespace}:default" in str(refusal.value)
+
+
+def test_a_role_allows_what_it_names_and_no_more(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    allow_reading_config_maps(control_plane.admin, namespace)
+    client = control_plane.client(control_plane.token_for(namespace, "default"))
+    wait_until(lambda: may_read(client, f"{namespace}/configmaps"), "the role in force")
+    assert not may_read(client, f"{namespace}/secrets")
+    assert not may_read(client, "default/configmaps")
+
+
+def test_a_kubeconfig_serves_the_kubernetes_client(control_plane: ControlPlane) -> None:
+    kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
+    with kubernetes.config.new_client_from_config(str(kubeconfig)) as client:
+        assert kubernetes.client.VersionApi(client).get_code().git_version == "v1.34.4"
+
+
+def test_controllers_make_pods_and_the_scheduler_looks_at_them(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    admin = control_plane.admin
+    admin.post(f"/apis/apps/v1/namespaces/{namespace}/replicasets", replica_set())
+
+    def conditions() -> list[Json]:
+        pods = admin.get(f"/api/v1/namespaces/{namespace}/pods")["items"]
+        return [condition for pod in pods for condition in pod["status"].get("conditions", ())]
+
+    (condition,) = wait_until(conditions, "a pod that the scheduler has seen")
+    assert condition["reason"] == "Unschedulable"
+
+
+def test_requests_are_counted_by_verb_resource_and_dry_run(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    # Secrets, because controllers make none of their own.
+    wet = {"verb": "POST", "resource": "secrets", "dry_run": ""}
+    dry = wet | {"dry_run": "All"}
+
+    def counts() -> tuple[float, float]:
+        name = "apiserver_request_total"
+        return control_plane.metric(name, **wet), control_plane.metric(name, **dry)
+
+    wet_before, dry_before = counts()
+    path, secret = f"/api/v1/namespaces/{namespace}/secrets", {"metadata": {"name": "counted"}}
+    control_plane.admin.post(path, secret, dryRun="All")
+    control_plane.admin.post(path, secret, dryRun="All")
+    control_plane.admin.post(path, secret)
+    assert counts() == (wet_before + 1, dry_before + 2)
+
+
+def test_an_unknown_metric_is_zero(control_plane: ControlPlane) -> None:
+    assert control_plane.metric("apiserver_request_total", resource="unheard-of") == 0
+
+
+def test_a_policy_is_enforced_once_waited_for(control_plane: ControlPlane, namespace: str) -> None:
+    admin, words = control_plane.admin, "not under this name"
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    with policy(admin, namespace, "object.metadata.name != 'refused'", words):
+        refusal = control_plane.wait_until_refused(path, config_map("refused"), saying=words)
+        assert refusal.code == 422
+        with pytest.raises(ApiError, match=words):
+            admin.post(path, config_map("refused"))
+        admin.post(path, config_map("accepted"))
+
+
+def test_objects_outlive_an_api_server_that_was_stopped(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    made = control_plane.admin.post(path, config_map("kept"))
+    token = control_plane.token_for(namespace, "default")
+    control_plane.api_server.stop()
+    with pytest.raises(requests.ConnectionError):
+        control_plane.admin.get(path)
+    control_plane.api_server.start()
+    assert control_plane.admin.get(f"{path}/kept") == made
+    assert not may_read(control_plane.client(token), f"{namespace}/configmaps")  # 403, not 401
+
+
+def test_a_program_that_ends_at_once_is_reported_with_its_log(ground: Ground) -> None:
+    process = program(ground, "print('no such flag'); raise SystemExit(3)")
+    with pytest.raises(StartError, match=r"ended with 3\nno such flag"):
+        process.start()
+
+
+def test_a_program_can_be_stopped_and_started_again(ground: Ground) -> None:
+    process = program(ground, "import signal; print('hello', flush=True); signal.pause()")
+    process.is_ready = lambda: "hello" in process.log.read_text()
+    process.start()
+    assert process.stop() == -15
+    assert not process.is_running()
+    process.start()
+    process.kill()
+    assert not process.is_running()
+
+
+def test_a_push_is_there_and_its_digest_is_that_of_its_content(registry: MakeRegistry) -> None:
+    with registry() as images:
+        digest = images.push("team/app", "1.0.0", "one")
+        assert images.digest("team/app", "1.0.0") == digest
+        assert images.push("team/app", "latest", "one") == digest
+        assert images.push("team/app", "latest", "two") != digest
+        assert images.digest("team/app", "1.0.0") == digest
+        assert images.digest("team/app", "unheard-of") is None
+
+
+def test_the_registry_is_reached_at_both_addresses(registry: MakeRegistry) -> None:
+    with registry() as images:
+        images.push("team/app", "1.0.0", "one")
+        for host in (HOST, "127.0.0.1:5000"):
+            tags = requests.get(f"http://{host}/v2/team/app/tags/list", timeout=5).json()
+            assert tags["tags"] == ["1.0.0"]
+
+
+def test_a_deleted_manifest_takes_its_tags_along(registry: MakeRegistry) -> None:
+    with registry() as images:
+        images.delete("team/app", images.push("team/app", "1.0.0", "one"))
+        assert images.digest("team/app", "1.0.0") is None
+
+
+def test_a_push_is_announced_with_the_webhooks_secret(registry: MakeRegistry, sink: Sink) -> None:
+    with registry([webhook(sink)]) as images:
+        digest = images.push("team/app", "1.0.0", "one")
+        (target,) = wait_until(lambda: manifests_announced(sink), "the push at the webhook")
+    assert (target["repository"], target["tag"], target["digest"]) == ("team/app", "1.0.0", digest)
+    assert {request.path for request in sink.received} == {"/webhooks/distribution"}
+    assert {request.headers["authorization"] for request in sink.received} == {SECRET}
+
+
+def test_an_index_is_announced_after_its_untagged_children(
+    registry: MakeRegistry, sink: Sink
+) -> None:
+    with registry([webhook(sink)]) as images:
+        digest = images.push_index("team/app", "1.0.0", "one")
+        wait_until(lambda: len(manifests_announced(sink)) == 3, "three manifests at the webhook")
+    *children, index = manifests_announced(sink)
+    assert not any("tag" in child for child in children)
+    assert (index["mediaType"], index["tag"], index["digest"]) == (INDEX, "1.0.0", digest)
+
+
+def test_two_webhooks_hear_of_the_same_push(registry: MakeRegistry, sink: Sink) -> None:
+    with Sink() as other, registry([webhook(sink), webhook(other)]) as images:
+        images.push("team/app", "1.0.0", "one")
+        wait_until(lambda: manifests_announced(sink), "the push at the first webhook")
+        wait_until(lambda: manifests_announced(other), "the push at the second webhook")
+
+
+def test_an_announcement_that_is_refused_comes_again(registry: MakeRegistry, sink: Sink) -> None:
+    sink.status = 503
+    with registry([webhook(sink)]) as images:
+        images.push("team/app", "1.0.0", "one")
+        wait_until(lambda: len(sink.received) >= 3, "the refused request again")
+        assert manifests_announced(sink) == []  # the first event is in the way of all others
+        sink.status = 202
+        wait_until(lambda: manifests_announced(sink), "the push at the webhook")
+
+
+def test_images_outlive_a_registry_that_was_stopped(registry: MakeRegistry) -> None:
+    with registry() as images:
+        digest = images.push("team/app", "1.0.0", "one")
+        images.stop()
+        with pytest.raises(requests.ConnectionError):
+            images.digest("team/app", "1.0.0")
+        images.start()
+        assert images.digest("team/app", "1.0.0") == digest
+
+
+def allow_reading_config_maps(admin: KubernetesApi, namespace: str) -> None:
+    """Let the default service account read ConfigMaps of its own namespace."""
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}
+    admin.post(f"{rbac}/roles", {"metadata": {"name": "reader"}, "rules": [rule]})
+    binding = {
+        "metadata": {"name": "reader"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+        "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": namespace}],
+    }
+    admin.post(f"{rbac}/rolebindings", binding)
+
+
+def may_read(client: KubernetesApi, resource: str) -> bool:
+    """Answer whether the client may list `namespace/resource`."""
+    try:
+        client.get(f"/api/v1/namespaces/{resource}")
+    except ApiError as error:
+        if error.code == 403:
+            return False
+        raise
+    return True
+
+
+@contextmanager
+def policy(admin: KubernetesApi, namespace: str, expression: str, words: str) -> Iterator[None]:
+    """Have ConfigMaps of a namespace refused, with these words, unless the expression is true."""
+    policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
+    config_maps = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}
+    spec = {
+        "matchConstraints": {"resourceRules": [config_maps | {"operations": ["CREATE"]}]},
+        "validations": [{"expression": expression, "message": words}],
+    }
+    admin.post(policies, {"metadata": {"name": namespace}, "spec": spec})
+    only_here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    binding = {
+        "policyName": namespace,
+        "validationActions": ["Deny"],
+        "matchResources": {"namespaceSelector": only_here},
+    }
+    admin.post(bindings, {"metadata": {"name": namespace}, "spec": binding})
+    try:
+        yield
+    finally:
+        admin.delete(f"{bindings}/{namespace}")
+        admin.delete(f"{policies}/{namespace}")
+
+
+def config_map(name: str) -> Json:
+    """Make the manifest of an empty ConfigMap."""
+    return {"metadata": {"name": name}}
+
+
+def replica_set() -> Json:
+    """Make the manifest of a ReplicaSet of one pod."""
+    labels = {"app": "waiting"}
+    container = {"name": "app", "image": f"{HOST}/team/app:1.0.0"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+    return {"metadata": {"name": "waiting"}, "spec": spec}
+
+
+def program(ground: Ground, code: str) -> Process:
+    """Make a program of a line of Python, which is never ready."""
+    return Process(
+        name="program",
+        command=(sys.executable, "-c", code),
+        environment=ground.environment(),
+        log=ground.log("program"),
+        is_ready=lambda: False,
+    )
+
+
+def webhook(sink: Sink) -> Webhook:
+    """Make the sink a webhook of the registry, at the path and with the secret of the service."""
+    return Webhook(url=f"{sink.url}/webhooks/distribution", authorization=SECRET)
+
+
+def manifests_announced(sink: Sink) -> list[Json]:
+    """Read what the registry said about pushed manifests; about blobs it tells too."""
+    events = [event for request in list(sink.received) for event in events_in(request.body)]
+    return [
+        event["target"]
+        for event in events
+        if event["action"] == "push" and event["target"].get("mediaType") in (MANIFEST, INDEX)
+    ]
+
+
+def events_in(body: bytes) -> list[Json]:
+    """Open the registry's envelope."""
+    events: list[Json] = json.loads(body)["events"]
+    return events

@@ -1,0 +1,74 @@
+"""Who sends a request: secrets from files, compared in constant time, before anything is parsed."""
+
+import base64
+import binascii
+import hmac
+from pathlib import Path
+
+EVENTS = "events"
+"""The name under which tokens for `POST /` are kept."""
+READ = "read"
+"""The name under which tokens for `/status` and `/metrics` are kept."""
+
+
+class Secrets:
+    """The files of `WEBHOOK_SECRETS_DIR`, a mounted Secret.
+
+    File `<name>` or `<name>.<anything>` holds one secret of that name. They are read at each use,
+    so a changed file counts at once; an empty file is no secret.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def of(self, name: str) -> tuple[bytes, ...]:
+        """The secrets of that name: several while one is rotated, none where none is set."""
+        try:
+            files = sorted(
+                file
+                for file in self.folder.iterdir()
+                if file.name == name or file.name.startswith(f"{name}.")
+            )
+            secrets = [file.read_bytes().strip() for file in files if file.is_file()]
+        except OSError:
+            return ()
+        return tuple(secret for secret in secrets if secret)
+
+
+def proves(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
+    """Whether an `Authorization` header proves one of the secrets.
+
+    Senders put it there as it is, as a Bearer token, or as a Basic password.
+    """
+    if authorization is None:
+        return False
+    offered = {authorization.strip().encode(errors="surrogateescape")}
+    scheme, _, credentials = authorization.strip().partition(" ")
+    if scheme.lower() == "bearer":
+        offered.add(credentials.strip().encode(errors="surrogateescape"))
+    if scheme.lower() == "basic":
+        offered.add(_basic_password(credentials.strip()))
+    return any([_is_one_of(secrets, secret) for secret in offered])
+
+
+def proves_token(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
+    """Whether an `Authorization` header proves one of the secrets as a Bearer token."""
+    scheme, _, token = (authorization or "").strip().partition(" ")
+    return scheme.lower() == "bearer" and proves_path(secrets, token.strip())
+
+
+def proves_path(secrets: tuple[bytes, ...], secret: str) -> bool:
+    """Whether the last part of a path is one of the secrets."""
+    return _is_one_of(secrets, secret.encode(errors="surrogateescape"))
+
+
+def _is_one_of(secrets: tuple[bytes, ...], offered: bytes) -> bool:
+    # Every secret is compared, so that the time tells nothing about which one was close.
+    return bool(offered) and any([hmac.compare_digest(secret, offered) for secret in secrets])
+
+
+def _basic_password(credentials: str) -> bytes:
+    try:
+        return base64.b64decode(credentials, validate=True).partition(b":")[2]
+    except (binascii.Error, ValueError):
+        return b""

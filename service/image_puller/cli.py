@@ -1,0 +1,150 @@
+"""The command line: `image-puller serve | demo | tick | status | render | parse`."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+from image_puller import __version__, config, daemonset, decide, parse, rollout, sources, state
+from image_puller.authentication import EVENTS, READ, Secrets
+from image_puller.cloudevents_http import to_request
+from image_puller.errors import BadEventError, ConfigurationError, ImagePullerError
+from image_puller.sources import SOURCES
+
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_TIMEOUT_SECONDS = 30
+_FAILED = 1
+_UNUSABLE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code is 0, 1 where it failed, 2 where it can't be read."""
+    asked = _parser().parse_args(arguments)
+    try:
+        return int(asked.run(asked, os.environ) or 0)
+    except (BadEventError, ConfigurationError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command line prints
+        return _UNUSABLE
+    except (ImagePullerError, requests.RequestException, OSError) as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return _FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="image-puller", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    command("serve", _serve, "Run the service, configured by environment variables.")
+    command("demo", _demo, "Run the service beside a simulated cluster of three nodes.")
+    for name, run, text in (
+        ("tick", _tick, "Tell a running service to look at everything now."),
+        ("status", _status, "Show what a running service has cached where."),
+    ):
+        sent = command(name, run, text)
+        sent.add_argument("--url", help="the service (default: on this machine, port $PORT)")
+        sent.add_argument(
+            "--token-file",
+            type=Path,
+            help="file that holds the token (default: that of $WEBHOOK_SECRETS_DIR)",
+        )
+    command("render", _render, "Print the DaemonSet of this environment as YAML.")
+    parsing = command("parse", _parse, "Print the events that a request on standard input means.")
+    parsing.add_argument("source", choices=sorted(SOURCES))
+    parsing.add_argument("--headers", type=Path, help="file of `Name: value` lines")
+    return parser
+
+
+def _serve(_asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    # The web server and the Kubernetes client take time to import; the other commands need neither.
+    from image_puller import cluster, serve  # noqa: PLC0415
+
+    _log()
+    configuration = _configuration(environ)
+    serve.run(configuration, cluster.KubernetesCluster(cluster.connect(environ), configuration))
+
+
+def _demo(_asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    from image_puller import demo  # noqa: PLC0415
+
+    _log()
+    demo.run(environ)
+
+
+def _tick(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    headers, body = to_request(
+        type="io.image-puller.refresh",
+        source="/image-puller/tick",
+        id=str(uuid.uuid4()),
+        time=datetime.now(UTC),
+        data=None,
+    )
+    url, token = _service(asked, environ, EVENTS)
+    answer = requests.post(url, headers=headers | token, data=body, timeout=_TIMEOUT_SECONDS)
+    answer.raise_for_status()
+
+
+def _status(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    url, token = _service(asked, environ, READ)
+    answer = requests.get(f"{url}/status", headers=token, timeout=_TIMEOUT_SECONDS)
+    answer.raise_for_status()
+    print(json.dumps(answer.json(), indent=2))  # noqa: T201
+
+
+def _service(
+    asked: argparse.Namespace, environ: Mapping[str, str], secret: str
+) -> tuple[str, dict[str, str]]:
+    """Where the running service is, and the header that proves who asks."""
+    url = asked.url or f"http://127.0.0.1:{environ.get('PORT') or 8080}"
+    folder = Path(environ.get("WEBHOOK_SECRETS_DIR") or "/etc/image-puller/secrets")
+    tokens = Secrets(folder).of(secret)
+    if asked.token_file is not None:
+        tokens = (asked.token_file.read_bytes().strip(),)
+    header = {"Authorization": f"Bearer {tokens[0].decode()}"} if tokens else {}
+    return url.rstrip("/"), header
+
+
+def _render(_asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    configuration = _configuration(environ)
+    fresh = state.State(configuration="")
+    decided = decide.adopt(configuration, fresh, daemonset.configuration_hash(configuration))
+    applied = rollout.advance(configuration, decided, datetime.now(UTC))
+    manifest = daemonset.manifest(
+        configuration, decided, daemonset.Platform(), state.encode(applied)
+    )
+    for warning in configuration.warnings:
+        print(warning, file=sys.stderr)  # noqa: T201
+    print(yaml.safe_dump(manifest, sort_keys=False), end="")  # noqa: T201
+
+
+def _parse(asked: argparse.Namespace, _environ: Mapping[str, str]) -> None:
+    headers = parse.read_headers(asked.headers.read_text()) if asked.headers else {}
+    for event in sources.decode(asked.source, headers, sys.stdin.buffer.read()):
+        print(parse.render(event))  # noqa: T201
+
+
+def _configuration(environ: Mapping[str, str]) -> config.Config:
+    pod = _NAMESPACE_FILE.read_text().strip() if _NAMESPACE_FILE.is_file() else None
+    return config.from_environ(environ, pod_namespace=pod)
+
+
+def _log() -> None:
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stdout,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )

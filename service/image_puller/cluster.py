@@ -1,0 +1,232 @@
+"""The Kubernetes API, over the official client: the only module that imports it.
+
+Objects stay the plain JSON that the API server sent: the client's models drop fields they do not
+know.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from kubernetes import client
+from kubernetes import config as client_config
+
+from image_puller import daemonset, limits
+from image_puller.config import Config
+from image_puller.daemonset import Manifest, Owner, Platform
+from image_puller.errors import (
+    ClusterUnavailableError,
+    LostRaceError,
+    MissingError,
+    RejectedError,
+)
+from image_puller.reconcile import Operation
+
+log = logging.getLogger(__name__)
+
+_JSON = "application/json"
+_JSON_PATCH = "application/json-patch+json"
+_METADATA_ONLY = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+_REJECTIONS = (400, 403, 413, 422)
+_NOT_FOUND = 404
+_CONFLICT = 409
+_OPENSHIFT_GROUP = "route.openshift.io"
+_TIMEOUT = (limits.CONNECT_SECONDS, limits.READ_SECONDS)
+
+
+def connect(environ: Mapping[str, str]) -> client.ApiClient:
+    """A client for `$KUBECONFIG`, else `~/.kube/config`, else the pod's own service account.
+
+    Raises ClusterUnavailableError where none of them can be used.
+    """
+    configuration = client.Configuration()
+    home = Path(environ.get("HOME", "/")) / ".kube" / "config"
+    kubeconfig = environ.get("KUBECONFIG") or (str(home) if home.is_file() else None)
+    try:
+        if kubeconfig:
+            client_config.load_kube_config(kubeconfig, client_configuration=configuration)
+        else:
+            client_config.load_incluster_config(client_configuration=configuration)
+    except (client_config.ConfigException, OSError) as error:
+        raise ClusterUnavailableError(
+            f"no way to reach the API server is configured: {error}; "
+            "run in a pod with a service account, or set KUBECONFIG"
+        ) from error
+    return _client(configuration)
+
+
+def connect_to(url: str) -> client.ApiClient:
+    """A client for an API server that asks for no credentials: the simulated one."""
+    return _client(client.Configuration(host=url))
+
+
+def _client(configuration: client.Configuration) -> client.ApiClient:
+    # Only what never reached the server is sent again: a lost answer may hide a write.
+    configuration.retries = urllib3.Retry(connect=1, read=0, redirect=0, status=0, other=0)
+    return client.ApiClient(configuration)
+
+
+class KubernetesCluster:
+    """One DaemonSet, and what is looked at round it, on an API server."""
+
+    def __init__(self, api: client.ApiClient, config: Config) -> None:
+        self._api = api
+        self._config = config
+        self._core = f"/api/v1/namespaces/{config.namespace}"
+        self._apps = f"/apis/apps/v1/namespaces/{config.namespace}"
+        self._path = f"{self._apps}/daemonsets/{config.daemonset_name}"
+
+    def read(self) -> Manifest:
+        """The whole DaemonSet; raises MissingError."""
+        return self._request("GET", self._path)
+
+    def read_metadata(self) -> Manifest:
+        """The DaemonSet with nothing but its metadata; raises MissingError."""
+        return self._request("GET", self._path, accept=_METADATA_ONLY)
+
+    def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """The DaemonSet as it was made; raises LostRaceError where one is there, RejectedError."""
+        path = f"{self._apps}/daemonsets"
+        return self._request("POST", path, body=manifest, dry_run=dry_run)
+
+    def patch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> Manifest:
+        """The DaemonSet as a JSON Patch made it; raises MissingError, RejectedError."""
+        return self._request(
+            "PATCH", self._path, body=list(operations), content_type=_JSON_PATCH, dry_run=dry_run
+        )
+
+    def delete(self, uid: str) -> None:
+        """Removes the DaemonSet of that uid, and no other; raises LostRaceError."""
+        options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        self._request("DELETE", self._path, body=options)
+
+    def admit_pod(self, template: Manifest) -> None:
+        """Asks whether a pod of that template could be made now; raises RejectedError.
+
+        Where the service may not ask, nothing speaks against the pod.
+        """
+        name = f"{self._config.daemonset_name}-admission"[:63]
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {**template["metadata"], "name": name},
+            "spec": template["spec"],
+        }
+        try:
+            self._request("POST", f"{self._core}/pods", body=pod, dry_run=True)
+        except RejectedError as error:
+            if "cannot create resource" not in str(error):
+                raise
+            log.warning("pods can't be tried out before a rollout: %s", error)
+
+    def platform(self) -> Platform:
+        """Whether this is OpenShift, and whose the DaemonSet is; None for what can't be asked."""
+        return Platform(openshift=self._openshift(), owner=self._owner())
+
+    def report(self, reason: str, message: str) -> None:
+        """Leaves a warning about the DaemonSet among the namespace's Events, if possible."""
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{self._config.daemonset_name}."},
+            "type": "Warning",
+            "reason": reason,
+            "message": message[:1024],
+            "source": {"component": "image-puller"},
+            "involvedObject": {
+                "apiVersion": "apps/v1",
+                "kind": "DaemonSet",
+                "name": self._config.daemonset_name,
+                "namespace": self._config.namespace,
+            },
+        }
+        try:
+            self._request("POST", f"{self._core}/events", body=event)
+        except (ClusterUnavailableError, RejectedError, MissingError) as error:
+            log.warning("no Event could be left: %s", error)
+
+    def pods(self) -> tuple[Manifest, ...]:
+        """The DaemonSet's pods."""
+        selector = ",".join(f"{k}={v}" for k, v in daemonset.selector(self._config).items())
+        listed = self._request("GET", f"{self._core}/pods", query=(("labelSelector", selector),))
+        return tuple(listed["items"])
+
+    def _openshift(self) -> bool | None:
+        try:
+            groups = self._request("GET", "/apis")["groups"]
+        except (ClusterUnavailableError, RejectedError, MissingError) as error:
+            log.warning("the platform can't be asked: %s", error)
+            return None
+        return any(group["name"] == _OPENSHIFT_GROUP for group in groups)
+
+    def _owner(self) -> Owner | None:
+        """The Deployment, or on Knative the Service, that is called `DEPLOYMENT_NAME`."""
+        name = self._config.deployment_name
+        kind, group, path = ("Deployment", "apps/v1", f"{self._apps}/deployments/{name}")
+        if self._config.knative_service is not None:
+            group = "serving.knative.dev/v1"
+            kind, path = (
+                "Service",
+                f"/apis/{group}/namespaces/{self._config.namespace}/services/{name}",
+            )
+        try:
+            uid = self._request("GET", path)["metadata"]["uid"]
+        except (ClusterUnavailableError, RejectedError, MissingError) as error:
+            log.warning("%s %s can't be made the DaemonSet's owner: %s", kind, name, error)
+            return None
+        return Owner(api_version=group, kind=kind, name=name, uid=uid)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Sequence[tuple[str, str]] = (),
+        accept: str = _JSON,
+        content_type: str = _JSON,
+        dry_run: bool = False,
+    ) -> Manifest:
+        headers = {"Accept": accept, "Content-Type": content_type}
+        request = self._api.param_serialize(
+            method,
+            path,
+            query_params=[*query, *([("dryRun", "All")] if dry_run else [])],
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = self._api.call_api(*request, _request_timeout=_TIMEOUT)
+            text = response.read()
+        except (urllib3.exceptions.HTTPError, client.ApiException) as error:
+            raise ClusterUnavailableError(f"the API server can't be reached: {error}") from error
+        if response.status in range(200, 300):
+            return _object(text)
+        raise _failure(response.status, text)
+
+
+def _object(text: bytes) -> Manifest:
+    try:
+        value: Manifest = json.loads(text)
+    except ValueError as error:
+        raise ClusterUnavailableError(f"the API server's answer is not JSON: {error}") from error
+    return value
+
+
+def _failure(status: int, text: bytes) -> Exception:
+    """The error that an answer means, with the words of its Status object."""
+    try:
+        message = str(json.loads(text)["message"])
+    except (ValueError, LookupError, TypeError):
+        message = text[:200].decode(errors="replace")
+    if status == _NOT_FOUND:
+        return MissingError(message)
+    if status == _CONFLICT:
+        return LostRaceError(message)
+    if status in _REJECTIONS:
+        return RejectedError(message)
+    return ClusterUnavailableError(f"the API server answered {status}: {message}")

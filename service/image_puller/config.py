@@ -1,0 +1,222 @@
+"""The configuration: one frozen value, read once from the environment.
+
+The original Kubernetes Image Puller's variables keep their names and formats; the README's table
+says what each one is for.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from image_puller import __version__, images, limits, quantity, variables
+from image_puller.errors import ConfigurationError
+from image_puller.images import Entry
+from image_puller.reference import parse
+from image_puller.sources import SOURCES
+
+Value = TypeVar("Value")
+Default = TypeVar("Default")
+
+SLEEP_IMAGE = f"quay.io/kubernetes-image-puller/kubernetes-image-puller-sleep:{__version__}"
+ORIGINAL_IMAGES = (
+    "quay.io/eclipse/kubernetes-image-puller",
+    "registry.redhat.io/devspaces/imagepuller-rhel8",
+    "registry.redhat.io/devspaces/imagepuller-rhel9",
+)
+_AFFINITIES = ("nodeAffinity", "podAffinity", "podAntiAffinity")
+
+
+class EventAuth(StrEnum):
+    """How senders at `POST /` prove themselves."""
+
+    TOKEN = "token"  # noqa: S105 - the name of a scheme
+    NONE = "none"
+
+
+class ReadAuth(StrEnum):
+    """How readers of `/status` and `/metrics` prove themselves."""
+
+    TOKEN = "token"  # noqa: S105 - the name of a scheme
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What each container of the DaemonSet asks for, as Kubernetes quantities."""
+
+    memory_request: str
+    memory_limit: str
+    cpu_request: str
+    cpu_limit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything the service is told. `warnings` are faults of single entries, to be said loudly."""
+
+    entries: tuple[Entry, ...]
+    warnings: tuple[str, ...]
+    keep_tags: int
+    caching_interval: timedelta
+    resources: Resources
+    daemonset_name: str
+    namespace: str
+    deployment_name: str
+    node_selector: Mapping[str, str]
+    affinity: Mapping[str, Any]
+    tolerations: tuple[Mapping[str, Any], ...]
+    daemonset_annotations: Mapping[str, str]
+    image_pull_secrets: tuple[str, ...]
+    kip_image: str
+    rollout_min_interval: timedelta
+    rollout_max_unavailable: int | str
+    priority_class_name: str | None
+    registry_aliases: tuple[tuple[str, str], ...]
+    webhook_registries: Mapping[str, str]
+    webhook_secrets_dir: Path
+    event_auth: EventAuth
+    read_auth: ReadAuth
+    port: int
+    knative_service: str | None
+
+
+def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None) -> Config:
+    """The configuration that `environ` describes.
+
+    `pod_namespace` is the service's own, where it runs in a pod. An empty variable counts as unset.
+    Raises ConfigurationError with every problem, a line each, beginning with its variable.
+    """
+    read = _Reader(environ)
+    entries, warnings = _entries(read)
+    config = Config(
+        entries=entries,
+        warnings=warnings,
+        keep_tags=read("KEEP_TAGS", variables.whole(1, limits.KEEP_TAGS_MOST), 2),
+        caching_interval=read("CACHING_INTERVAL_HOURS", variables.hours, timedelta(hours=1)),
+        resources=_resources(read),
+        daemonset_name=read("DAEMONSET_NAME", variables.label, "kubernetes-image-puller"),
+        namespace=read("NAMESPACE", variables.label, pod_namespace or "k8s-image-puller"),
+        deployment_name=read("DEPLOYMENT_NAME", variables.subdomain, "kubernetes-image-puller"),
+        node_selector=read("NODE_SELECTOR", variables.json_strings, {}),
+        affinity=read("AFFINITY", _affinity, {}),
+        tolerations=read("TOLERATIONS", variables.json_objects, ()),
+        daemonset_annotations=read("DAEMONSET_ANNOTATIONS", variables.json_strings, {}),
+        image_pull_secrets=read("IMAGE_PULL_SECRETS", _names, ()),
+        kip_image=read("KIP_IMAGE", _sleep_image, SLEEP_IMAGE),
+        rollout_min_interval=read(
+            "ROLLOUT_MIN_INTERVAL_SECONDS", variables.seconds, timedelta(seconds=10)
+        ),
+        rollout_max_unavailable=read("ROLLOUT_MAX_UNAVAILABLE", variables.max_unavailable, "100%"),
+        priority_class_name=read("PRIORITY_CLASS_NAME", variables.subdomain, None),
+        registry_aliases=read("REGISTRY_ALIASES", _aliases, ()),
+        webhook_registries=read("WEBHOOK_REGISTRIES", _webhook_registries, {}),
+        webhook_secrets_dir=read("WEBHOOK_SECRETS_DIR", Path, Path("/etc/image-puller/secrets")),
+        event_auth=read("EVENT_AUTH", variables.one_of(EventAuth), EventAuth.TOKEN),
+        read_auth=read("READ_AUTH", variables.one_of(ReadAuth), ReadAuth.TOKEN),
+        port=read("PORT", variables.whole(1, 65535), 8080),
+        knative_service=read("K_SERVICE", variables.subdomain, None),
+    )
+    if read.problems:
+        raise ConfigurationError("\n".join(read.problems))
+    return config
+
+
+class _Reader:
+    """Reads variables one by one, and collects what is wrong with any of them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[str] = []
+
+    def __call__(
+        self, variable: str, parse: Callable[[str], Value], default: Default
+    ) -> Value | Default:
+        text = self._environ.get(variable, "")
+        if not text.strip():
+            return default
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.problems.append(f"{variable}: {error}")
+            return default
+
+
+def _entries(read: _Reader) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    policies = read("IMAGE_TAG_POLICIES", variables.assignments, {})
+    text = read("IMAGES", str, "")
+    if not text:
+        read.problems.append("IMAGES: must be set, as name=image;name=image;…")
+        return (), ()
+    entries, warnings, problems = images.read(text, policies)
+    read.problems.extend(problems)
+    if not entries and not problems:
+        faults = "".join(f"; {warning}" for warning in warnings)
+        read.problems.append(f"IMAGES: holds no valid entry{faults}")
+    return entries, warnings
+
+
+def _resources(read: _Reader) -> Resources:
+    resources = Resources(
+        memory_request=read("CACHING_MEMORY_REQUEST", _quantity, "10Mi"),
+        memory_limit=read("CACHING_MEMORY_LIMIT", _quantity, "20Mi"),
+        cpu_request=read("CACHING_CPU_REQUEST", _quantity, ".05"),
+        cpu_limit=read("CACHING_CPU_LIMIT", _quantity, ".2"),
+    )
+    for kind, request, limit in (
+        ("MEMORY", resources.memory_request, resources.memory_limit),
+        ("CPU", resources.cpu_request, resources.cpu_limit),
+    ):
+        if quantity.parse(request) > quantity.parse(limit):
+            read.problems.append(
+                f"CACHING_{kind}_REQUEST: {request} is more than CACHING_{kind}_LIMIT, {limit}"
+            )
+    return resources
+
+
+def _quantity(text: str) -> str:
+    quantity.parse(text.strip())
+    return text.strip()
+
+
+def _affinity(text: str) -> dict[str, Any]:
+    affinity = variables.json_object(text)
+    for key in affinity:
+        if key not in _AFFINITIES:
+            expected = ", ".join(_AFFINITIES)
+            raise ValueError(f"{variables.quoted(key)} is not one of {expected}")
+    return affinity
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(map(variables.subdomain, variables.items(text)))
+
+
+def _sleep_image(text: str) -> str:
+    image = parse(text.strip())
+    if image.name in ORIGINAL_IMAGES:
+        raise ValueError(
+            f"{text.strip()} is an image of the original puller, which has no /sleep; leave the "
+            f"variable out, or name this project's sleep image ({SLEEP_IMAGE})"
+        )
+    return text.strip()
+
+
+def _aliases(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (reported.strip("/"), pull.strip("/"))
+        for reported, pull in variables.assignments(text).items()
+    )
+
+
+def _webhook_registries(text: str) -> dict[str, str]:
+    registries = {}
+    for source, prefix in variables.assignments(text).items():
+        if source not in SOURCES:
+            raise ValueError(
+                f"{variables.quoted(source)} is not one of {', '.join(sorted(SOURCES))}"
+            )
+        registries[source] = prefix.strip("/")
+    return registries

@@ -1,0 +1,297 @@
+"""The DaemonSet: equal configuration and state give equal manifests. Plain dicts, no I/O."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from image_puller import decide, quantity
+from image_puller.config import Config
+from image_puller.images import INIT_CONTAINER, Entry
+from image_puller.policy import is_moving
+from image_puller.reference import parse
+from image_puller.state import Followed, State, Tag
+
+STATE = "image-puller.io/state"
+DIGESTS = "image-puller.io/digests"
+REFRESHED = "image-puller.io/refreshed"
+OWNER_LABEL = "image-puller.io/daemonset"
+
+ORIGINAL_SELECTOR = {"test": "daemonset-test", "app.kubernetes.io/name": "image-puller"}
+"""By which a DaemonSet of the original puller is known."""
+
+_USER = 65532
+_GRACE_SECONDS = 1
+_VOLUME = "kip"
+_VOLUME_SIZE = "1Mi"
+_SLEEP = "/kip/sleep"
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The object with which the DaemonSet goes: the service's Deployment or Knative Service."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """What only the cluster can say. None: it could not be asked, so what is live stays."""
+
+    openshift: bool | None = None
+    owner: Owner | None = None
+
+
+def manifest(config: Config, state: State, platform: Platform, annotation: str) -> Manifest:
+    """The whole object, as it is created; `annotation` is the state's text."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {
+            "name": config.daemonset_name,
+            "namespace": config.namespace,
+            "labels": labels(config),
+            "annotations": {**config.daemonset_annotations, STATE: annotation},
+            **owner_references(platform),
+        },
+        "spec": {
+            "selector": {"matchLabels": selector(config)},
+            "revisionHistoryLimit": 2,
+            "updateStrategy": update_strategy(config),
+            "template": template(config, state, platform),
+        },
+    }
+
+
+def selector(config: Config) -> dict[str, str]:
+    """The labels by which this installation's pods are known, and no other's."""
+    return {"app.kubernetes.io/name": "image-puller", OWNER_LABEL: config.daemonset_name}
+
+
+def labels(config: Config) -> dict[str, str]:
+    """The DaemonSet's own labels."""
+    return {**selector(config), "app.kubernetes.io/managed-by": "kubernetes-image-puller"}
+
+
+def update_strategy(config: Config) -> Manifest:
+    """All nodes at once unless told otherwise, so that a dead node stalls nobody."""
+    return {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": config.rollout_max_unavailable, "maxSurge": 0},
+    }
+
+
+def owner_references(platform: Platform) -> Manifest:
+    """The metadata's owners, or nothing where no owner is known."""
+    owner = platform.owner
+    if owner is None:
+        return {}
+    reference = {
+        "apiVersion": owner.api_version,
+        "kind": owner.kind,
+        "name": owner.name,
+        "uid": owner.uid,
+    }
+    return {"ownerReferences": [reference]}
+
+
+def template(config: Config, state: State, platform: Platform) -> Manifest:
+    """The pod template: a container for each image, in the order of `IMAGES`."""
+    images = [
+        image
+        for entry in config.entries
+        for image in images_of(config, entry, state.entries[entry.name])
+    ]
+    annotations = {
+        DIGESTS: _json({i.container: i.expected for i in images if i.expected is not None}),
+        "sidecar.istio.io/inject": "false",
+    }
+    if state.refreshed is not None:
+        annotations[REFRESHED] = state.refreshed.isoformat()
+    return {
+        "metadata": {
+            "labels": {**selector(config), "sidecar.istio.io/inject": "false"},
+            "annotations": annotations,
+        },
+        "spec": _pod_spec(config, platform)
+        | {
+            "initContainers": [_init_container(config)],
+            "containers": [_container(config, image) for image in images],
+        },
+    }
+
+
+def template_hash(config: Config, state: State) -> str:
+    """Tells templates apart, whatever the platform."""
+    return _hash(template(config, state, Platform()))
+
+
+def structure_hash(config: Config) -> str:
+    """Tells apart what in a template is no tag and no digest that was followed."""
+    return _hash([template(config, _unfollowed(config), Platform()), update_strategy(config)])
+
+
+def configuration_hash(config: Config) -> str:
+    """Tells configurations apart by what shapes the DaemonSet, and by the policies."""
+    policies = {entry.name: [entry.image, entry.policy.text] for entry in config.entries}
+    return _hash(
+        [structure_hash(config), policies, config.keep_tags, dict(config.daemonset_annotations)]
+    )
+
+
+def asks_for_more(template: Manifest, other: Manifest) -> bool:
+    """Whether a pod of one template asks for more of anything than a pod of another."""
+    mine, theirs = _asked(template), _asked(other)
+    return any(amount > theirs.get(kind, 0) for kind, amount in mine.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One container's image.
+
+    `expected` is what the digests annotation says of it; `tag` is None for a configured image
+    while nobody has said its digest. `always` is the pull policy.
+    """
+
+    container: str
+    image: str
+    always: bool
+    expected: str | None
+    tag: Tag | None
+
+
+def images_of(config: Config, entry: Entry, followed: Followed) -> list[Image]:
+    """The entry's images in the order of the pod: the configured one, then followed tags."""
+    images = []
+    if followed.applied is not None or not followed.refuses(entry.label):
+        images.append(_configured(entry, followed.tag(entry.tag)))
+    tags = decide.cached(entry, followed.tags, config.keep_tags)
+    images.extend(_followed(entry, tag) for tag in sorted(tags, key=lambda tag: tag.name))
+    return images
+
+
+def container_name(entry: Entry, tag: str) -> str:
+    """A followed tag's container: the entry's name and a short hash, 63 characters at most."""
+    digest = hashlib.sha256(f"{entry.name}:{tag}".encode()).hexdigest()[:8]
+    return f"{entry.name[:54]}-{digest}"
+
+
+def _configured(entry: Entry, tag: Tag | None) -> Image:
+    return Image(
+        container=entry.name,
+        image=entry.image,
+        always=entry.tag is not None and (is_moving(entry.tag) or _has_moved(tag)),
+        expected=_expected(tag),
+        tag=tag,
+    )
+
+
+def _followed(entry: Entry, tag: Tag) -> Image:
+    reference = replace(entry.reference, tag=tag.name, digest=None)
+    return Image(
+        container=container_name(entry, tag.name),
+        image=str(reference),
+        always=is_moving(tag.name) or tag.moved,
+        expected=_expected(tag),
+        tag=tag,
+    )
+
+
+def _has_moved(tag: Tag | None) -> bool:
+    return tag is not None and tag.moved
+
+
+def _expected(tag: Tag | None) -> str | None:
+    """The digest; where a tag moved and nobody said where to, the time, so that nodes roll."""
+    if tag is None or tag.digest is not None:
+        return tag.digest if tag else None
+    return f"pushed {tag.time.isoformat()}" if tag.moved else None
+
+
+def _pod_spec(config: Config, platform: Platform) -> Manifest:
+    security: Manifest = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    if not platform.openshift:
+        security |= {"runAsUser": _USER, "runAsGroup": _USER}
+    spec: Manifest = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "securityContext": security,
+        "nodeSelector": {"kubernetes.io/os": "linux"} | dict(config.node_selector),
+        "volumes": [{"name": _VOLUME, "emptyDir": {"sizeLimit": _VOLUME_SIZE}}],
+    }
+    optional: Mapping[str, Any] = {
+        "affinity": dict(config.affinity),
+        "tolerations": list(config.tolerations),
+        "imagePullSecrets": [{"name": name} for name in config.image_pull_secrets],
+        "priorityClassName": config.priority_class_name,
+    }
+    return spec | {key: value for key, value in optional.items() if value}
+
+
+def _init_container(config: Config) -> Manifest:
+    image = parse(config.kip_image)
+    moving = image.digest is None and is_moving(image.tag or "latest")
+    return {
+        "name": INIT_CONTAINER,
+        "image": config.kip_image,
+        "imagePullPolicy": "Always" if moving else "IfNotPresent",
+        "command": ["/sleep", "--install", _SLEEP],
+    } | _common(config)
+
+
+def _container(config: Config, image: Image) -> Manifest:
+    return {
+        "name": image.container,
+        "image": image.image,
+        "imagePullPolicy": "Always" if image.always else "IfNotPresent",
+        "command": [_SLEEP],
+        "args": ["720h"],
+    } | _common(config)
+
+
+def _common(config: Config) -> Manifest:
+    asked = config.resources
+    return {
+        "resources": {
+            "requests": {"memory": asked.memory_request, "cpu": asked.cpu_request},
+            "limits": {"memory": asked.memory_limit, "cpu": asked.cpu_limit},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [{"name": _VOLUME, "mountPath": f"/{_VOLUME}"}],
+    }
+
+
+def _asked(template: Manifest) -> Mapping[str, Decimal]:
+    """What all containers of a pod ask for together, as requests and as limits."""
+    total: dict[str, Decimal] = defaultdict(Decimal)
+    for container in template["spec"]["containers"]:
+        for bound, amounts in container.get("resources", {}).items():
+            for resource, amount in amounts.items():
+                total[f"{bound}.{resource}"] += quantity.parse(amount)
+    return total
+
+
+def _unfollowed(config: Config) -> State:
+    entries = {entry.name: Followed(image=entry.image) for entry in config.entries}
+    return State(configuration="", entries=entries)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(_json(value).encode()).hexdigest()[:16]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,135 @@
+"""A first look without a cluster: the service beside a simulated one, and what to try on it."""
+
+import json
+import secrets
+import shlex
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from image_puller import config, serve
+from image_puller.cluster import KubernetesCluster, connect_to
+from image_puller.simulation import SimulatedCluster
+
+_HOST = "127.0.0.1"
+_SECRETS = ("harbor", "quay", "distribution", "events", "read")
+_ENVIRONMENT = {
+    "IMAGES": "workspace=harbor.example.com/demo/workspace:1.0.0;"
+    "notebook=quay.io/demo/notebook:latest;"
+    "runner=registry.example.com:5000/demo/runner:v2.3.0",
+    "NAMESPACE": "k8s-image-puller",
+}
+_DIGEST = "sha256:" + "ab12" * 16
+
+
+def run(environ: Mapping[str, str]) -> None:
+    """Serves on `$PORT` of this machine until it is interrupted."""
+    with tempfile.TemporaryDirectory() as folder, SimulatedCluster(nodes=3) as cluster:
+        tokens = {name: secrets.token_urlsafe(12) for name in _SECRETS}
+        for name, token in tokens.items():
+            (Path(folder) / name).write_text(token)
+        own = {"WEBHOOK_SECRETS_DIR": folder, "PORT": environ.get("PORT", "")}
+        configuration = config.from_environ(_ENVIRONMENT | own)
+        print(introduction(f"http://{_HOST}:{configuration.port}", tokens), flush=True)  # noqa: T201
+        cluster.run()
+        api = connect_to(cluster.url)
+        serve.run(configuration, KubernetesCluster(api, configuration), host=_HOST)
+
+
+def introduction(url: str, tokens: Mapping[str, str]) -> str:
+    """What to do with the demo: each command on a line of its own, ready to be pasted."""
+    harbor = {
+        "type": "PUSH_ARTIFACT",
+        "occur_at": 1767225600,
+        "operator": "ci",
+        "event_data": {
+            "resources": [
+                {
+                    "digest": _DIGEST,
+                    "tag": "1.1.0",
+                    "resource_url": "harbor.example.com/demo/workspace:1.1.0",
+                }
+            ],
+            "repository": {"repo_full_name": "demo/workspace", "name": "workspace"},
+        },
+    }
+    quay = {
+        "repository": "demo/notebook",
+        "namespace": "demo",
+        "name": "notebook",
+        "docker_url": "quay.io/demo/notebook",
+        "homepage": "https://quay.io/repository/demo/notebook",
+        "updated_tags": ["latest"],
+    }
+    distribution = {
+        "events": [
+            {
+                "id": "1",
+                "action": "push",
+                "target": {
+                    "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                    "size": 500,
+                    "digest": _DIGEST,
+                    "repository": "demo/runner",
+                    "tag": "v2.4.0",
+                },
+                "request": {"host": "registry.example.com:5000"},
+            }
+        ]
+    }
+    pushed = {
+        "specversion": "1.0",
+        "id": "1",
+        "source": "/demo",
+        "type": "io.image-puller.image.pushed",
+        "data": {
+            "registry": "harbor.example.com",
+            "repository": "demo/workspace",
+            "tag": "1.2.0",
+            "digest": _DIGEST,
+        },
+    }
+    read = f"curl -sS -u :{tokens['read']} {url}/status"
+    return "\n".join(
+        (
+            f"Kubernetes Image Puller at {url}, beside a simulated cluster of three nodes.",
+            "",
+            "A push to Harbor, as Harbor tells it:",
+            _post(url, "/webhooks/harbor", tokens["harbor"], "application/json", harbor),
+            "",
+            "What is on which node now (watch it change):",
+            read,
+            "",
+            "A push to Quay, to a plain registry, and as a CloudEvent:",
+            _post(url, "/webhooks/quay", tokens["quay"], "application/json", quay),
+            _post(
+                url,
+                "/webhooks/distribution",
+                f"Bearer {tokens['distribution']}",
+                "application/vnd.docker.distribution.events.v2+json",
+                distribution,
+            ),
+            _post(url, "/", f"Bearer {tokens['events']}", "application/cloudevents+json", pushed),
+            "",
+            "Ctrl-C ends it.",
+            "",
+        )
+    )
+
+
+def _post(url: str, path: str, authorization: str, content_type: str, payload: object) -> str:
+    return shlex.join(
+        (
+            "curl",
+            "-sS",
+            "-X",
+            "POST",
+            "-H",
+            f"Authorization: {authorization}",
+            "-H",
+            f"Content-Type: {content_type}",
+            "-d",
+            json.dumps(payload, separators=(",", ":")),
+            url + path,
+        )
+    )

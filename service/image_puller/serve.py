@@ -1,0 +1,145 @@
+"""The running service: its parts put together, and gunicorn round them."""
+
+import logging
+import socket
+import threading
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from image_puller import limits, state, status
+from image_puller.cluster import KubernetesCluster
+from image_puller.config import Config
+from image_puller.daemonset import STATE
+from image_puller.errors import ImagePullerError, MissingError
+from image_puller.events import RefreshDue
+from image_puller.intake import Intake
+from image_puller.metrics import Metrics
+from image_puller.reconcile import Reconciler
+from image_puller.status import Live
+from image_puller.web import create_app
+from image_puller.writer import Writer
+
+log = logging.getLogger(__name__)
+
+_THREADS = 32
+_KEEP_ALIVE_SECONDS = 95
+"""More than the 90 s for which Knative's queue-proxy keeps an idle connection, or it meets resets."""
+_GRACEFUL_SECONDS = 15
+
+
+class Service:
+    """One process of the service. Between `start` and `stop` it writes, and ticks off Knative."""
+
+    def __init__(self, config: Config, cluster: KubernetesCluster) -> None:
+        self._config = config
+        self._cluster = cluster
+        self._reconciler = Reconciler(config, cluster)
+        self._writer = Writer(self._reconciler)
+        self._metrics = Metrics()
+        self._metrics.malformed_entries.set(len(config.warnings))
+        self._intake = Intake(config, self._writer, self._metrics)
+        self._stopping = threading.Event()
+        self._clock = threading.Thread(target=self._tick, name="tick", daemon=True)
+        self.app: Flask = create_app(config, self._intake, self, self._metrics)
+
+    def start(self) -> None:
+        """Begins to commit, with a look at everything first."""
+        for warning in self._config.warnings:
+            log.warning("%s", warning)
+        self._writer.start()
+        self._clock.start()
+
+    def stop(self) -> None:
+        """Applies what is pending, and leaves the DaemonSet as it is."""
+        self._stopping.set()
+        self._writer.stop()
+
+    def status(self) -> dict[str, Any]:
+        """The status as JSON; raises ClusterUnavailableError."""
+        superseded = self._reconciler.superseded
+        problems = [superseded] if superseded else []
+        return status.describe(self._config, self._live(), problems=problems)
+
+    def unready(self) -> str | None:
+        """Why this process can't take events, or None."""
+        return self._reconciler.superseded
+
+    def _live(self) -> Live:
+        try:
+            daemonset = self._cluster.read()
+        except MissingError:
+            return Live(daemonset=None, state=None)
+        text = daemonset["metadata"].get("annotations", {}).get(STATE)
+        try:
+            decoded = state.decode(text)
+        except (state.UnreadableStateError, state.UnknownSchemaError):
+            decoded = None
+        return Live(daemonset=daemonset, state=decoded, pods=self._cluster.pods())
+
+    def _tick(self) -> None:
+        """A look at start, and off Knative, where nobody else sends ticks, every ten minutes."""
+        for warning in self._config.warnings:
+            self._cluster.report("ImagesMalformed", warning)
+        self._look()
+        while self._config.knative_service is None:
+            if self._stopping.wait(limits.TICK_SECONDS):
+                return
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            self._intake.accept("timer", (RefreshDue(),), patience=limits.TICK_SECONDS)
+        except ImagePullerError as error:
+            log.warning("the tick could not be finished: %s", error)
+        except Exception:
+            # The health check must outlive whatever it finds.
+            log.exception("the tick failed")
+
+
+class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
+    """Gunicorn with one process: what it remembers and writes stays in one hand."""
+
+    def __init__(self, service: Service, bind: str) -> None:
+        self._service = service
+        self._bind = bind
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Gunicorn's settings."""
+        settings: dict[str, Any] = {
+            "bind": self._bind,
+            "workers": 1,
+            "worker_class": "gthread",
+            "threads": _THREADS,
+            "timeout": 0,
+            "keepalive": _KEEP_ALIVE_SECONDS,
+            "graceful_timeout": _GRACEFUL_SECONDS,
+            "control_socket_disable": True,
+            "worker_tmp_dir": "/dev/shm",  # noqa: S108 - gunicorn's heartbeat file
+            "post_worker_init": lambda _worker: self._service.start(),
+            "worker_exit": lambda _arbiter, _worker: self._service.stop(),
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """The application that gunicorn serves."""
+        return self._service.app
+
+
+def run(config: Config, cluster: KubernetesCluster, *, host: str | None = None) -> None:
+    """Serves until SIGTERM, on every address unless `host` names one."""
+    host = host or ("[::]" if _has_ipv6() else "0.0.0.0")
+    Gunicorn(Service(config, cluster), f"{host}:{config.port}").run()
+
+
+def _has_ipv6() -> bool:
+    """Whether the kernel takes IPv6 sockets, which serve IPv4 as well."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,122 @@
+"""What the API server fills in, drops and rewrites before it stores an object."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from image_puller.simulation import quantities, references
+from image_puller.simulation.answers import Json
+
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+
+_DAEMON_SET = {"revisionHistoryLimit": 10}
+_POD = {
+    "dnsPolicy": "ClusterFirst",
+    "restartPolicy": "Always",
+    "schedulerName": "default-scheduler",
+    "securityContext": {},
+    "terminationGracePeriodSeconds": 30,
+}
+_POD_ALONE = {
+    "enableServiceLinks": True,
+    "preemptionPolicy": "PreemptLowerPriority",
+    "priority": 0,
+    "serviceAccount": "default",
+    "serviceAccountName": "default",
+}
+_CONTAINER = {
+    "resources": {},
+    "terminationMessagePath": "/dev/termination-log",
+    "terminationMessagePolicy": "File",
+}
+_ROLLING = {"maxUnavailable": 1, "maxSurge": 0}
+_FILE_MODE = 0o644
+# An empty struct behind a pointer is kept, an empty map is not: Go's `omitempty`.
+_KEPT_EMPTY = frozenset(
+    {"affinity", "emptyDir", "resources", "securityContext", "selector", "spec", "template"}
+)
+_DROPPED_ZEROES = frozenset(
+    {"hostIPC", "hostNetwork", "hostPID", "minReadySeconds", "readOnly", "stdin", "tty"}
+)
+
+
+def daemon_set_spec(spec: Mapping[str, Any]) -> Json:
+    """Complete the spec of a DaemonSet as the API server does."""
+    complete = {**_DAEMON_SET, **_without_empty(spec)}
+    complete["updateStrategy"] = _update_strategy(complete.get("updateStrategy", {}))
+    template = complete.get("template", {})
+    metadata = {"metadata": template["metadata"]} if template.get("metadata") else {}
+    complete["template"] = {**metadata, "spec": _pod_template_spec(template.get("spec", {}))}
+    return complete
+
+
+def pod_spec(spec: Mapping[str, Any]) -> Json:
+    """Complete the spec of a pod of its own: what a template gets, and a service account."""
+    return {**_POD_ALONE, **_pod_template_spec(_without_empty(spec))}
+
+
+def metadata(given: Mapping[str, Any]) -> Json:
+    """Drop what is empty from an object's metadata."""
+    kept: Json = _without_empty(given)
+    return kept
+
+
+def _update_strategy(strategy: Mapping[str, Any]) -> Json:
+    complete = {"type": "RollingUpdate", **strategy}
+    if complete["type"] == "RollingUpdate":
+        complete["rollingUpdate"] = {**_ROLLING, **complete.get("rollingUpdate", {})}
+    return complete
+
+
+def _pod_template_spec(spec: Mapping[str, Any]) -> Json:
+    complete = {**_POD, **spec}
+    for kind in ("initContainers", "containers"):
+        if kind in complete:
+            complete[kind] = [_container(container) for container in complete[kind]]
+    if "volumes" in complete:
+        complete["volumes"] = [_volume(volume) for volume in complete["volumes"]]
+    if "serviceAccountName" in spec:
+        complete["serviceAccount"] = spec["serviceAccountName"]
+    return complete
+
+
+def _container(container: Mapping[str, Any]) -> Json:
+    policy = references.default_pull_policy(container.get("image", ""))
+    complete = {**_CONTAINER, "imagePullPolicy": policy, **container}
+    complete["resources"] = {
+        kind: {name: quantities.canonical(quantity) for name, quantity in amounts.items()}
+        for kind, amounts in complete["resources"].items()
+    }
+    return complete
+
+
+def _volume(volume: Mapping[str, Any]) -> Json:
+    complete = dict(volume)
+    if set(complete) == {"name"}:
+        complete["emptyDir"] = {}
+    for source in ("secret", "configMap"):
+        if source in complete:
+            complete[source] = {"defaultMode": _FILE_MODE, **complete[source]}
+    return complete
+
+
+def _without_empty(value: Any, name: str = "") -> Any:
+    if isinstance(value, list):
+        return [_without_empty(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    # What a user names (labels, annotations) may well be an empty string; a field may not.
+    named_by_user = name in {"annotations", "labels", "matchLabels", "nodeSelector"}
+    cleaned = {key: _without_empty(item, key) for key, item in value.items()}
+    return {
+        key: item
+        for key, item in cleaned.items()
+        if named_by_user or not _is_omitted(key, item)
+    }
+
+
+def _is_omitted(name: str, value: Any) -> bool:
+    if value is None or value in ("", []):
+        return True
+    if value == {}:
+        return name not in _KEPT_EMPTY
+    return value in (False, 0) and name in _DROPPED_ZEROES

@@ -1,0 +1,64 @@
+"""Label and field selectors, as far as the service uses them."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from image_puller.simulation.answers import Json, RefusedError
+
+Predicate = Callable[[Json], bool]
+
+_REQUIREMENT = re.compile(r"\s*(?P<key>[^=!\s]+)\s*(?:(?P<operator>==?|!=)\s*(?P<value>[^=!\s]*)\s*)?")
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "metadata.name": ("metadata", "name"),
+    "metadata.namespace": ("metadata", "namespace"),
+    "spec.nodeName": ("spec", "nodeName"),
+    "involvedObject.name": ("involvedObject", "name"),
+}
+
+
+def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Tell whether a selector of `matchLabels` selects these labels."""
+    wanted: Mapping[str, str] = selector.get("matchLabels", {})
+    return wanted.items() <= labels.items()
+
+
+def by_labels(text: str) -> Predicate:
+    """Read a labelSelector of equalities: `a=b,c!=d,e`."""
+    tests = [_requirement(part) for part in text.split(",") if part]
+    return lambda item: all(
+        test(item["metadata"].get("labels", {}).get(key)) for key, test in tests
+    )
+
+
+def by_fields(text: str) -> Predicate:
+    """Read a fieldSelector of equalities."""
+    wanted = [_field(part) for part in text.split(",") if part]
+    return lambda item: all(_at(item, path) == value for path, value in wanted)
+
+
+def _requirement(part: str) -> tuple[str, Callable[[str | None], bool]]:
+    found = _REQUIREMENT.fullmatch(part)
+    if found is None:
+        raise RefusedError(400, f"unable to parse requirement: {part}")
+    operator, value = found["operator"], found["value"]
+    if operator is None:
+        return found["key"], lambda label: label is not None
+    if operator == "!=":
+        return found["key"], lambda label: label != value
+    return found["key"], lambda label: label == value
+
+
+def _field(part: str) -> tuple[tuple[str, ...], str]:
+    name, _, value = part.partition("=")
+    if name not in _FIELDS:
+        known = ", ".join(f'"{field}"' for field in ("metadata.name", "metadata.namespace"))
+        raise RefusedError(400, f'"{name}" is not a known field selector: only {known}')
+    return _FIELDS[name], value.removeprefix("=")
+
+
+def _at(item: Json, path: tuple[str, ...]) -> Any:
+    value: Any = item
+    for step in path:
+        value = value.get(step, {})
+    return value

@@ -1,0 +1,28 @@
+"""Why an event changes nothing here: the fixed texts of `Ignored`, which metrics count."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """One of few: a registry's own words never become a label."""
+
+    ARTIFACT = "artifact that is no image"
+    BLOB = "blob"
+    BUILD = "build"
+    CHART = "chart"
+    EXPIRY = "expiry"
+    MIRROR = "mirror status"
+    NO_EVENTS = "no events"
+    NO_REFERENCE = "neither tag nor digest"
+    NO_REGISTRY = "registry outside the grammar"
+    NO_REPOSITORY = "repository outside the grammar"
+    NO_TAG = "tag outside the grammar"
+    NOT_A_JOIN = "not a node that joins"
+    PULL = "pull"
+    QUOTA = "quota"
+    REPLICATION = "replication status"
+    RETENTION = "tag retention"
+    SCAN = "scan"
+    SIGNATURE = "signature or attestation"
+    TEST = "test"
+    UNKNOWN_TYPE = "unknown type"

@@ -1,0 +1,160 @@
+"""What is cached where, told from the live DaemonSet and its pods. Pure."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from image_puller import daemonset, rollout
+from image_puller.config import Config
+from image_puller.daemonset import DIGESTS, Image, Manifest
+from image_puller.reference import InvalidReferenceError, is_digest, parse
+from image_puller.state import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What the API server says at one moment: the DaemonSet (None: there is none), its pods."""
+
+    daemonset: Manifest | None
+    state: State | None
+    pods: Sequence[Manifest] = ()
+
+
+def describe(config: Config, live: Live, *, problems: Sequence[str] = ()) -> dict[str, Any]:
+    """The status as JSON. `problems` are those that only the process knows."""
+    state = live.state
+    return {
+        "daemonset": _daemonset(config, live),
+        "images": [
+            _image(entry.name, image, live.pods)
+            for entry in config.entries
+            if state is not None and entry.name in state.entries
+            for image in daemonset.images_of(config, entry, state.entries[entry.name])
+        ],
+        "refused": [
+            {"entry": name, "tag": refused.name, "digest": refused.digest, "reason": refused.reason}
+            for name, followed in (state.entries if state else {}).items()
+            for refused in followed.refused
+        ],
+        "problems": [*problems, *_problems(config, live)],
+    }
+
+
+def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
+    """The part that is about one image, by its entry's name or its reference; None if none is."""
+    try:
+        wanted = str(parse(image))
+    except InvalidReferenceError:
+        wanted = image
+    images = [
+        each
+        for each in status["images"]
+        if image in (each["entry"], each["image"]) or wanted == str(parse(each["image"]))
+    ]
+    if not images:
+        return None
+    entries = {each["entry"] for each in images}
+    refused = [each for each in status["refused"] if each["entry"] in entries]
+    return {**status, "images": images, "refused": refused}
+
+
+def _daemonset(config: Config, live: Live) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": config.daemonset_name,
+        "namespace": config.namespace,
+        "exists": live.daemonset is not None,
+    }
+    if live.daemonset is None:
+        return described
+    counts = live.daemonset.get("status", {})
+    described |= {
+        "desired": counts.get("desiredNumberScheduled", 0),
+        "updated": counts.get("updatedNumberScheduled", 0),
+        "ready": counts.get("numberReady", 0),
+        "rollout": _rollout(config, live, counts),
+    }
+    if live.state is not None and live.state.changed is not None:
+        described["changed"] = live.state.changed.isoformat()
+    return described
+
+
+def _rollout(config: Config, live: Live, counts: Manifest) -> str:
+    if live.state is not None and live.state.blocked is not None:
+        return "blocked"
+    if live.state is not None and rollout.is_pending(config, live.state):
+        return "pending"
+    metadata = live.daemonset["metadata"] if live.daemonset else {}
+    desired = counts.get("desiredNumberScheduled", 0)
+    seen = counts.get("observedGeneration", 0) >= metadata.get("generation", 0)
+    everywhere = counts.get("updatedNumberScheduled", 0) == desired == counts.get("numberReady", 0)
+    return "complete" if seen and everywhere else "in progress"
+
+
+def _image(entry: str, image: Image, pods: Sequence[Manifest]) -> dict[str, Any]:
+    nodes = {pod["spec"]["nodeName"]: _on_node(image, pod) for pod in pods if _is_placed(pod)}
+    return {
+        "entry": entry,
+        "image": image.image,
+        "container": image.container,
+        "digest": image.tag.digest if image.tag else None,
+        "cached": sum(1 for node in nodes.values() if node["cached"]),
+        "nodes": dict(sorted(nodes.items())),
+    }
+
+
+def _is_placed(pod: Manifest) -> bool:
+    return "nodeName" in pod["spec"] and "deletionTimestamp" not in pod["metadata"]
+
+
+def _on_node(image: Image, pod: Manifest) -> dict[str, Any]:
+    """Proof is a container that runs in a pod whose template expected just this content."""
+    specs = {spec["name"]: spec for spec in pod["spec"]["containers"]}
+    spec = specs.get(image.container)
+    expected = _expected(pod).get(image.container)
+    if spec is None or spec["image"] != image.image or expected != image.expected:
+        return {"cached": False, "reason": "the node's pod is of an older template"}
+    statuses = pod.get("status", {}).get("containerStatuses", ())
+    status: Manifest = next((each for each in statuses if each["name"] == image.container), {})
+    if "running" in status.get("state", {}):
+        return {"cached": True, "imageID": _compare(image, status.get("imageID", ""))}
+    return {"cached": False, "reason": _why_not(pod, status)}
+
+
+def _expected(pod: Manifest) -> dict[str, str]:
+    text = pod["metadata"].get("annotations", {}).get(DIGESTS, "{}")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _compare(image: Image, image_id: str) -> str:
+    """Runtimes report an image's first digest, not always the one that was asked for."""
+    digest = image_id.rpartition("@")[2]
+    if image.tag is None or image.tag.digest is None or not is_digest(digest):
+        return "unknown"
+    return "same" if digest == image.tag.digest else "other"
+
+
+def _why_not(pod: Manifest, status: Manifest) -> str:
+    """The runtime's words, of the container itself or of the one that must run before it."""
+    inits = pod.get("status", {}).get("initContainerStatuses", ())
+    for each in (status, *inits):
+        state = each.get("state", {})
+        reason = state.get("waiting") or state.get("terminated") or {}
+        if reason.get("reason") not in (None, "PodInitializing", "Completed"):
+            return ": ".join(filter(None, (reason["reason"], reason.get("message"))))
+    return str(pod.get("status", {}).get("message") or "waiting")
+
+
+def _problems(config: Config, live: Live) -> list[str]:
+    problems = list(config.warnings)
+    if live.daemonset is None:
+        problems.append(f"DaemonSet {config.daemonset_name} does not exist")
+    elif live.state is None:
+        problems.append(f"DaemonSet {config.daemonset_name} holds no state that can be read")
+    elif live.state.blocked is not None:
+        problems.append(f"the template was refused by the cluster: {live.state.blocked.reason}")
+    return problems

@@ -1,0 +1,150 @@
+"""The formats of single variables: text to value, or a ValueError that says what is expected."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, TypeVar
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}", re.ASCII)
+_WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_PERCENT = re.compile(r"([1-9][0-9]?|100)%", re.ASCII)
+_LONGEST_INTERVAL_HOURS = 100_000
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A reader of whole numbers from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}, not {quoted(text)}")
+        return int(text)
+
+    return parse
+
+
+def hours(text: str) -> timedelta:
+    """A number of hours above zero; fractions are allowed."""
+    if not _NUMBER.fullmatch(text) or not 0 < float(text) <= _LONGEST_INTERVAL_HOURS:
+        raise ValueError(f"must be a number of hours above 0, such as 1 or 0.5, not {quoted(text)}")
+    return timedelta(hours=float(text))
+
+
+def seconds(text: str) -> timedelta:
+    """A number of seconds, zero or more; fractions are allowed."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"must be a number of seconds, such as 10 or 0, not {quoted(text)}")
+    return timedelta(seconds=float(text))
+
+
+def label(text: str) -> str:
+    """A DNS label: a name of 63 characters at most (RFC 1123)."""
+    if not _LABEL.fullmatch(text):
+        raise ValueError(
+            "must be a name of lower-case letters, digits and '-', 63 characters at most, "
+            f"not {quoted(text)}"
+        )
+    return text
+
+
+def subdomain(text: str) -> str:
+    """A DNS subdomain: the name of most Kubernetes objects (RFC 1123)."""
+    if not _SUBDOMAIN.fullmatch(text):
+        raise ValueError(
+            "must be a name of lower-case letters, digits, '-' and '.', 253 characters at most, "
+            f"not {quoted(text)}"
+        )
+    return text
+
+
+def one_of(choices: type[Choice]) -> Callable[[str], Choice]:
+    """A reader of one of an enumeration's values."""
+
+    def parse(text: str) -> Choice:
+        try:
+            return choices(text)
+        except ValueError:
+            expected = " or ".join(choices)
+            raise ValueError(f"must be {expected}, not {quoted(text)}") from None
+
+    return parse
+
+
+def max_unavailable(text: str) -> int | str:
+    """A number of nodes, or a percentage of them, as a rolling update takes it."""
+    if _PERCENT.fullmatch(text):
+        return text
+    try:
+        return whole(1, 1_000_000)(text)
+    except ValueError:
+        raise ValueError(
+            f"must be a number of nodes or a percentage from 1% to 100%, not {quoted(text)}"
+        ) from None
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """A JSON object; `null` is an empty one, as it was for the original."""
+    value = _json(text)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a JSON object, not {quoted(text)}")
+    return value
+
+
+def json_strings(text: str) -> dict[str, str]:
+    """A JSON object whose values are strings."""
+    value = json_object(text)
+    for key, item in value.items():
+        if not isinstance(item, str):
+            raise ValueError(f"must be a JSON object of strings; {key!r} is {quoted(item)}")
+    return value
+
+
+def json_objects(text: str) -> tuple[dict[str, Any], ...]:
+    """A JSON array of objects; `null` is an empty one."""
+    value = _json(text)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError(f"must be a JSON array of objects, not {quoted(text)}")
+    return tuple(value)
+
+
+def items(text: str) -> tuple[str, ...]:
+    """The trimmed, non-empty parts between semicolons."""
+    return tuple(part for part in map(str.strip, text.split(";")) if part)
+
+
+def assignments(text: str) -> dict[str, str]:
+    """The pairs of `name=value;…`; a value may hold further `=`, a name may be there once."""
+    pairs: dict[str, str] = {}
+    for item in items(text):
+        name, separator, value = (part.strip() for part in item.partition("="))
+        if not (separator and name and value):
+            raise ValueError(f"must be a list of name=value;…; {quoted(item)} is not of that form")
+        if name in pairs:
+            raise ValueError(f"{quoted(name)} is there twice")
+        pairs[name] = value
+    return pairs
+
+
+def quoted(value: object) -> str:
+    """A value as a message may show it: its first 80 characters."""
+    return repr(value if len(str(value)) <= 80 else str(value)[:80])  # noqa: PLR2004
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON ({error}): {quoted(text)}") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
