@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from e2e.control_plane import ControlPlane
 from e2e.ground import Ground, wait_until
 from e2e.processes import tail

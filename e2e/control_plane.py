@@ -7,10 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from e2e.ground import ADDRESS, Ground, wait_until
 from e2e.kubernetes_api import ApiError, Json, KubernetesApi
 from e2e.processes import Process, answers, listens
-from prometheus_client.parser import text_string_to_metric_families
 
 ETCD = "http://127.0.0.1:2379"
 URL = f"https://{ADDRESS}:6443"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
 from e2e.control_plane import ControlPlane
 from e2e.ground import Ground, wait_until
 from e2e.kubernetes_api import ApiError, Json

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
 from e2e.ground import http_session
 
 Json = dict[str, Any]

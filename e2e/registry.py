@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any, Self
 
 import requests
+
 from e2e.ground import ADDRESS, Ground, http_session
 from e2e.processes import Process, answers
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import kubernetes
 import pytest
 import requests
+
 from e2e.control_plane import ControlPlane
 from e2e.ground import ADDRESS, Ground, wait_until
 from e2e.kubernetes_api import ApiError, Json, KubernetesApi

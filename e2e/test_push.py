@@ -2,23 +2,42 @@
 
 import json
 from collections.abc import Callable
+from math import ceil
+from time import monotonic
 
 import pytest
+
 from e2e.control_plane import ControlPlane
-from e2e.ground import Ground
-from e2e.installation import DIGESTS, SECRET, Installation, reference
+from e2e.ground import Ground, http_session, wait_until
+from e2e.history import History
+from e2e.installation import DIGESTS, NAME, SECRET, STATE, Installation, reference
+from e2e.kubernetes_api import Json
 from e2e.processes import free_port
 from e2e.registry import Registry, Webhook
+from e2e.sender import notification, post, post_all
 from e2e.service import Service
+from e2e.sink import Sink
 
 MakeRegistry = Callable[..., Registry]
 MakeService = Callable[..., Service]
+
+APP = reference("team/app", "1.0.0")
+PUSHES = 200
+CONNECTIONS = 16
 
 
 @pytest.fixture
 def installation(ground: Ground, control_plane: ControlPlane, namespace: str) -> Installation:
     """The product's manifests applied to the test's namespace."""
     return Installation.apply(ground, control_plane, namespace)
+
+
+def app(tag: str) -> str:
+    return reference("team/app", tag)
+
+
+def newest(images: list[str]) -> tuple[int, ...]:
+    return max(tuple(map(int, image.rpartition(":")[2].split("."))) for image in images)
 
 
 def test_the_registrys_own_notification_brings_tag_and_digest_into_the_template(
@@ -28,15 +47,218 @@ def test_the_registrys_own_notification_brings_tag_and_digest_into_the_template(
     webhook = Webhook(
         url=f"http://127.0.0.1:{port}/webhooks/distribution", authorization=f"Bearer {SECRET}"
     )
-    environment = installation.environment(f"app={reference('team/app', '1.0.0')}")
+    environment = installation.environment(f"app={APP}")
     with (
         service(environment, kubeconfig=installation.kubeconfig, port=port),
         registry([webhook]) as images,
     ):
-        installation.wait_for_images(reference("team/app", "1.0.0"))
+        installation.wait_for_images(APP)
         digest = images.push("team/app", "1.1.0", "new")
-        live = installation.wait_for_images(
-            reference("team/app", "1.0.0"), reference("team/app", "1.1.0")
-        )
+        live = installation.wait_for_images(APP, app("1.1.0"))
     digests = json.loads(live["spec"]["template"]["metadata"]["annotations"][DIGESTS])
     assert list(digests.values()) == [digest]
+
+
+def test_an_identical_notification_changes_nothing_and_costs_no_write(
+    installation: Installation, registry: MakeRegistry, service: MakeService, sink: Sink
+) -> None:
+    with registry([Webhook(url=sink.url, authorization="Bearer x")]) as images:
+        images.push("team/app", "1.1.0", "new")
+        told = wait_until(lambda: tagged(sink), "the notification of the tag")
+    environment = installation.environment(f"app={APP}")
+    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+        installation.wait_for_images(APP)
+        assert post(puller.url, told) == 202
+        before = installation.wait_for_images(APP, app("1.1.0"))
+        writes = installation.patches()
+        for _ in range(5):
+            assert post(puller.url, told) == 202
+        assert installation.patches() == writes
+        after = installation.daemonset()
+    assert after is not None
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+    assert annotation(after) == annotation(before)
+
+
+def test_200_pushes_over_16_connections_end_at_the_newest_with_few_writes(
+    installation: Installation, service: MakeService
+) -> None:
+    bodies = [notification("team/app", f"1.1.{n}", f"{n}") for n in range(PUSHES)]
+    interval = 2
+    environment = installation.environment(f"app={APP}", ROLLOUT_MIN_INTERVAL_SECONDS=str(interval))
+    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+        generation = installation.wait_for_images(APP)["metadata"]["generation"]
+        writes, start = installation.patches(), monotonic()
+        with History(installation) as history:
+            assert post_all([puller.url], bodies, connections=CONNECTIONS) == [202] * PUSHES
+            written = installation.patches() - writes
+            live = installation.wait_for_images(APP, app("1.1.198"), app("1.1.199"))
+            duration = monotonic() - start
+    changes = live["metadata"]["generation"] - generation
+    print(f"{written} writes, {changes} template changes, {duration:.2f} s")
+    assert changes <= duration / interval + 2
+    assert written <= 2 * PUSHES / CONNECTIONS + 10
+    tags = [newest(images) for images in history.generations()]
+    assert tags == sorted(tags)
+
+
+def test_a_serial_sender_costs_at_most_one_write_per_push(
+    installation: Installation, service: MakeService
+) -> None:
+    bodies = [notification("team/app", f"1.1.{n}", f"{n}") for n in range(30)]
+    environment = installation.environment(f"app={APP}", ROLLOUT_MIN_INTERVAL_SECONDS="0")
+    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+        installation.wait_for_images(APP)
+        writes = installation.patches()
+        assert post_all([puller.url], bodies, connections=1) == [202] * 30
+        assert installation.patches() - writes <= 30
+        installation.wait_for_images(APP, app("1.1.28"), app("1.1.29"))
+
+
+def test_a_sigkill_between_answer_and_rollout_loses_nothing(
+    installation: Installation, service: MakeService
+) -> None:
+    environment = installation.environment(f"app={APP}", ROLLOUT_MIN_INTERVAL_SECONDS="5")
+    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+        installation.wait_for_images(APP)
+        # The creation was a change of the template: what follows is kept, and waits.
+        assert post(puller.url, notification("team/app", "1.1.0", "new")) == 202
+        assert installation.images() == [APP]
+        puller.kill()
+        assert installation.images() == [APP]
+        puller.start()
+        installation.wait_for_images(APP, app("1.1.0"))
+
+
+def test_sigterm_applies_what_is_pending_and_leaves_the_daemonset(
+    installation: Installation, service: MakeService
+) -> None:
+    environment = installation.environment(f"app={APP}", ROLLOUT_MIN_INTERVAL_SECONDS="3600")
+    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+        installation.wait_for_images(APP)
+        assert post(puller.url, notification("team/app", "1.1.0", "new")) == 202
+        assert installation.images() == [APP]
+        assert puller.terminate() == 0
+        assert installation.images() == [APP, app("1.1.0")]
+
+
+def test_two_replicas_under_load_lose_nothing(
+    installation: Installation, service: MakeService
+) -> None:
+    names = [f"app{n}" for n in range(10)]
+    images = ";".join(f"{name}={reference(f'team/{name}', '1.0.0')}" for name in names)
+    environment = installation.environment(images, ROLLOUT_MIN_INTERVAL_SECONDS="2", KEEP_TAGS="1")
+    bodies = [
+        notification(f"team/{name}", f"1.1.{n}", f"{name} {n}") for n in range(10) for name in names
+    ]
+    with (
+        service(environment, kubeconfig=installation.kubeconfig) as one,
+        service(environment, kubeconfig=installation.kubeconfig) as two,
+    ):
+        wait_until(installation.daemonset, "the DaemonSet")
+        with History(installation) as history:
+            answers = post_all([one.url, two.url], bodies, connections=CONNECTIONS)
+            assert answers == [202] * len(bodies)
+            configured = [reference(f"team/{name}", "1.0.0") for name in names]
+            followed = [reference(f"team/{name}", "1.1.9") for name in names]
+            installation.wait_for_images(*configured, *followed)
+    for name in names:
+        tags = [
+            newest([image for image in images if f"/{name}:" in image])
+            for images in history.generations()
+        ]
+        assert tags == sorted(tags)
+
+
+def test_a_tag_that_moves_away_through_one_replica_comes_back_through_the_other(
+    installation: Installation, service: MakeService
+) -> None:
+    latest = reference("team/app", "latest")
+    environment = installation.environment(f"app={latest}", ROLLOUT_MIN_INTERVAL_SECONDS="0")
+    moves = [
+        notification("team/app", "latest", content, time=f"2026-01-01T00:00:0{n}Z")
+        for n, content in enumerate(("one", "two", "one"))
+    ]
+    with (
+        service(environment, kubeconfig=installation.kubeconfig) as here,
+        service(environment, kubeconfig=installation.kubeconfig) as there,
+    ):
+        installation.wait_for_images(latest)
+        digests = []
+        for puller, move in zip((here, there, here), moves, strict=True):
+            assert post(puller.url, move) == 202
+            digests.append(expected_digest(installation, move))
+        for digest, move in zip(digests, moves, strict=True):
+            assert digest == move["events"][0]["target"]["digest"]
+
+
+def test_replicas_share_the_spacing_of_template_changes(
+    installation: Installation, service: MakeService
+) -> None:
+    interval = 3
+    environment = installation.environment(f"app={APP}", ROLLOUT_MIN_INTERVAL_SECONDS=str(interval))
+    with (
+        service(environment, kubeconfig=installation.kubeconfig) as one,
+        service(environment, kubeconfig=installation.kubeconfig) as two,
+    ):
+        generation = installation.wait_for_images(APP)["metadata"]["generation"]
+        start = monotonic()
+        for n in range(20):
+            puller = (one, two)[n % 2]
+            assert post(puller.url, notification("team/app", f"1.1.{n}", f"{n}")) == 202
+        live = installation.wait_for_images(APP, app("1.1.18"), app("1.1.19"))
+        changes = live["metadata"]["generation"] - generation
+        assert changes <= ceil((monotonic() - start) / interval) + 1
+
+
+def test_an_old_process_does_not_write_over_a_newer_configuration(
+    installation: Installation, service: MakeService
+) -> None:
+    old = installation.environment(f"app={APP}", ROLLOUT_MIN_INTERVAL_SECONDS="0")
+    other = reference("team/other", "2.0.0")
+    new = installation.environment(f"app={APP};other={other}", ROLLOUT_MIN_INTERVAL_SECONDS="0")
+    with service(old, kubeconfig=installation.kubeconfig) as before:
+        installation.wait_for_images(APP)
+        with service(new, kubeconfig=installation.kubeconfig) as after:
+            installation.wait_for_images(APP, other)
+            with http_session() as session:
+                answer = session.post(
+                    f"{before.url}/webhooks/distribution",
+                    json=notification("team/app", "1.1.0", "new"),
+                    headers={"Authorization": f"Bearer {SECRET}"},
+                    timeout=10,
+                )
+                assert answer.status_code == 503
+                assert int(answer.headers["Retry-After"]) > 0
+                unready = session.get(f"{before.url}/readyz", timeout=10)
+            assert unready.status_code == 503
+            assert "another configuration is in charge" in unready.text
+            assert installation.images() == [APP, other]
+            assert post(after.url, notification("team/app", "1.1.0", "new")) == 202
+            installation.wait_for_images(APP, app("1.1.0"), other)
+            assert before.terminate() == 0
+            assert sorted(installation.images()) == sorted([APP, app("1.1.0"), other])
+
+
+def tagged(sink: Sink) -> Json | None:
+    """Return the notification of a tag, of which a push gives one beside those of its blobs."""
+    bodies: list[Json] = [json.loads(request.body) for request in sink.received]
+    return next((body for body in bodies if "tag" in body["events"][0]["target"]), None)
+
+
+def annotation(daemonset: Json) -> str:
+    text: str = daemonset["metadata"]["annotations"][STATE]
+    return text
+
+
+def expected_digest(installation: Installation, move: Json) -> str:
+    """Return the digest that the template expects of the one image, once it is that of the move."""
+    digest = move["events"][0]["target"]["digest"]
+
+    def expected() -> str | None:
+        daemonset = installation.daemonset() or {}
+        annotations = daemonset["spec"]["template"]["metadata"]["annotations"]
+        found = json.loads(annotations[DIGESTS]).get("app")
+        return found if found == digest else None
+
+    return wait_until(expected, f"{NAME} expects {digest}")

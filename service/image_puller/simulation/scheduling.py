@@ -10,7 +10,7 @@ from typing import Any
 from image_puller.simulation.answers import Json
 from image_puller.simulation.defaults import TEMPLATE_GENERATION
 
-GENERATION_LABEL = "pod-template-generation"
+REVISION_LABEL = "controller-revision-hash"
 _ADDED_TOLERATIONS = tuple(
     {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": effect}
     for key, effect in (
@@ -41,8 +41,8 @@ def plan(daemon_set: Json, pods: Sequence[Json], nodes: Sequence[Json]) -> Plan:
     taken = {pod["spec"]["nodeName"] for pod in placed}
     missing = [node for node in wanted if node["metadata"]["name"] not in taken]
     outdated = _replaceable(daemon_set, placed, len(wanted))
-    surplus = [pod for pod in [*misplaced, *outdated] if not is_terminating(pod)]
-    return Plan(surplus=tuple(surplus), missing=tuple(missing))
+    surplus = [pod for pod in misplaced if not is_terminating(pod)]
+    return Plan(surplus=(*surplus, *outdated), missing=tuple(missing))
 
 
 def pod(daemon_set: Json, node: Json) -> Json:
@@ -51,8 +51,8 @@ def pod(daemon_set: Json, node: Json) -> Json:
     given = template.get("metadata", {})
     labels = {
         **given.get("labels", {}),
-        "controller-revision-hash": revision(daemon_set),
-        GENERATION_LABEL: metadata["annotations"][TEMPLATE_GENERATION],
+        REVISION_LABEL: revision(daemon_set),
+        "pod-template-generation": metadata["annotations"][TEMPLATE_GENERATION],
     }
     owner = {
         "apiVersion": daemon_set["apiVersion"],
@@ -84,6 +84,7 @@ def status(daemon_set: Json, pods: Iterable[Json], nodes: Iterable[Json]) -> Jso
     mine = [pod for pod in pods if not is_terminating(pod)]
     placed = [pod for pod in mine if pod["spec"]["nodeName"] in wanted]
     ready = sum(map(is_ready, placed))
+    live = revision(daemon_set)
     required = {
         "currentNumberScheduled": len({pod["spec"]["nodeName"] for pod in placed}),
         "numberMisscheduled": len(mine) - len(placed),
@@ -92,7 +93,7 @@ def status(daemon_set: Json, pods: Iterable[Json], nodes: Iterable[Json]) -> Jso
     }
     optional = {
         "observedGeneration": daemon_set["metadata"]["generation"],
-        "updatedNumberScheduled": sum(is_current(daemon_set, pod) for pod in placed),
+        "updatedNumberScheduled": sum(is_current(pod, live) for pod in placed),
         "numberAvailable": ready,
         "numberUnavailable": len(wanted) - ready,
     }
@@ -119,10 +120,10 @@ def revision(daemon_set: Json) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def is_current(daemon_set: Json, pod: Json) -> bool:
-    """Tell whether a pod is made from the live template."""
+def is_current(pod: Json, live: str) -> bool:
+    """Tell whether a pod is made from the template of that revision."""
     labels: Mapping[str, str] = pod["metadata"]["labels"]
-    return labels["controller-revision-hash"] == revision(daemon_set)
+    return labels[REVISION_LABEL] == live
 
 
 def is_ready(pod: Json) -> bool:
@@ -146,11 +147,13 @@ def _replaceable(daemon_set: Json, placed: Sequence[Json], wanted: int) -> list[
     strategy = daemon_set["spec"]["updateStrategy"]
     if strategy["type"] != "RollingUpdate":
         return []
-    outdated = [pod for pod in placed if not is_current(daemon_set, pod)]
-    serving = [pod for pod in outdated if is_ready(pod) and not is_terminating(pod)]
-    idle = [pod for pod in outdated if pod not in serving]
-    unavailable = wanted - sum(is_ready(pod) and not is_terminating(pod) for pod in placed)
-    unavailable -= sum(not is_terminating(pod) for pod in idle)
+    live = revision(daemon_set)
+    kept = [pod for pod in placed if not is_terminating(pod)]
+    outdated = [pod for pod in kept if not is_current(pod, live)]
+    serving = [pod for pod in outdated if is_ready(pod)]
+    idle = [pod for pod in outdated if not is_ready(pod)]
+    unready = sum(not is_ready(pod) for pod in kept if is_current(pod, live))
+    unavailable = wanted - len(kept) + unready
     budget = _share(strategy["rollingUpdate"]["maxUnavailable"], wanted)
     return [*idle, *serving[: max(0, budget - unavailable)]]
 

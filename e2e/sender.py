@@ -1,0 +1,67 @@
+"""Webhook requests as a registry would send them, over as many connections as a test wants."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import requests
+
+from e2e.ground import http_session
+from e2e.installation import SECRET
+from e2e.kubernetes_api import Json
+from e2e.registry import HOST, MANIFEST
+
+CONTENT_TYPE = "application/vnd.docker.distribution.events.v2+json"
+
+
+def notification(repository: str, tag: str, content: str, *, time: str | None = None) -> Json:
+    """Return what the registry says of a push; equal content has an equal digest."""
+    digest = f"sha256:{sha256(content.encode()).hexdigest()}"
+    event = {
+        "id": f"{repository}:{tag}@{digest}",
+        "timestamp": time or datetime.now(UTC).isoformat(),
+        "action": "push",
+        "target": {
+            "mediaType": MANIFEST,
+            "size": 100,
+            "digest": digest,
+            "repository": repository,
+            "tag": tag,
+        },
+        "request": {"host": HOST, "method": "PUT"},
+    }
+    return {"events": [event]}
+
+
+def send(session: requests.Session, url: str, body: Json, *, source: str = "distribution") -> int:
+    """Send one request and return the status code; a 503 is sent again, as registries do."""
+    while True:
+        answer = session.post(
+            f"{url}/webhooks/{source}",
+            json=body,
+            headers={"Authorization": f"Bearer {SECRET}", "Content-Type": CONTENT_TYPE},
+            timeout=30,
+        )
+        if answer.status_code != 503:
+            return answer.status_code
+
+
+def post(url: str, body: Json, *, source: str = "distribution") -> int:
+    """Send one request over a connection of its own."""
+    with http_session() as session:
+        return send(session, url, body, source=source)
+
+
+def post_all(urls: Sequence[str], bodies: Sequence[Json], *, connections: int) -> list[int]:
+    """Send all over so many connections, each to one of the services in turn, in rising order."""
+    queue = iter(bodies)
+
+    def run(connection: int) -> list[int]:
+        with http_session() as session:
+            url = urls[connection % len(urls)]
+            # A list's iterator hands each element to one thread, in order.
+            return [send(session, url, body) for body in queue]
+
+    with ThreadPoolExecutor(connections) as pool:
+        return [code for codes in pool.map(run, range(connections)) for code in codes]
