@@ -9,6 +9,7 @@ import pytest
 
 from e2e.control_plane import ControlPlane
 from e2e.ground import Ground, wait_until
+from e2e.installation import Installation
 from e2e.processes import tail
 from e2e.registry import Registry
 from e2e.service import Service
@@ -46,6 +47,12 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
     yield name
     control_plane.api_server.start()
     admin.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def installation(ground: Ground, control_plane: ControlPlane, namespace: str) -> Installation:
+    """The product's own manifests, applied to the test's namespace."""
+    return Installation.apply(ground, control_plane, namespace)
 
 
 @pytest.fixture(scope="session")

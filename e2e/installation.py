@@ -1,5 +1,6 @@
 """The product installed in a namespace: its own ServiceAccount, Role and bindings, and secrets."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,17 @@ class Installation:
         )
         return self.control_plane.admin.get(self.path)
 
+    def state(self) -> Json:
+        """Return the state that the DaemonSet holds."""
+        live = self.control_plane.admin.get(self.path)
+        state: Json = json.loads(live["metadata"]["annotations"][STATE])
+        return state
+
+    def warnings(self) -> list[str]:
+        """Return the messages of the warnings that were left among the Events."""
+        events = self.control_plane.admin.get(f"/api/v1/namespaces/{self.namespace}/events")
+        return [event["message"] for event in events["items"] if event["type"] == "Warning"]
+
     def patches(self) -> float:
         """Count the PATCH requests for DaemonSets so far, dry runs and statuses left out."""
         return self.control_plane.metric(
@@ -92,6 +104,53 @@ class Installation:
             subresource="",
             dry_run="",
         )
+
+
+def deny_tag(installation: Installation, tag: str) -> None:
+    """Make admission refuse every DaemonSet in the namespace that has an image of this tag."""
+    plane, name = installation.control_plane, f"{installation.namespace}-{tag.replace('.', '-')}"
+    policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    found = f"object.spec.template.spec.containers.exists(c, c.image.endsWith(':{tag}'))"
+    rule = {
+        "apiGroups": ["apps"],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": ["daemonsets"],
+    }
+    plane.admin.post(
+        policies,
+        {
+            "metadata": {"name": name},
+            "spec": {
+                "matchConstraints": {"resourceRules": [rule]},
+                "validations": [{"expression": f"!{found}", "message": f"{tag} is not allowed"}],
+            },
+        },
+    )
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": installation.namespace}}
+    plane.admin.post(
+        f"{policies.removesuffix('policies')}policybindings",
+        {
+            "metadata": {"name": name},
+            "spec": {
+                "policyName": name,
+                "validationActions": ["Deny"],
+                "matchResources": {"namespaceSelector": selector},
+            },
+        },
+    )
+    probe = {
+        "metadata": {"name": "probe"},
+        "spec": {
+            "selector": {"matchLabels": {"probe": "probe"}},
+            "template": {
+                "metadata": {"labels": {"probe": "probe"}},
+                "spec": {"containers": [{"name": "probe", "image": f"probe:{tag}"}]},
+            },
+        },
+    }
+    path = installation.path.rpartition("/")[0]
+    plane.wait_until_refused(path, probe, saying=f"{tag} is not allowed")
 
 
 def reference(repository: str, tag: str) -> str:

@@ -31,7 +31,7 @@ class Service:
             command=(str(COMMAND), "serve"),
             environment=ground.environment() | own | dict(environment),
             log=self.log,
-            is_ready=lambda: answers(f"{self.url}/readyz"),
+            is_ready=lambda: answers(f"{self.url}/healthz"),
         )
 
     def __enter__(self) -> Self:

@@ -5,10 +5,7 @@ from collections.abc import Callable
 from math import ceil
 from time import monotonic
 
-import pytest
-
-from e2e.control_plane import ControlPlane
-from e2e.ground import Ground, http_session, wait_until
+from e2e.ground import http_session, wait_until
 from e2e.history import History
 from e2e.installation import DIGESTS, NAME, SECRET, STATE, Installation, reference
 from e2e.kubernetes_api import Json
@@ -24,12 +21,6 @@ MakeService = Callable[..., Service]
 APP = reference("team/app", "1.0.0")
 PUSHES = 200
 CONNECTIONS = 16
-
-
-@pytest.fixture
-def installation(ground: Ground, control_plane: ControlPlane, namespace: str) -> Installation:
-    """The product's manifests applied to the test's namespace."""
-    return Installation.apply(ground, control_plane, namespace)
 
 
 def app(tag: str) -> str:
