@@ -48,7 +48,7 @@ def proves(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
         offered.add(credentials.strip().encode(errors="surrogateescape"))
     if scheme.lower() == "basic":
         offered.add(_basic_password(credentials.strip()))
-    return any([_is_one_of(secrets, secret) for secret in offered])
+    return any(_is_one_of(secrets, secret) for secret in offered)
 
 
 def proves_token(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
@@ -64,7 +64,8 @@ def proves_path(secrets: tuple[bytes, ...], secret: str) -> bool:
 
 def _is_one_of(secrets: tuple[bytes, ...], offered: bytes) -> bool:
     # Every secret is compared, so that the time tells nothing about which one was close.
-    return bool(offered) and any([hmac.compare_digest(secret, offered) for secret in secrets])
+    hits = [hmac.compare_digest(secret, offered) for secret in secrets]
+    return bool(offered) and any(hits)
 
 
 def _basic_password(credentials: str) -> bytes:

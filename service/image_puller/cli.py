@@ -78,11 +78,10 @@ def _serve(_asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
     serve.run(configuration, cluster.KubernetesCluster(cluster.connect(environ), configuration))
 
 
-def _demo(_asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def _demo(_asked: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from image_puller import demo  # noqa: PLC0415
 
-    _log()
-    demo.run(environ)
+    return demo.run(environ)
 
 
 def _tick(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -3,15 +3,15 @@
 import json
 import secrets
 import shlex
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from image_puller import config, serve
-from image_puller.cluster import KubernetesCluster, connect_to
 from image_puller.simulation import SimulatedCluster
 
-_HOST = "127.0.0.1"
 _SECRETS = ("harbor", "quay", "distribution", "events", "read")
 _ENVIRONMENT = {
     "IMAGES": "workspace=harbor.example.com/demo/workspace:1.0.0;"
@@ -22,18 +22,42 @@ _ENVIRONMENT = {
 _DIGEST = "sha256:" + "ab12" * 16
 
 
-def run(environ: Mapping[str, str]) -> None:
-    """Serves on `$PORT` of this machine until it is interrupted."""
+def run(environ: Mapping[str, str]) -> int:
+    """Serves on `$PORT` until it is told to end; the exit code is that of `image-puller serve`.
+
+    The service is a process of its own, the very one that a cluster would run.
+    """
     with tempfile.TemporaryDirectory() as folder, SimulatedCluster(nodes=3) as cluster:
         tokens = {name: secrets.token_urlsafe(12) for name in _SECRETS}
         for name, token in tokens.items():
             (Path(folder) / name).write_text(token)
-        own = {"WEBHOOK_SECRETS_DIR": folder, "PORT": environ.get("PORT", "")}
-        configuration = config.from_environ(_ENVIRONMENT | own)
-        print(introduction(f"http://{_HOST}:{configuration.port}", tokens), flush=True)  # noqa: T201
+        kubeconfig = Path(folder) / "kubeconfig"
+        kubeconfig.write_text(json.dumps(cluster.kubeconfig()))
+        port = environ.get("PORT") or "8080"
+        own = {"WEBHOOK_SECRETS_DIR": folder, "PORT": port, "KUBECONFIG": str(kubeconfig)}
+        print(introduction(f"http://127.0.0.1:{port}", tokens), flush=True)  # noqa: T201
         cluster.run()
-        api = connect_to(cluster.url)
-        serve.run(configuration, KubernetesCluster(api, configuration), host=_HOST)
+        command = (sys.executable, "-m", "image_puller", "serve")
+        environment = _inherited(environ) | _ENVIRONMENT | own
+        with subprocess.Popen(command, env=environment) as service:  # noqa: S603 - our own command
+            return _wait(service)
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a process needs, less what would configure the service otherwise than shown."""
+    return {name: environ[name] for name in ("HOME", "PATH", "LANG") if name in environ}
+
+
+def _wait(service: subprocess.Popen[bytes]) -> int:
+    """Waits for the service's end; whoever ends the demo ends the service."""
+    previous = signal.signal(signal.SIGTERM, lambda *_: service.terminate())
+    try:
+        return service.wait()
+    except KeyboardInterrupt:
+        # A terminal has told the service as well.
+        return service.wait()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def introduction(url: str, tokens: Mapping[str, str]) -> str:

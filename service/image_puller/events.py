@@ -44,7 +44,7 @@ class RefreshDue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ignored:
-    """A readable event that changes nothing here; `reason` is one of few fixed texts, to be counted."""
+    """A readable event that changes nothing here; `reason` is one of few texts, to be counted."""
 
     reason: str
 

@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import assert_never
 
 from image_puller.config import Config
 from image_puller.events import Event, ImageDeleted, ImagePushed, RefreshDue
-from image_puller.matching import Change, Refusal, match
+from image_puller.matching import Change, Confirm, Follow, Forget, Refresh, Refusal, match
 from image_puller.metrics import Metrics
 from image_puller.writer import Writer
 
@@ -35,11 +36,9 @@ class Intake:
         Raises ClusterUnavailableError where that takes more than `patience` seconds.
         """
         received = self._now()
-        matched = [
-            (event, match(self._config, source, event, received=received)) for event in events
-        ]
+        matched = [match(self._config, source, event, received=received) for event in events]
         changes: list[Change] = []
-        for event, asked in matched:
+        for asked in matched:
             if isinstance(asked, Refusal):
                 self._metrics.count_event(source, asked.reason)
                 log.info("%s: ignored, %s", source, asked.detail or asked.reason)
@@ -49,7 +48,7 @@ class Intake:
             self._commit(source, changes, patience)
 
     def accept_untrusted(self, source: str, events: Sequence[Event], *, patience: float) -> None:
-        """The same for a sender that proved nothing: it may say when to look, never what to pull."""
+        """The same for a sender without proof: it may say when to look, never what to pull."""
         trusted = [event if _says_when(event) else RefreshDue() for event in events]
         self.accept(source, trusted, patience=patience)
 
@@ -58,8 +57,19 @@ class Intake:
             changes, self._writer.submit(changes, patience=patience), strict=True
         ):
             self._metrics.count_event(source, outcome)
-            log.info("%s: %s, %s", source, outcome, change)
+            log.info("%s: %s %s", source, _subject(change), outcome)
 
 
 def _says_when(event: Event) -> bool:
     return not isinstance(event, ImagePushed | ImageDeleted)
+
+
+def _subject(change: Change) -> str:
+    """What a change is about, for the log."""
+    match change:
+        case Follow() | Forget():
+            return " ".join(filter(None, (change.entry, change.tag, change.digest)))
+        case Confirm() | Refresh():
+            return "DaemonSet"
+        case _:
+            assert_never(change)

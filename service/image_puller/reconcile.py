@@ -368,7 +368,7 @@ class Reconciler:
         return operations
 
     def _preflight(self, decided: State) -> State:
-        """Before all pods are replaced for more than a tag: would one of the new ones be let in?"""
+        """Tries one pod of the new template before all old ones go, for more than a new tag."""
         template = daemonset.template(self._config, decided, self._platform)
         try:
             self._cluster.admit_pod(template)

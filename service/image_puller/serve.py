@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _THREADS = 32
 _KEEP_ALIVE_SECONDS = 95
-"""More than the 90 s for which Knative's queue-proxy keeps an idle connection, or it meets resets."""
+"""Longer than Knative's queue-proxy keeps an idle connection (90 s), or that one meets resets."""
 _GRACEFUL_SECONDS = 15
 
 
@@ -129,9 +129,9 @@ class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
         return self._service.app
 
 
-def run(config: Config, cluster: KubernetesCluster, *, host: str | None = None) -> None:
-    """Serves until SIGTERM, on every address unless `host` names one."""
-    host = host or ("[::]" if _has_ipv6() else "0.0.0.0")
+def run(config: Config, cluster: KubernetesCluster) -> None:
+    """Serves until SIGTERM."""
+    host = "[::]" if _has_ipv6() else "0.0.0.0"
     Gunicorn(Service(config, cluster), f"{host}:{config.port}").run()
 
 

@@ -132,8 +132,8 @@ def _expected(pod: Manifest) -> dict[str, str]:
 
 def _compare(image: Image, image_id: str) -> str:
     """Runtimes report an image's first digest, not always the one that was asked for."""
-    digest = image_id.rpartition("@")[2]
-    if image.tag is None or image.tag.digest is None or not is_digest(digest):
+    _, at, digest = image_id.rpartition("@")
+    if not at or image.tag is None or image.tag.digest is None or not is_digest(digest):
         return "unknown"
     return "same" if digest == image.tag.digest else "other"
 

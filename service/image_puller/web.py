@@ -5,7 +5,6 @@ Answers follow what each sender does with them: see the README's table of endpoi
 
 import json
 import logging
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from flask import Flask, Response, request
@@ -27,6 +26,7 @@ from image_puller.sources import SOURCES, Source
 log = logging.getLogger(__name__)
 
 _CLOUDEVENTS = SOURCES["cloudevents"]
+UNAVAILABLE = ClusterUnavailableError.status
 
 
 class Look(Protocol):
@@ -43,150 +43,152 @@ def create_app(config: Config, intake: Intake, look: Look, metrics: Metrics) -> 
     """The Flask application."""
     app = Flask("image_puller", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.BODY_BYTES
-    secrets = Secrets(config.webhook_secrets_dir)
+    routes = _Routes(config, intake, look, metrics)
+    for method, path, view in (
+        ("POST", "/", routes.event),
+        ("POST", "/webhooks/<name>", routes.webhook),
+        ("POST", "/webhooks/<name>/<secret>", routes.webhook),
+        ("OPTIONS", "/", routes.handshake),
+        ("OPTIONS", "/webhooks/<path:_webhook>", routes.handshake),
+        ("GET", "/healthz", routes.alive),
+        ("GET", "/readyz", routes.ready),
+        ("GET", "/status", routes.status),
+        ("GET", "/status/<path:image>", routes.image_status),
+        ("GET", "/metrics", routes.counted),
+    ):
+        app.add_url_rule(path, view_func=view, methods=[method], provide_automatic_options=False)
+    app.register_error_handler(ImagePullerError, routes.refused)
+    app.register_error_handler(HTTPException, _unroutable)
+    return app
 
-    @app.post("/")
-    def event() -> Response:
-        if config.event_auth is EventAuth.TOKEN:
-            _check(
-                authentication.proves_token(secrets.of(EVENTS), _authorization()),
-                secrets,
-                EVENTS,
-            )
+
+class _Routes:
+    """One method for each route: who asks is checked first, a body is read last."""
+
+    def __init__(self, config: Config, intake: Intake, look: Look, metrics: Metrics) -> None:
+        self._config = config
+        self._intake = intake
+        self._look = look
+        self._metrics = metrics
+        self._secrets = Secrets(config.webhook_secrets_dir)
+
+    def event(self) -> Response:
+        """CloudEvents: 202, 4xx for what a Broker should drop, 503 for what it should repeat."""
+        trusted = self._config.event_auth is EventAuth.TOKEN
+        if trusted:
+            tokens = self._secrets.of(EVENTS)
+            self._check(EVENTS, proven=authentication.proves_token(tokens, _authorization()))
         events = sources.decode(_CLOUDEVENTS.name, _headers(), request.get_data())
-        accept = intake.accept if config.event_auth is EventAuth.TOKEN else intake.accept_untrusted
+        accept = self._intake.accept if trusted else self._intake.accept_untrusted
         accept(_CLOUDEVENTS.name, events, patience=_CLOUDEVENTS.patience)
-        return Response(status=202)
+        return _accepted()
 
-    @app.post("/webhooks/<name>")
-    @app.post("/webhooks/<name>/<secret>")
-    def webhook(name: str, secret: str | None = None) -> Response:
+    def webhook(self, name: str, secret: str | None = None) -> Response:
+        """One registry's notifications: 202 for all that is authenticated, 503 for later."""
         source = SOURCES.get(name)
         if source is None or source is _CLOUDEVENTS:
             return _answer(404, f"no source is called {name[:40]!r}")
         if source.tests_with_empty_body and _is_test_call():
-            metrics.count_event(name, "test")
-            return Response(status=202)
-        _authenticate(source, secrets, secret)
-        _accept_webhook(source, intake, metrics)
-        return Response(status=202)
+            self._metrics.count_event(name, "test")
+            return _accepted()
+        self._check(name, proven=_proves(source, self._secrets.of(name), secret))
+        self._take(source)
+        return _accepted()
 
-    @app.route("/", methods=["OPTIONS"])
-    @app.route("/webhooks/<name>", methods=["OPTIONS"])
-    def handshake(name: str = "") -> Response:
-        del name
-        return _consent()
+    def handshake(self, _webhook: str = "") -> Response:
+        """The handshake of CloudEvents' webhooks (http-webhook.md, 4): consent is in headers."""
+        response = Response(status=200, headers={"Allow": "OPTIONS, POST"})
+        origin = request.headers.get("WebHook-Request-Origin")
+        if origin:
+            response.headers["WebHook-Allowed-Origin"] = origin
+            response.headers["WebHook-Allowed-Rate"] = "*"
+        return response
 
-    @app.get("/healthz")
-    def alive() -> Response:
+    def alive(self) -> Response:
+        """Whether the process answers."""
         return _answer(200, "ok")
 
-    @app.get("/readyz")
-    def ready() -> Response:
-        reason = look.unready()
+    def ready(self) -> Response:
+        """Whether the process takes events."""
+        reason = self._look.unready()
         return _answer(200, "ok") if reason is None else _answer(503, reason)
 
-    def reads(show: Callable[[], Response]) -> Response:
-        if config.read_auth is ReadAuth.TOKEN:
-            _check(authentication.proves(secrets.of(READ), _authorization()), secrets, READ)
-        return show()
+    def status(self) -> Response:
+        """What is cached where."""
+        self._check_reader()
+        return _json(self._look.status())
 
-    @app.get("/status")
-    def whole_status() -> Response:
-        return reads(lambda: _json(look.status()))
+    def image_status(self, image: str) -> Response:
+        """The same of one image, by its entry's name or its reference."""
+        self._check_reader()
+        selected = status.select(self._look.status(), image)
+        if selected is None:
+            return _answer(404, f"no image is called {image[:200]!r}")
+        return _json(selected)
 
-    @app.get("/status/<path:image>")
-    def image_status(image: str) -> Response:
-        def show() -> Response:
-            selected = status.select(look.status(), image)
-            if selected is None:
-                return _answer(404, f"no image is called {image[:200]!r}")
-            return _json(selected)
+    def counted(self) -> Response:
+        """Metrics for Prometheus."""
+        self._check_reader()
+        content_type = "text/plain; version=0.0.4; charset=utf-8"
+        return Response(self._metrics.text(), content_type=content_type)
 
-        return reads(show)
-
-    @app.get("/metrics")
-    def counted() -> Response:
-        return reads(
-            lambda: Response(
-                metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8"
-            )
-        )
-
-    @app.errorhandler(ImagePullerError)
-    def refused(error: ImagePullerError) -> Response:
-        return _refuse(error, metrics)
-
-    @app.errorhandler(HTTPException)
-    def unroutable(error: HTTPException) -> Response:
-        return _answer(error.code or 500, error.description or error.name)
-
-    return app
-
-
-def _accept_webhook(source: Source, intake: Intake, metrics: Metrics) -> None:
-    """Everything authenticated is accepted: a registry would send it for ever, or give up on us."""
-    try:
-        events = sources.decode(source.name, _headers(), request.get_data())
-    except RequestEntityTooLarge:
-        metrics.count_event(source.name, "too large")
-        log.warning("%s: a body of more than %s bytes is ignored", source.name, limits.BODY_BYTES)
-    except BadEventError as error:
-        metrics.count_event(source.name, "unreadable")
-        log.warning("%s: a body that can't be read is ignored: %s", source.name, error)
-    else:
-        intake.accept(source.name, events, patience=source.patience)
-
-
-def _authenticate(source: Source, secrets: Secrets, secret: str | None) -> None:
-    known = secrets.of(source.name)
-    if secret is not None and source.secret_in_path:
-        proven = authentication.proves_path(known, secret)
-    else:
-        proven = secret is None and authentication.proves(known, _authorization())
-    _check(proven, secrets, source.name)
-
-
-def _check(proven: bool, secrets: Secrets, name: str) -> None:  # noqa: FBT001 - the one thing checked
-    if proven:
-        return
-    if not secrets.of(name):
-        log.warning(
-            "a request was refused because no secret is set for it: put one into file %s of %s",
-            name,
-            secrets.folder,
-        )
-    raise UnauthenticatedError(f"credentials for {name} are missing or wrong")
-
-
-def _consent() -> Response:
-    """The handshake of CloudEvents' HTTP webhooks (http-webhook.md, 4): consent is in headers."""
-    response = Response(status=200)
-    response.headers["Allow"] = "OPTIONS, POST"
-    origin = request.headers.get("WebHook-Request-Origin")
-    if origin:
-        response.headers["WebHook-Allowed-Origin"] = origin
-        response.headers["WebHook-Allowed-Rate"] = "*"
-    return response
-
-
-def _refuse(error: ImagePullerError, metrics: Metrics) -> Response:
-    source = request.path.split("/")[2] if request.path.startswith("/webhooks/") else "cloudevents"
-    if request.method == "POST":
-        metrics.count_refusal(source, error.status)
-    if isinstance(error, ClusterUnavailableError):
-        log.error("answered 503: %s", error)
-        response = _answer(503, "try again later")
-        response.headers["Retry-After"] = str(limits.RETRY_AFTER_SECONDS)
+    def refused(self, error: ImagePullerError) -> Response:
+        """The answer that an error means: its words for a 4xx; those of a 503 stay in the log."""
+        if request.method == "POST":
+            source = (request.view_args or {}).get("name", _CLOUDEVENTS.name)
+            self._metrics.count_refusal(source, error.status)
+        if error.status == UNAVAILABLE:
+            log.error("answered %s: %s", error.status, error)
+            response = _answer(error.status, "try again later")
+            response.headers["Retry-After"] = str(limits.RETRY_AFTER_SECONDS)
+            return response
+        response = _answer(error.status, str(error))
+        if error.status == UnauthenticatedError.status and request.method == "GET":
+            response.headers["WWW-Authenticate"] = 'Basic realm="image-puller"'
         return response
-    response = _answer(error.status, str(error))
-    if error.status == UnauthenticatedError.status:
-        response.headers["WWW-Authenticate"] = 'Basic realm="image-puller"'
+
+    def _take(self, source: Source) -> None:
+        """Hands on what can be read: a registry would send the rest for ever, or give up on us."""
+        try:
+            events = sources.decode(source.name, _headers(), request.get_data())
+        except RequestEntityTooLarge:
+            self._metrics.count_event(source.name, "too large")
+            log.warning("%s: a body above %s bytes is ignored", source.name, limits.BODY_BYTES)
+        except BadEventError as error:
+            self._metrics.count_event(source.name, "unreadable")
+            log.warning("%s: a body that can't be read is ignored: %s", source.name, error)
+        else:
+            self._intake.accept(source.name, events, patience=source.patience)
+
+    def _check_reader(self) -> None:
+        if self._config.read_auth is ReadAuth.TOKEN:
+            tokens = self._secrets.of(READ)
+            self._check(READ, proven=authentication.proves(tokens, _authorization()))
+
+    def _check(self, name: str, *, proven: bool) -> None:
+        if proven:
+            return
+        if not self._secrets.of(name):
+            log.warning(
+                "a request was refused because no secret is set for it: put one into file %s of %s",
+                name,
+                self._secrets.folder,
+            )
+        raise UnauthenticatedError(f"credentials for {name} are missing or wrong")
+
+
+def _proves(source: Source, secrets: tuple[bytes, ...], in_path: str | None) -> bool:
+    if in_path is None:
+        return authentication.proves(secrets, _authorization())
+    return source.secret_in_path and authentication.proves_path(secrets, in_path)
+
+
+def _unroutable(error: HTTPException) -> Any:
+    """Flask's own refusals, in the same form as ours, with the headers that belong to them."""
+    response = error.get_response()
+    response.data = f"{error.description or error.name}\n".encode()
+    response.content_type = "text/plain; charset=utf-8"
     return response
-
-
-def _answer(code: int, text: str) -> Response:
-    return Response(f"{text}\n", status=code, content_type="text/plain; charset=utf-8")
 
 
 def _json(value: Any) -> Response:
@@ -197,6 +199,15 @@ def _is_test_call() -> bool:
     """Harbor's TEST ENDPOINT sends neither body nor credentials."""
     has_body = request.content_length or "Transfer-Encoding" in request.headers
     return not has_body and _authorization() is None
+
+
+def _accepted() -> Response:
+    # A Broker takes a body that is no CloudEvent for a failure.
+    return Response(status=202)
+
+
+def _answer(code: int, text: str) -> Response:
+    return Response(f"{text}\n", status=code, content_type="text/plain; charset=utf-8")
 
 
 def _authorization() -> str | None:

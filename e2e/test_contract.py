@@ -1,0 +1,32 @@
+"""The real API server keeps the contract that the simulated one is held to in `tests/`."""
+
+from collections.abc import Iterator
+
+import pytest
+from e2e.control_plane import ControlPlane
+from e2e.ground import wait_until
+
+pytest.register_assert_rewrite("tests.contract")
+
+from tests.contract import Api, Contract  # noqa: E402 - after it is to be rewritten
+
+
+@pytest.fixture(scope="module")
+def api(control_plane: ControlPlane) -> Iterator[Api]:
+    """The real API server, with a namespace in which pods can be created."""
+    admin = control_plane.admin
+    admin.post("/api/v1/namespaces", {"metadata": {"name": "contract"}})
+    accounts = "/api/v1/namespaces/contract/serviceaccounts"
+    wait_until(lambda: admin.get(accounts)["items"], "default service account of contract")
+    with Api(
+        url=control_plane.url,
+        token=control_plane.admin_token,
+        namespace="contract",
+        verify=str(control_plane.ca),
+    ) as api:
+        yield api
+    admin.delete("/api/v1/namespaces/contract")
+
+
+class TestReal(Contract):
+    """Every test of the contract, on the real one."""
