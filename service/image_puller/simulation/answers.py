@@ -1,4 +1,4 @@
-"""What the API server says when it refuses: `v1` Status objects, worded as the real one words them."""
+"""What the API server says when it refuses: `v1` Status objects, in the words of the real one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class RefusedError(Exception):
         super().__init__(message)
         self.code = code
         self.retry_after: int | None = None
-        self.body: Json = {
+        status: Json = {
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": {},
@@ -61,7 +61,8 @@ class RefusedError(Exception):
             "code": code,
         }
         if details is not None:
-            self.body["details"] = details
+            status["details"] = details
+        self.body: Json | str = status
 
 
 def success(resource: Resource, name: str, uid: str) -> Json:

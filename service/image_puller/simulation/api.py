@@ -1,5 +1,6 @@
 """The verbs of the API: what each does to the store, and what it answers."""
 
+import copy
 import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ class Api:
         """Give one object."""
         return self.store.get(_key(target))
 
-    def list(self, target: Target, *, labels: str = "", fields: str = "") -> Json:
+    def index(self, target: Target, *, labels: str = "", fields: str = "") -> Json:
         """List objects; those in a list don't say their kind."""
         selected = _selected(labels, fields)
         with self.store.changed:
@@ -42,16 +43,19 @@ class Api:
 
     def changes(
         self, target: Target, since: int, *, labels: str = "", fields: str = ""
-    ) -> list[Change]:
-        """List the writes after a version, oldest first."""
+    ) -> tuple[list[Change], int]:
+        """List the writes after a version, oldest first, and give the version up to now."""
         selected = _selected(labels, fields)
-        return [
+        with self.store.changed:
+            changes, version = self.store.since(since), self.store.version
+        concerned = [
             change
-            for change in self.store.since(since)
+            for change in changes
             if change.key.resource is target.resource
             and target.namespace in (None, change.key.namespace)
             and selected(change.item)
         ]
+        return concerned, version
 
     def create(self, target: Target, body: bytes, *, dry_run: bool = False) -> Json:
         """Admit and store a new object."""
@@ -64,13 +68,10 @@ class Api:
         self._check_namespace(manifest, namespace)
         item = objects.created(resource, manifest, namespace, self.now())
         item = objects.completed(resource, self.admission.mutated(resource, item))
-        with self.store.changed:
-            key = Key(resource, namespace, item["metadata"]["name"])
-            if self.store.find(key):
-                raise answers.already_exists(resource, key.name)
-            objects.check(resource, item)
-            self.admission.check(resource, item)
-            return item if dry_run else self.store.insert(key, item)
+        objects.check(resource, item)
+        self.admission.check(resource, item)
+        key = Key(resource, namespace, item["metadata"]["name"])
+        return self.store.insert(key, item, dry_run=dry_run)
 
     def patch(self, target: Target, body: bytes, *, dry_run: bool = False) -> Json:
         """Apply a JSON Patch; one that changes nothing is no write."""
@@ -81,7 +82,16 @@ class Api:
             item = objects.changed(resource, self.admission.mutated(resource, proposal), live)
             objects.check(resource, item, live)
             self.admission.check(resource, item)
-            return item if dry_run else self.store.replace(key, item)
+            return self.store.replace(key, item, dry_run=dry_run)
+
+    def edit(self, target: Target, change: Callable[[Json], None]) -> None:
+        """Change an object in place, with no admission."""
+        key = _key(target)
+        with self.store.changed:
+            live = self.store.get(key)
+            proposal = copy.deepcopy(live)
+            change(proposal)
+            self.store.replace(key, objects.changed(target.resource, proposal, live))
 
     def delete(self, target: Target, body: bytes, *, dry_run: bool = False) -> Json:
         """Delete an object; its dependents are the garbage collector's."""

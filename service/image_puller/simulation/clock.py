@@ -1,7 +1,8 @@
-"""The time of a simulated cluster: it stands still until it is advanced, or runs with the real one."""
+"""The time of a simulated cluster: it stands still until it is advanced, or runs by itself."""
 
 import time
 from datetime import UTC, datetime
+from typing import Self
 
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
@@ -12,6 +13,11 @@ class Clock:
     def __init__(self, start: float = _FIRST) -> None:
         self._now = start
         self._started: float | None = None
+
+    @classmethod
+    def now(cls) -> Self:
+        """Start at the real time."""
+        return cls(time.time())
 
     def __call__(self) -> float:
         """Tell the time."""

@@ -111,13 +111,11 @@ class SimulatedCluster:
     def _drive(self) -> None:
         store = self._api.store
         while not self._faults.closing.is_set():
+            seen = store.version
             self.advance()
-            with store.changed:
-                version, due = store.version, self._nodes.next_due()
-                store.changed.wait_for(
-                    lambda seen=version: self._faults.closing.is_set() or store.version > seen,
-                    timeout=None if due is None else max(0.0, due - self.clock()),
-                )
+            due = self._nodes.next_due()
+            timeout = None if due is None else max(0.0, due - self.clock())
+            store.wait(seen, timeout, self._faults.closing)
 
     # What is in the cluster
 
@@ -141,12 +139,17 @@ class SimulatedCluster:
         """Put an object there as if somebody else had: a Deployment, a Knative Service."""
         resource = of_kind(manifest["kind"], manifest["apiVersion"])
         where = manifest["metadata"].get("namespace", namespace)
+        if resource.group and resource.group not in self.groups:
+            self.groups.append(resource.group)
         return copy.deepcopy(self._api.admit(Target(resource, where, None), manifest))
 
     def change(self, name: str, namespace: str, edit: Callable[[Json], None]) -> None:
         """Change a DaemonSet in place as if somebody else had."""
-        target = Target(DAEMON_SETS, namespace, name)
-        self._api.edit(target, edit)
+        self._api.edit(Target(DAEMON_SETS, namespace, name), edit)
+
+    def delete(self, name: str, namespace: str) -> None:
+        """Delete a DaemonSet as if somebody else had."""
+        self._api.delete(Target(DAEMON_SETS, namespace, name), b"")
 
     @property
     def groups(self) -> list[str]:

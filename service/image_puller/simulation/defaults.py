@@ -34,6 +34,9 @@ _FILE_MODE = 0o644
 _KEPT_EMPTY = frozenset(
     {"affinity", "emptyDir", "resources", "securityContext", "selector", "spec", "template"}
 )
+_NAMED_BY_USER = frozenset(
+    {"annotations", "labels", "limits", "matchLabels", "nodeSelector", "requests"}
+)
 _DROPPED_ZEROES = frozenset(
     {"hostIPC", "hostNetwork", "hostPID", "minReadySeconds", "readOnly", "stdin", "tty"}
 )
@@ -54,8 +57,8 @@ def pod_spec(spec: Mapping[str, Any]) -> Json:
     return {**_POD_ALONE, **_pod_template_spec(_without_empty(spec))}
 
 
-def metadata(given: Mapping[str, Any]) -> Json:
-    """Drop what is empty from an object's metadata."""
+def compact(given: Mapping[str, Any]) -> Json:
+    """Drop what is empty, as Go does where it writes JSON."""
     kept: Json = _without_empty(given)
     return kept
 
@@ -104,13 +107,11 @@ def _without_empty(value: Any, name: str = "") -> Any:
         return [_without_empty(item) for item in value]
     if not isinstance(value, Mapping):
         return value
-    # What a user names (labels, annotations) may well be an empty string; a field may not.
-    named_by_user = name in {"annotations", "labels", "matchLabels", "nodeSelector"}
+    # What stands under a name of the user's (labels, quantities) may be empty; a field may not.
+    named_by_user = name in _NAMED_BY_USER
     cleaned = {key: _without_empty(item, key) for key, item in value.items()}
     return {
-        key: item
-        for key, item in cleaned.items()
-        if named_by_user or not _is_omitted(key, item)
+        key: item for key, item in cleaned.items() if named_by_user or not _is_omitted(key, item)
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from image_puller.simulation.answers import RefusedError
 
+_TOO_MANY_REQUESTS = 429
 _MESSAGES = {
     429: "Too many requests, please try again later.",
     500: "Internal error occurred: the simulation was told to fail",
@@ -74,6 +75,10 @@ def failure(status: int, retry_after: int | None) -> RefusedError:
     """Give the answer of a server in trouble."""
     error = RefusedError(status, _MESSAGES.get(status, f"simulated answer {status}"))
     error.retry_after = retry_after
+    if status == _TOO_MANY_REQUESTS:
+        # Said by what stands before the API, which knows no Status objects.
+        error.body = f"{error}\n"
+        error.retry_after = retry_after or 1
     return error
 
 

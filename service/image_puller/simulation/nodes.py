@@ -1,4 +1,4 @@
-"""What goes on in a cluster by itself: the DaemonSet controller, the garbage collector, kubelets."""
+"""What goes on in a cluster by itself: DaemonSet controller, garbage collector, kubelets."""
 
 import heapq
 import itertools
@@ -9,7 +9,8 @@ from image_puller.simulation import scheduling
 from image_puller.simulation.answers import Json, RefusedError
 from image_puller.simulation.api import Api
 from image_puller.simulation.clock import Clock, stamp
-from image_puller.simulation.kubelet import Kubelet, Registries, condition
+from image_puller.simulation.kubelet import Kubelet, Registries
+from image_puller.simulation.pod_status import condition
 from image_puller.simulation.resources import DAEMON_SETS, NODES, PODS, Resource, Target
 from image_puller.simulation.store import Key
 
@@ -50,8 +51,12 @@ class Nodes:
         with self._lock:
             self._kubelets[name].alive = False
             self._set_ready(Key(NODES, "", name), is_ready=False)
-            for pod in self._pods_on(name):
+            pods = self._pods_on(name)
+            for pod in pods:
                 self._set_ready(_key(PODS, pod), is_ready=False)
+            dead = {pod["metadata"]["uid"] for pod in pods}
+            self._due = [due for due in self._due if due[3] not in dead]
+            heapq.heapify(self._due)
 
     def revive(self, name: str) -> None:
         """Let a dead node come back with its images; it starts its pods again."""
@@ -78,9 +83,11 @@ class Nodes:
         with self._lock:
             self._reconcile()
             while self._due and self._due[0][0] <= until:
-                moment, _, key, uid, life = heapq.heappop(self._due)
+                moment = self._due[0][0]
                 self._clock.advance_to(moment)
-                self._resume(key, uid, life)
+                while self._due and self._due[0][0] == moment:
+                    _, _, key, uid, life = heapq.heappop(self._due)
+                    self._resume(key, uid, life)
                 self._reconcile()
             self._clock.advance_to(until)
 
@@ -88,11 +95,10 @@ class Nodes:
         pod = self._api.store.find(key)
         if pod is None or pod["metadata"]["uid"] != uid:
             return
-        if self._kubelets[pod["spec"]["nodeName"]].alive:
-            seconds = next(life, None)
-            if seconds is not None:
-                due = self._clock() + seconds
-                heapq.heappush(self._due, (due, next(self._order), key, uid, life))
+        seconds = next(life, None)
+        if seconds is not None:
+            due = self._clock() + seconds
+            heapq.heappush(self._due, (due, next(self._order), key, uid, life))
 
     def _reconcile(self) -> None:
         self._collect_garbage()

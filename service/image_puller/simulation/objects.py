@@ -8,7 +8,7 @@ from typing import Any
 from image_puller.simulation import answers, defaults, validation
 from image_puller.simulation.answers import Cause, Json, RefusedError
 from image_puller.simulation.defaults import TEMPLATE_GENERATION
-from image_puller.simulation.resources import DAEMON_SETS, EVENTS, PODS, Resource
+from image_puller.simulation.resources import DAEMON_SETS, EVENTS, NODES, PODS, Resource
 
 # What Kubernetes makes random names of: no vowels, so no words.
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
@@ -67,9 +67,7 @@ def changed(resource: Resource, proposal: Json, live: Json) -> Json:
         if name in was:
             metadata[name] = was[name]
     metadata.setdefault("resourceVersion", was["resourceVersion"])
-    item = {**proposal, "metadata": metadata}
-    if "status" in live:
-        item["status"] = live["status"]
+    item = {**proposal, "metadata": metadata, "status": live["status"]}
     if resource is not DAEMON_SETS:
         return completed(resource, item)
     template_generation = was["annotations"][TEMPLATE_GENERATION]
@@ -118,6 +116,8 @@ def _completed(resource: Resource, item: Json) -> Json:
         item["spec"] = defaults.daemon_set_spec(item.get("spec") or {})
     elif resource is PODS:
         item["spec"] = defaults.pod_spec(item.get("spec") or {})
+    elif resource is NODES:
+        item["spec"] = defaults.compact(item.get("spec") or {})
     elif resource is EVENTS:
         item = {**_EVENT, **item}
     return item
@@ -129,15 +129,14 @@ def _metadata(metadata: Json) -> Json:
         if any(not isinstance(value, str) for value in named.values()):
             raise TypeError(f"json: cannot unmarshal into field metadata.{kind} of type string")
     name = metadata["name"]
-    return {**defaults.metadata(metadata), "name": name}
+    return {**defaults.compact(metadata), "name": name}
 
 
 def _identity(item: Json, live: Json | None) -> list[Cause]:
     uid = item["metadata"].get("uid")
     if live is None or uid == live["metadata"]["uid"]:
         return []
-    # The real server says so twice.
-    return [validation.invalid("metadata.uid", uid or "", "field is immutable")] * 2
+    return [validation.invalid("metadata.uid", uid or "", "field is immutable")]
 
 
 def _rules(resource: Resource, item: Json, live: Json | None) -> list[Cause]:
@@ -145,4 +144,6 @@ def _rules(resource: Resource, item: Json, live: Json | None) -> list[Cause]:
         return validation.daemon_set(item, live)
     if resource is PODS:
         return validation.pod(item)
+    if resource is EVENTS:
+        return validation.event(item)
     return list(validation.metadata(item["metadata"]))

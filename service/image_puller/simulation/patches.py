@@ -1,6 +1,7 @@
 """JSON Patch as the API server applies it."""
 
 import json
+from types import MappingProxyType
 from typing import Any
 
 import jsonpatch
@@ -32,7 +33,7 @@ def _operations(text: bytes) -> list[Json]:
     return operations
 
 
-class _Test(jsonpatch.TestOperation):  # type: ignore[misc]  # jsonpatch is untyped
+class _Test(jsonpatch.TestOperation):
     def apply(self, obj: Any) -> Any:
         # The server's library takes a missing member for null.
         holder, member = self.pointer.to_last(obj)
@@ -41,14 +42,16 @@ class _Test(jsonpatch.TestOperation):  # type: ignore[misc]  # jsonpatch is unty
         return super().apply(obj)
 
 
-class _Replace(jsonpatch.ReplaceOperation):  # type: ignore[misc]  # jsonpatch is untyped
+class _Replace(jsonpatch.ReplaceOperation):
     def apply(self, obj: Any) -> Any:
         # The server's library lets `replace` add a member that an object lacks.
         holder, member = self.pointer.to_last(obj)
-        if isinstance(holder, dict) and member is not None:
+        if isinstance(holder, dict):
             holder.setdefault(member, None)
         return super().apply(obj)
 
 
-class _ServerPatch(jsonpatch.JsonPatch):  # type: ignore[misc]  # jsonpatch is untyped
-    operations = {**jsonpatch.JsonPatch.operations, "test": _Test, "replace": _Replace}
+class _ServerPatch(jsonpatch.JsonPatch):
+    operations = MappingProxyType(
+        {**jsonpatch.JsonPatch.operations, "test": _Test, "replace": _Replace}
+    )

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,10 @@ class Resource:
     def qualified(self) -> str:
         """How messages name it: `daemonsets.apps`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def typed(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Let an object say its kind, as all do but those in lists."""
+        return {"kind": self.kind, "apiVersion": self.api_version, **item}
 
 
 DAEMON_SETS = Resource(
@@ -51,9 +56,7 @@ NODES = Resource(
     namespaced=False,
     verbs=frozenset({"GET", "PATCH"}),
 )
-PODS = Resource(
-    group="", version="v1", plural="pods", kind="Pod", verbs=frozenset({"GET", "POST"})
-)
+PODS = Resource(group="", version="v1", plural="pods", kind="Pod", verbs=frozenset({"GET", "POST"}))
 RESOURCES = (DAEMON_SETS, DEPLOYMENTS, EVENTS, KNATIVE_SERVICES, NAMESPACES, NODES, PODS)
 
 _PATH = re.compile(

@@ -1,6 +1,7 @@
 """From a request to its answer: who asks, what goes wrong, which verb of the API is meant."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic
@@ -9,7 +10,7 @@ from image_puller.simulation import answers, objects, patches
 from image_puller.simulation.answers import Json, RefusedError
 from image_puller.simulation.api import Api
 from image_puller.simulation.faults import Faults, HungUpError
-from image_puller.simulation.resources import RESOURCES, Target, locate
+from image_puller.simulation.resources import Resource, Target, locate
 from image_puller.simulation.server import Answer, Request
 
 _VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.4", "platform": "linux/amd64"}
@@ -86,7 +87,7 @@ class Routes:
             )
         if request.query.get("watch") in ("true", "1"):
             return Answer(_OK, self._watch(request, target))
-        return Answer(_OK, self.api.list(target, **_selection(request)))
+        return Answer(_OK, self.api.index(target, **_selection(request)))
 
     def _create(self, request: Request, target: Target) -> Answer:
         item = self.api.create(target, request.body, dry_run=_is_dry_run(request))
@@ -104,28 +105,29 @@ class Routes:
     def _watch(self, request: Request, target: Target) -> Iterator[Json]:
         """Tell what is there (unless a version is given), then every change, until time is up."""
         selection = _selection(request)
+        listed = self.api.index(target, **selection)
+        since = int(request.query.get("resourceVersion") or 0)
         ends = monotonic() + float(request.query.get("timeoutSeconds", "3600"))
-        store = self.api.store
-        with store.changed:
-            seen = int(request.query.get("resourceVersion") or 0)
-            present = store.all(target.resource, target.namespace) if not seen else []
-            seen = seen or store.version
-        for item in present:
-            yield {"type": "ADDED", "object": item}
-        while not self.faults.closing.is_set() and monotonic() < ends:
+        present = [] if since else listed["items"]
+        seen = since or int(listed["metadata"]["resourceVersion"])
+        return itertools.chain(
+            ({"type": "ADDED", "object": target.resource.typed(item)} for item in present),
+            self._changes(target, seen, ends, selection),
+        )
+
+    def _changes(
+        self, target: Target, seen: int, ends: float, selection: dict[str, str]
+    ) -> Iterator[Json]:
+        store, closing = self.api.store, self.faults.closing
+        while not closing.is_set() and monotonic() < ends:
             try:
-                changes = self.api.changes(target, seen, **selection)
+                changes, seen = self.api.changes(target, seen, **selection)
             except RefusedError as error:
                 yield {"type": "ERROR", "object": error.body}
                 return
             for change in changes:
-                seen = change.version
                 yield {"type": change.type, "object": change.item}
-            with store.changed:
-                store.changed.wait_for(
-                    lambda seen=seen: store.version > seen or self.faults.closing.is_set(),
-                    timeout=max(0.0, ends - monotonic()),
-                )
+            store.wait(seen, max(0.0, ends - monotonic()), closing)
 
     def _group_list(self) -> Json:
         groups = []
@@ -135,7 +137,39 @@ class Routes:
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
     def _nowhere(self, path: str) -> Answer:
-        roots = ["/api/v1/", *(f"/apis/{group}/v1/" for group in self.groups)]
+        roots = ["/api/v1/", *(f"/apis/{group}/" for group in self.groups)]
         if any(path.startswith(root) for root in roots):
             raise answers.unknown_resource()
         return Answer(404, "404 page not found\n")
+
+
+def _refusal(error: RefusedError) -> Answer:
+    after = error.retry_after
+    headers = {} if after is None else {"Retry-After": str(after)}
+    return Answer(error.code, error.body, headers)
+
+
+def _wants_metadata(request: Request) -> bool:
+    return "as=PartialObjectMetadata;" in request.headers.get("accept", "")
+
+
+def _shaped(request: Request, item: Json) -> Json:
+    return objects.partial(item) if _wants_metadata(request) else item
+
+
+def _selection(request: Request) -> dict[str, str]:
+    return {
+        "labels": request.query.get("labelSelector", ""),
+        "fields": request.query.get("fieldSelector", ""),
+    }
+
+
+def _is_dry_run(request: Request) -> bool:
+    asked = request.query.get("dryRun")
+    if asked not in (None, "All"):
+        kind = {"POST": "CreateOptions", "PATCH": "PatchOptions", "DELETE": "DeleteOptions"}
+        options = Resource(group="meta.k8s.io", version="v1", plural="", kind=kind[request.method])
+        complaint = f'Unsupported value: ["{asked}"]: supported values: "All"'
+        cause = answers.Cause("FieldValueNotSupported", complaint, "dryRun")
+        raise answers.invalid(options, "", [cause])
+    return asked == "All"

@@ -170,5 +170,4 @@ def _tolerates(toleration: Json, taint: Json) -> bool:
         return False
     if toleration.get("operator") == "Exists":
         return True
-    value: str = toleration.get("value", "")
-    return value == taint.get("value", "")
+    return bool(toleration.get("value", "") == taint.get("value", ""))

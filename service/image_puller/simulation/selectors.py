@@ -8,7 +8,9 @@ from image_puller.simulation.answers import Json, RefusedError
 
 Predicate = Callable[[Json], bool]
 
-_REQUIREMENT = re.compile(r"\s*(?P<key>[^=!\s]+)\s*(?:(?P<operator>==?|!=)\s*(?P<value>[^=!\s]*)\s*)?")
+_REQUIREMENT = re.compile(
+    r"\s*(?P<key>[^=!\s]+)\s*(?:(?P<operator>==?|!=)\s*(?P<value>[^=!\s]*)\s*)?"
+)
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "metadata.name": ("metadata", "name"),
     "metadata.namespace": ("metadata", "namespace"),

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, override
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from image_puller.simulation.answers import Json, RefusedError
+from image_puller.simulation.answers import Json
 from image_puller.simulation.faults import HungUpError
 
 Headers = dict[str, str]
@@ -72,7 +72,7 @@ class Server(ThreadingHTTPServer):
         self.serve = serve
         self._connections: set[socket.socket] = set()
         self._thread = threading.Thread(
-            target=self.serve_forever, kwargs={"poll_interval": 0.05}, name="simulated API server"
+            target=self.serve_forever, kwargs={"poll_interval": 0.01}, name="simulated API server"
         )
         self._thread.start()
 
@@ -90,17 +90,14 @@ class Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
         self.server_close()
 
-    @override
     def process_request(self, request: Any, client_address: Any) -> None:
         self._connections.add(request)
         super().process_request(request, client_address)
 
-    @override
     def shutdown_request(self, request: Any) -> None:
         self._connections.discard(request)
         super().shutdown_request(request)
 
-    @override
     def handle_error(self, request: Any, client_address: Any) -> None:
         # A client that hangs up is no news; anything else is a fault of the simulation.
         if not isinstance(sys.exception(), OSError):
@@ -160,6 +157,5 @@ class _Connection(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
         self.wfile.flush()
 
-    @override
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         """Keep quiet: `SimulatedCluster.requests` tells more."""

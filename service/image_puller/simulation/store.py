@@ -20,7 +20,7 @@ class Key(NamedTuple):
     name: str
 
 
-HISTORY = 1000  # writes that a watch can still be told
+HISTORY = 500  # writes that a watch can still be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +62,18 @@ class Store:
         with self.changed:
             return [item for _, item in sorted(self._select(resource, namespace))]
 
-    def insert(self, key: Key, item: Json) -> Json:
-        """Store a new object; refuse with 409 if its name is taken."""
+    def insert(self, key: Key, item: Json, *, dry_run: bool = False) -> Json:
+        """Store a new object, but in a dry run; refuse with 409 if its name is taken."""
         with self.changed:
             if key in self._items:
                 raise answers.already_exists(key.resource, key.name)
-            return self._write("ADDED", key, item)
+            return item if dry_run else self._write("ADDED", key, item)
 
-    def replace(self, key: Key, item: Json) -> Json:
-        """Store an object in place of the live one; no write at all if nothing differs."""
+    def replace(self, key: Key, item: Json, *, dry_run: bool = False) -> Json:
+        """Store an object in place of the live one; no write if nothing differs."""
         with self.changed:
-            live = self.get(key)
-            if item == live:
-                return live
+            if dry_run or item == self.get(key):
+                return item
             return self._write("MODIFIED", key, item)
 
     def remove(self, key: Key) -> None:
@@ -89,6 +88,11 @@ class Store:
             if version < self.version - len(self._changes):
                 raise answers.expired(version, self.version)
             return [change for change in self._changes if change.version > version]
+
+    def wait(self, version: int, timeout: float | None, ended: threading.Event) -> None:
+        """Wait for a write after a version; not after the end, nor longer than some seconds."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.version > version or ended.is_set(), timeout=timeout)
 
     def _select(self, resource: Resource, namespace: str | None) -> Iterator[tuple[str, Json]]:
         for key, item in self._items.items():

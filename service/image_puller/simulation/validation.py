@@ -1,4 +1,4 @@
-"""The rules of DaemonSets and pods that a wrong configuration can break, as the API server words them."""
+"""The rules of DaemonSets and pods that a wrong configuration can break, as they are worded."""
 
 import json
 import re
@@ -48,6 +48,16 @@ def daemon_set(manifest: Json, live: Json | None) -> list[Cause]:
 def pod(manifest: Json) -> list[Cause]:
     """Find what is wrong with a pod."""
     return [*metadata(manifest["metadata"]), *_pod(manifest["spec"], "spec")]
+
+
+def event(manifest: Json) -> list[Cause]:
+    """Find what is wrong with an Event."""
+    causes = list(metadata(manifest["metadata"]))
+    concerned = manifest.get("involvedObject", {}).get("namespace")
+    if concerned != manifest["metadata"]["namespace"]:
+        field = "involvedObject.namespace"
+        causes.append(invalid(field, concerned or "", "does not match event.namespace"))
+    return causes
 
 
 def metadata(given: Json) -> Iterator[Cause]:

@@ -1,0 +1,98 @@
+"""What a kubelet says of a pod while its containers come up."""
+
+import hashlib
+from collections.abc import Callable
+
+from image_puller.reference import Reference
+from image_puller.simulation.answers import Json
+from image_puller.simulation.clock import stamp
+
+
+class PodStatus:
+    """A pod's status as its kubelet reports it, from the first moment on."""
+
+    def __init__(self, pod: Json, report: Callable[[Json], None], now: Callable[[], float]) -> None:
+        self._report, self._now = report, now
+        spec = pod["spec"]
+        reason = "PodInitializing" if spec.get("initContainers") else "ContainerCreating"
+        self._init = {one["name"]: _waiting(one, reason) for one in spec.get("initContainers", [])}
+        self._main = {one["name"]: _waiting(one, reason) for one in spec["containers"]}
+        self._started = stamp(now())
+        self._tell()
+
+    def wait(self, container: Json, reason: str, message: str) -> None:
+        """Say why a container does not run yet."""
+        self._set(container, {"state": {"waiting": {"reason": reason, "message": message}}})
+
+    def back_off(self, containers: list[Json]) -> None:
+        """Say of the containers whose pull has failed that it is tried again later."""
+        for container in containers:
+            waiting = self._of(container)["state"]["waiting"]
+            if waiting["reason"] == "ErrImagePull":
+                message = f'Back-off pulling image "{container["image"]}": ErrImagePull: '
+                self.wait(container, "ImagePullBackOff", message + waiting["message"])
+
+    def run(self, container: Json, image: Reference, digest: str) -> None:
+        """Say that a container runs, and of which manifest."""
+        identity = f"{self._started}{container['name']}{digest}"
+        running = {
+            "containerID": f"containerd://{hashlib.sha256(identity.encode()).hexdigest()}",
+            "image": str(image),
+            "imageID": f"{image.name}@{digest}",
+            "ready": True,
+            "started": True,
+            "state": {"running": {"startedAt": stamp(self._now())}},
+        }
+        self._set(container, running)
+
+    def finish(self, container: Json) -> None:
+        """Say that an init container has done its work."""
+        moment = stamp(self._now())
+        ended = {"exitCode": 0, "reason": "Completed", "startedAt": moment, "finishedAt": moment}
+        self._set(container, {"started": False, "state": {"terminated": ended}})
+
+    def _of(self, container: Json) -> Json:
+        statuses = self._init if container["name"] in self._init else self._main
+        return statuses[container["name"]]
+
+    def _set(self, container: Json, change: Json) -> None:
+        self._of(container).update(change)
+        self._tell()
+
+    def _tell(self) -> None:
+        initialized = all("terminated" in one["state"] for one in self._init.values())
+        ready = all(one["ready"] for one in self._main.values())
+        running = any(one["started"] for one in self._main.values())
+        conditions = {
+            "PodScheduled": True,
+            "Initialized": initialized,
+            "ContainersReady": ready,
+            "Ready": ready,
+        }
+        status: Json = {
+            "phase": "Running" if running else "Pending",
+            "startTime": self._started,
+            "conditions": [condition(type_, is_true) for type_, is_true in conditions.items()],
+            "containerStatuses": [dict(one) for one in self._main.values()],
+        }
+        if self._init:
+            status["initContainerStatuses"] = [dict(one) for one in self._init.values()]
+        self._report(status)
+
+
+def condition(type_: str, is_true: bool) -> Json:  # noqa: FBT001  the condition itself
+    """Write a condition of a pod or a node."""
+    return {"type": type_, "status": "True" if is_true else "False"}
+
+
+def _waiting(container: Json, reason: str) -> Json:
+    return {
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": "",
+        "ready": False,
+        "started": False,
+        "restartCount": 0,
+        "lastState": {},
+        "state": {"waiting": {"reason": reason}},
+    }
