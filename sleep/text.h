@@ -1,0 +1,18 @@
+/* Strings, and writing them. */
+#ifndef TEXT_H
+#define TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+bool is_same(const char *text, const char *other);
+size_t length_of(const char *text);
+
+/* Messages are written piece by piece: nothing can be done about one that can't be written. */
+void write_text(int file, const char *text);
+void write_part(int file, const char *text, size_t length);
+
+/* Writes what the (negated) error number means and ends the line; returns exit code 1. */
+int write_error(long error);
+
+#endif

@@ -1,0 +1,125 @@
+"""Building programs from `sleep/` for each architecture, and running them, emulated or not."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Never
+
+import pytest
+
+SOURCES = Path(__file__).parents[2] / "sleep"
+TRIPLETS = {
+    "amd64": "x86_64-linux-gnu",
+    "arm64": "aarch64-linux-gnu",
+    "ppc64le": "powerpc64le-linux-gnu",
+    "s390x": "s390x-linux-gnu",
+}
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "ppc64le": "ppc64le", "s390x": "s390x"}
+ARCHITECTURES = tuple(TRIPLETS)
+NATIVE = next((name for name, machine in MACHINES.items() if machine == platform.machine()), "")
+SIGCHLD_IGNORED = 1 << 16
+
+
+def lacking(what: str, remedy: str = "sleep/install-tools installs it") -> Never:
+    """Skips the test; in CI, where nothing may be lacking, fails it."""
+    outcome = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+    outcome(f"no {what}: {remedy}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A program of one architecture."""
+
+    arch: str
+    path: Path
+
+    @property
+    def emulator(self) -> tuple[str, ...]:
+        """What runs programs of the architecture, if this machine does not."""
+        return () if self.arch == NATIVE else (_emulator(MACHINES[self.arch]),)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What starts the program."""
+        return (*self.emulator, str(self.path))
+
+    def run(self, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+        """Runs it to its end."""
+        command = (*self.command, *arguments)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=20, check=False, **options
+        )
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Runs it beside the test, from where it began to sleep."""
+        with process(*self.command, *arguments) as started:
+            wait_until(lambda: is_sleeping(started.pid))
+            yield started
+
+
+def build(arch: str, folder: Path | None = None, *, sources: Path = SOURCES, **settings) -> Program:
+    """Makes the program, or what the settings say, where `folder` or else the Makefile says."""
+    if sys.platform != "linux" or not arch:
+        pytest.skip("it runs on Linux, on these architectures only")
+    if arch != NATIVE and shutil.which(f"{TRIPLETS[arch]}-gcc") is None:
+        lacking(f"compiler for {arch}")
+    folder = folder or sources / "build"
+    variables = {"ARCH": arch, "BUILD": str(folder), **settings}
+    command = ["make", "-s", "-C", str(sources), *(f"{k}={v}" for k, v in variables.items())]
+    subprocess.run(command, check=True, timeout=60)
+    return Program(arch=arch, path=folder / arch / "sleep")
+
+
+@contextmanager
+def process(*command: str, **options) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does not outlive the block."""
+    with subprocess.Popen(command, **options) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def unshare(*flags: str) -> tuple[str, ...]:
+    """What runs a command in namespaces of its own, which also users other than root may do."""
+    command = ("unshare", *(("--map-root-user",) if os.geteuid() else ()), *flags)
+    if shutil.which("unshare") is None:
+        lacking("unshare")
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        lacking("namespaces", "they need root, or leave for users")
+    return command
+
+
+def is_sleeping(pid: int) -> bool:
+    """Whether the process waits for signals: it ignores SIGCHLD just before it does."""
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
+    return status["State"].startswith("S") and bool(int(status["SigIgn"], 16) & SIGCHLD_IGNORED)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that the process has to bury."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Waits for what other processes take some milliseconds to do."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.001)
+
+
+def _emulator(machine: str) -> str:
+    names = (f"qemu-{machine}", f"qemu-{machine}-static")
+    found = next(filter(None, map(shutil.which, names)), None)
+    return found or lacking(f"emulator of {machine}")

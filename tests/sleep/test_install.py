@@ -1,0 +1,192 @@
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.sleep.programs import Program, unshare
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+HERE = Path("/proc/self/cwd")  # above it, folders of the test may be closed to other users
+ARBITRARY_USER = {"user": 1000650000, "group": 0, "extra_groups": ()}
+
+ON_TMPFS = """
+mount -t tmpfs -o "$1" tmpfs "$2"
+cd "$2"
+shift 2
+eval "$PREPARE"
+"$@" --install ./sleep
+echo "exit $?"
+ls -A
+"""
+
+
+def install_on_tmpfs(sleep: Program, options: str, folder: Path, prepare: str) -> list[str]:
+    command = (*unshare("--mount"), "sh", "-c", ON_TMPFS, "sh", options, str(folder))
+    ended = subprocess.run(
+        (*command, *sleep.command),
+        env={**os.environ, "PREPARE": prepare},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    return ended.stdout.splitlines()
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_it_installs_a_copy_that_everybody_can_run(sleep: Program, tmp_path: Path) -> None:
+    target = tmp_path / "sleep"
+    ended = sleep.run("--install", str(target), umask=0o077)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert target.read_bytes() == sleep.path.read_bytes()
+    assert target.stat().st_mode & 0o7777 == 0o755
+    assert names(tmp_path) == {"sleep"}
+
+
+def test_the_copy_runs_and_installs_itself(sleep: Program, tmp_path: Path) -> None:
+    sleep.run("--install", str(tmp_path / "first"))
+    copy = Program(arch=sleep.arch, path=tmp_path / "first")
+    assert copy.run("--install", str(tmp_path / "second")).returncode == 0
+    assert copy.run("--install", str(tmp_path / "first")).returncode == 0
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    assert copy.run("1ms").returncode == 0
+
+
+@AS_ROOT
+def test_an_arbitrary_user_installs_where_everybody_may_write(
+    sleep: Program, tmp_path: Path
+) -> None:
+    sleep.run("--install", str(tmp_path / "first"))
+    tmp_path.chmod(0o777)
+    copy = Program(arch=sleep.arch, path=HERE / "first")
+    ended = copy.run("--install", "second", cwd=tmp_path, umask=0o077, **ARBITRARY_USER)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (tmp_path / "second").stat().st_mode & 0o7777 == 0o755
+
+
+@AS_ROOT
+def test_it_says_that_it_may_not_write(sleep: Program, tmp_path: Path) -> None:
+    sleep.run("--install", str(tmp_path / "first"))
+    tmp_path.chmod(0o755)
+    copy = Program(arch=sleep.arch, path=HERE / "first")
+    ended = copy.run("--install", "second", cwd=tmp_path, **ARBITRARY_USER)
+    assert ended.returncode == 1
+    assert ended.stderr == "sleep: can't install to second: Permission denied\n"
+    assert names(tmp_path) == {"first"}
+
+
+def test_it_replaces_a_copy_that_runs(sleep: Program, tmp_path: Path) -> None:
+    target = tmp_path / "sleep"
+    sleep.run("--install", str(target))
+    before = target.stat().st_ino
+    with Program(arch=sleep.arch, path=target).running("1h") as old:
+        ended = sleep.run("--install", str(target))
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert target.stat().st_ino != before
+        assert old.poll() is None
+
+
+def test_whoever_runs_it_meanwhile_gets_it_whole(native: Program, tmp_path: Path) -> None:
+    target = tmp_path / "sleep"
+    native.run("--install", str(target))
+    ended = []
+    installer = threading.Thread(
+        target=lambda: ended.extend(native.run("--install", str(target)) for _ in range(50))
+    )
+    installer.start()
+    copy = Program(arch=native.arch, path=target)
+    while installer.is_alive():
+        assert copy.run("--version").returncode == 0
+    assert {each.returncode for each in ended} == {0}
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o755])
+def test_what_a_killed_installation_left_is_no_obstacle(
+    sleep: Program, tmp_path: Path, mode: int
+) -> None:
+    (tmp_path / "sleep.new").write_bytes(b"half")
+    (tmp_path / "sleep.new").chmod(mode)
+    assert sleep.run("--install", str(tmp_path / "sleep")).returncode == 0
+    assert names(tmp_path) == {"sleep"}
+    assert (tmp_path / "sleep").read_bytes() == sleep.path.read_bytes()
+
+
+def test_it_does_not_write_through_links(sleep: Program, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("untouched")
+    (tmp_path / "sleep").symlink_to(other)
+    (tmp_path / "sleep.new").symlink_to(other)
+    assert sleep.run("--install", str(tmp_path / "sleep")).returncode == 0
+    assert other.read_text() == "untouched"
+    assert not (tmp_path / "sleep").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("missing/sleep", "No such file or directory"),
+        ("file/sleep", "Not a directory"),
+        ("folder", "Is a directory"),
+        ("loop/sleep", "Too many levels of symbolic links"),
+        ("n" * 252, "File name too long"),
+        ("folder/" * 600 + "sleep", "File name too long"),
+        ("./" * 2046 + "abc", "File name too long"),
+        ("", "No such file or directory"),
+    ],
+)
+def test_it_says_why_it_can_not_install(
+    sleep: Program, tmp_path: Path, target: str, reason: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    ended = sleep.run("--install", target, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr == f"sleep: can't install to {target}: {reason}\n"
+    assert names(tmp_path) == {"file", "folder", "loop"}
+    assert names(tmp_path / "folder") == set()
+
+
+def test_a_folder_in_the_way_of_its_temporary_file_is_left_alone(
+    sleep: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "sleep.new").mkdir()
+    ended = sleep.run("--install", str(tmp_path / "sleep"))
+    assert ended.returncode == 1
+    assert ended.stderr.endswith(": File exists\n")
+    assert names(tmp_path) == {"sleep.new"}
+
+
+def test_the_longest_path_is_not_too_long(sleep: Program, tmp_path: Path) -> None:
+    target = "./" * 2044 + "abc"  # with ".new" and the final NUL 4096 bytes
+    assert sleep.run("--install", target, cwd=tmp_path).returncode == 0
+    assert names(tmp_path) == {"abc"}
+
+
+def test_a_full_disk_keeps_what_it_has(sleep: Program, tmp_path: Path) -> None:
+    said = install_on_tmpfs(
+        sleep,
+        "size=8k",
+        tmp_path,
+        "echo old >sleep; cat /dev/zero >filler 2>/dev/null; trap 'cat sleep' EXIT",
+    )
+    assert said == [
+        "sleep: can't install to ./sleep: No space left on device",
+        "exit 1",
+        "filler",
+        "sleep",
+        "old",
+    ]
+
+
+def test_a_read_only_disk_is_said_to_be_one(sleep: Program, tmp_path: Path) -> None:
+    assert install_on_tmpfs(sleep, "ro", tmp_path, ":") == [
+        "sleep: can't install to ./sleep: Read-only file system",
+        "exit 1",
+    ]
