@@ -4,6 +4,7 @@ The original Kubernetes Image Puller's variables keep their names and formats; t
 says what each one is for.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 from image_puller import __version__, images, limits, quantity, variables
 from image_puller.errors import ConfigurationError
 from image_puller.images import Entry
-from image_puller.reference import parse
+from image_puller.reference import normalise_name, parse
 from image_puller.sources import SOURCES
 
 Value = TypeVar("Value")
@@ -26,6 +27,8 @@ ORIGINAL_IMAGES = (
     "registry.redhat.io/devspaces/imagepuller-rhel8",
     "registry.redhat.io/devspaces/imagepuller-rhel9",
 )
+_PREFIX = re.compile(r"[A-Za-z0-9.:\[\]_-]+(/[a-z0-9._-]+)*")
+_LABEL_VALUE_CHARACTERS = 63
 _AFFINITIES = ("nodeAffinity", "podAffinity", "podAntiAffinity")
 
 
@@ -55,7 +58,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything the service is told. `warnings` are faults of single entries, to be said loudly."""
+    """Everything the service is told. `warnings` are faults of entries, to be said loudly."""
 
     entries: tuple[Entry, ...]
     warnings: tuple[str, ...]
@@ -82,11 +85,16 @@ class Config:
     port: int
     knative_service: str | None
 
+    def entry(self, name: str) -> Entry:
+        """The entry of that name, which must be there."""
+        return next(entry for entry in self.entries if entry.name == name)
+
 
 def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None) -> Config:
     """The configuration that `environ` describes.
 
-    `pod_namespace` is the service's own, where it runs in a pod. An empty variable counts as unset.
+    `pod_namespace` is the service's own, where it runs in a pod. White space around a value is cut
+    off (a ConfigMap's often ends in a newline), and an empty variable counts as unset.
     Raises ConfigurationError with every problem, a line each, beginning with its variable.
     """
     read = _Reader(environ)
@@ -97,7 +105,7 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         keep_tags=read("KEEP_TAGS", variables.whole(1, limits.KEEP_TAGS_MOST), 2),
         caching_interval=read("CACHING_INTERVAL_HOURS", variables.hours, timedelta(hours=1)),
         resources=_resources(read),
-        daemonset_name=read("DAEMONSET_NAME", variables.label, "kubernetes-image-puller"),
+        daemonset_name=read("DAEMONSET_NAME", _daemonset_name, "kubernetes-image-puller"),
         namespace=read("NAMESPACE", variables.label, pod_namespace or "k8s-image-puller"),
         deployment_name=read("DEPLOYMENT_NAME", variables.subdomain, "kubernetes-image-puller"),
         node_selector=read("NODE_SELECTOR", variables.json_strings, {}),
@@ -134,8 +142,8 @@ class _Reader:
     def __call__(
         self, variable: str, parse: Callable[[str], Value], default: Default
     ) -> Value | Default:
-        text = self._environ.get(variable, "")
-        if not text.strip():
+        text = self._environ.get(variable, "").strip()
+        if not text:
             return default
         try:
             return parse(text)
@@ -159,26 +167,34 @@ def _entries(read: _Reader) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
 
 
 def _resources(read: _Reader) -> Resources:
-    resources = Resources(
-        memory_request=read("CACHING_MEMORY_REQUEST", _quantity, "10Mi"),
-        memory_limit=read("CACHING_MEMORY_LIMIT", _quantity, "20Mi"),
-        cpu_request=read("CACHING_CPU_REQUEST", _quantity, ".05"),
-        cpu_limit=read("CACHING_CPU_LIMIT", _quantity, ".2"),
+    memory_request, memory_limit = _bounds(read, "CACHING_MEMORY", "10Mi", "20Mi")
+    cpu_request, cpu_limit = _bounds(read, "CACHING_CPU", ".05", ".2")
+    return Resources(
+        memory_request=memory_request,
+        memory_limit=memory_limit,
+        cpu_request=cpu_request,
+        cpu_limit=cpu_limit,
     )
-    for kind, request, limit in (
-        ("MEMORY", resources.memory_request, resources.memory_limit),
-        ("CPU", resources.cpu_request, resources.cpu_limit),
-    ):
-        if quantity.parse(request) > quantity.parse(limit):
-            read.problems.append(
-                f"CACHING_{kind}_REQUEST: {request} is more than CACHING_{kind}_LIMIT, {limit}"
-            )
-    return resources
+
+
+def _bounds(read: _Reader, name: str, least: str, most: str) -> tuple[str, str]:
+    known = len(read.problems)
+    request = read(f"{name}_REQUEST", _quantity, least)
+    limit = read(f"{name}_LIMIT", _quantity, most)
+    are_quantities = len(read.problems) == known
+    if are_quantities and quantity.parse(request) > quantity.parse(limit):
+        read.problems.append(f"{name}_REQUEST: {request} is more than {name}_LIMIT, {limit}")
+    return request, limit
 
 
 def _quantity(text: str) -> str:
-    quantity.parse(text.strip())
-    return text.strip()
+    quantity.parse(text)
+    return text
+
+
+def _daemonset_name(text: str) -> str:
+    """It is the value of a label as well."""
+    return variables.subdomain(text, longest=_LABEL_VALUE_CHARACTERS)
 
 
 def _affinity(text: str) -> dict[str, Any]:
@@ -195,28 +211,33 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _sleep_image(text: str) -> str:
-    image = parse(text.strip())
-    if image.name in ORIGINAL_IMAGES:
+    if parse(text).name in ORIGINAL_IMAGES:
         raise ValueError(
-            f"{text.strip()} is an image of the original puller, which has no /sleep; leave the "
+            f"{text} is an image of the original puller, which has no /sleep; leave the "
             f"variable out, or name this project's sleep image ({SLEEP_IMAGE})"
         )
-    return text.strip()
+    return text
 
 
 def _aliases(text: str) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (reported.strip("/"), pull.strip("/"))
-        for reported, pull in variables.assignments(text).items()
-    )
+    aliases = variables.assignments(text)
+    return tuple((_prefix(reported), _prefix(pull)) for reported, pull in aliases.items())
 
 
 def _webhook_registries(text: str) -> dict[str, str]:
-    registries = {}
-    for source, prefix in variables.assignments(text).items():
+    registries = variables.assignments(text)
+    for source in registries:
         if source not in SOURCES:
             raise ValueError(
                 f"{variables.quoted(source)} is not one of {', '.join(sorted(SOURCES))}"
             )
-        registries[source] = prefix.strip("/")
-    return registries
+    return {source: _prefix(prefix) for source, prefix in registries.items()}
+
+
+def _prefix(text: str) -> str:
+    """A registry's host, maybe with the beginning of a path, in the form that names have here."""
+    prefix = text.rstrip("/")
+    if not _PREFIX.fullmatch(prefix):
+        raise ValueError(f"{variables.quoted(text)} is not of the form host or host/path")
+    host, slash, path = prefix.partition("/")
+    return normalise_name(host, "")[0] + slash + path

@@ -105,13 +105,9 @@ def owner_references(platform: Platform) -> Manifest:
 
 def template(config: Config, state: State, platform: Platform) -> Manifest:
     """The pod template: a container for each image, in the order of `IMAGES`."""
-    images = [
-        image
-        for entry in config.entries
-        for image in images_of(config, entry, state.entries[entry.name])
-    ]
+    containers = images(config, state)
     annotations = {
-        DIGESTS: _json({i.container: i.expected for i in images if i.expected is not None}),
+        DIGESTS: _json({i.container: i.expected for i in containers if i.expected is not None}),
         "sidecar.istio.io/inject": "false",
     }
     if state.refreshed is not None:
@@ -124,7 +120,7 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
         "spec": _pod_spec(config, platform)
         | {
             "initContainers": [_init_container(config)],
-            "containers": [_container(config, image) for image in images],
+            "containers": [_container(config, image) for image in containers],
         },
     }
 
@@ -168,14 +164,23 @@ class Image:
     tag: Tag | None
 
 
+def images(config: Config, state: State) -> list[Image]:
+    """The images of all entries, in the order of `IMAGES`."""
+    return [
+        image
+        for entry in config.entries
+        for image in images_of(config, entry, state.entries[entry.name])
+    ]
+
+
 def images_of(config: Config, entry: Entry, followed: Followed) -> list[Image]:
     """The entry's images in the order of the pod: the configured one, then followed tags."""
-    images = []
+    found = []
     if followed.applied is not None or not followed.refuses(entry.label):
-        images.append(_configured(entry, followed.tag(entry.tag)))
+        found.append(_configured(entry, followed.tag(entry.tag)))
     tags = decide.cached(entry, followed.tags, config.keep_tags)
-    images.extend(_followed(entry, tag) for tag in sorted(tags, key=lambda tag: tag.name))
-    return images
+    found.extend(_followed(entry, tag) for tag in sorted(tags, key=lambda tag: tag.name))
+    return found
 
 
 def container_name(entry: Entry, tag: str) -> str:
@@ -188,7 +193,7 @@ def _configured(entry: Entry, tag: Tag | None) -> Image:
     return Image(
         container=entry.name,
         image=entry.image,
-        always=entry.tag is not None and (is_moving(entry.tag) or _has_moved(tag)),
+        always=entry.tag is not None and (is_moving(entry.tag) or bool(tag and tag.moved)),
         expected=_expected(tag),
         tag=tag,
     )
@@ -205,15 +210,13 @@ def _followed(entry: Entry, tag: Tag) -> Image:
     )
 
 
-def _has_moved(tag: Tag | None) -> bool:
-    return tag is not None and tag.moved
-
-
 def _expected(tag: Tag | None) -> str | None:
     """The digest; where a tag moved and nobody said where to, the time, so that nodes roll."""
-    if tag is None or tag.digest is not None:
-        return tag.digest if tag else None
-    return f"pushed {tag.time.isoformat()}" if tag.moved else None
+    if tag is None:
+        return None
+    if tag.digest is None and tag.moved:
+        return f"pushed {tag.time.isoformat()}"
+    return tag.digest
 
 
 def _pod_spec(config: Config, platform: Platform) -> Manifest:

@@ -51,39 +51,46 @@ def adopt(config: Config, state: State, configuration: str) -> State:
     )
 
 
+def refuse(state: State, entry: Entry, refused: Refused) -> State:
+    """The state in which a tag of an entry, or its configured image, counts as refused."""
+    followed = state.entries[entry.name]
+    others = [other for other in followed.refused if other.name != refused.name]
+    # The oldest are forgotten, but never that the template has to do without the configured image.
+    kept = sorted([refused, *others], key=lambda each: each.name != entry.label)
+    return state.with_entry(
+        entry.name, replace(followed, refused=tuple(kept[: limits.REFUSED_TAGS]))
+    )
+
+
 def cached(entry: Entry, tags: Sequence[Tag], keep: int) -> tuple[Tag, ...]:
     """The followed tags that are cached beside the configured image: the newest `keep`."""
     return tuple(tag for tag in tags if tag.name != entry.tag)[:keep]
 
 
-def ordered(config: Config, entry: Entry, tags: Sequence[Tag], tag: Tag) -> tuple[Tag, ...]:
-    """`tags` with `tag` in its place, newest first; one of the same name is replaced.
+def arranged(config: Config, entry: Entry, tags: Sequence[Tag]) -> tuple[Tag, ...]:
+    """The tags with the newest first, and no more of them than can be of use.
 
-    Versions stand by precedence, other tags by time, and on a tie the later arrival first.
-    No more are kept than can be of use.
+    Versions stand by precedence, other tags by time, and on a tie as they stood.
     """
-    others = [other for other in tags if other.name != tag.name]
-    if entry.policy.orders_tags:
-        key = entry.policy.precedence
-        place = sum(1 for other in others if key(other.name) > key(tag.name))
+    policy = entry.policy
+    if policy.orders_tags:
+        placed = sorted(tags, key=lambda tag: policy.precedence(tag.name), reverse=True)
     else:
-        place = sum(1 for other in others if other.time > tag.time)
-    placed = [*others[:place], tag, *others[place:]]
-    configured = [kept for kept in placed if kept.name == entry.tag]
-    rest = [kept for kept in placed if kept.name != entry.tag]
-    kept = {t.name for t in [*configured, *rest[: config.keep_tags + limits.SPARE_TAGS]]}
-    return tuple(t for t in placed if t.name in kept)
+        placed = sorted(tags, key=lambda tag: tag.time, reverse=True)
+    of_use = cached(entry, placed, config.keep_tags + limits.SPARE_TAGS)
+    return tuple(tag for tag in placed if tag.name == entry.tag or tag in of_use)
 
 
 def _apply_one(config: Config, state: State, change: Change) -> tuple[State, Outcome]:
     match change:
         case Follow():
-            entry = next(e for e in config.entries if e.name == change.entry)
+            entry = config.entry(change.entry)
             followed, outcome = _follow(config, entry, state.entries[entry.name], change)
             return state.with_entry(entry.name, followed), outcome
         case Forget():
-            followed, outcome = _forget(state.entries[change.entry], change)
-            return state.with_entry(change.entry, followed), outcome
+            entry = config.entry(change.entry)
+            followed, outcome = _forget(entry, state.entries[entry.name], change)
+            return state.with_entry(entry.name, followed), outcome
         case Confirm() | Refresh():
             return state, Outcome.CHECKED
         case _:
@@ -94,22 +101,33 @@ def _follow(
     config: Config, entry: Entry, followed: Followed, push: Follow
 ) -> tuple[Followed, Outcome]:
     known = followed.tag(push.tag)
-    if known is not None and push.time < known.time:
-        return followed, Outcome.OLDER
-    # The configured image is cached from the start, so its first push may already be a move.
-    is_move = push.tag == entry.tag or known is not None
-    if known is not None and _is_same(known, push):
-        if _is_newest(entry, followed, known):
-            return followed, Outcome.UNCHANGED
-        tag, outcome = replace(known, time=push.time), Outcome.FOLLOWED
-    else:
-        outcome = Outcome.MOVED if is_move else Outcome.FOLLOWED
-        tag = Tag(name=push.tag, digest=push.digest, time=push.time, moved=is_move)
-    tags = ordered(config, entry, followed.tags, tag)
+    tag, outcome = _pushed(entry, known, push)
+    if tag == known:
+        return followed, outcome
+    others = (other for other in followed.tags if other.name != push.tag)
+    tags = arranged(config, entry, [tag, *others])
     if tag not in tags:
         return followed, Outcome.OLDER
+    if outcome is Outcome.UNCHANGED and not _is_newest(entry, followed, push.tag):
+        outcome = Outcome.FOLLOWED
     refused = tuple(refused for refused in followed.refused if refused.name != push.tag)
     return replace(followed, tags=tags, refused=refused), outcome
+
+
+def _pushed(entry: Entry, known: Tag | None, push: Follow) -> tuple[Tag, Outcome]:
+    """The tag after a push of it: its latest content, and whether it was ever seen to change."""
+    # The configured image is cached from the start, so its first push may already be a move.
+    is_move = known is not None or push.tag == entry.tag
+    pushed = Tag(name=push.tag, digest=push.digest, time=push.time, moved=is_move)
+    if known is None:
+        return pushed, Outcome.MOVED if is_move else Outcome.FOLLOWED
+    if push.time < known.time:
+        # Where the policy orders tags, in which order pushes arrive must not matter.
+        has_moved = entry.policy.orders_tags and not _is_same(known, push)
+        return replace(known, moved=known.moved or has_moved), Outcome.OLDER
+    if _is_same(known, push):
+        return replace(known, time=push.time), Outcome.UNCHANGED
+    return pushed, Outcome.MOVED
 
 
 def _is_same(known: Tag, push: Follow) -> bool:
@@ -119,15 +137,18 @@ def _is_same(known: Tag, push: Follow) -> bool:
     return push.digest == known.digest
 
 
-def _is_newest(entry: Entry, followed: Followed, tag: Tag) -> bool:
-    """Whether a later push of the same content would leave the order as it is."""
-    if entry.policy.orders_tags or tag.name == entry.tag:
+def _is_newest(entry: Entry, followed: Followed, tag: str) -> bool:
+    """Whether a later push of the same content leaves the order as it is."""
+    if entry.policy.orders_tags or tag == entry.tag:
         return True
-    return cached(entry, followed.tags, keep=1) == (tag,)
+    return cached(entry, followed.tags, keep=1)[0].name == tag
 
 
-def _forget(followed: Followed, deletion: Forget) -> tuple[Followed, Outcome]:
-    tags = tuple(tag for tag in followed.tags if not _is_deleted(tag, deletion))
+def _forget(entry: Entry, followed: Followed, deletion: Forget) -> tuple[Followed, Outcome]:
+    """The configured image stays: to restart pods for it now would only lose it on the nodes."""
+    tags = tuple(
+        tag for tag in followed.tags if tag.name == entry.tag or not _is_deleted(tag, deletion)
+    )
     if tags == followed.tags:
         return followed, Outcome.UNCHANGED
     return replace(followed, tags=tags), Outcome.FORGOTTEN
@@ -149,17 +170,5 @@ def _adopted(config: Config, state: State, entry: Entry) -> Followed:
     old = state.entries.get(entry.name)
     if old is None or old.image != entry.image:
         return Followed(image=entry.image)
-    tags: tuple[Tag, ...] = ()
-    for tag in reversed(old.tags):
-        if entry.policy.follows(tag.name):
-            tags = ordered(config, entry, tags, tag)
-    return Followed(image=entry.image, tags=tags, applied=old.applied)
-
-
-def refuse(state: State, entry: str, refused: Refused) -> State:
-    """The state in which a tag of an entry counts as refused by the cluster."""
-    followed = state.entries[entry]
-    others = tuple(other for other in followed.refused if other.name != refused.name)
-    return state.with_entry(
-        entry, replace(followed, refused=(refused, *others)[: limits.REFUSED_TAGS])
-    )
+    tags = [tag for tag in old.tags if entry.policy.follows(tag.name)]
+    return Followed(image=entry.image, tags=arranged(config, entry, tags), applied=old.applied)

@@ -1,4 +1,4 @@
-"""The entries of `IMAGES`: which images are cached, under which name, and which tags they follow."""
+"""The entries of `IMAGES`: which images are cached, under which name, which tags they follow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ INIT_CONTAINER = "install-sleep"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One entry of `IMAGES`: its name, the image as it was written and as it is meant, its policy."""
+    """One entry of `IMAGES`: its name, its image as written and as meant, its policy."""
 
     name: str
     image: str
@@ -48,21 +48,24 @@ def read(
             problems.append(f"IMAGE_TAG_POLICIES: {item.partition('=')[0].strip()}: {error}")
             continue
         except ValueError as error:
-            warnings.append(f"IMAGES: {error}; the entry is ignored")
+            warnings.append(f"IMAGES: {variables.quoted(item)}: {error}; the entry is ignored")
             continue
         if entries.pop(entry.name, None):
             warnings.append(f"IMAGES: the name {entry.name!r} is there twice; the last one counts")
         entries[entry.name] = entry
-    for name in policies:
-        if name not in entries and not problems:
-            warnings.append(f"IMAGE_TAG_POLICIES: no valid entry of IMAGES is called {name!r}")
+    if not problems:
+        warnings.extend(
+            f"IMAGE_TAG_POLICIES: no valid entry of IMAGES is called {name!r}"
+            for name in policies
+            if name not in entries
+        )
     return tuple(entries.values()), tuple(warnings), tuple(problems)
 
 
 def _entry(item: str, policies: Mapping[str, str]) -> Entry:
     name, separator, image = (part.strip() for part in item.partition("="))
     if not separator or "=" in image or not image:
-        raise ValueError(f"{variables.quoted(item)} is not name=image")
+        raise ValueError("not of the form name=image")
     if variables.label(name) == INIT_CONTAINER:
         raise ValueError(f"{name!r} is the name of the init container")
     reference = parse(image)

@@ -113,46 +113,46 @@ def _follow(
 def _pull_name(config: Config, source: str, event: ImagePushed | ImageDeleted) -> str | Refusal:
     """The name that nodes pull by, or why the source may not speak of it."""
     speaks_for = config.webhook_registries.get(source)
-    if event.registry is None and speaks_for is None:
+    if event.registry is not None:
+        reported = _join(event.registry, event.repository)
+    elif speaks_for is not None:
+        reported = _normal(f"{speaks_for}/{event.repository}")
+    else:
         return Refusal(
             reason="no registry",
             detail=f"{source} does not say of which registry {event.repository} is; "
             f"set WEBHOOK_REGISTRIES to {source}=<host>",
         )
-    if event.registry is None:
-        registry, _, prefix = str(speaks_for).partition("/")
-        repository = f"{prefix}/{event.repository}" if prefix else event.repository
-    else:
-        registry, repository = event.registry, event.repository
-    name = "/".join(normalise_name(registry, repository))
-    if speaks_for is not None and not _within(name, _normal_prefix(speaks_for)):
-        return Refusal(
-            reason="other registry",
-            detail=f"{name} is not of {speaks_for}, the registry that WEBHOOK_REGISTRIES "
-            f"lets {source} speak for",
-        )
-    return _aliased(config, name)
+    name = _aliased(config, reported)
+    if speaks_for is None or _within(reported, speaks_for) or _within(name, speaks_for):
+        return name
+    return Refusal(
+        reason="other registry",
+        detail=f"{reported} is not of {speaks_for}, the registry that WEBHOOK_REGISTRIES "
+        f"lets {source} speak for",
+    )
 
 
 def _name_of(entry: Entry) -> str:
-    return "/".join(normalise_name(entry.reference.registry, entry.reference.repository))
+    return _join(entry.reference.registry, entry.reference.repository)
 
 
 def _aliased(config: Config, name: str) -> str:
     """The name after the longest of `REGISTRY_ALIASES` that fits."""
-    fitting = [
-        alias for alias in config.registry_aliases if _within(name, _normal_prefix(alias[0]))
-    ]
+    fitting = [alias for alias in config.registry_aliases if _within(name, alias[0])]
     if not fitting:
         return name
     reported, pull = max(fitting, key=lambda alias: len(alias[0]))
-    registry, _, repository = (pull + name[len(_normal_prefix(reported)) :]).partition("/")
+    return _normal(pull + name.removeprefix(reported))
+
+
+def _normal(name: str) -> str:
+    registry, _, repository = name.partition("/")
+    return _join(registry, repository)
+
+
+def _join(registry: str, repository: str) -> str:
     return "/".join(normalise_name(registry, repository))
-
-
-def _normal_prefix(prefix: str) -> str:
-    registry, separator, path = prefix.partition("/")
-    return normalise_name(registry, "")[0] + separator + path
 
 
 def _within(name: str, prefix: str) -> bool:

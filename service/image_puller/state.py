@@ -11,6 +11,7 @@ from typing import Any
 
 from image_puller import limits
 from image_puller.errors import ImagePullerError
+from image_puller.reference import parse
 
 SCHEMA = 1
 
@@ -133,18 +134,17 @@ def decode(text: str | None) -> State:
         raise UnknownSchemaError(f"the state has schema {schema!r}; this release knows {SCHEMA}")
     try:
         return _state(value)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise UnreadableStateError(f"the state annotation can't be read: {error!r}") from error
 
 
 def trimmed(state: State, keep: int) -> State:
-    """The state without what is remembered only to fall back to, for when space is short."""
+    """The state without what is remembered only to fall back to, for when space is short.
+
+    Both have the same template.
+    """
     return replace(
-        state,
-        entries={
-            name: replace(entry, tags=entry.tags[: keep + 1], refused=())
-            for name, entry in state.entries.items()
-        },
+        state, entries={name: _trimmed(entry, keep) for name, entry in state.entries.items()}
     )
 
 
@@ -153,12 +153,22 @@ def fits(text: str) -> bool:
     return len(text.encode()) <= limits.STATE_BYTES
 
 
+def _trimmed(entry: Followed, keep: int) -> Followed:
+    configured = parse(entry.image).tag or "latest"
+
+    def trim(tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
+        newest = [tag for tag in tags if tag.name != configured][:keep]
+        return tuple(tag for tag in tags if tag.name == configured or tag in newest)
+
+    if entry.applied is None:  # what was refused may be the configured image itself
+        return replace(entry, tags=trim(entry.tags))
+    return replace(entry, tags=trim(entry.tags), applied=trim(entry.applied), refused=())
+
+
 def _entry_json(entry: Followed) -> dict[str, Any]:
     value: dict[str, Any] = {"image": entry.image, "tags": [_tag_json(tag) for tag in entry.tags]}
     if entry.applied != entry.tags:
-        value["applied"] = entry.applied and [_tag_json(tag) for tag in entry.applied]
-        if entry.applied == ():
-            value["applied"] = []
+        value["applied"] = entry.applied and tuple(map(_tag_json, entry.applied))
     if entry.refused:
         value["refused"] = [
             {"tag": refused.name, "digest": refused.digest, "reason": refused.reason}
@@ -182,8 +192,9 @@ def _state(value: Mapping[str, Any]) -> State:
         template=_text(value["template"]),
         changed=_time(value["changed"]),
         refreshed=_time(value["refreshed"]),
-        blocked=blocked
-        and Blocked(template=_text(blocked["template"]), reason=_text(blocked["reason"])),
+        blocked=None
+        if blocked is None
+        else Blocked(template=_text(blocked["template"]), reason=_text(blocked["reason"])),
         entries={_text(name): _followed(entry) for name, entry in value["entries"].items()},
     )
 
@@ -240,4 +251,4 @@ def _time(value: Any) -> datetime | None:
     time = datetime.fromisoformat(_text(value))
     if time.tzinfo is None:
         raise ValueError(f"a time without a zone: {value!r:.80}")
-    return time
+    return time.astimezone(UTC)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 Choice = TypeVar("Choice", bound=StrEnum)
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
-_SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
-_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}", re.ASCII)
+_SUBDOMAIN = re.compile(r"[a-z0-9]+(-+[a-z0-9]+)*(\.[a-z0-9]+(-+[a-z0-9]+)*)*", re.ASCII)
+_NUMBER = re.compile(r"\+?([0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9})", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _PERCENT = re.compile(r"([1-9][0-9]?|100)%", re.ASCII)
 _LONGEST_INTERVAL_HOURS = 100_000
@@ -31,7 +31,10 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 def hours(text: str) -> timedelta:
     """A number of hours above zero; fractions are allowed."""
     if not _NUMBER.fullmatch(text) or not 0 < float(text) <= _LONGEST_INTERVAL_HOURS:
-        raise ValueError(f"must be a number of hours above 0, such as 1 or 0.5, not {quoted(text)}")
+        raise ValueError(
+            "must be a number of hours above 0, such as 1 or 0.5, "
+            f"{_LONGEST_INTERVAL_HOURS} at most, not {quoted(text)}"
+        )
     return timedelta(hours=float(text))
 
 
@@ -52,12 +55,12 @@ def label(text: str) -> str:
     return text
 
 
-def subdomain(text: str) -> str:
+def subdomain(text: str, *, longest: int = 253) -> str:
     """A DNS subdomain: the name of most Kubernetes objects (RFC 1123)."""
-    if not _SUBDOMAIN.fullmatch(text):
+    if len(text) > longest or not _SUBDOMAIN.fullmatch(text):
         raise ValueError(
-            "must be a name of lower-case letters, digits, '-' and '.', 253 characters at most, "
-            f"not {quoted(text)}"
+            "must be a name of lower-case letters, digits, '-' and '.', "
+            f"{longest} characters at most, not {quoted(text)}"
         )
     return text
 
@@ -102,7 +105,7 @@ def json_strings(text: str) -> dict[str, str]:
     value = json_object(text)
     for key, item in value.items():
         if not isinstance(item, str):
-            raise ValueError(f"must be a JSON object of strings; {key!r} is {quoted(item)}")
+            raise ValueError(f"must be a JSON object of strings; {quoted(key)} is {quoted(item)}")
     return value
 
 
@@ -140,11 +143,10 @@ def quoted(value: object) -> str:
 
 
 def _json(text: str) -> Any:
+    """The value; Python reads more (NaN, 1e999, half a surrogate) than can be written again."""
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ValueError(f"is not JSON ({error}): {quoted(text)}") from None
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    return value
