@@ -24,15 +24,19 @@ class Secrets:
     def of(self, name: str) -> tuple[bytes, ...]:
         """The secrets of that name: several while one is rotated, none where none is set."""
         try:
-            files = sorted(
-                file
-                for file in self.folder.iterdir()
-                if file.name == name or file.name.startswith(f"{name}.")
-            )
-            secrets = [file.read_bytes().strip() for file in files if file.is_file()]
+            files = sorted(self.folder.iterdir())
         except OSError:
             return ()
-        return tuple(secret for secret in secrets if secret)
+        named = (file for file in files if file.name == name or file.name.startswith(f"{name}."))
+        return tuple(secret for secret in map(_read, named) if secret)
+
+
+def _read(file: Path) -> bytes:
+    """A file's secret; one that can't be read (just removed, a folder) has none."""
+    try:
+        return file.read_bytes().strip()
+    except OSError:
+        return b""
 
 
 def proves(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
@@ -42,10 +46,10 @@ def proves(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
     """
     if authorization is None:
         return False
-    offered = {authorization.strip().encode(errors="surrogateescape")}
+    offered = {_raw(authorization)}
     scheme, _, credentials = authorization.strip().partition(" ")
     if scheme.lower() == "bearer":
-        offered.add(credentials.strip().encode(errors="surrogateescape"))
+        offered.add(_raw(credentials))
     if scheme.lower() == "basic":
         offered.add(_basic_password(credentials.strip()))
     return any(_is_one_of(secrets, secret) for secret in offered)
@@ -54,12 +58,17 @@ def proves(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
 def proves_token(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
     """Whether an `Authorization` header proves one of the secrets as a Bearer token."""
     scheme, _, token = (authorization or "").strip().partition(" ")
-    return scheme.lower() == "bearer" and proves_path(secrets, token.strip())
+    return scheme.lower() == "bearer" and _is_one_of(secrets, _raw(token))
 
 
 def proves_path(secrets: tuple[bytes, ...], secret: str) -> bool:
     """Whether the last part of a path is one of the secrets."""
     return _is_one_of(secrets, secret.encode(errors="surrogateescape"))
+
+
+def _raw(text: str) -> bytes:
+    """The bytes of a header, which WSGI gives as Latin-1 (PEP 3333)."""
+    return text.strip().encode("latin-1", errors="replace")
 
 
 def _is_one_of(secrets: tuple[bytes, ...], offered: bytes) -> bool:

@@ -93,7 +93,7 @@ def _tick(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
         data=None,
     )
     url, token = _service(asked, environ, EVENTS)
-    answer = requests.post(url, headers=headers | token, data=body, timeout=_TIMEOUT_SECONDS)
+    answer = requests.post(url, headers={**headers, **token}, data=body, timeout=_TIMEOUT_SECONDS)
     answer.raise_for_status()
 
 
@@ -106,14 +106,14 @@ def _status(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def _service(
     asked: argparse.Namespace, environ: Mapping[str, str], secret: str
-) -> tuple[str, dict[str, str]]:
+) -> tuple[str, dict[str, bytes]]:
     """Where the running service is, and the header that proves who asks."""
     url = asked.url or f"http://127.0.0.1:{environ.get('PORT') or 8080}"
     folder = Path(environ.get("WEBHOOK_SECRETS_DIR") or "/etc/image-puller/secrets")
     tokens = Secrets(folder).of(secret)
     if asked.token_file is not None:
         tokens = (asked.token_file.read_bytes().strip(),)
-    header = {"Authorization": f"Bearer {tokens[0].decode()}"} if tokens else {}
+    header = {"Authorization": b"Bearer " + tokens[0]} if tokens else {}
     return url.rstrip("/"), header
 
 
@@ -131,9 +131,16 @@ def _render(_asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def _parse(asked: argparse.Namespace, _environ: Mapping[str, str]) -> None:
-    headers = parse.read_headers(asked.headers.read_text()) if asked.headers else {}
+    headers = _read_headers(asked.headers) if asked.headers else {}
     for event in sources.decode(asked.source, headers, sys.stdin.buffer.read()):
         print(parse.render(event))  # noqa: T201
+
+
+def _read_headers(file: Path) -> dict[str, str]:
+    try:
+        return parse.read_headers(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadEventError(f"the headers can't be read: {error}") from error
 
 
 def _configuration(environ: Mapping[str, str]) -> config.Config:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
+import yaml
 from kubernetes import client
 from kubernetes import config as client_config
 
@@ -19,6 +20,7 @@ from image_puller.config import Config
 from image_puller.daemonset import Manifest, Owner, Platform
 from image_puller.errors import (
     ClusterUnavailableError,
+    ImagePullerError,
     LostRaceError,
     MissingError,
     RejectedError,
@@ -50,7 +52,7 @@ def connect(environ: Mapping[str, str]) -> client.ApiClient:
             client_config.load_kube_config(kubeconfig, client_configuration=configuration)
         else:
             client_config.load_incluster_config(client_configuration=configuration)
-    except (client_config.ConfigException, OSError) as error:
+    except (client_config.ConfigException, yaml.YAMLError, OSError) as error:
         raise ClusterUnavailableError(
             f"no way to reach the API server is configured: {error}; "
             "run in a pod with a service account, or set KUBECONFIG"
@@ -85,7 +87,10 @@ class KubernetesCluster:
     def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """The DaemonSet as it was made; raises LostRaceError where one is there, RejectedError."""
         path = f"{self._apps}/daemonsets"
-        return self._request("POST", path, body=manifest, dry_run=dry_run)
+        try:
+            return self._request("POST", path, body=manifest, dry_run=dry_run)
+        except MissingError as error:
+            raise ClusterUnavailableError(f"the DaemonSet can't be made: {error}") from error
 
     def patch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> Manifest:
         """The DaemonSet as a JSON Patch made it; raises MissingError, RejectedError."""
@@ -103,7 +108,7 @@ class KubernetesCluster:
 
         Where the service may not ask, nothing speaks against the pod.
         """
-        name = f"{self._config.daemonset_name}-admission"[:63]
+        name = f"{self._config.daemonset_name}-admission"
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -140,7 +145,7 @@ class KubernetesCluster:
         }
         try:
             self._request("POST", f"{self._core}/events", body=event)
-        except (ClusterUnavailableError, RejectedError, MissingError) as error:
+        except ImagePullerError as error:
             log.warning("no Event could be left: %s", error)
 
     def pods(self) -> tuple[Manifest, ...]:
@@ -152,7 +157,7 @@ class KubernetesCluster:
     def _openshift(self) -> bool | None:
         try:
             groups = self._request("GET", "/apis")["groups"]
-        except (ClusterUnavailableError, RejectedError, MissingError) as error:
+        except ImagePullerError as error:
             log.warning("the platform can't be asked: %s", error)
             return None
         return any(group["name"] == _OPENSHIFT_GROUP for group in groups)
@@ -169,7 +174,7 @@ class KubernetesCluster:
             )
         try:
             uid = self._request("GET", path)["metadata"]["uid"]
-        except (ClusterUnavailableError, RejectedError, MissingError) as error:
+        except ImagePullerError as error:
             log.warning("%s %s can't be made the DaemonSet's owner: %s", kind, name, error)
             return None
         return Owner(api_version=group, kind=kind, name=name, uid=uid)

@@ -18,6 +18,7 @@ _ENVIRONMENT = {
     "notebook=quay.io/demo/notebook:latest;"
     "runner=registry.example.com:5000/demo/runner:v2.3.0",
     "NAMESPACE": "k8s-image-puller",
+    "ROLLOUT_MIN_INTERVAL_SECONDS": "2",
 }
 _DIGEST = "sha256:" + "ab12" * 16
 
@@ -27,7 +28,10 @@ def run(environ: Mapping[str, str]) -> int:
 
     The service is a process of its own, the very one that a cluster would run.
     """
-    with tempfile.TemporaryDirectory() as folder, SimulatedCluster(nodes=3) as cluster:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        SimulatedCluster(nodes=3, pull_seconds=1) as cluster,
+    ):
         tokens = {name: secrets.token_urlsafe(12) for name in _SECRETS}
         for name, token in tokens.items():
             (Path(folder) / name).write_text(token)

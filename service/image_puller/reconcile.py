@@ -90,8 +90,6 @@ class Reconciler:
         self._inspected = False
         self.superseded: str | None = None
         """Why this process has stepped back for good, once it has."""
-        self.state: State | None = None
-        """The state last known, for those who only look."""
 
     def commit(self, changes: Sequence[Change], *, flush: bool = False) -> tuple[Outcome, ...]:
         """Makes the DaemonSet what it should be after `changes`, and says what became of each.
@@ -122,7 +120,7 @@ class Reconciler:
         self, changes: Sequence[Change], outcomes: Sequence[Outcome]
     ) -> tuple[Outcome, ...]:
         """The outcomes, corrected for tags that the cluster has refused on the way."""
-        entries = self.state.entries if self.state else {}
+        entries = self._seen.state.entries if self._seen else {}
         return tuple(
             Outcome.REFUSED
             if isinstance(change, Follow) and entries[change.entry].refuses(change.tag)
@@ -130,11 +128,13 @@ class Reconciler:
             for change, outcome in zip(changes, outcomes, strict=True)
         )
 
-    def due(self) -> datetime | None:
-        """When a pending template is to be applied, if one is pending."""
+    def seconds_until_due(self) -> float | None:
+        """How long a pending template has to wait; None if none is pending."""
         if self._seen is None or not rollout.is_pending(self._config, self._seen.state):
             return None
-        return rollout.due(self._config, self._seen.state, self._now())
+        now = self._now()
+        wait = rollout.due(self._config, self._seen.state, now) - now
+        return max(wait.total_seconds(), 0.0)
 
     def _attempt(self, changes: Sequence[Change], *, flush: bool) -> tuple[Outcome, ...]:
         if not self._inspected or any(isinstance(change, Refresh) for change in changes):
@@ -145,7 +145,7 @@ class Reconciler:
             if not fresh and self._look().text != seen.text:
                 raise LostRaceError("another process has written since")
             return outcomes
-        self._write(seen.text, decided, _test(seen.text), flush=flush)
+        self._write(seen.text, decided, flush=flush)
         return outcomes
 
     def _inspect(self, changes: Sequence[Change], *, flush: bool) -> tuple[Outcome, ...]:
@@ -161,20 +161,17 @@ class Reconciler:
         state = self._take_charge(text)
         state = replace(rollout.refreshed(self._config, state, self._now()), blocked=None)
         decided, outcomes = decide.apply(self._config, state, changes)
-        test = _test(text) if text is not None else _test_annotations(live)
         if rollout.is_pending(self._config, decided):
-            self._write(text, decided, test, flush=flush)
+            self._write(text, decided, flush=flush)
         else:
-            self._repair(live, text, decided, test)
+            self._repair(live, text, decided)
         self._inspected = True
         return outcomes
 
     def _take_charge(self, text: str | None) -> State:
         """The state under our configuration; raises SupersededError where another one rules."""
         try:
-            state = states.decode(text)
-        except UnknownSchemaError as error:
-            raise self._step_back(str(error)) from error
+            state = self._decode(text)
         except UnreadableStateError as error:
             log.error("%s: what was followed starts again from IMAGES", error)  # noqa: TRY400
             self._cluster.report("StateUnreadable", f"{error}: starting again from IMAGES")
@@ -184,7 +181,6 @@ class Reconciler:
             return state
         if self._claimed and state.configuration:
             raise self._step_back("another configuration is in charge of the DaemonSet")
-        self._claimed = True
         return decide.adopt(self._config, state, self._configuration)
 
     def _step_back(self, reason: str) -> SupersededError:
@@ -199,15 +195,24 @@ class Reconciler:
         live = self._ours(self._cluster.read_metadata())
         text = live["metadata"].get("annotations", {}).get(STATE)
         try:
-            state = states.decode(text)
-        except UnknownSchemaError as error:
-            raise self._step_back(str(error)) from error
+            state = self._decode(text)
         except UnreadableStateError as error:
             self._forget()
             raise LostRaceError(str(error)) from error
         if state.configuration != self._configuration:
             raise self._step_back("another configuration is in charge of the DaemonSet")
         return self._remember(str(text), state)
+
+    def _decode(self, text: str | None) -> State:
+        """What the annotation holds; raises SupersededError where a newer release wrote it."""
+        try:
+            state = states.decode(text)
+        except UnknownSchemaError as error:
+            raise self._step_back(str(error)) from error
+        names = {entry.name for entry in self._config.entries}
+        if state.configuration == self._configuration and state.entries.keys() != names:
+            raise UnreadableStateError("the state annotation's entries are not those of IMAGES")
+        return state
 
     def _ours(self, live: Manifest) -> Manifest:
         """The DaemonSet if it is one of ours; an original puller's is removed, to be replaced."""
@@ -249,43 +254,55 @@ class Reconciler:
             kept = rollout.isolate(
                 self._config, decided, _admits(lambda state: make(state, dry_run=True))
             )
-            self._say_refused(kept)
+            self._say_refused(decided, kept)
             try:
                 make(kept)
             except RejectedError as still:
                 raise ClusterUnavailableError(
                     f"DaemonSet {self._config.daemonset_name} can't be made: {still}"
                 ) from still
-        self._claimed = self._inspected = True
+        self._inspected = True
         log.info("DaemonSet %s was made", self._config.daemonset_name)
         return outcomes
 
-    def _write(
-        self, text: str | None, decided: State, test: Operation, *, flush: bool = False
-    ) -> None:
-        """Writes the state, and the template if it is due."""
+    def _write(self, text: str | None, decided: State, *, flush: bool = False) -> None:
+        """Writes the state in place of `text`, and the template if it is due."""
         rolls = self._is_due(decided, flush=flush)
         if rolls and decided.structure != daemonset.structure_hash(self._config):
             decided = self._preflight(decided)
             rolls = rollout.is_pending(self._config, decided)
-        if not rolls and self._encode(decided) == text:
-            self._remember(text, decided)
+        if not rolls:
+            self._write_state(text, decided)
             return
         try:
-            self._patch(decided, test, rolls=rolls)
+            self._patch(text, decided, rolls=True)
         except RejectedError as error:
-            if self._text_now() != text:
-                raise LostRaceError("the state was no longer the one decided on") from error
-            if not rolls:
-                raise ClusterUnavailableError(
-                    f"DaemonSet {self._config.daemonset_name}: the state was refused: {error}"
-                ) from error
-            self._isolate(decided, test, error)
+            self._check_race(text, error)
+            self._isolate(text, decided, error)
 
-    def _isolate(self, decided: State, test: Operation, refusal: RejectedError) -> None:
+    def _write_state(self, text: str | None, state: State) -> _Seen:
+        if (own := self._encode(state)) == text:
+            return self._remember(own, state)
+        try:
+            return self._patch(text, state, rolls=False)
+        except RejectedError as error:
+            self._check_race(text, error)
+            # Metadata alone restarts no pod: who refuses even that refuses this service.
+            raise ClusterUnavailableError(
+                f"DaemonSet {self._config.daemonset_name} can't be changed: {error}"
+            ) from error
+
+    def _check_race(self, text: str | None, refusal: RejectedError) -> None:
+        """After a refusal: raises LostRaceError where the state is not the one decided on."""
+        self._seen = None
+        metadata = self._cluster.read_metadata()["metadata"]
+        if metadata.get("annotations", {}).get(STATE) != text:
+            raise LostRaceError("another process has written since") from refusal
+
+    def _isolate(self, text: str | None, decided: State, refusal: RejectedError) -> None:
         """After a refused template: keeps the state at once, then finds what can be applied."""
         log.warning("the template was refused: %s", refusal)
-        seen = self._patch_state(decided, test)
+        seen = self._write_state(text, decided)
         platform = self._platform
 
         def ask(state: State) -> None:
@@ -293,31 +310,20 @@ class Reconciler:
             self._cluster.patch([_put("/spec/template", template)], dry_run=True)
 
         kept = rollout.isolate(self._config, decided, _admits(ask))
-        self._say_refused(kept)
-        rolls = rollout.is_pending(self._config, kept)
+        self._say_refused(decided, kept)
+        if not rollout.is_pending(self._config, kept):
+            self._write_state(seen.text, kept)
+            return
         try:
-            self._patch(kept, _test(seen.text), rolls=rolls)
+            self._patch(seen.text, kept, rolls=True)
         except RejectedError as error:
-            if self._text_now() != seen.text:
-                raise LostRaceError("the state was no longer the one decided on") from error
-            blocked = states.Blocked(
-                template=daemonset.template_hash(self._config, kept), reason=str(error)
-            )
-            self._patch_state(replace(kept, blocked=blocked), _test(seen.text))
+            self._check_race(seen.text, error)
+            self._write_state(seen.text, self._blocked(kept, error))
 
-    def _patch_state(self, state: State, test: Operation) -> _Seen:
-        try:
-            return self._patch(state, test, rolls=False)
-        except RejectedError as error:
-            # Metadata alone restarts no pod: who refuses even that refuses this service.
-            raise ClusterUnavailableError(
-                f"DaemonSet {self._config.daemonset_name} can't be changed: {error}"
-            ) from error
-
-    def _patch(self, decided: State, test: Operation, *, rolls: bool) -> _Seen:
+    def _patch(self, text: str | None, decided: State, *, rolls: bool) -> _Seen:
         state = rollout.advance(self._config, decided, self._now()) if rolls else decided
-        text = self._encode(state)
-        operations = [test, _put(_annotation(STATE), text)]
+        own = self._encode(state)
+        operations = [_test(text), _put(_annotation(STATE), own)]
         if rolls:
             operations.append(
                 _put("/spec/template", daemonset.template(self._config, state, self._platform))
@@ -327,30 +333,28 @@ class Reconciler:
         self._cluster.patch(operations)
         if rolls:
             log.info("DaemonSet %s: rollout started", self._config.daemonset_name)
-        return self._remember(text, state)
+        return self._remember(own, state)
 
-    def _repair(self, live: Manifest, text: str | None, state: State, test: Operation) -> None:
+    def _repair(self, live: Manifest, text: str | None, state: State) -> None:
         """Puts right what somebody else has changed, if the API server agrees that it differs."""
         template = daemonset.template(self._config, state, self._platform)
         operations = [_put("/spec/template", template), *self._structure()]
         try:
             repaired = self._cluster.patch(operations, dry_run=True)
         except RejectedError as error:
-            blocked = states.Blocked(template=state.template, reason=str(error))
-            state, repaired = replace(state, blocked=blocked), live
-        drifted = _shape(repaired) != _shape(live)
-        if drifted:
-            log.warning("DaemonSet %s was changed by somebody: repaired", live["metadata"]["name"])
-            state = rollout.advance(self._config, state, self._now())
-        new_text = self._encode(state)
-        if drifted or new_text != text:
-            try:
-                self._cluster.patch(
-                    [test, _put(_annotation(STATE), new_text), *(operations if drifted else [])]
-                )
-            except RejectedError as error:
-                raise LostRaceError(f"the repair was refused: {error}") from error
-        self._remember(new_text, state)
+            self._write_state(text, self._blocked(state, error))
+            return
+        if _shape(repaired) == _shape(live):
+            self._write_state(text, state)
+            return
+        log.warning("DaemonSet %s was changed by somebody: repaired", live["metadata"]["name"])
+        state = rollout.advance(self._config, state, self._now())
+        own = self._encode(state)
+        try:
+            self._cluster.patch([_test(text), _put(_annotation(STATE), own), *operations])
+        except RejectedError as error:
+            raise LostRaceError(f"the repair was refused: {error}") from error
+        self._remember(own, state)
 
     def _structure(self) -> list[Operation]:
         """What beside the template belongs to us, and is put right with it."""
@@ -376,13 +380,15 @@ class Reconciler:
             if "exceeded quota" in str(error) and not self._asks_for_more(template):
                 # The rollout frees what the old pods hold before the new ones ask for it.
                 return decided
-            log.error("pods of the new template would be refused: %s", error)  # noqa: TRY400
-            self._cluster.report("TemplateRefused", str(error))
-            blocked = states.Blocked(
-                template=daemonset.template_hash(self._config, decided), reason=str(error)
-            )
-            return replace(decided, blocked=blocked)
+            return self._blocked(decided, error)
         return decided
+
+    def _blocked(self, state: State, refusal: RejectedError) -> State:
+        """The state whose template is not tried again before the next look, and says why."""
+        log.error("the template was refused: %s", refusal)
+        self._cluster.report("TemplateRefused", str(refusal))
+        template = daemonset.template_hash(self._config, state)
+        return replace(state, blocked=states.Blocked(template=template, reason=str(refusal)))
 
     def _asks_for_more(self, template: Manifest) -> bool:
         live = self._cluster.read()["spec"]["template"]
@@ -393,13 +399,6 @@ class Reconciler:
             return False
         now = self._now()
         return flush or now >= rollout.due(self._config, state, now)
-
-    def _text_now(self) -> str | None:
-        """The annotation after a refusal, so that a lost race is known by it."""
-        self._seen = None
-        metadata = self._cluster.read_metadata()["metadata"]
-        text: str | None = metadata.get("annotations", {}).get(STATE)
-        return text
 
     def _learn_platform(self) -> None:
         learned = self._cluster.platform()
@@ -425,18 +424,19 @@ class Reconciler:
             )
         return text
 
-    def _say_refused(self, state: State) -> None:
-        for name, followed in state.entries.items():
-            for refused in followed.refused:
+    def _say_refused(self, decided: State, kept: State) -> None:
+        for name, followed in kept.entries.items():
+            known = decided.entries[name].refused
+            for refused in (each for each in followed.refused if each not in known):
                 message = f"{name}: {refused.name} was refused by the cluster: {refused.reason}"
                 log.warning("%s", message)
                 self._cluster.report("ImageRefused", message)
-        if state.blocked is not None:
-            self._cluster.report("TemplateRefused", state.blocked.reason)
+        if kept.blocked is not None:
+            self._cluster.report("TemplateRefused", kept.blocked.reason)
 
     def _remember(self, text: str, state: State) -> _Seen:
         self._seen = _Seen(text=text, state=state)
-        self.state = state
+        self._claimed = True
         return self._seen
 
     def _forget(self) -> None:
@@ -469,16 +469,8 @@ def _shape(live: Manifest) -> Any:
 
 
 def _test(text: str | None) -> Operation:
+    """The API server takes an annotation that is not there for null."""
     return {"op": "test", "path": _annotation(STATE), "value": text}
-
-
-def _test_annotations(live: Manifest) -> Operation:
-    """Where there is no state to test: all annotations, so that nobody else's is overwritten."""
-    return {
-        "op": "test",
-        "path": "/metadata/annotations",
-        "value": live["metadata"].get("annotations", {}),
-    }
 
 
 def _put(path: str, value: Any) -> Operation:

@@ -3,6 +3,7 @@
 import logging
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -27,6 +28,7 @@ _THREADS = 32
 _KEEP_ALIVE_SECONDS = 95
 """Longer than Knative's queue-proxy keeps an idle connection (90 s), or that one meets resets."""
 _GRACEFUL_SECONDS = 15
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - for gunicorn's heartbeat file, which no disk may slow
 
 
 class Service:
@@ -117,7 +119,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
             "keepalive": _KEEP_ALIVE_SECONDS,
             "graceful_timeout": _GRACEFUL_SECONDS,
             "control_socket_disable": True,
-            "worker_tmp_dir": "/dev/shm",  # noqa: S108 - gunicorn's heartbeat file
+            "worker_tmp_dir": str(_IN_MEMORY) if _IN_MEMORY.is_dir() else None,
             "post_worker_init": lambda _worker: self._service.start(),
             "worker_exit": lambda _arbiter, _worker: self._service.stop(),
         }

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from image_puller import daemonset, rollout
 from image_puller.config import Config
 from image_puller.daemonset import DIGESTS, Image, Manifest
-from image_puller.reference import InvalidReferenceError, is_digest, parse
+from image_puller.reference import InvalidReferenceError, Reference, is_digest, parse
 from image_puller.state import State
 
 
@@ -43,20 +43,25 @@ def describe(config: Config, live: Live, *, problems: Sequence[str] = ()) -> dic
 
 def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
     """The part that is about one image, by its entry's name or its reference; None if none is."""
-    try:
-        wanted = str(parse(image))
-    except InvalidReferenceError:
-        wanted = image
     images = [
         each
         for each in status["images"]
-        if image in (each["entry"], each["image"]) or wanted == str(parse(each["image"]))
+        if image == each["entry"] or _meant(image) == _meant(each["image"])
     ]
     if not images:
         return None
     entries = {each["entry"] for each in images}
     refused = [each for each in status["refused"] if each["entry"] in entries]
     return {**status, "images": images, "refused": refused}
+
+
+def _meant(image: str) -> str | Reference:
+    """The image that a text names; the text itself where it names none."""
+    try:
+        reference = parse(image)
+    except InvalidReferenceError:
+        return image
+    return replace(reference, tag="latest") if str(reference) == reference.name else reference
 
 
 def _daemonset(config: Config, live: Live) -> dict[str, Any]:
@@ -82,13 +87,19 @@ def _daemonset(config: Config, live: Live) -> dict[str, Any]:
 def _rollout(config: Config, live: Live, counts: Manifest) -> str:
     if live.state is not None and live.state.blocked is not None:
         return "blocked"
-    if live.state is not None and rollout.is_pending(config, live.state):
+    if live.state is not None and _is_pending(config, live.state):
         return "pending"
     metadata = live.daemonset["metadata"] if live.daemonset else {}
     desired = counts.get("desiredNumberScheduled", 0)
     seen = counts.get("observedGeneration", 0) >= metadata.get("generation", 0)
     everywhere = counts.get("updatedNumberScheduled", 0) == desired == counts.get("numberReady", 0)
     return "complete" if seen and everywhere else "in progress"
+
+
+def _is_pending(config: Config, state: State) -> bool:
+    """A state of another configuration (before this one takes charge, or after) says nothing."""
+    is_ours = state.configuration == daemonset.configuration_hash(config)
+    return is_ours and rollout.is_pending(config, state)
 
 
 def _image(entry: str, image: Image, pods: Sequence[Manifest]) -> dict[str, Any]:

@@ -42,14 +42,15 @@ class Look(Protocol):
 def create_app(config: Config, intake: Intake, look: Look, metrics: Metrics) -> Flask:
     """The Flask application."""
     app = Flask("image_puller", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = limits.BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = limits.BODY_BYTES + 1
     routes = _Routes(config, intake, look, metrics)
     for method, path, view in (
         ("POST", "/", routes.event),
         ("POST", "/webhooks/<name>", routes.webhook),
         ("POST", "/webhooks/<name>/<secret>", routes.webhook),
         ("OPTIONS", "/", routes.handshake),
-        ("OPTIONS", "/webhooks/<path:_webhook>", routes.handshake),
+        ("OPTIONS", "/webhooks/<name>", routes.handshake),
+        ("OPTIONS", "/webhooks/<name>/<secret>", routes.handshake),
         ("GET", "/healthz", routes.alive),
         ("GET", "/readyz", routes.ready),
         ("GET", "/status", routes.status),
@@ -59,6 +60,7 @@ def create_app(config: Config, intake: Intake, look: Look, metrics: Metrics) -> 
         app.add_url_rule(path, view_func=view, methods=[method], provide_automatic_options=False)
     app.register_error_handler(ImagePullerError, routes.refused)
     app.register_error_handler(HTTPException, _unroutable)
+    app.register_error_handler(Exception, _failed)
     return app
 
 
@@ -78,7 +80,7 @@ class _Routes:
         if trusted:
             tokens = self._secrets.of(EVENTS)
             self._check(EVENTS, proven=authentication.proves_token(tokens, _authorization()))
-        events = sources.decode(_CLOUDEVENTS.name, _headers(), request.get_data())
+        events = sources.decode(_CLOUDEVENTS.name, _headers(), _body())
         accept = self._intake.accept if trusted else self._intake.accept_untrusted
         accept(_CLOUDEVENTS.name, events, patience=_CLOUDEVENTS.patience)
         return _accepted()
@@ -95,7 +97,7 @@ class _Routes:
         self._take(source)
         return _accepted()
 
-    def handshake(self, _webhook: str = "") -> Response:
+    def handshake(self, **_path: str) -> Response:
         """The handshake of CloudEvents' webhooks (http-webhook.md, 4): consent is in headers."""
         response = Response(status=200, headers={"Allow": "OPTIONS, POST"})
         origin = request.headers.get("WebHook-Request-Origin")
@@ -150,7 +152,7 @@ class _Routes:
     def _take(self, source: Source) -> None:
         """Hands on what can be read: a registry would send the rest for ever, or give up on us."""
         try:
-            events = sources.decode(source.name, _headers(), request.get_data())
+            events = sources.decode(source.name, _headers(), _body())
         except RequestEntityTooLarge:
             self._metrics.count_event(source.name, "too large")
             log.warning("%s: a body above %s bytes is ignored", source.name, limits.BODY_BYTES)
@@ -191,6 +193,12 @@ def _unroutable(error: HTTPException) -> Any:
     return response
 
 
+def _failed(error: Exception) -> Response:
+    """A fault of ours. Flask's own way would log the path, which may hold a secret."""
+    log.error("answered 500", exc_info=error)
+    return _answer(500, "internal error")
+
+
 def _json(value: Any) -> Response:
     return Response(json.dumps(value, indent=2) + "\n", content_type="application/json")
 
@@ -199,6 +207,14 @@ def _is_test_call() -> bool:
     """Harbor's TEST ENDPOINT sends neither body nor credentials."""
     has_body = request.content_length or "Transfer-Encoding" in request.headers
     return not has_body and _authorization() is None
+
+
+def _body() -> bytes:
+    """The body. Of one in chunks Werkzeug cuts off what is too large, and says nothing."""
+    body = request.get_data()
+    if len(body) > limits.BODY_BYTES:
+        raise RequestEntityTooLarge
+    return body
 
 
 def _accepted() -> Response:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from image_puller import limits
 from image_puller.decide import Outcome
@@ -97,10 +96,7 @@ class Writer:
     def _seconds_until_due(self) -> float | None:
         if self._failed:
             return limits.RETRY_SECONDS
-        due = self._reconciler.due()
-        if due is None:
-            return None
-        return max((due - datetime.now(UTC)).total_seconds(), 0)
+        return self._reconciler.seconds_until_due()
 
     def _commit(self, batch: Sequence[_Delivery], *, flush: bool) -> None:
         changes = [change for delivery in batch for change in delivery.changes]

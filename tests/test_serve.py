@@ -1,0 +1,266 @@
+"""The running service: its parts together, in this process and as a real one."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import pytest
+import requests
+from kubernetes.client import ApiClient
+
+from image_puller import limits, serve
+from image_puller.cluster import KubernetesCluster
+from image_puller.serve import Gunicorn, Service
+from image_puller.simulation import SimulatedCluster
+from tests.building import configuration
+from tests.conftest import NAME, NAMESPACE, PATIENCE_SECONDS, Installation, Web, kubeconfig
+
+APP = "quay.io/org/app:1.2.3"
+NEWER = "quay.io/org/app:1.2.4"
+PATH = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{NAME}"
+QUAY = {"docker_url": "quay.io/org/app", "updated_tags": ["1.2.4"]}
+
+MakeWeb = Callable[..., Web]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def is_there(cluster: SimulatedCluster) -> bool:
+    return cluster.daemonset(NAME, NAMESPACE) is not None
+
+
+# The start and the ticks
+
+
+def test_the_start_makes_the_daemonset(web: MakeWeb, cluster: SimulatedCluster) -> None:
+    web()
+    wait_until(lambda: is_there(cluster))
+
+
+def test_faults_of_entries_are_said_loudly(
+    web: MakeWeb, installation: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = web(IMAGES=f"app={APP};bad;app={APP}", READ_AUTH="none")
+    wait_until(lambda: is_there(installation.cluster))
+    service.stop()
+    (bad, twice) = service.service._config.warnings
+    assert {("ImagesMalformed", bad), ("ImagesMalformed", twice)} == set(installation.reports())
+    assert {bad, twice} <= set(caplog.messages)
+    assert {bad, twice} <= set(service.client.get("/status").json["problems"])
+    assert "image_puller_malformed_entries 2.0" in service.client.get("/metrics").text
+
+
+def test_off_knative_the_service_ticks_by_itself(
+    web: MakeWeb, installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TICK_SECONDS", 0.01)
+    service = web()
+    wait_until(lambda: is_there(installation.cluster))
+    uid = installation.live()["metadata"]["uid"]
+    service.service._cluster.delete(uid)
+    wait_until(lambda: is_there(installation.cluster))
+    assert installation.live()["metadata"]["uid"] != uid
+
+
+def test_on_knative_it_looks_once_and_others_tick(
+    web: MakeWeb, installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TICK_SECONDS", 10)
+    service = web(K_SERVICE=NAME)
+    service.service._clock.join(PATIENCE_SECONDS)
+    assert not service.service._clock.is_alive()
+    assert installation.sent().count("GET apis") == 1
+    assert installation.images() == [APP]
+
+
+def test_the_ticks_outlive_what_they_find(
+    web: MakeWeb,
+    installation: Installation,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(limits, "TICK_SECONDS", 0.01)
+    web()
+    wait_until(lambda: is_there(installation.cluster))
+    installation.cluster.documents[PATH] = {"no": "DaemonSet"}
+    wait_until(lambda: "the tick failed" in caplog.messages)
+    del installation.cluster.documents[PATH]
+    installation.cluster.fail(method="GET", path=NAME, times=3)
+    wait_until(lambda: "the tick could not be finished" in caplog.text)
+    installation.sent()
+    wait_until(lambda: "PATCH daemonsets dry run" in installation.sent())
+
+
+def test_an_api_server_that_is_away_at_the_start_stops_nothing(
+    web: MakeWeb, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RETRY_SECONDS", 0.01)
+    cluster.fail(times=10)
+    service = web()
+    assert service.client.get("/readyz").status_code == 200
+    wait_until(lambda: is_there(cluster))
+
+
+# Gunicorn
+
+
+@pytest.fixture
+def gunicorn(api: ApiClient) -> Gunicorn:
+    config = configuration()
+    return Gunicorn(Service(config, KubernetesCluster(api, config)), "127.0.0.1:8081")
+
+
+def test_gunicorn_runs_one_process_with_many_threads(gunicorn: Gunicorn) -> None:
+    settings = gunicorn.cfg
+    assert settings.address == [("127.0.0.1", 8081)]
+    assert (settings.workers, settings.worker_class_str, settings.threads) == (1, "gthread", 32)
+    assert settings.keepalive > 90  # Knative's queue-proxy
+    assert 10 <= settings.graceful_timeout < 30  # Kubernetes' grace period
+    assert settings.control_socket_disable
+    assert not settings.preload_app
+    assert settings.accesslog is None  # it would show secrets in paths
+    assert gunicorn.load() is gunicorn._service.app
+
+
+def test_gunicorns_heartbeat_is_where_there_is_a_place_for_it(
+    api: ApiClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(configuration(), KubernetesCluster(api, configuration()))
+    for folder, found in ((tmp_path, str(tmp_path)), (tmp_path / "nowhere", None)):
+        monkeypatch.setattr(serve, "_IN_MEMORY", folder)
+        assert Gunicorn(service, "127.0.0.1:8081").cfg.worker_tmp_dir == found
+
+
+def test_gunicorn_starts_and_stops_the_service_in_its_worker(
+    gunicorn: Gunicorn, cluster: SimulatedCluster
+) -> None:
+    assert not is_there(cluster)
+    gunicorn.cfg.post_worker_init(None)
+    wait_until(lambda: is_there(cluster))
+    gunicorn.cfg.worker_exit(None, None)
+    gunicorn._service._clock.join(PATIENCE_SECONDS)
+    assert not gunicorn._service._clock.is_alive()
+    assert is_there(cluster)
+
+
+@pytest.mark.parametrize(("has_ipv6", "host"), [(True, "::"), (False, "0.0.0.0")])
+def test_it_listens_on_all_addresses_there_are(
+    api: ApiClient, monkeypatch: pytest.MonkeyPatch, has_ipv6: bool, host: str
+) -> None:
+    started: list[Gunicorn] = []
+
+    def run(gunicorn: Gunicorn) -> None:
+        started.append(gunicorn)
+
+    monkeypatch.setattr(Gunicorn, "run", run)
+    monkeypatch.setattr(serve, "_has_ipv6", lambda: has_ipv6)
+    config = configuration(PORT="8099")
+    serve.run(config, KubernetesCluster(api, config))
+    ((found, port),) = started[0].cfg.address
+    assert (found.strip("[]"), port) == (host, 8099)
+
+
+def test_a_kernel_without_ipv6_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoSocket:
+        def __init__(self, family: int) -> None:
+            raise OSError(97, "Address family not supported by protocol")
+
+    monkeypatch.setattr(serve.socket, "socket", NoSocket)
+    assert serve._has_ipv6() is False
+
+
+def test_a_kernel_with_ipv6_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Socket:
+        def __init__(self, family: int) -> None:
+            assert family == socket.AF_INET6
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def bind(self, address: tuple[str, int]) -> None:
+            assert address == ("::", 0)
+
+    monkeypatch.setattr(serve.socket, "socket", Socket)
+    assert serve._has_ipv6() is True
+
+
+# A real process
+
+
+@contextmanager
+def running(folder: Path, **environ: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """`image-puller serve` with this environment and no other, once it takes events."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = (sys.executable, "-m", "image_puller", "serve")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PORT": str(port)} | environ
+    url = f"http://127.0.0.1:{port}"
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        wait_until(lambda: process.poll() is not None or answers(f"{url}/readyz"))
+        yield process, url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=1).status_code == 200
+    except requests.ConnectionError:
+        return False
+
+
+def test_a_real_process_takes_pushes_and_applies_what_is_pending_on_sigterm(
+    installation: Installation, tmp_path: Path
+) -> None:
+    (tmp_path / "quay").write_text("s3cret")
+    environ = {
+        "IMAGES": f"app={APP}",
+        "KUBECONFIG": str(kubeconfig(installation.cluster, tmp_path)),
+        "WEBHOOK_SECRETS_DIR": str(tmp_path),
+        "ROLLOUT_MIN_INTERVAL_SECONDS": "3600",
+    }
+    with running(tmp_path, **environ) as (process, url):
+        wait_until(lambda: is_there(installation.cluster))
+        answer = requests.post(f"{url}/webhooks/quay/s3cret", json=QUAY, timeout=5)
+        assert (answer.status_code, answer.content) == (202, b"")
+        too_large = iter([b" " * limits.BODY_BYTES, b" "])
+        answer = requests.post(f"{url}/webhooks/quay/s3cret", data=too_large, timeout=5)
+        assert answer.status_code == 202
+        assert requests.post(f"{url}/webhooks/quay/wrong", json=QUAY, timeout=5).status_code == 401
+        assert installation.images() == [APP]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    assert installation.images() == [APP, NEWER]
+    log = (tmp_path / "log").read_text()
+    assert "quay: app 1.2.4 followed" in log
+    assert "quay: a body above 1048576 bytes is ignored" in log
+    assert "s3cret" not in log
+
+
+def test_a_real_process_with_a_bad_environment_ends_at_once(
+    installation: Installation, tmp_path: Path
+) -> None:
+    file = kubeconfig(installation.cluster, tmp_path)
+    with running(tmp_path, KUBECONFIG=str(file), IMAGES="bad") as (process, _url):
+        assert process.wait(PATIENCE_SECONDS) == 2
+    assert (tmp_path / "log").read_text().startswith("IMAGES: holds no valid entry; ")
+    assert installation.sent() == []
