@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.samples import sample
 
 from image_puller.cloudevents_http import CloudEvent, read, to_request
 from image_puller.errors import BadEventError
+from tests.samples import sample
 
 STRUCTURED = {"content-type": "application/cloudevents+json"}
 BATCH = {"content-type": "application/cloudevents-batch+json"}

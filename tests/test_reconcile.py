@@ -1,6 +1,7 @@
 """What is decided reaches the DaemonSet: asserted on the wire of a simulated API server."""
 
 import copy
+import itertools
 import json
 import logging
 from collections.abc import Callable
@@ -119,6 +120,19 @@ def test_what_is_already_there_costs_one_read_and_no_write(
     installation.sent()
     assert puller.commit(push("1.2.4", 1)) == (Outcome.UNCHANGED,)
     assert installation.sent() == [LOOK_AT_STATE]
+    assert installation.live() == before
+
+
+def test_the_same_content_pushed_later_costs_no_write_and_is_not_undone_by_a_late_older_push(
+    replica: MakeReplica, installation: Installation
+) -> None:
+    puller = replica(**AT_ONCE)
+    puller.commit(push("1.2.3", 1, seconds=1))
+    before = installation.live()
+    installation.sent()
+    assert puller.commit(push("1.2.3", 1, seconds=3)) == (Outcome.UNCHANGED,)
+    assert puller.commit(push("1.2.3", 2, seconds=2)) == (Outcome.OLDER,)
+    assert installation.sent() == [LOOK_AT_STATE, LOOK_AT_STATE]
     assert installation.live() == before
 
 
@@ -990,6 +1004,29 @@ def test_what_an_admission_webhook_changes_is_no_drift(
     puller.tick()
     assert installation.written() == []
     assert installation.live() == before
+
+
+def test_what_an_admission_webhook_changes_otherwise_each_time_is_left_alone(
+    replica: MakeReplica,
+    installation: Installation,
+    cluster: SimulatedCluster,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    times = itertools.count()
+
+    def stamp(daemonset: Json) -> None:
+        annotations = daemonset["spec"]["template"]["metadata"].setdefault("annotations", {})
+        annotations["admitted"] = str(next(times))
+
+    cluster.mutate(stamp)
+    puller = replica()
+    puller.tick()
+    before = installation.live()
+    installation.sent()
+    puller.tick()
+    assert installation.written() == []
+    assert installation.live() == before
+    assert "otherwise each time" in caplog.text
 
 
 def test_a_repair_that_would_be_refused_is_reported_and_changes_nothing_else(

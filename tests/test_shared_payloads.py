@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.samples import sample
 
 from image_puller.errors import BadEventError
 from image_puller.parse import render
 from image_puller.sources import SOURCES, decode
+from tests.samples import sample
 
 PAYLOADS = Path(__file__).parents[2] / "shared" / "payloads"
 

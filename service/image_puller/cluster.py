@@ -222,7 +222,8 @@ def _failure(status: int, text: bytes) -> Exception:
     try:
         message = str(json.loads(text)["message"])
     except (ValueError, LookupError, TypeError):
-        message = text[:200].decode(errors="replace")
+        message = text.decode(errors="replace")
+    message = message[: limits.REASON_CHARACTERS]
     if status == _NOT_FOUND:
         return MissingError(message)
     if status == _CONFLICT:

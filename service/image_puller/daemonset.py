@@ -185,8 +185,8 @@ def images_of(config: Config, entry: Entry, followed: Followed) -> list[Image]:
 
 def container_name(entry: Entry, tag: str) -> str:
     """A followed tag's container: the entry's name and a short hash, 63 characters at most."""
-    digest = hashlib.sha256(f"{entry.name}:{tag}".encode()).hexdigest()[:8]
-    return f"{entry.name[:54]}-{digest}"
+    digest = hashlib.sha256(f"{entry.name}:{tag}".encode()).hexdigest()[:10]
+    return f"{entry.name[:52]}-{digest}"
 
 
 def _configured(entry: Entry, tag: Tag | None) -> Image:

@@ -12,6 +12,9 @@ SPARE_TAGS = 4
 REFUSED_TAGS = 4
 """Tags that the cluster refused, remembered per entry."""
 
+REASON_CHARACTERS = 1000
+"""Of the API server's words that are kept; Pod Security can name every container."""
+
 ATTEMPTS = 8
 """Lost races after which a commit gives up and its senders try again."""
 

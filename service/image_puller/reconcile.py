@@ -141,9 +141,13 @@ class Reconciler:
             return self._inspect(changes, flush=flush)
         seen, fresh = (self._seen, False) if self._seen else (self._look(), True)
         decided, outcomes = decide.apply(self._config, seen.state, changes)
-        if decided == seen.state and not self._is_due(decided, flush=flush):
+        unchanged = states.substance(decided) == states.substance(seen.state)
+        if unchanged and not self._is_due(decided, flush=flush):
             if not fresh and self._look().text != seen.text:
                 raise LostRaceError("another process has written since")
+            # The time of a push that was there already is kept in memory, and goes out with the
+            # next write: an older push that comes late is then known to be older.
+            self._remember(seen.text, decided)
             return outcomes
         self._write(seen.text, decided, flush=flush)
         return outcomes
@@ -345,6 +349,12 @@ class Reconciler:
             self._write_state(text, self._blocked(state, error))
             return
         if _shape(repaired) == _shape(live):
+            self._write_state(text, state)
+            return
+        if _shape(self._cluster.patch(operations, dry_run=True)) != _shape(repaired):
+            log.warning(
+                "admission changes the DaemonSet otherwise each time: drift is not repaired"
+            )
             self._write_state(text, state)
             return
         log.warning("DaemonSet %s was changed by somebody: repaired", live["metadata"]["name"])

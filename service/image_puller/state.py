@@ -14,6 +14,7 @@ from image_puller.errors import ImagePullerError
 from image_puller.reference import parse
 
 SCHEMA = 1
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class UnreadableStateError(ImagePullerError):
@@ -136,6 +137,24 @@ def decode(text: str | None) -> State:
         return _state(value)
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise UnreadableStateError(f"the state annotation can't be read: {error!r}") from error
+
+
+def substance(state: State) -> State:
+    """The state without what alone is not worth a write: when a known content was last pushed.
+
+    Where a tag's digest is not known the time stands for it.
+    """
+    return replace(
+        state,
+        entries={
+            name: replace(entry, tags=tuple(map(_timeless, entry.tags)))
+            for name, entry in state.entries.items()
+        },
+    )
+
+
+def _timeless(tag: Tag) -> Tag:
+    return tag if tag.digest is None else replace(tag, time=_EPOCH)
 
 
 def trimmed(state: State, keep: int) -> State:

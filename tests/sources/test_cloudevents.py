@@ -4,11 +4,11 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from tests.samples import sample
 
 from image_puller.errors import BadEventError
 from image_puller.events import Ignored, ImageDeleted, ImagePushed, NodeJoined, RefreshDue
 from image_puller.sources import decode
+from tests.samples import sample
 
 DIGEST = "sha256:e64c826b6b33f307cecf54ff843c5f9797c1056eb33f9dd60bc632f519712cb9"
 IMAGE = {"registry": "registry.example.com", "repository": "team/app", "tag": "v1", "digest": None}

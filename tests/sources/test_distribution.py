@@ -4,11 +4,11 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from tests.samples import sample
 
 from image_puller.errors import BadEventError
 from image_puller.events import Ignored, ImageDeleted, ImagePushed
 from image_puller.sources import decode
+from tests.samples import sample
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from tests.samples import sample
 
 from image_puller.errors import BadEventError
 from image_puller.events import Ignored, ImagePushed
 from image_puller.sources import decode
+from tests.samples import sample
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 PUSH = {
