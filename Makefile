@@ -3,12 +3,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8080
+# The images' name and tag: as the original's README calls them, and as its Makefile did.
+DOCKERIMAGE_NAME ?= kubernetes-image-puller
+DOCKERIMAGE_TAG ?= next
+IMAGE_NAME ?= $(DOCKERIMAGE_NAME)
+IMAGE_TAG ?= $(DOCKERIMAGE_TAG)
+PLATFORMS ?= linux/amd64,linux/arm64,linux/ppc64le,linux/s390x
+# This machine's architecture, as images call it.
+ARCH ?= $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(shell uname -m)))
+# Hashes of everything, and nothing of the machine that it was resolved on.
+COMPILE = $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint e2e lock clean
+.PHONY: help run test lint e2e build docker docker-multiarch lock clean
 
 help: ## Say what there is
-	@grep -E '^[a-z0-9]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -35,11 +46,23 @@ lint: $(VENV)/tools ## Style, types and the direction of imports
 e2e: $(VENV)/tools ## The whole path on a real API server; builds what it needs once
 	e2e/run $(BIN)/pytest
 
+build: $(VENV)/installed ## The wheel in dist/, the sleep binary in sleep/build/
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(MAKE) -C sleep ARCH=$(ARCH)
+
+docker: ## Both images, IMAGE_NAME:IMAGE_TAG and IMAGE_NAME-sleep:IMAGE_TAG
+	build/images '$(IMAGE_NAME)' '$(IMAGE_TAG)'
+
+docker-multiarch: ## Both images for all PLATFORMS, pushed to where IMAGE_NAME says
+	build/images --platforms '$(PLATFORMS)' '$(IMAGE_NAME)' '$(IMAGE_TAG)'
+
 lock: ## Bring the lock files up to date with pyproject.toml
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet pip-tools
-	$(VENV)/lock/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --strip-extras --no-header --annotation-style line --output-file requirements.lock pyproject.toml
-	$(VENV)/lock/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --strip-extras --no-header --annotation-style line --extra test --output-file requirements-test.lock pyproject.toml
+	$(COMPILE) --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra test --output-file requirements-test.lock pyproject.toml
+	$(COMPILE) --allow-unsafe --output-file build/tools.lock build/tools.in
 
 clean: ## Remove what was installed and cached here
-	rm -rf $(VENV) .cache .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .cache .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
+		dist sleep/build build/offline/wheels/* build/offline/sleep/*

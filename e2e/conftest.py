@@ -10,6 +10,8 @@ import pytest
 from e2e.control_plane import ControlPlane
 from e2e.ground import Ground, wait_until
 from e2e.installation import Installation
+from e2e.nodes import Nodes
+from e2e.pods import Pods
 from e2e.processes import tail
 from e2e.registry import Registry
 from e2e.service import Service
@@ -35,6 +37,16 @@ def control_plane(ground: Ground) -> Iterator[ControlPlane]:
         yield control_plane
 
 
+@pytest.fixture(scope="session")
+def nodes(ground: Ground, control_plane: ControlPlane) -> Iterator[Nodes]:
+    """Two nodes for all tests that run pods, and room for one more: `with nodes.join() as third`.
+
+    They come with Services that can be reached, and with DNS.
+    """
+    with Nodes(ground, control_plane) as nodes:
+        yield nodes
+
+
 @pytest.fixture
 def namespace(control_plane: ControlPlane) -> Iterator[str]:
     """The name of a fresh namespace, in which pods can be created."""
@@ -47,6 +59,15 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
     yield name
     control_plane.api_server.start()
     admin.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def pods(control_plane: ControlPlane, namespace: str) -> Pods:
+    """Pods in the test's namespace, which lets none in but those that are `restricted`."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    path = f"/api/v1/namespaces/{namespace}"
+    control_plane.admin.patch(path, {"metadata": {"labels": labels}})
+    return Pods(control_plane.admin, namespace)
 
 
 @pytest.fixture
@@ -78,6 +99,11 @@ def sink() -> Iterator[Sink]:
     """A place to send webhooks and events to."""
     with Sink() as sink:
         yield sink
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run last what needs nodes: they stay, and others want a cluster that runs no pods."""
+    items.sort(key=lambda item: "nodes" in getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(wrapper=True)

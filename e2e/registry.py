@@ -1,25 +1,23 @@
 """A real registry, and pushes to it by its HTTP API."""
 
-import io
 import json
-import tarfile
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Self
 
 import requests
 
 from e2e.ground import ADDRESS, Ground, http_session
+from e2e.images import INDEX, MANIFEST, File, Image, canonical, descriptor, digest_of
 from e2e.processes import Process, answers
 
 PORT = 5000
 HOST = f"{ADDRESS}:{PORT}"  # what references begin with; 127.0.0.1:5000 is the same registry
 
-CONFIG = "application/vnd.oci.image.config.v1+json"
-INDEX = "application/vnd.oci.image.index.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+# A line of its access log, where a blob's content was sent.
+BLOB_FETCH = re.compile(r'"GET /v2/\S+/blobs/(sha256:[0-9a-f]{64}) HTTP/1\.1" 20[06] ')
 
 
 class RegistryError(Exception):
@@ -73,16 +71,20 @@ class Registry:
 
     def push(self, repository: str, tag: str, content: str) -> str:
         """Push an image of one file, and return its digest: the same content, the same digest."""
-        return self._put_manifest(repository, tag, self._image(repository, content, "amd64"))
+        return self.push_image(repository, tag, _image_of(content, "amd64"))
+
+    def push_image(self, repository: str, tag: str, image: Image) -> str:
+        """Push an image that containers can be made of, and return its digest."""
+        return self._put_manifest(repository, tag, self._put_blobs(repository, image))
 
     def push_index(self, repository: str, tag: str, content: str) -> str:
         """Push a multi-platform image as clients do: its images without a tag, the index last."""
         children = []
         for architecture in ("amd64", "arm64"):
-            manifest = self._image(repository, content, architecture)
-            self._put_manifest(repository, _digest(_canonical(manifest)), manifest)
+            manifest = self._put_blobs(repository, _image_of(content, architecture))
+            self._put_manifest(repository, digest_of(canonical(manifest)), manifest)
             platform = {"architecture": architecture, "os": "linux"}
-            children.append(_descriptor(MANIFEST, _canonical(manifest)) | {"platform": platform})
+            children.append(descriptor(MANIFEST, canonical(manifest)) | {"platform": platform})
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": children}
         return self._put_manifest(repository, tag, index)
 
@@ -101,31 +103,26 @@ class Registry:
         """Delete a manifest and with it all its tags."""
         self._send("DELETE", f"/v2/{repository}/manifests/{digest}")
 
-    def _image(self, repository: str, content: str, architecture: str) -> dict[str, Any]:
-        layer = _archive(content.encode())
-        # An uncompressed layer's diff_id is its digest.
-        rootfs = {"type": "layers", "diff_ids": [_digest(layer)]}
-        config = {"architecture": architecture, "os": "linux", "config": {}, "rootfs": rootfs}
-        for blob in (layer, _canonical(config)):
+    def blob_fetches(self) -> Counter[str]:
+        """Count how often each blob was fetched, by digest, since the registry was made."""
+        return Counter(BLOB_FETCH.findall(self._process.log.read_text()))
+
+    def _put_blobs(self, repository: str, image: Image) -> dict[str, Any]:
+        for blob in image.blobs:
             self._put_blob(repository, blob)
-        return {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": _descriptor(CONFIG, _canonical(config)),
-            "layers": [_descriptor(LAYER, layer)],
-        }
+        return image.manifest()
 
     def _put_blob(self, repository: str, blob: bytes) -> None:
         upload = self._send("POST", f"/v2/{repository}/blobs/uploads/").headers["Location"]
         path = upload.removeprefix(f"http://{HOST}")
-        self._send("PUT", f"{path}&digest={_digest(blob)}", data=blob)
+        self._send("PUT", f"{path}&digest={digest_of(blob)}", data=blob)
 
     def _put_manifest(self, repository: str, reference: str, manifest: dict[str, Any]) -> str:
-        body = _canonical(manifest)
+        body = canonical(manifest)
         headers = {"Content-Type": manifest["mediaType"]}
         path = f"/v2/{repository}/manifests/{reference}"
         self._send("PUT", path, data=body, headers=headers)
-        return _digest(body)
+        return digest_of(body)
 
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         with http_session() as session:
@@ -157,22 +154,5 @@ def _configuration(images: str, webhooks: Sequence[Webhook]) -> dict[str, Any]:
     }
 
 
-def _archive(content: bytes) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        entry = tarfile.TarInfo("content")  # its time, owner and mode are constant
-        entry.size = len(content)
-        archive.addfile(entry, io.BytesIO(content))
-    return file.getvalue()
-
-
-def _canonical(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, sort_keys=True).encode()
-
-
-def _descriptor(media_type: str, content: bytes) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": _digest(content), "size": len(content)}
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{sha256(content).hexdigest()}"
+def _image_of(content: str, architecture: str) -> Image:
+    return Image(files={"content": File(content.encode())}, architecture=architecture)

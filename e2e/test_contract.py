@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from e2e.control_plane import ControlPlane
 from e2e.ground import wait_until
 

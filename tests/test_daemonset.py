@@ -389,7 +389,7 @@ def test_two_installations_do_not_meet():
 def test_a_followed_tags_container_is_named_by_entry_and_tag():
     app, web = configuration(IMAGES="app=quay.io/org/app:1;web=quay.io/org/app:1").entries
 
-    assert daemonset.container_name(app, "1.2.4") == "app-bd737d3e"
+    assert daemonset.container_name(app, "1.2.4") == "app-bd737d3ea2"
     assert daemonset.container_name(app, "1.2.4") != daemonset.container_name(app, "1.2.5")
     assert daemonset.container_name(app, "1.2.4") != daemonset.container_name(web, "1.2.4")
 

@@ -1,0 +1,302 @@
+"""The images hold what pods need and no more, and run as they will in a pod.
+
+There is no container engine here. What one would do for a pod is done by hand: a read-only root
+that nobody can write to, a fresh /dev, a numeric user without groups, the image's environment.
+"""
+
+import json
+import shutil
+import stat
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.ground import Ground, http_session
+from e2e.processes import free_port
+from image_puller import __version__
+
+BUILD = Path(__file__).parent / "components" / "images"
+OWN_USER = "65532:65532"
+OPENSHIFT_USER = "1000680000:0"
+SERVICE_ACCOUNT = "run/secrets/kubernetes.io/serviceaccount"  # /var/run is a link to /run
+START_SECONDS = 30
+WHITEOUT = ".wh."
+
+ENTER = """
+set -e
+root=$1 user=$2
+shift 2
+mount --bind "$root" "$root"
+mount -o remount,bind,ro "$root"
+mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+mkdir -m 1777 "$root/dev/shm"
+for device in null zero random urandom; do
+  touch "$root/dev/$device"
+  mount --bind "/dev/$device" "$root/dev/$device"
+done
+mount --bind /proc "$root/proc"
+exec chroot --userspec="$user" --groups= "$root" "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An image as an OCI layout holds it."""
+
+    folder: Path
+
+    @property
+    def digest(self) -> str:
+        """That of the manifest, by which the image is pulled."""
+        index = json.loads((self.folder / "index.json").read_text())
+        digest: str = index["manifests"][0]["digest"]
+        return digest
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Config and layers."""
+        manifest: dict[str, Any] = json.loads(self._blob(self.digest).read_text())
+        return manifest
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What containers are made from: Env, User, Entrypoint and so on."""
+        config: dict[str, Any] = json.loads(
+            self._blob(self.manifest["config"]["digest"]).read_text()
+        )["config"]
+        return config
+
+    @property
+    def megabytes(self) -> float:
+        """What a node downloads."""
+        return sum(float(layer["size"]) for layer in self.manifest["layers"]) / 1e6
+
+    def unpack(self, root: Path) -> None:
+        """Lay the layers on each other; what a layer deletes is gone."""
+        for layer in self.manifest["layers"]:
+            with tarfile.open(self._blob(layer["digest"])) as files:
+                kept = []
+                for member in files:
+                    path = root / member.name
+                    if path.name.startswith(WHITEOUT):
+                        remove(path.with_name(path.name.removeprefix(WHITEOUT)))
+                    else:
+                        kept.append(member)
+                files.extractall(root, kept, filter="fully_trusted")
+
+    def _blob(self, digest: str) -> Path:
+        return self.folder / "blobs" / digest.replace(":", "/")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An unpacked image, of which containers can run."""
+
+    layout: Layout
+    root: Path
+
+    @classmethod
+    def unpacked(cls, layout: Layout, root: Path) -> "Image":
+        """Unpack it, and make the folders on which a runtime mounts."""
+        layout.unpack(root)
+        for folder in ("dev", "proc"):
+            (root / folder).mkdir(exist_ok=True)
+        return cls(layout, root)
+
+    def start(
+        self, *command: str, user: str = OWN_USER, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """Start a container; without a command the image's own."""
+        own = dict(variable.split("=", 1) for variable in self.layout.config["Env"])
+        enter = ["unshare", "--mount", "--", "/bin/sh", "-c", ENTER, "sh", str(self.root), user]
+        return subprocess.Popen(
+            enter + list(command or self.command()),
+            env=own | dict(environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def command(self, *arguments: str) -> list[str]:
+        """The entry point with arguments, else with those of the image."""
+        config = self.layout.config
+        return config["Entrypoint"] + list(arguments or config["Cmd"])
+
+    def run(
+        self, *command: str, user: str = OWN_USER, environment: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
+        """Run a container to its end; its exit code and what it printed."""
+        container = self.start(*command, user=user, environment=environment)
+        output, _ = container.communicate(timeout=START_SECONDS)
+        return container.returncode, output.strip()
+
+
+def image(ground: Ground, name: str) -> Image:
+    """One of the images that `e2e/run` has built."""
+    return Image.unpacked(Layout(ground.state / "images" / name), ground.folder(f"image-{name}"))
+
+
+@pytest.fixture(scope="module")
+def sleep(ground: Ground) -> Image:
+    """The sleep image."""
+    return image(ground, "sleep")
+
+
+@pytest.fixture(scope="module")
+def service_image(ground: Ground) -> Image:
+    """The image of the service, with the service account that a pod has."""
+    service = image(ground, "service")
+    account = service.root / SERVICE_ACCOUNT
+    account.mkdir(parents=True)
+    (account / "namespace").write_text("images")
+    (account / "token").write_text("none")
+    shutil.copy(service.root / "etc/ssl/certs/ca-certificates.crt", account / "ca.crt")
+    return service
+
+
+@pytest.fixture(params=[OWN_USER, OPENSHIFT_USER], ids=["own user", "OpenShift's user"])
+def user(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Who runs the container."""
+    return request.param  # type: ignore[no-any-return] # pytest does not type its params
+
+
+def test_sleep_image_is_the_binary_alone(sleep: Image) -> None:
+    assert sleep.layout.config["User"] == OWN_USER
+    files = [path for path in sleep.root.rglob("*") if path.is_file()]
+    assert files == [sleep.root / "sleep"]
+    assert stat.S_IMODE(files[0].stat().st_mode) == 0o755
+    print(f"sleep image: {files[0].stat().st_size} bytes, {sleep.layout.digest}")
+
+
+def test_sleep_image_sleeps(sleep: Image, user: str) -> None:
+    assert sleep.run("/sleep", "--version", user=user) == (0, f"sleep {__version__}")
+    assert sleep.run("/sleep", "10ms", user=user) == (0, "")
+
+
+def test_another_build_of_the_sleep_image_is_the_same_image(sleep: Image, ground: Ground) -> None:
+    again = ground.folder("again")
+    subprocess.run([BUILD, "--fresh", again, "sleep"], check=True)
+    assert Layout(again / "sleep").digest == sleep.layout.digest
+
+
+def test_service_image_answers_the_command(service_image: Image, user: str) -> None:
+    assert service_image.layout.config["User"] == OWN_USER
+    by_entry_point = service_image.command("--version")
+    assert service_image.run(*by_entry_point, user=user) == (0, __version__)
+    assert service_image.run("image-puller", "--version", user=user) == (0, __version__)
+
+
+def test_service_without_configuration_says_what_is_missing(service_image: Image) -> None:
+    status, output = service_image.run()
+    assert status == 2
+    assert "IMAGES: must be set" in output
+
+
+def test_service_starts_as_anybody_on_a_read_only_root(service_image: Image, user: str) -> None:
+    port = free_port()
+    environment = {
+        "IMAGES": "a=registry.example/a:1",
+        "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+        "KUBERNETES_SERVICE_PORT": str(free_port()),
+        "PORT": str(port),
+    }
+    started = time.monotonic()
+    container = service_image.start(user=user, environment=environment)
+    try:
+        seconds = seconds_until_alive(container, port, started)
+        container.terminate()
+        output, _ = container.communicate(timeout=START_SECONDS)
+    finally:
+        container.kill()
+    assert container.returncode == 0, output
+    assert "Read-only file system" not in output
+    assert "Permission denied" not in output
+    print(f"/healthz answered {seconds:.2f} s after the start as {user}")
+
+
+def seconds_until_alive(container: subprocess.Popen[str], port: int, started: float) -> float:
+    """Ask until there is an answer."""
+    with http_session() as session:
+        while container.poll() is None and time.monotonic() < started + START_SECONDS:
+            try:
+                if session.get(f"http://127.0.0.1:{port}/healthz", timeout=2).ok:
+                    return time.monotonic() - started
+            except OSError:
+                time.sleep(0.005)
+    container.kill()
+    pytest.fail(f"no answer: {container.communicate()[0]}")
+
+
+def test_every_module_can_be_imported(service_image: Image) -> None:
+    script = (
+        "import importlib, pkgutil, image_puller\n"
+        "for module in pkgutil.walk_packages(image_puller.__path__, 'image_puller.'):\n"
+        "    if not module.name.endswith('__main__'):\n"
+        "        importlib.import_module(module.name)\n"
+    )
+    assert service_image.run("python3", "-c", script) == (0, "")
+
+
+def test_nothing_is_left_to_compile_at_start(service_image: Image) -> None:
+    script = (
+        "import sys, image_puller.serve\n"
+        "from pathlib import Path\n"
+        "for module in list(sys.modules.values()):\n"
+        "    cached = getattr(module, '__cached__', None)\n"
+        "    if cached and not Path(cached).exists(): print(module.__file__)\n"
+    )
+    assert service_image.run("python3", "-c", script) == (0, "")
+
+
+def test_service_image_has_the_sleep_of_the_sleep_image(sleep: Image, service_image: Image) -> None:
+    assert service_image.run("/sleep", "--version") == (0, f"sleep {__version__}")
+    assert (service_image.root / "sleep").read_bytes() == (sleep.root / "sleep").read_bytes()
+
+
+def test_service_brings_the_sleep_image_that_was_built_with_it(service_image: Image) -> None:
+    environment = {"IMAGES": "a=registry.example/a:1"}
+    status, output = service_image.run("image-puller", "render", environment=environment)
+    assert status == 0
+    assert "image: localhost/kubernetes-image-puller-sleep:e2e\n" in output
+
+
+def test_nothing_that_installs_or_compiles_is_left(service_image: Image) -> None:
+    commands = {"pip", "pip3", "gcc", "cc", "g++", "as", "ld", "make"}
+    packages = {"pip", "setuptools", "ensurepip", "hatchling", "wheel"}
+    for path in service_image.root.rglob("*"):
+        assert not (path.name in commands and path.is_file()), path
+        assert not (path.name in packages and path.is_dir()), path
+
+
+def test_everybody_can_read_the_service_and_nobody_write_it(service_image: Image) -> None:
+    app = service_image.root / "app"
+    modes = {path: path.stat().st_mode for path in (app, *app.rglob("*"))}
+    assert [path for path, mode in modes.items() if not mode & stat.S_IROTH] == []
+    assert [path for path, mode in modes.items() if mode & (stat.S_IWGRP | stat.S_IWOTH)] == []
+
+
+def test_cryptography_is_that_of_the_base_alone(service_image: Image) -> None:
+    """What the README says of FIPS."""
+    libraries = [path.name for path in (service_image.root / "app").rglob("*.so*")]
+    assert [name for name in libraries if "crypto" in name or "ssl" in name] == []
+
+
+def test_service_image_is_slim(service_image: Image) -> None:
+    megabytes = service_image.layout.megabytes
+    print(f"service image: {megabytes:.1f} MB to download, {service_image.layout.digest}")
+    assert megabytes < 90

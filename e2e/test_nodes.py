@@ -1,0 +1,244 @@
+"""The ground of nodes holds: what tests that run pods take for granted is tried here."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from e2e.control_plane import ControlPlane
+from e2e.ground import Ground, http_session, wait_until
+from e2e.images import File, Image, sleep_image
+from e2e.installation import reference
+from e2e.kubernetes_api import ApiError, KubernetesApi
+from e2e.nodes import Node, Nodes
+from e2e.pods import LABELS, Pods, daemonset, restricted
+from e2e.registry import Registry
+
+MakeRegistry = Callable[..., Registry]
+
+SLEEP = reference("ground/sleep", "1")
+PROBE = reference("ground/probe", "1")
+NOT_READY = {"ready": False}
+API_SERVER = "10.1.0.1"  # the first address of Services
+
+
+@pytest.fixture(scope="module")
+def images(ground: Ground, registry: MakeRegistry) -> Iterator[Registry]:
+    """A registry with the two images that pods of these tests are made of."""
+    probe = File((ground.programs / "probe").read_bytes(), 0o755)
+    with registry() as images:
+        images.push_image("ground/sleep", "1", sleep_image(ground))
+        images.push_image(
+            "ground/probe",
+            "1",
+            Image(files={"probe": probe}, entrypoint=["/probe"], user="65532:65532"),
+        )
+        yield images
+
+
+def test_two_nodes_are_ready_at_their_addresses(nodes: Nodes, control_plane: ControlPlane) -> None:
+    assert nodes.names == ["node-1", "node-2"]
+    assert addresses_of_ready_nodes(control_plane.admin) == {
+        "node-1": "10.246.0.1",
+        "node-2": "10.246.0.2",
+    }
+
+
+def test_a_restricted_pod_runs_on_each_node(nodes: Nodes, images: Registry, pods: Pods) -> None:
+    names = [pods.run(SLEEP, node=node) for node in nodes.names]
+    for name in names:
+        pods.wait_for(name, "Running")
+
+
+def test_a_pod_that_is_not_restricted_is_refused(
+    nodes: Nodes, images: Registry, pods: Pods
+) -> None:
+    with pytest.raises(ApiError, match="violates PodSecurity"):
+        pods.run(SLEEP, node="node-1", securityContext={})
+
+
+def test_a_pod_asks_the_api_server_as_its_own_service_account(
+    nodes: Nodes, images: Registry, pods: Pods
+) -> None:
+    name = "kubernetes.default.svc"
+    resolved = pods.output(PROBE, "resolve", f"{name}.cluster.local", node="node-1")
+    assert resolved == f"{API_SERVER}\n"
+    versions = pods.output(PROBE, "get", f"https://{name}/api", node="node-2")
+    assert json.loads(versions)["versions"] == ["v1"]
+    refused = pods.run(PROBE, "get", f"https://{API_SERVER}{pods.path}", node="node-1")
+    pods.wait_for(refused, "Failed")
+    assert f"system:serviceaccount:{pods.namespace}:default" in pods.log(refused)
+
+
+def test_names_outside_the_cluster_are_unknown(nodes: Nodes, images: Registry, pods: Pods) -> None:
+    name = pods.run(PROBE, "resolve", "example.org", node="node-1")
+    pods.wait_for(name, "Failed")
+    assert "no such host" in pods.log(name)
+
+
+def test_a_service_is_reached_from_pods_and_from_the_host(
+    nodes: Nodes, images: Registry, pods: Pods
+) -> None:
+    name = pods.run(PROBE, "serve", ":8080", node="node-1")
+    pods.wait_for(name, "Running")
+    service = {
+        "metadata": {"name": "web"},
+        "spec": {"selector": LABELS, "ports": [{"port": 80, "targetPort": 8080}]},
+    }
+    services = f"/api/v1/namespaces/{pods.namespace}/services"
+    address = pods.admin.post(services, service)["spec"]["clusterIP"]
+    wait_until(lambda: answer(f"http://{address}/") == name, "the Service at its address")
+    url = f"http://web.{pods.namespace}.svc.cluster.local/"
+    assert pods.output(PROBE, "get", url, node="node-2") == name
+
+
+def test_what_must_not_be_pulled_runs_where_it_is(
+    nodes: Nodes, images: Registry, pods: Pods, ground: Ground
+) -> None:
+    image = reference("ground/never-pulled", "1")
+    images.push_image("ground/never-pulled", "1", sleep_image(ground))
+    nodes["node-1"].pull(image)
+    here = pods.run(image, node="node-1", imagePullPolicy="Never")
+    there = pods.run(image, node="node-2", imagePullPolicy="Never")
+    pods.wait_for(here, "Running")
+    pods.wait_for_reason(there, "ErrImageNeverPull")
+    assert image not in nodes["node-2"].images()
+
+
+def test_a_node_has_what_was_pulled_until_it_is_removed(nodes: Nodes, images: Registry) -> None:
+    node, image = nodes["node-1"], Image(files={"content": File(b"removed")})
+    name, digest = reference("ground/removed", "1"), image.digest
+    assert images.push_image("ground/removed", "1", image) == digest
+    assert name not in node.images()
+    node.pull(name)
+    assert node.images()[name] == digest
+    assert {digest, *image.layer_digests} <= node.blobs()
+    node.remove_image(name)
+    assert digest not in node.images().values()
+    assert not {digest, *image.layer_digests} & node.blobs()
+
+
+def test_a_node_may_hold_an_old_latest(
+    nodes: Nodes, images: Registry, pods: Pods, ground: Ground
+) -> None:
+    node, name = nodes["node-2"], reference("ground/app", "latest")
+    old = images.push_image("ground/app", "latest", with_layers(ground, b"old"))
+    node.pull(name)
+    new = images.push_image("ground/app", "latest", with_layers(ground, b"new"))
+    pods.wait_for(pods.run(name, node=node.name, imagePullPolicy="IfNotPresent"), "Running")
+    assert node.images()[name] == old
+    pods.wait_for(pods.run(name, node=node.name, imagePullPolicy="Always"), "Running")
+    assert node.images()[name] == new
+
+
+def test_a_layer_is_fetched_once(nodes: Nodes, images: Registry, ground: Ground) -> None:
+    one, two = with_layers(ground, b"shared", b"one"), with_layers(ground, b"shared", b"two")
+    _, shared, own = two.layer_digests
+    for tag, image in ("1", one), ("2", two):
+        images.push_image("ground/layers", tag, image)
+        nodes["node-1"].pull(reference("ground/layers", tag))
+    fetches = images.blob_fetches()
+    assert (fetches[shared], fetches[own]) == (1, 1)
+
+
+def test_a_third_node_joins_without_images_and_leaves(
+    nodes: Nodes, images: Registry, pods: Pods
+) -> None:
+    with nodes.join() as third:
+        assert nodes.names == ["node-1", "node-2", "node-3"]
+        assert "node-3" in addresses_of_ready_nodes(pods.admin)
+        assert not any("ground/" in name for name in third.images())
+        pods.wait_for(pods.run(SLEEP, node=third.name), "Running")
+        assert SLEEP in third.images()
+    assert nodes.names == ["node-1", "node-2"]
+    assert "node-3" not in addresses_of_ready_nodes(pods.admin)
+    assert pods.all() == []
+    assert "/node-3" not in Path("/proc/self/mounts").read_text()
+
+
+def test_a_node_that_left_comes_back_with_its_images(
+    nodes: Nodes, images: Registry, pods: Pods
+) -> None:
+    with nodes.join() as third:
+        pods.wait_for(pods.run(SLEEP, node=third.name), "Running")
+        third.stop()
+        assert "node-3" not in addresses_of_ready_nodes(pods.admin)
+        third.start()
+        assert SLEEP in third.images()
+        name = pods.run(SLEEP, node=third.name, imagePullPolicy="Never")
+        pods.wait_for(name, "Running")
+
+
+def test_a_dead_nodes_pods_are_in_nobodys_way(
+    nodes: Nodes, images: Registry, pods: Pods, ground: Ground
+) -> None:
+    new = reference("ground/rollout", "2")
+    images.push_image("ground/rollout", "2", sleep_image(ground))
+    path = f"/apis/apps/v1/namespaces/{pods.namespace}/daemonsets"
+    with nodes.join() as third:
+        pods.admin.post(path, daemonset("everywhere", restricted(SLEEP)))
+        wait_until(lambda: nodes_running(pods, SLEEP) == set(nodes.names), "pods on all nodes")
+        third.kill()
+        replaced = daemonset("everywhere", restricted(new))
+        pods.admin.patch(f"{path}/everywhere", replaced)
+        wait_until(lambda: nodes_running(pods, new) == {"node-1", "node-2"}, "new pods elsewhere")
+
+
+def test_a_node_that_died_runs_its_pods_again(nodes: Nodes, images: Registry, pods: Pods) -> None:
+    path = f"/apis/apps/v1/namespaces/{pods.namespace}/daemonsets"
+    with nodes.join() as third:
+        pods.admin.post(path, daemonset("everywhere", restricted(SLEEP)))
+        wait_until(lambda: nodes_running(pods, SLEEP) == set(nodes.names), "pods on all nodes")
+        third.kill()
+        third.start()
+        wait_until(lambda: restarts(pods, third) >= 1, "the pod on node-3 again")
+
+
+def addresses_of_ready_nodes(admin: KubernetesApi) -> dict[str, str]:
+    """Read from the API which nodes are Ready, and where."""
+    return {
+        node["metadata"]["name"]: address["address"]
+        for node in admin.get("/api/v1/nodes")["items"]
+        for condition in node["status"]["conditions"]
+        for address in node["status"]["addresses"]
+        if condition["type"] == "Ready" and condition["status"] == "True"
+        if address["type"] == "InternalIP"
+    }
+
+
+def with_layers(ground: Ground, *layers: bytes) -> Image:
+    """Make an image that sleeps, with more layers."""
+    return replace(sleep_image(ground), layers=layers)
+
+
+def answer(url: str) -> str:
+    """Return what the URL answers, or why not."""
+    with http_session() as session:
+        try:
+            return session.get(url, timeout=2).text
+        except OSError as error:
+            return str(error)
+
+
+def nodes_running(pods: Pods, image: str) -> set[str]:
+    """Find the nodes on which a pod with this image is ready."""
+    return {
+        pod["spec"]["nodeName"]
+        for pod in pods.all()
+        # Not as the status names it: there it has any of the names that the node knows.
+        if pod["spec"]["containers"][0]["image"] == image
+        if all(each["ready"] for each in pod["status"].get("containerStatuses", [NOT_READY]))
+    }
+
+
+def restarts(pods: Pods, node: Node) -> int:
+    """Count how often containers on a node were started again, and are ready now."""
+    return sum(
+        each["restartCount"]
+        for pod in pods.all()
+        if pod["spec"]["nodeName"] == node.name
+        for each in pod["status"].get("containerStatuses", ())
+        if each["ready"]
+    )
