@@ -40,6 +40,11 @@ class Ground:
         return log
 
     @property
+    def images(self) -> Path:
+        """The folder of the images that were built by the Dockerfile, as OCI layouts."""
+        return self.state / "images"
+
+    @property
     def logs(self) -> Path:
         """The folder of all logs, which `e2e/run` keeps if a test fails."""
         return self.state / "logs"

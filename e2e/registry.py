@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import requests
@@ -87,6 +88,22 @@ class Registry:
             children.append(descriptor(MANIFEST, canonical(manifest)) | {"platform": platform})
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": children}
         return self._put_manifest(repository, tag, index)
+
+    def push_layout(self, repository: str, tag: str, layout: Path) -> str:
+        """Push the one image of an OCI layout, and return its digest."""
+        blobs = layout / "blobs" / "sha256"
+        (described,) = json.loads((layout / "index.json").read_text())["manifests"]
+        body = (blobs / described["digest"].removeprefix("sha256:")).read_bytes()
+        manifest = json.loads(body)
+        for blob in (manifest["config"], *manifest["layers"]):
+            self._put_blob(
+                repository, (blobs / blob["digest"].removeprefix("sha256:")).read_bytes()
+            )
+        headers = {"Content-Type": described["mediaType"]}
+        path = f"/v2/{repository}/manifests/{tag}"
+        self._send("PUT", path, data=body, headers=headers)
+        digest: str = described["digest"]
+        return digest
 
     def digest(self, repository: str, tag: str) -> str | None:
         """Return the digest that the tag has now, or None if there is no such tag."""

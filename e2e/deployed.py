@@ -1,0 +1,168 @@
+"""The product as its users run it: both images at the registry, the Deployment in a namespace."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from e2e.control_plane import ControlPlane
+from e2e.ground import http_session, wait_until
+from e2e.installation import NAME, SECRET, Installation
+from e2e.kubernetes_api import ApiError, Json
+from e2e.registry import HOST, Registry, Webhook
+
+MANIFEST = Path(__file__).parents[1] / "deploy" / "kubernetes" / "service.yaml"
+SERVICE_IMAGE = f"{HOST}/image-puller/service:e2e"
+SLEEP_IMAGE = f"{HOST}/image-puller/service-sleep:e2e"
+ADDRESS = "10.1.77.1"
+"""Of the Service: known beforehand, so that the registry can be told."""
+
+WEBHOOK = Webhook(url=f"http://{ADDRESS}/webhooks/distribution", authorization=f"Bearer {SECRET}")
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The service running as a pod, and what tests ask of it."""
+
+    installation: Installation
+    url: str = f"http://{ADDRESS}"
+
+    @property
+    def _admin(self) -> Any:
+        return self.installation.control_plane.admin
+
+    @property
+    def _path(self) -> str:
+        namespace = self.installation.namespace
+        return f"/apis/apps/v1/namespaces/{namespace}/deployments/{NAME}"
+
+    def status(self) -> Json:
+        """Return what /status says."""
+        with http_session() as session:
+            answer = session.get(
+                f"{self.url}/status", headers={"Authorization": f"Bearer {SECRET}"}, timeout=10
+            )
+            answer.raise_for_status()
+            found: Json = answer.json()
+            return found
+
+    def cached_on(self, image: str) -> set[str]:
+        """Return the nodes of which /status says that they have this image."""
+        return {
+            node
+            for each in self.status()["images"]
+            if each["image"] == image
+            for node, found in each["nodes"].items()
+            if found["cached"]
+        }
+
+    def wait_until_cached(self, image: str, *nodes: str, seconds: float = 60) -> None:
+        """Wait until /status says that exactly these nodes have this image."""
+        wait_until(
+            lambda: self.cached_on(image) == set(nodes),
+            f"{image} on {nodes}",
+            seconds=seconds,
+        )
+
+    def scale(self, replicas: int) -> None:
+        """Run so many pods of the service, and wait until it is so."""
+        self._admin.patch(self._path, {"spec": {"replicas": replicas}})
+        wait_until(lambda: self._running() == replicas, f"{replicas} replicas", seconds=60)
+
+    def restart(self, **environment: str) -> None:
+        """Replace the service's pod, with changed variables if any are given."""
+        configs = f"/api/v1/namespaces/{self.installation.namespace}/configmaps/k8s-image-puller"
+        if environment:
+            self._admin.patch(configs, {"data": environment})
+        self.scale(0)
+        self.scale(1)
+
+    def pods(self) -> dict[str, str]:
+        """Return the DaemonSet's pods by node: name and how often its containers started again."""
+        path = f"/api/v1/namespaces/{self.installation.namespace}/pods"
+        listed = self._admin.get(path, labelSelector=f"image-puller.io/daemonset={NAME}")
+        return {
+            pod["spec"]["nodeName"]: json.dumps(
+                [pod["metadata"]["uid"]]
+                + [each["restartCount"] for each in pod["status"].get("containerStatuses", ())]
+            )
+            for pod in listed["items"]
+        }
+
+    def _running(self) -> int:
+        status = self._admin.get(self._path)["status"]
+        if status.get("readyReplicas", 0) == status.get("replicas", 0) == 0:
+            path = f"/api/v1/namespaces/{self.installation.namespace}/pods"
+            return len(self._admin.get(path, labelSelector=f"app={NAME}")["items"])
+        return int(status.get("readyReplicas", 0))
+
+
+@contextmanager
+def deployed(installation: Installation, images: str, **environment: str) -> Iterator[Deployed]:
+    """Run the service as a pod until the end of the context; the DaemonSet goes with it."""
+    admin = installation.control_plane.admin
+    base = f"/api/v1/namespaces/{installation.namespace}"
+    data = {"IMAGES": images, "KIP_IMAGE": SLEEP_IMAGE, **environment}
+    admin.post(f"{base}/configmaps", {"metadata": {"name": "k8s-image-puller"}, "data": data})
+    secrets = dict.fromkeys(("distribution", "events", "read"), SECRET)
+    body = {"metadata": {"name": "image-puller-secrets"}, "stringData": secrets}
+    admin.post(f"{base}/secrets", body)
+    deployment, service = yaml.safe_load_all(MANIFEST.read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    container["image"] = SERVICE_IMAGE
+    service["spec"]["clusterIP"] = ADDRESS
+    deployments = f"/apis/apps/v1/namespaces/{installation.namespace}/deployments"
+    wait_until(lambda: _post_service(installation.control_plane, base, service), "the address")
+    admin.post(deployments, deployment)
+    running = Deployed(installation)
+    try:
+        wait_until(lambda: _is_ready(installation), "the service's pod ready", seconds=60)
+        wait_until(lambda: _answers(running), "the Service reachable")
+        yield running
+    finally:
+        admin.delete(f"{base}/services/{NAME}")
+        admin.delete(f"{deployments}/{NAME}", propagationPolicy="Background")
+        _wait_until_empty(installation, base)
+
+
+def push_images(registry: Registry, folder: Path) -> None:
+    """Push the images that were built by the Dockerfile, from their OCI layouts."""
+    registry.push_layout("image-puller/service", "e2e", folder / "service")
+    registry.push_layout("image-puller/service-sleep", "e2e", folder / "sleep")
+
+
+def _post_service(control_plane: ControlPlane, base: str, service: Json) -> bool:
+    """Make the Service; its address may still be that of the last test's."""
+    try:
+        control_plane.admin.post(f"{base}/services", service)
+    except ApiError as error:
+        if "already allocated" in str(error):
+            return False
+        raise
+    return True
+
+
+def _is_ready(installation: Installation) -> bool:
+    path = f"/apis/apps/v1/namespaces/{installation.namespace}/deployments/{NAME}"
+    status = installation.control_plane.admin.get(path)["status"]
+    return bool(status.get("readyReplicas"))
+
+
+def _answers(running: Deployed) -> bool:
+    try:
+        running.status()
+    except OSError:
+        return False
+    return True
+
+
+def _wait_until_empty(installation: Installation, base: str) -> None:
+    """Let all pods end before the next test's come: the nodes are small."""
+    admin = installation.control_plane.admin
+    wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone", seconds=60)
+    admin.delete(f"{base}/pods")
+    wait_until(lambda: not admin.get(f"{base}/pods")["items"], "all pods gone", seconds=60)

@@ -1,0 +1,260 @@
+"""The image is on the node: the product's own containers on true nodes, asked of their runtimes."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from e2e.deployed import WEBHOOK, Deployed, deployed, push_images
+from e2e.ground import Ground, wait_until
+from e2e.images import File, Image, sleep_image
+from e2e.installation import Installation, reference
+from e2e.nodes import Nodes
+from e2e.pods import Pods
+from e2e.registry import Registry
+
+MakeRegistry = Callable[..., Registry]
+
+AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
+
+
+@pytest.fixture(scope="module")
+def images(ground: Ground, registry: MakeRegistry) -> Iterator[Registry]:
+    """A registry that has the product's own images, and tells the service of every push."""
+    with registry([WEBHOOK]) as images:
+        push_images(images, ground.images)
+        yield images
+
+
+@pytest.fixture
+def app(ground: Ground) -> Image:
+    """An image that runs, with a content of its own."""
+    return with_content(ground, os.urandom(8).hex())
+
+
+def with_content(ground: Ground, content: str) -> Image:
+    image = sleep_image(ground)
+    return replace(image, files={**image.files, "content": File(content.encode())})
+
+
+def on_all(nodes: Nodes, name: str, digest: str) -> bool:
+    return all(node.images().get(name) == digest for node in nodes)
+
+
+def wait_for_image(nodes: Nodes, name: str, digest: str, *, seconds: float = 30) -> None:
+    """Wait until every node's runtime has the image under this name, with this content."""
+    wait_until(lambda: on_all(nodes, name, digest), f"{name} on all nodes", seconds=seconds)
+
+
+def start_everywhere(pods: Pods, nodes: Nodes, name: str) -> None:
+    """Start a pod of the image on each node, which may not pull it."""
+    started = [pods.run(name, node=node, imagePullPolicy="Never") for node in nodes.names]
+    for pod in started:
+        pods.wait_for(pod, "Running")
+
+
+def test_a_pushed_tag_is_in_every_nodes_store_and_starts_without_a_pull(
+    nodes: Nodes, images: Registry, installation: Installation, pods: Pods, ground: Ground
+) -> None:
+    configured, followed = reference("nodes/app", "1.0.0"), reference("nodes/app", "1.1.0")
+    images.push_image("nodes/app", "1.0.0", with_content(ground, "one"))
+    with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
+        puller.wait_until_cached(configured, *nodes.names)
+        digest = images.push_image("nodes/app", "1.1.0", with_content(ground, "two"))
+        wait_for_image(nodes, followed, digest)
+        puller.wait_until_cached(followed, *nodes.names)
+        start_everywhere(pods, nodes, followed)
+        start_everywhere(pods, nodes, configured)
+
+
+KINDS = {
+    "from scratch": {"files": {"content": File(b"nothing else")}, "entrypoint": ()},
+    "an entrypoint that would crash": {"entrypoint": ("/does-not-exist", "at all")},
+    "a user of its own": {"user": "1234:1234"},
+    "root": {"user": "0:0"},
+    "a user by name": {
+        "user": "nobody",
+        "files": {"etc/passwd": File(b"nobody:x:65534:65534::/:\n")},
+    },
+    "an entrypoint and no command": {"entrypoint": ("/sleep",)},
+    "SIGQUIT": {"stop_signal": "SIGQUIT"},
+    "SIGWINCH": {"stop_signal": "SIGWINCH"},
+    "a real-time signal": {"stop_signal": "SIGRTMIN+3"},
+}
+
+
+def test_images_of_all_kinds_are_held_and_end_at_once(
+    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+) -> None:
+    names = [kind.lower().replace(" ", "-")[:40] for kind in KINDS]
+    digests = {}
+    for name, kind in zip(names, KINDS.values(), strict=True):
+        image = replace(sleep_image(ground), **kind)
+        digests[name] = images.push_image(f"kinds/{name}", "1.0.0", image)
+    entries = ";".join(f"{name}={reference(f'kinds/{name}', '1.0.0')}" for name in names)
+    with deployed(installation, entries, **AT_ONCE) as puller:
+        for name in names:
+            puller.wait_until_cached(reference(f"kinds/{name}", "1.0.0"), *nodes.names)
+        for name, digest in digests.items():
+            assert on_all(nodes, reference(f"kinds/{name}", "1.0.0"), digest)
+        assert ended_at_once(installation, puller)
+
+
+def test_a_moved_tag_is_new_on_every_node_and_no_other_layers_are_fetched(
+    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+) -> None:
+    latest, stable = reference("nodes/moving", "latest"), reference("nodes/stable", "1.0.0")
+    shared = os.urandom(100_000)
+    images.push_image("nodes/moving", "latest", with_layers(ground, shared, b"one"))
+    images.push_image("nodes/stable", "1.0.0", with_layers(ground, b"stable"))
+    with deployed(installation, f"moving={latest};stable={stable}", **AT_ONCE) as puller:
+        puller.wait_until_cached(latest, *nodes.names)
+        puller.wait_until_cached(stable, *nodes.names)
+        before = images.blob_fetches()
+        moved = with_layers(ground, shared, b"two")
+        digest = images.push_image("nodes/moving", "latest", moved)
+        wait_for_image(nodes, latest, digest)
+        puller.wait_until_cached(latest, *nodes.names)
+        fetched = images.blob_fetches() - before
+    *_, own = moved.layer_digests
+    layers = {blob: count for blob, count in fetched.items() if blob != config_digest(moved)}
+    assert layers == {own: len(nodes.names)}
+
+
+def test_a_node_that_joins_later_is_warm_without_a_push_and_its_warm_up_is_reported(
+    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+) -> None:
+    name, latest = reference("nodes/joined", "1.0.0"), reference("nodes/old", "latest")
+    digest = images.push_image("nodes/joined", "1.0.0", with_content(ground, "joined"))
+    old = images.push_image("nodes/old", "latest", with_content(ground, "old"))
+    with nodes.join() as third:
+        # It was here before, and holds an old `latest` from then.
+        third.pull(latest)
+        assert third.images()[latest] == old
+        third.stop()
+        new = images.push_image("nodes/old", "latest", with_content(ground, "new"))
+        with deployed(installation, f"joined={name};old={latest}", **AT_ONCE) as puller:
+            puller.wait_until_cached(name, "node-1", "node-2")
+            third.start()
+            puller.wait_until_cached(name, *nodes.names)
+            puller.wait_until_cached(latest, *nodes.names)
+            assert third.images()[name] == digest
+            assert third.images()[latest] == new
+            warm = puller.status()["nodes"][third.name]
+            assert warm["warm"]
+            assert 0 < warm["warmUpSeconds"] < 30
+
+
+def test_a_node_that_dies_delays_no_other(
+    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+) -> None:
+    configured, followed = reference("nodes/death", "1.0.0"), reference("nodes/death", "1.1.0")
+    images.push_image("nodes/death", "1.0.0", with_content(ground, "one"))
+    with (
+        nodes.join() as third,
+        deployed(installation, f"app={configured}", **AT_ONCE) as puller,
+    ):
+        puller.wait_until_cached(configured, *nodes.names)
+        third.kill()
+        digest = images.push_image("nodes/death", "1.1.0", with_content(ground, "two"))
+        alive = [nodes["node-1"], nodes["node-2"]]
+        wait_until(
+            lambda: all(node.images().get(followed) == digest for node in alive),
+            "the new tag on the other nodes",
+            seconds=15,
+        )
+        puller.wait_until_cached(followed, "node-1", "node-2")
+        third.stop()
+
+
+def test_a_missing_image_leaves_the_others_cached_and_a_push_heals_it_at_once(
+    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+) -> None:
+    there, missing = reference("nodes/there", "1.0.0"), reference("nodes/missing", "1.0.0")
+    images.push_image("nodes/there", "1.0.0", with_content(ground, "there"))
+    with deployed(installation, f"missing={missing};there={there}", **AT_ONCE) as puller:
+        puller.wait_until_cached(there, *nodes.names)
+        wait_until(lambda: "not found" in reason(puller, missing), "the runtime's reason")
+        assert reason(puller, missing).startswith(("ErrImagePull", "ImagePullBackOff"))
+        digest = images.push_image("nodes/missing", "1.0.0", with_content(ground, "here now"))
+        wait_for_image(nodes, missing, digest, seconds=10)
+        puller.wait_until_cached(missing, *nodes.names)
+
+
+def test_an_image_that_appears_without_a_push_is_pulled_within_the_kubelets_back_off(
+    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+) -> None:
+    missing = reference("nodes/unannounced", "1.0.0")
+    with deployed(installation, f"missing={missing}", **AT_ONCE) as puller:
+        wait_until(lambda: "not found" in reason(puller, missing), "the runtime's reason")
+        puller.scale(0)
+        digest = images.push_image("nodes/unannounced", "1.0.0", with_content(ground, "late"))
+        wait_for_image(nodes, missing, digest, seconds=90)
+
+
+def test_keep_tags_lets_the_oldest_followed_tag_go(
+    nodes: Nodes, images: Registry, installation: Installation, pods: Pods, ground: Ground
+) -> None:
+    tags = ["1.0.0", "1.1.0", "1.2.0", "1.3.0"]
+    names = [reference("nodes/kept", tag) for tag in tags]
+    images.push_image("nodes/kept", "1.0.0", with_content(ground, "1.0.0"))
+    with deployed(installation, f"app={names[0]}", KEEP_TAGS="2", **AT_ONCE) as puller:
+        for tag in tags[1:3]:
+            images.push_image("nodes/kept", tag, with_content(ground, tag))
+        for name in names[:3]:
+            puller.wait_until_cached(name, *nodes.names)
+            start_everywhere(pods, nodes, name)
+        images.push_image("nodes/kept", "1.3.0", with_content(ground, "1.3.0"))
+        puller.wait_until_cached(names[3], *nodes.names)
+        assert sorted(installation.images()) == [names[0], names[2], names[3]]
+
+
+def test_the_services_own_life_restarts_no_pod_of_the_daemonset(
+    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+) -> None:
+    configured, followed = reference("nodes/calm", "1.0.0"), reference("nodes/calm", "1.1.0")
+    images.push_image("nodes/calm", "1.0.0", with_content(ground, "one"))
+    with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
+        images.push_image("nodes/calm", "1.1.0", with_content(ground, "two"))
+        puller.wait_until_cached(followed, *nodes.names)
+        before = puller.pods()
+        puller.restart()
+        puller.restart(PORT="8080")
+        puller.scale(2)
+        puller.scale(0)
+        puller.scale(1)
+        puller.wait_until_cached(followed, *nodes.names)
+        assert puller.pods() == before
+
+
+def reason(puller: Deployed, name: str) -> str:
+    """Return why /status says that some node lacks the image."""
+    reasons = [
+        found["reason"]
+        for each in puller.status()["images"]
+        if each["image"] == name
+        for found in each["nodes"].values()
+        if not found["cached"]
+    ]
+    return reasons[0] if reasons else ""
+
+
+def with_layers(ground: Ground, *layers: bytes) -> Image:
+    return replace(sleep_image(ground), layers=layers)
+
+
+def config_digest(image: Image) -> str:
+    digest: str = image.manifest()["config"]["digest"]
+    return digest
+
+
+def ended_at_once(installation: Installation, puller: Deployed) -> bool:
+    """Delete the DaemonSet's pods; a sleep that ignored its signal would take the grace period."""
+    admin = installation.control_plane.admin
+    path = f"/api/v1/namespaces/{installation.namespace}/pods"
+    before = puller.pods()
+    for pod in admin.get(path, labelSelector="app.kubernetes.io/name=image-puller")["items"]:
+        admin.delete(f"{path}/{pod['metadata']['name']}")
+    wait_until(lambda: set(puller.pods().values()).isdisjoint(before.values()), "pods gone")
+    return True
