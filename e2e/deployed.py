@@ -15,7 +15,7 @@ from e2e.installation import NAME, SECRET, Installation
 from e2e.kubernetes_api import ApiError, Json
 from e2e.registry import HOST, Registry, Webhook
 
-MANIFEST = Path(__file__).parents[1] / "deploy" / "kubernetes" / "service.yaml"
+FOLDER = Path(__file__).parents[1] / "deploy" / "kubernetes"
 SERVICE_IMAGE = f"{HOST}/image-puller/service:e2e"
 SLEEP_IMAGE = f"{HOST}/image-puller/service-sleep:e2e"
 ADDRESS = "10.1.77.1"
@@ -72,6 +72,8 @@ class Deployed:
         """Run so many pods of the service, and wait until it is so."""
         self._admin.patch(self._path, {"spec": {"replicas": replicas}})
         wait_until(lambda: self._running() == replicas, f"{replicas} replicas", seconds=60)
+        if replicas:
+            wait_until(lambda: _answers(self), "the Service reachable")
 
     def restart(self, **environment: str) -> None:
         """Replace the service's pod, with changed variables if any are given."""
@@ -106,12 +108,13 @@ def deployed(installation: Installation, images: str, **environment: str) -> Ite
     """Run the service as a pod until the end of the context; the DaemonSet goes with it."""
     admin = installation.control_plane.admin
     base = f"/api/v1/namespaces/{installation.namespace}"
+    _let_see_nodes(installation)
     data = {"IMAGES": images, "KIP_IMAGE": SLEEP_IMAGE, **environment}
     admin.post(f"{base}/configmaps", {"metadata": {"name": "k8s-image-puller"}, "data": data})
     secrets = dict.fromkeys(("distribution", "events", "read"), SECRET)
     body = {"metadata": {"name": "image-puller-secrets"}, "stringData": secrets}
     admin.post(f"{base}/secrets", body)
-    deployment, service = yaml.safe_load_all(MANIFEST.read_text())
+    deployment, service = yaml.safe_load_all((FOLDER / "service.yaml").read_text())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     container["image"] = SERVICE_IMAGE
     service["spec"]["clusterIP"] = ADDRESS
@@ -127,6 +130,18 @@ def deployed(installation: Installation, images: str, **environment: str) -> Ite
         admin.delete(f"{base}/services/{NAME}")
         admin.delete(f"{deployments}/{NAME}", propagationPolicy="Background")
         _wait_until_empty(installation, base)
+
+
+def _let_see_nodes(installation: Installation) -> None:
+    """Apply the shipped ClusterRole and its binding, under names of this namespace."""
+    admin = installation.control_plane.admin
+    text = (FOLDER / "nodes.yaml").read_text()
+    own = text.replace("k8s-image-puller-nodes", f"{installation.namespace}-nodes")
+    for document in yaml.safe_load_all(own):
+        if document["kind"] == "ClusterRoleBinding":
+            document["subjects"][0]["namespace"] = installation.namespace
+        path = f"/apis/rbac.authorization.k8s.io/v1/{document['kind'].lower()}s"
+        admin.post(path, document)
 
 
 def push_images(registry: Registry, folder: Path) -> None:

@@ -1,7 +1,9 @@
 """The Kubernetes API over the official client: what is asked, and what its answers mean."""
 
+import itertools
 import json
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -180,6 +182,51 @@ def test_a_refusal_that_is_no_status_object_is_told_as_it_is(api: ApiClient) -> 
     puller = KubernetesCluster(api, configuration(K_SERVICE="x"))
     # Without Knative there is not even its group: the answer is a line of text.
     assert puller.platform() == Platform(openshift=False, owner=None)
+
+
+# Nodes
+
+
+def test_a_node_that_joins_is_told_once_and_those_that_were_there_are_not(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    joins = puller.joins()
+    threading.Timer(0.05, lambda: cluster.join("node-4")).start()
+    assert next(joins) == "node-4"
+    threading.Timer(0.05, lambda: cluster.join("node-5")).start()
+    assert next(joins) == "node-5"
+
+
+def test_a_node_that_joins_between_two_watches_is_told_too(
+    puller: KubernetesCluster, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "WATCH_SECONDS", 0)
+    lists = itertools.count()
+
+    def join_late() -> None:
+        if next(lists) == 2:  # the first list, its watch, then
+            cluster.join("node-4")
+
+    cluster.before("GET", join_late, path="/api/v1/nodes", times=10)
+    assert next(puller.joins()) == "node-4"
+
+
+def test_nodes_that_may_not_be_seen_are_said_so(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    cluster.fail(times=2, status=403, path="/api/v1/nodes")
+    assert puller.nodes() == ()
+    with pytest.raises(RejectedError):
+        next(puller.joins())
+
+
+def test_a_watch_that_breaks_off_is_unavailable(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    joins = puller.joins()
+    threading.Timer(0.05, cluster.close).start()
+    with pytest.raises(ClusterUnavailableError):
+        next(joins)
 
 
 # The DaemonSet

@@ -74,6 +74,38 @@ def test_off_knative_the_service_ticks_by_itself(
     assert installation.live()["metadata"]["uid"] != uid
 
 
+def test_off_knative_a_node_that_joins_is_looked_after_at_once(
+    web: MakeWeb, installation: Installation
+) -> None:
+    service = web(READ_AUTH="none")
+    cluster = installation.cluster
+    wait_until(lambda: any("watch" in request.query for request in cluster.requests))
+    cluster.delete(NAME, NAMESPACE)
+    cluster.join("late")
+    wait_until(lambda: is_there(cluster))
+    wait_until(lambda: 'source="nodes"' in service.client.get("/metrics").text)
+
+
+def test_without_leave_to_watch_nodes_the_ticks_look_after_them(
+    web: MakeWeb, installation: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    installation.cluster.fail(times=1, status=403, path="/api/v1/nodes")
+    service = web()
+    service.service._watch.join(PATIENCE_SECONDS)
+    assert not service.service._watch.is_alive()
+    assert "nodes that join are seen by ticks only" in caplog.text
+
+
+def test_the_watch_of_nodes_is_taken_up_again(
+    web: MakeWeb, installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RETRY_SECONDS", 0.01)
+    cluster = installation.cluster
+    cluster.fail(times=3, status=500, path="/api/v1/nodes")
+    web()
+    wait_until(lambda: any("watch" in request.query for request in cluster.requests))
+
+
 def test_on_knative_it_looks_once_and_others_tick(
     web: MakeWeb, installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -32,7 +33,12 @@ def described(puller: Replica, *problems: str) -> Json:
         live = Live(daemonset=None, state=None)
     else:
         text = daemonset["metadata"]["annotations"][STATE]
-        live = Live(daemonset=daemonset, state=state.decode(text), pods=puller.cluster.pods())
+        live = Live(
+            daemonset=daemonset,
+            state=state.decode(text),
+            pods=puller.cluster.pods(),
+            nodes=puller.cluster.nodes(),
+        )
     found = status.describe(puller.config, live, problems=problems)
     json.dumps(found)
     return found
@@ -77,9 +83,45 @@ def test_an_image_is_cached_once_its_container_runs_everywhere(
                 "nodes": everywhere({"cached": True, "imageID": "unknown"}),
             }
         ],
+        "nodes": everywhere(
+            {"warm": True, "warmUpSeconds": found["nodes"]["node-1"]["warmUpSeconds"]}
+        ),
         "refused": [],
         "problems": [],
     }
+
+
+def test_a_node_that_joined_since_the_last_rollout_says_how_long_it_took_to_warm_up(
+    replica: MakeReplica, cluster: SimulatedCluster, now: Time
+) -> None:
+    now.now = datetime.fromtimestamp(int(cluster.clock()) + 1, UTC)
+    puller = replica(**AT_ONCE)
+    puller.tick()
+    cluster.advance(60)
+    cluster.join("late")
+    assert described(puller)["nodes"] == everywhere({"warm": True})
+    cluster.advance()
+    assert described(puller)["nodes"]["late"] == {"warm": False}
+    cluster.advance(30)
+    late = described(puller)["nodes"]["late"]
+    assert late["warm"]
+    assert 0 < late["warmUpSeconds"] <= 30
+    now.advance(200)
+    puller.commit(push("1.2.4", 1))
+    cluster.advance(60)
+    assert described(puller)["nodes"]["late"] == {"warm": True}
+
+
+def test_without_leave_to_see_nodes_no_warm_up_is_told(
+    replica: MakeReplica, cluster: SimulatedCluster
+) -> None:
+    puller = replica(**AT_ONCE)
+    puller.tick()
+    cluster.advance(60)
+    cluster.join("late")
+    cluster.advance(60)
+    cluster.fail(times=1, status=403, path="/api/v1/nodes")
+    assert described(puller)["nodes"]["late"] == {"warm": True}
 
 
 def test_it_is_not_before_in_the_runtimes_words(
@@ -331,6 +373,7 @@ def test_a_daemonset_that_is_not_there_is_a_problem(replica: MakeReplica) -> Non
     assert described(replica()) == {
         "daemonset": {"name": NAME, "namespace": NAMESPACE, "exists": False},
         "images": [],
+        "nodes": {},
         "refused": [],
         "problems": [f"DaemonSet {NAME} does not exist"],
     }

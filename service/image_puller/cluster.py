@@ -6,7 +6,7 @@ know.
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,12 @@ log = logging.getLogger(__name__)
 _JSON = "application/json"
 _JSON_PATCH = "application/json-patch+json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 _REJECTIONS = (400, 403, 413, 422)
 _NOT_FOUND = 404
 _CONFLICT = 409
 _OPENSHIFT_GROUP = "route.openshift.io"
+_NODES = "/api/v1/nodes"
 _TIMEOUT = (limits.CONNECT_SECONDS, limits.READ_SECONDS)
 
 
@@ -154,6 +156,52 @@ class KubernetesCluster:
         listed = self._request("GET", f"{self._core}/pods", query=(("labelSelector", selector),))
         return tuple(listed["items"])
 
+    def nodes(self) -> tuple[Manifest, ...]:
+        """The nodes, nothing but their metadata; none where the service may not ask."""
+        try:
+            listed = self._request("GET", _NODES, accept=_METADATA_LIST)
+        except RejectedError as error:
+            log.debug("nodes can't be listed: %s", error)
+            return ()
+        return tuple(listed["items"])
+
+    def joins(self) -> Iterator[str]:
+        """The names of nodes that join from now on, for ever; raises RejectedError.
+
+        A watch that has ended is taken up by a list, so that none is missed in between.
+        """
+        known: set[str] | None = None
+        while True:
+            listed = self._request("GET", _NODES, accept=_METADATA_LIST)
+            present = {
+                node["metadata"]["uid"]: node["metadata"]["name"] for node in listed["items"]
+            }
+            yield from (name for uid, name in present.items() if uid not in (known or present))
+            known = set(present)
+            for metadata in self._watch(_NODES, listed["metadata"]["resourceVersion"]):
+                if metadata["uid"] not in known:
+                    known.add(metadata["uid"])
+                    yield metadata["name"]
+
+    def _watch(self, path: str, version: str) -> Iterator[Manifest]:
+        """The metadata of what is added after a version, until the server ends the watch."""
+        query = (
+            ("watch", "true"),
+            ("resourceVersion", version),
+            ("timeoutSeconds", str(limits.WATCH_SECONDS)),
+        )
+        timeout = (limits.CONNECT_SECONDS, limits.WATCH_SECONDS + limits.READ_SECONDS)
+        response = self._send("GET", path, query=query, accept=_METADATA_ONLY, timeout=timeout)
+        try:
+            for line in response.response:
+                event = _object(line)
+                if event["type"] == "ADDED":
+                    yield event["object"]["metadata"]
+        except urllib3.exceptions.HTTPError as error:
+            raise ClusterUnavailableError(f"the watch of {path} broke off: {error}") from error
+        finally:
+            response.response.close()
+
     def _openshift(self) -> bool | None:
         try:
             groups = self._request("GET", "/apis")["groups"]
@@ -179,7 +227,14 @@ class KubernetesCluster:
             return None
         return Owner(api_version=group, kind=kind, name=name, uid=uid)
 
-    def _request(  # noqa: PLR0913 - all but the first two are seldom given
+    def _request(self, method: str, path: str, **how: Any) -> Manifest:
+        response = self._send(method, path, **how)
+        try:
+            return _object(response.read())
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(error) from error
+
+    def _send(  # noqa: PLR0913 - all but the first two are seldom given
         self,
         method: str,
         path: str,
@@ -189,7 +244,9 @@ class KubernetesCluster:
         accept: str = _JSON,
         content_type: str = _JSON,
         dry_run: bool = False,
-    ) -> Manifest:
+        timeout: tuple[float, float] | None = None,
+    ) -> Any:
+        """The client's response, its body not read yet, if it is a good one."""
         headers = {"Accept": accept, "Content-Type": content_type}
         request = self._api.param_serialize(
             method,
@@ -200,13 +257,17 @@ class KubernetesCluster:
             auth_settings=["BearerToken"],
         )
         try:
-            response = self._api.call_api(*request, _request_timeout=_TIMEOUT)
+            response = self._api.call_api(*request, _request_timeout=timeout or _TIMEOUT)
+            if response.status in range(200, 300):
+                return response
             text = response.read()
         except (urllib3.exceptions.HTTPError, client.ApiException) as error:
-            raise ClusterUnavailableError(f"the API server can't be reached: {error}") from error
-        if response.status in range(200, 300):
-            return _object(text)
+            raise _unreachable(error) from error
         raise _failure(response.status, text)
+
+
+def _unreachable(error: Exception) -> ClusterUnavailableError:
+    return ClusterUnavailableError(f"the API server can't be reached: {error}")
 
 
 def _object(text: bytes) -> Manifest:

@@ -22,6 +22,9 @@ CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
 """Time-outs of one API request."""
 
+WATCH_SECONDS = 240
+"""One watch of the nodes; then they are listed again."""
+
 GATHER_SECONDS = 0.02
 """How long a writer under load waits for the senders it has just answered to come back."""
 

@@ -13,8 +13,8 @@ from image_puller import limits, state, status
 from image_puller.cluster import KubernetesCluster
 from image_puller.config import Config
 from image_puller.daemonset import STATE
-from image_puller.errors import ImagePullerError, MissingError
-from image_puller.events import RefreshDue
+from image_puller.errors import ImagePullerError, MissingError, RejectedError
+from image_puller.events import NodeJoined, RefreshDue
 from image_puller.intake import Intake
 from image_puller.metrics import Metrics
 from image_puller.reconcile import Reconciler
@@ -44,6 +44,7 @@ class Service:
         self._intake = Intake(config, self._writer, self._metrics)
         self._stopping = threading.Event()
         self._clock = threading.Thread(target=self._tick, name="tick", daemon=True)
+        self._watch = threading.Thread(target=self._watch_nodes, name="nodes", daemon=True)
         self.app: Flask = create_app(config, self._intake, self, self._metrics)
 
     def start(self) -> None:
@@ -52,6 +53,8 @@ class Service:
             log.warning("%s", warning)
         self._writer.start()
         self._clock.start()
+        if self._config.knative_service is None:
+            self._watch.start()
 
     def stop(self) -> None:
         """Applies what is pending, and leaves the DaemonSet as it is."""
@@ -78,7 +81,12 @@ class Service:
             decoded = state.decode(text)
         except (state.UnreadableStateError, state.UnknownSchemaError):
             decoded = None
-        return Live(daemonset=daemonset, state=decoded, pods=self._cluster.pods())
+        return Live(
+            daemonset=daemonset,
+            state=decoded,
+            pods=self._cluster.pods(),
+            nodes=self._cluster.nodes(),
+        )
 
     def _tick(self) -> None:
         """A look at start, and off Knative, where nobody else sends ticks, every ten minutes."""
@@ -98,6 +106,20 @@ class Service:
         except Exception:
             # The health check must outlive whatever it finds.
             log.exception("the tick failed")
+
+    def _watch_nodes(self) -> None:
+        """Off Knative, where nobody else tells of them: a look for each node that joins."""
+        while not self._stopping.is_set():
+            try:
+                for node in self._cluster.joins():
+                    joined = (NodeJoined(node=node),)
+                    self._intake.accept("nodes", joined, patience=limits.PUSH_SECONDS)
+            except RejectedError as error:
+                log.warning("nodes that join are seen by ticks only: %s", error)
+                return
+            except ImagePullerError as error:
+                log.warning("the nodes can't be watched: %s", error)
+            self._stopping.wait(limits.RETRY_SECONDS)
 
 
 class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed

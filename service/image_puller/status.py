@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from image_puller import daemonset, rollout
@@ -14,24 +15,30 @@ from image_puller.state import State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """What the API server says at one moment: the DaemonSet (None: there is none), its pods."""
+    """What the API server says at one moment: the DaemonSet (None: there is none), its pods.
+
+    `nodes` is empty where the service may not ask for them.
+    """
 
     daemonset: Manifest | None
     state: State | None
     pods: Sequence[Manifest] = ()
+    nodes: Sequence[Manifest] = ()
 
 
 def describe(config: Config, live: Live, *, problems: Sequence[str] = ()) -> dict[str, Any]:
     """The status as JSON. `problems` are those that only the process knows."""
     state = live.state
+    images = [
+        (entry.name, image)
+        for entry in config.entries
+        if state is not None and entry.name in state.entries
+        for image in daemonset.images_of(config, entry, state.entries[entry.name])
+    ]
     return {
         "daemonset": _daemonset(config, live),
-        "images": [
-            _image(entry.name, image, live.pods)
-            for entry in config.entries
-            if state is not None and entry.name in state.entries
-            for image in daemonset.images_of(config, entry, state.entries[entry.name])
-        ],
+        "images": [_image(name, image, live.pods) for name, image in images],
+        "nodes": _nodes([image for _, image in images], live),
         "refused": [
             {"entry": name, "tag": refused.name, "digest": refused.digest, "reason": refused.reason}
             for name, followed in (state.entries if state else {}).items()
@@ -112,6 +119,32 @@ def _image(entry: str, image: Image, pods: Sequence[Manifest]) -> dict[str, Any]
         "cached": sum(1 for node in nodes.values() if node["cached"]),
         "nodes": dict(sorted(nodes.items())),
     }
+
+
+def _nodes(images: Sequence[Image], live: Live) -> dict[str, Any]:
+    created = {
+        node["metadata"]["name"]: datetime.fromisoformat(node["metadata"]["creationTimestamp"])
+        for node in live.nodes
+    }
+    return {
+        pod["spec"]["nodeName"]: _node(images, pod, created.get(pod["spec"]["nodeName"]), live)
+        for pod in sorted(filter(_is_placed, live.pods), key=lambda pod: pod["spec"]["nodeName"])
+    }
+
+
+def _node(
+    images: Sequence[Image], pod: Manifest, created: datetime | None, live: Live
+) -> dict[str, Any]:
+    """Whether all images are there; how long that took can be told until the next rollout."""
+    warm = all(_on_node(image, pod)["cached"] for image in images)
+    changed = live.state.changed if live.state else None
+    if not warm or created is None or changed is None or created < changed:
+        return {"warm": warm}
+    started = (
+        datetime.fromisoformat(each["state"]["running"]["startedAt"])
+        for each in pod["status"]["containerStatuses"]
+    )
+    return {"warm": warm, "warmUpSeconds": (max(started) - created).total_seconds()}
 
 
 def _is_placed(pod: Manifest) -> bool:

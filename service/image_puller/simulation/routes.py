@@ -78,6 +78,8 @@ class Routes:
         return Answer(_OK, _shaped(request, self.api.get(target)))
 
     def _list(self, request: Request, target: Target) -> Answer:
+        if request.query.get("watch") in ("true", "1"):
+            return Answer(_OK, self._watch(request, target))
         if _wants_metadata(request):
             kind = target.resource.kind
             raise RefusedError(
@@ -85,8 +87,6 @@ class Routes:
                 "you requested PartialObjectMetadata, but the requested object is a list "
                 f"(*{target.resource.group or 'core'}.{kind}List)",
             )
-        if request.query.get("watch") in ("true", "1"):
-            return Answer(_OK, self._watch(request, target))
         return Answer(_OK, self.api.index(target, **_selection(request)))
 
     def _create(self, request: Request, target: Target) -> Answer:
