@@ -10,7 +10,7 @@ from pathlib import Path
 from e2e.ground import Ground
 from e2e.images import Image
 from e2e.processes import Process
-from e2e.registry import HOST
+from e2e.registry import HOST, LOCKED_HOST
 
 CNI_PROGRAMS = "/usr/lib/cni"
 PAUSE = "localhost/pause:1"  # imported: nodes need no registry to make pods
@@ -126,10 +126,11 @@ class Containerd:
 
 
 def _write_registry(folder: Path) -> None:
-    """Let nodes pull from the test registry by plain HTTP."""
-    hosts = folder / HOST / "hosts.toml"
-    hosts.parent.mkdir(parents=True)
-    hosts.write_text(f'server = "http://{HOST}"\n[host."http://{HOST}"]\n')
+    """Let nodes pull from the test registries by plain HTTP."""
+    for host in (HOST, LOCKED_HOST):
+        hosts = folder / host / "hosts.toml"
+        hosts.parent.mkdir(parents=True)
+        hosts.write_text(f'server = "http://{host}"\n[host."http://{host}"]\n')
 
 
 def _write_network(folder: Path, *, name: str, pods: str, leases: Path) -> None:

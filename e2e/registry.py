@@ -12,10 +12,15 @@ import requests
 
 from e2e.ground import ADDRESS, Ground, http_session
 from e2e.images import INDEX, MANIFEST, File, Image, canonical, descriptor, digest_of
-from e2e.processes import Process, answers
+from e2e.processes import Process, listens
 
 PORT = 5000
 HOST = f"{ADDRESS}:{PORT}"  # what references begin with; 127.0.0.1:5000 is the same registry
+LOCKED_PORT = 5001
+LOCKED_HOST = f"{ADDRESS}:{LOCKED_PORT}"
+USER, PASSWORD = "user", "right"
+# What htpasswd makes of them (bcrypt, the one hash that the registry takes).
+HTPASSWD = f"{USER}:$2a$05$Io4Jr4WyRtzXHjCtZ2.kHeO9R1btsDbSZ1DpvZqK50jQz16qpDb06\n"
 
 # A line of its access log, where a blob's content was sent.
 BLOB_FETCH = re.compile(r'"GET /v2/\S+/blobs/(sha256:[0-9a-f]{64}) HTTP/1\.1" 20[06] ')
@@ -39,20 +44,30 @@ class Webhook:
 
 
 class Registry:
-    """Debian's docker-registry; its webhooks tell of pulls and blobs too."""
+    """Debian's docker-registry; its webhooks tell of pulls and blobs too.
 
-    host = HOST
+    A locked one lets in nobody but `USER`, and runs beside the other at `LOCKED_HOST`.
+    """
 
-    def __init__(self, ground: Ground, webhooks: Sequence[Webhook] = ()) -> None:
+    def __init__(
+        self, ground: Ground, webhooks: Sequence[Webhook] = (), *, locked: bool = False
+    ) -> None:
         folder = ground.folder("registry")
+        self.host = LOCKED_HOST if locked else HOST
+        self._credentials = (USER, PASSWORD) if locked else None
         config = folder / "config.yml"  # JSON is YAML
-        config.write_text(json.dumps(_configuration(str(folder / "images"), webhooks)))
+        settings = _configuration(self.host, str(folder / "images"), webhooks)
+        if locked:
+            (folder / "htpasswd").write_text(HTPASSWD)
+            realm = {"realm": "e2e", "path": str(folder / "htpasswd")}
+            settings["auth"] = {"htpasswd": realm}
+        config.write_text(json.dumps(settings))
         self._process = Process(
             name="docker-registry",
             command=(ground.program("docker-registry"), "serve", str(config)),
             environment=ground.environment(),
             log=ground.log("docker-registry"),
-            is_ready=lambda: answers(f"http://{HOST}/v2/"),
+            is_ready=lambda: listens(ADDRESS, LOCKED_PORT if locked else PORT),
         )
 
     def __enter__(self) -> Self:
@@ -131,7 +146,7 @@ class Registry:
 
     def _put_blob(self, repository: str, blob: bytes) -> None:
         upload = self._send("POST", f"/v2/{repository}/blobs/uploads/").headers["Location"]
-        path = upload.removeprefix(f"http://{HOST}")
+        path = upload.removeprefix(f"http://{self.host}")
         self._send("PUT", f"{path}&digest={digest_of(blob)}", data=blob)
 
     def _put_manifest(self, repository: str, reference: str, manifest: dict[str, Any]) -> str:
@@ -143,16 +158,17 @@ class Registry:
 
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         with http_session() as session:
-            response = session.request(method, f"http://{HOST}{path}", timeout=30, **options)
+            session.auth = self._credentials
+            response = session.request(method, f"http://{self.host}{path}", timeout=30, **options)
         if not response.ok:
             raise RegistryError(response)
         return response
 
 
-def _configuration(images: str, webhooks: Sequence[Webhook]) -> dict[str, Any]:
+def _configuration(host: str, images: str, webhooks: Sequence[Webhook]) -> dict[str, Any]:
     return {
         "version": 0.1,
-        "http": {"addr": f":{PORT}"},
+        "http": {"addr": f":{host.rpartition(':')[2]}"},
         "storage": {"filesystem": {"rootdirectory": images}, "delete": {"enabled": True}},
         "notifications": {
             "endpoints": [

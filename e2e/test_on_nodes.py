@@ -1,7 +1,10 @@
 """The image is on the node: the product's own containers on true nodes, asked of their runtimes."""
 
+import base64
+import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -10,9 +13,10 @@ from e2e.deployed import WEBHOOK, Deployed, deployed, push_images
 from e2e.ground import Ground, wait_until
 from e2e.images import File, Image, sleep_image
 from e2e.installation import Installation, reference
+from e2e.kubernetes_api import ApiError
 from e2e.nodes import Nodes
 from e2e.pods import Pods
-from e2e.registry import Registry
+from e2e.registry import LOCKED_HOST, PASSWORD, USER, Registry
 
 MakeRegistry = Callable[..., Registry]
 
@@ -98,7 +102,8 @@ def test_images_of_all_kinds_are_held_and_end_at_once(
             puller.wait_until_cached(reference(f"kinds/{name}", "1.0.0"), *nodes.names)
         for name, digest in digests.items():
             assert on_all(nodes, reference(f"kinds/{name}", "1.0.0"), digest)
-        assert ended_at_once(installation, puller)
+        # Whoever ignores its signal is waited for.
+        end_pods(installation, puller, grace=60, seconds=15)
 
 
 def test_a_moved_tag_is_new_on_every_node_and_no_other_layers_are_fetched(
@@ -193,6 +198,48 @@ def test_an_image_that_appears_without_a_push_is_pulled_within_the_kubelets_back
         wait_for_image(nodes, missing, digest, seconds=90)
 
 
+def test_wrong_credentials_leave_the_others_cached_and_right_ones_heal_with_the_next_push(
+    nodes: Nodes,
+    images: Registry,
+    registry: MakeRegistry,
+    installation: Installation,
+    ground: Ground,
+) -> None:
+    there, name = reference("nodes/open", "1.0.0"), f"{LOCKED_HOST}/nodes/locked:1.0.0"
+    images.push_image("nodes/open", "1.0.0", with_content(ground, "open"))
+    image = with_content(ground, "locked")
+    with registry([WEBHOOK], locked=True) as locked:
+        locked.push_image("nodes/locked", "1.0.0", image)
+        put_credentials(installation, "wrong")
+        entries = f"locked={name};open={there}"
+        with deployed(installation, entries, IMAGE_PULL_SECRETS="pull", **AT_ONCE) as puller:
+            puller.wait_until_cached(there, *nodes.names)
+            wait_until(lambda: "401 Unauthorized" in reason(puller, name), "the runtime's reason")
+            put_credentials(installation, PASSWORD)
+            digest = locked.push_image("nodes/locked", "1.0.0", image)
+            wait_for_image(nodes, name, digest, seconds=15)
+            puller.wait_until_cached(name, *nodes.names)
+
+
+def test_a_template_that_a_limit_range_would_refuse_leaves_the_old_pods(
+    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+) -> None:
+    configured = reference("nodes/limited", "1.0.0")
+    images.push_image("nodes/limited", "1.0.0", with_content(ground, "limited"))
+    with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
+        puller.wait_until_cached(configured, *nodes.names)
+        before = puller.pods()
+        admin = installation.control_plane.admin
+        limit = {"type": "Container", "max": {"memory": "300Mi"}}
+        path = f"/api/v1/namespaces/{installation.namespace}/limitranges"
+        admin.post(path, {"metadata": {"name": "small"}, "spec": {"limits": [limit]}})
+        puller.restart(CACHING_MEMORY_LIMIT="400Mi")
+        wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
+        (problem,) = puller.status()["problems"]
+        assert "maximum memory usage per Container is 300Mi" in problem
+        assert puller.pods() == before
+
+
 def test_keep_tags_lets_the_oldest_followed_tag_go(
     nodes: Nodes, images: Registry, installation: Installation, pods: Pods, ground: Ground
 ) -> None:
@@ -228,6 +275,22 @@ def test_the_services_own_life_restarts_no_pod_of_the_daemonset(
         assert puller.pods() == before
 
 
+def put_credentials(installation: Installation, password: str) -> None:
+    """Make, or change, the pull secret for the locked registry."""
+    token = base64.b64encode(f"{USER}:{password}".encode()).decode()
+    config = json.dumps({"auths": {LOCKED_HOST: {"auth": token}}})
+    secret = {
+        "metadata": {"name": "pull"},
+        "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {".dockerconfigjson": config},
+    }
+    admin = installation.control_plane.admin
+    path = f"/api/v1/namespaces/{installation.namespace}/secrets"
+    with suppress(ApiError):
+        admin.delete(f"{path}/pull")
+    admin.post(path, secret)
+
+
 def reason(puller: Deployed, name: str) -> str:
     """Return why /status says that some node lacks the image."""
     reasons = [
@@ -249,12 +312,11 @@ def config_digest(image: Image) -> str:
     return digest
 
 
-def ended_at_once(installation: Installation, puller: Deployed) -> bool:
-    """Delete the DaemonSet's pods; a sleep that ignored its signal would take the grace period."""
+def end_pods(installation: Installation, puller: Deployed, *, grace: int, seconds: int) -> None:
+    """Delete the DaemonSet's pods with this grace period, and wait until they are gone."""
     admin = installation.control_plane.admin
     path = f"/api/v1/namespaces/{installation.namespace}/pods"
-    before = puller.pods()
+    before = set(puller.pods().values())
     for pod in admin.get(path, labelSelector="app.kubernetes.io/name=image-puller")["items"]:
-        admin.delete(f"{path}/{pod['metadata']['name']}")
-    wait_until(lambda: set(puller.pods().values()).isdisjoint(before.values()), "pods gone")
-    return True
+        admin.delete(f"{path}/{pod['metadata']['name']}", gracePeriodSeconds=str(grace))
+    wait_until(lambda: before.isdisjoint(puller.pods().values()), "pods gone", seconds=seconds)
