@@ -34,23 +34,33 @@ def notification(repository: str, tag: str, content: str, *, time: str | None = 
     return {"events": [event]}
 
 
-def send(session: requests.Session, url: str, body: Json, *, source: str = "distribution") -> int:
-    """Send one request and return the status code; a 503 is sent again, as registries do."""
-    while True:
-        answer = session.post(
-            f"{url}/webhooks/{source}",
-            json=body,
-            headers={"Authorization": f"Bearer {SECRET}", "Content-Type": CONTENT_TYPE},
-            timeout=30,
-        )
-        if answer.status_code != 503:
-            return answer.status_code
+def send(session: requests.Session, url: str, body: Json) -> requests.Response:
+    """Send one request, and return what it was answered."""
+    return session.post(
+        f"{url}/webhooks/distribution",
+        json=body,
+        headers={"Authorization": f"Bearer {SECRET}", "Content-Type": CONTENT_TYPE},
+        timeout=30,
+    )
 
 
-def post(url: str, body: Json, *, source: str = "distribution") -> int:
-    """Send one request over a connection of its own."""
+def deliver(session: requests.Session, url: str, body: Json) -> int:
+    """Send a request until it is not answered 503, as registries do, and return the status code."""
+    while (answer := send(session, url, body)).status_code == 503:
+        pass
+    return answer.status_code
+
+
+def post(url: str, body: Json) -> int:
+    """Deliver one request over a connection of its own."""
     with http_session() as session:
-        return send(session, url, body, source=source)
+        return deliver(session, url, body)
+
+
+def post_once(url: str, body: Json) -> requests.Response:
+    """Send one request over a connection of its own, whatever it is answered."""
+    with http_session() as session:
+        return send(session, url, body)
 
 
 def post_all(urls: Sequence[str], bodies: Sequence[Json], *, connections: int) -> list[int]:
@@ -61,7 +71,7 @@ def post_all(urls: Sequence[str], bodies: Sequence[Json], *, connections: int) -
         with http_session() as session:
             url = urls[connection % len(urls)]
             # A list's iterator hands each element to one thread, in order.
-            return [send(session, url, body) for body in queue]
+            return [deliver(session, url, body) for body in queue]
 
     with ThreadPoolExecutor(connections) as pool:
         return [code for codes in pool.map(run, range(connections)) for code in codes]

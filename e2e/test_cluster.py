@@ -12,7 +12,7 @@ import pytest
 from e2e.ground import http_session, wait_until
 from e2e.installation import ACCOUNT, NAME, SECRET, STATE, Installation, deny_tag, reference
 from e2e.kubernetes_api import Json
-from e2e.sender import notification, post
+from e2e.sender import notification, post, post_once
 from e2e.service import Service
 
 MakeService = Callable[..., Service]
@@ -201,13 +201,7 @@ def test_a_foreign_daemonset_of_that_name_is_never_touched(
     foreign = make_daemonset(installation, {"app": "somebody-elses"})
     environment = installation.environment(f"app={APP}")
     with service(environment, kubeconfig=installation.kubeconfig) as puller:
-        with http_session() as session:
-            answer = session.post(
-                f"{puller.url}/webhooks/distribution",
-                json=notification("team/app", "1.1.0", "new"),
-                headers={"Authorization": f"Bearer {SECRET}"},
-                timeout=10,
-            )
+        answer = post_once(puller.url, notification("team/app", "1.1.0", "new"))
         assert answer.status_code == 503
         assert "belongs to somebody else" in puller.log.read_text()
     live = installation.daemonset()
@@ -251,7 +245,8 @@ def test_a_newer_schema_is_never_reset(installation: Installation, service: Make
     text = '{"schema":99,"anything":"else"}'
     change(installation, {"metadata": {"annotations": {STATE: text}}})
     with service(environment, kubeconfig=installation.kubeconfig) as puller:
-        assert post_once(puller, notification("team/app", "1.1.0", "new")) == 503
+        answer = post_once(puller.url, notification("team/app", "1.1.0", "new"))
+        assert answer.status_code == 503
         with http_session() as session:
             assert session.get(f"{puller.url}/readyz", timeout=10).status_code == 503
     live = installation.daemonset()
@@ -294,7 +289,8 @@ def test_an_api_server_that_is_away_is_a_503_and_nothing_is_lost(
     with service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
         api_server.stop()
-        assert post_once(puller, notification("team/app", "1.1.0", "new")) == 503
+        answer = post_once(puller.url, notification("team/app", "1.1.0", "new"))
+        assert answer.status_code == 503
         api_server.start()
         assert post(puller.url, notification("team/app", "1.1.0", "new")) == 202
         installation.wait_for_images(APP, app("1.1.0"))
@@ -314,16 +310,6 @@ def greedy_pod() -> Json:
     limits = {"limits": {"memory": "1Gi"}}
     container = {"name": "probe", "image": "example.com/probe:1", "resources": limits}
     return {"metadata": {"name": "probe"}, "spec": {"containers": [container]}}
-
-
-def post_once(puller: Service, body: Json) -> int:
-    with http_session() as session:
-        return session.post(
-            f"{puller.url}/webhooks/distribution",
-            json=body,
-            headers={"Authorization": f"Bearer {SECRET}"},
-            timeout=10,
-        ).status_code
 
 
 def tick_with(puller: Service, installation: Installation) -> None:

@@ -11,7 +11,7 @@ from e2e.installation import DIGESTS, NAME, SECRET, STATE, Installation, referen
 from e2e.kubernetes_api import Json
 from e2e.processes import free_port
 from e2e.registry import Registry, Webhook
-from e2e.sender import notification, post, post_all
+from e2e.sender import notification, post, post_all, post_once
 from e2e.service import Service
 from e2e.sink import Sink
 
@@ -212,15 +212,10 @@ def test_an_old_process_does_not_write_over_a_newer_configuration(
         installation.wait_for_images(APP)
         with service(new, kubeconfig=installation.kubeconfig) as after:
             installation.wait_for_images(APP, other)
+            answer = post_once(before.url, notification("team/app", "1.1.0", "new"))
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) > 0
             with http_session() as session:
-                answer = session.post(
-                    f"{before.url}/webhooks/distribution",
-                    json=notification("team/app", "1.1.0", "new"),
-                    headers={"Authorization": f"Bearer {SECRET}"},
-                    timeout=10,
-                )
-                assert answer.status_code == 503
-                assert int(answer.headers["Retry-After"]) > 0
                 unready = session.get(f"{before.url}/readyz", timeout=10)
             assert unready.status_code == 503
             assert "another configuration is in charge" in unready.text

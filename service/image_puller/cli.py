@@ -32,10 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(asked.run(asked, os.environ) or 0)
     except (BadEventError, ConfigurationError) as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a command line prints
+        print(error, file=sys.stderr)
         return _UNUSABLE
     except (ImagePullerError, requests.RequestException, OSError) as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         return _FAILED
 
 
@@ -101,7 +101,7 @@ def _status(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
     url, token = _service(asked, environ, READ)
     answer = requests.get(f"{url}/status", headers=token, timeout=_TIMEOUT_SECONDS)
     answer.raise_for_status()
-    print(json.dumps(answer.json(), indent=2))  # noqa: T201
+    print(json.dumps(answer.json(), indent=2))
 
 
 def _service(
@@ -126,14 +126,14 @@ def _render(_asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
         configuration, decided, daemonset.Platform(), state.encode(applied)
     )
     for warning in configuration.warnings:
-        print(warning, file=sys.stderr)  # noqa: T201
-    print(yaml.safe_dump(manifest, sort_keys=False), end="")  # noqa: T201
+        print(warning, file=sys.stderr)
+    print(yaml.safe_dump(manifest, sort_keys=False), end="")
 
 
 def _parse(asked: argparse.Namespace, _environ: Mapping[str, str]) -> None:
     headers = _read_headers(asked.headers) if asked.headers else {}
     for event in sources.decode(asked.source, headers, sys.stdin.buffer.read()):
-        print(parse.render(event))  # noqa: T201
+        print(parse.render(event))
 
 
 def _read_headers(file: Path) -> dict[str, str]:

@@ -39,7 +39,7 @@ def run(environ: Mapping[str, str]) -> int:
         kubeconfig.write_text(json.dumps(cluster.kubeconfig()))
         port = environ.get("PORT") or "8080"
         own = {"WEBHOOK_SECRETS_DIR": folder, "PORT": port, "KUBECONFIG": str(kubeconfig)}
-        print(introduction(f"http://127.0.0.1:{port}", tokens), flush=True)  # noqa: T201
+        print(introduction(f"http://127.0.0.1:{port}", tokens), flush=True)
         cluster.run()
         command = (sys.executable, "-m", "image_puller", "serve")
         environment = _inherited(environ) | _ENVIRONMENT | own
