@@ -1,0 +1,281 @@
+"""The registry client against a real registry: open, locked by passwords or tokens, with TLS."""
+
+import base64
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from e2e.ground import ADDRESS, Ground
+from e2e.processes import Process, listens
+from e2e.registry import HOST, LOCKED_HOST, PASSWORD, USER, Registry
+from image_puller import pull_secrets
+from image_puller.reference import Reference, parse
+from image_puller.registry import RefusedByRegistryError, Registries, RegistryUnavailableError
+
+ANOTHER_PORT, TOKEN_PORT = 5002, 5003
+ANOTHER_HOST = f"{ADDRESS}:{ANOTHER_PORT}"
+ISSUER, SERVICE = "e2e-issuer", "e2e-registry"
+BASIC = f"Basic {base64.b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
+
+Making = Callable[..., Registry]
+
+
+def keyring(host: str, password: str = PASSWORD) -> pull_secrets.Keyring:
+    """Pull secrets as a cluster holds them."""
+    config = {"auths": {f"http://{host}": {"username": USER, "password": password}}}
+    secret = {
+        "metadata": {"name": "locked"},
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": base64.b64encode(json.dumps(config).encode()).decode()},
+    }
+    read, warnings = pull_secrets.read([secret])
+    assert warnings == ()
+    return read
+
+
+def client(host: str, held: pull_secrets.Keyring | None = None, *more: str) -> Registries:
+    """The client as the service makes it, for a registry without TLS."""
+    held = held or pull_secrets.Keyring()
+    plain = (host, *more)
+    return Registries(hosts=[host], insecure_hosts=plain, credentials=held.credentials)
+
+
+@pytest.fixture(autouse=True)
+def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy reaches into the tests' network."""
+    for name in os.environ:
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+def test_tags_and_digests_are_those_that_were_pushed(registry: Making) -> None:
+    """Images and indexes, new tags and moved ones, and what was deleted."""
+    with registry() as images, client(HOST) as registries:
+        name = parse(f"{HOST}/client/app")
+        first = images.push("client/app", "1.0", "one")
+        second = images.push_index("client/app", "2.0", "two")
+        assert registries.digest(parse(f"{HOST}/client/app:1.0")) == first
+        assert registries.digest(parse(f"{HOST}/client/app:2.0")) == second
+        assert registries.digest(parse(f"{HOST}/client/app@{first}")) == first
+        assert registries.digest(name) is None  # nobody pushed `latest`
+        assert sorted(registries.tags(name)) == ["1.0", "2.0"]
+        moved = images.push("client/app", "1.0", "other")
+        assert registries.digest(parse(f"{HOST}/client/app:1.0")) == moved
+        images.delete("client/app", moved)
+        assert registries.digest(parse(f"{HOST}/client/app:1.0")) is None
+        assert registries.digest(parse(f"{HOST}/client/nothing:1")) is None
+        assert registries.tags(parse(f"{HOST}/client/nothing")) == ()
+
+
+def test_a_long_list_of_tags_is_read_to_its_end(
+    registry: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether this registry pages or not."""
+    monkeypatch.setattr("image_puller.registry.TAGS_A_PAGE", 3)
+    with registry() as images, client(HOST) as registries:
+        for number in range(8):
+            images.push("client/many", f"1.{number}", "same")
+        tags = registries.tags(parse(f"{HOST}/client/many"))
+        assert sorted(tags) == [f"1.{number}" for number in range(8)]
+
+
+def test_a_locked_registry_shows_its_images_to_the_right_password(registry: Making) -> None:
+    """And names the pull secret whose password is wrong."""
+    with registry(locked=True) as images:
+        digest = images.push("client/app", "1.0", "locked")
+        app = parse(f"{LOCKED_HOST}/client/app:1.0")
+        with client(LOCKED_HOST, keyring(LOCKED_HOST)) as registries:
+            assert registries.digest(app) == digest
+            assert registries.tags(app) == ("1.0",)
+        wrong = client(LOCKED_HOST, keyring(LOCKED_HOST, "wrong"))
+        with wrong, pytest.raises(RefusedByRegistryError, match="pull secret locked"):
+            wrong.digest(app)
+        nobody = client(LOCKED_HOST)
+        with nobody, pytest.raises(RefusedByRegistryError, match="name a pull secret"):
+            nobody.digest(app)
+
+
+def test_a_registry_that_is_away_is_for_later_and_then_back(registry: Making) -> None:
+    """Over connections that the registry closed."""
+    with registry() as images, client(HOST) as registries:
+        digest = images.push("client/app", "1.0", "back")
+        app = parse(f"{HOST}/client/app:1.0")
+        assert registries.digest(app) == digest
+        images.stop()
+        with pytest.raises(RegistryUnavailableError, match="no answer from"):
+            registries.digest(app)
+        images.start()
+        assert registries.digest(app) == digest
+
+
+# Registries with TLS, and with a token server beside them
+
+
+class TokenServer:
+    """Gives tokens that the registry believes, and for repositories under `me/` to USER alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.key, self.certificate = folder / "key.pem", folder / "certificate.pem"
+        _openssl(
+            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=e2e"),
+            *("-keyout", str(self.key), "-out", str(self.certificate)),
+        )
+        self.asked: list[tuple[str, str | None]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                authorization = self.headers.get("Authorization")
+                (scope,) = parse_qs(urlsplit(self.path).query)["scope"]
+                server.asked.append((scope, authorization))
+                wrong = authorization not in (None, BASIC)
+                self.send_response(401 if wrong else 200)
+                self.end_headers()
+                if not wrong:
+                    token = server.token(scope, known=authorization == BASIC)
+                    self.wfile.write(json.dumps({"token": token, "expires_in": 300}).encode())
+
+            def log_message(self, *_: Any) -> None: ...
+
+        self._server = ThreadingHTTPServer((ADDRESS, TOKEN_PORT), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def token(self, scope: str, *, known: bool) -> str:
+        """A token for a scope, if it is to be had."""
+        kind, name, actions = scope.split(":")
+        allowed = [] if name.startswith("me/") and not known else actions.split(",")
+        now = int(time.time())
+        lines = self.certificate.read_text().splitlines()
+        header = {"typ": "JWT", "alg": "RS256", "x5c": ["".join(lines[1:-1])]}
+        claims = {
+            "iss": ISSUER,
+            "sub": USER if known else "",
+            "aud": SERVICE,
+            "exp": now + 300,
+            "nbf": now - 10,
+            "iat": now,
+            "jti": str(time.monotonic_ns()),
+            "access": [{"type": kind, "name": name, "actions": allowed}],
+        }
+        signed = f"{_part(json.dumps(header).encode())}.{_part(json.dumps(claims).encode())}"
+        signature = _openssl("dgst", "-sha256", "-sign", str(self.key), text=signed.encode())
+        return f"{signed}.{_part(signature)}"
+
+    def close(self) -> None:
+        """Stop it."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def _part(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def _openssl(*arguments: str, text: bytes = b"") -> bytes:
+    command = ("openssl", *arguments)
+    return subprocess.run(command, input=text, check=True, capture_output=True).stdout
+
+
+@pytest.fixture
+def token_server(ground: Ground) -> Iterator[TokenServer]:
+    """A token server, for as long as the test runs."""
+    server = TokenServer(ground.folder("tokens"))
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def another_registry(ground: Ground, images: Path, **settings: Any) -> Iterator[None]:
+    """Run a registry with these images and settings at ANOTHER_HOST."""
+    config = ground.folder("another-registry") / "config.yml"
+    address = {"addr": f":{ANOTHER_PORT}", **settings.pop("http", {})}
+    storage = {"filesystem": {"rootdirectory": str(images)}}
+    config.write_text(json.dumps({"version": 0.1, "http": address, "storage": storage} | settings))
+    process = Process(
+        name="another docker-registry",
+        command=(ground.program("docker-registry"), "serve", str(config)),
+        environment=ground.environment(),
+        log=ground.log("another-registry"),
+        is_ready=lambda: listens(ADDRESS, ANOTHER_PORT),
+    )
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+
+
+def images_of(registry: Registry) -> Path:
+    """The folder in which a registry keeps its images."""
+    return Path(registry._process.command[-1]).parent / "images"
+
+
+def test_a_private_ca_is_trusted_where_it_is_configured(ground: Ground, registry: Making) -> None:
+    """And without it the message says what is missing."""
+    folder = ground.folder("tls")
+    tls = {"certificate": str(folder / "certificate.pem"), "key": str(folder / "key.pem")}
+    _openssl(
+        *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=e2e"),
+        *("-addext", f"subjectAltName=IP:{ADDRESS}"),
+        *("-keyout", tls["key"], "-out", tls["certificate"]),
+    )
+    with registry() as images:
+        digest = images.push("client/app", "1.0", "tls")
+    app = Reference(registry=ANOTHER_HOST, repository="client/app", tag="1.0")
+    with another_registry(ground, images_of(images), http={"tls": tls}):
+        with Registries(hosts=[ANOTHER_HOST], ca_file=Path(tls["certificate"])) as registries:
+            assert registries.digest(app) == digest
+        with (
+            Registries(hosts=[ANOTHER_HOST]) as registries,
+            pytest.raises(RegistryUnavailableError, match="is its CA configured"),
+        ):
+            registries.digest(app)
+
+
+def test_tokens_are_fetched_from_the_registrys_own_server(
+    ground: Ground, registry: Making, token_server: TokenServer
+) -> None:
+    """Anonymous ones for what everybody may see, and for the rest by the password."""
+    with registry() as images:
+        digests = {name: images.push(name, "1.0", name) for name in ("open/app", "me/app")}
+    token = {
+        "realm": f"http://{ADDRESS}:{TOKEN_PORT}/token",
+        "service": SERVICE,
+        "issuer": ISSUER,
+        "rootcertbundle": str(token_server.certificate),
+    }
+    with another_registry(ground, images_of(images), auth={"token": token}):
+        for held, name in ((None, "open/app"), (keyring(ANOTHER_HOST), "me/app")):
+            token_server.asked.clear()
+            app = Reference(registry=ANOTHER_HOST, repository=name, tag="1.0")
+            with client(ANOTHER_HOST, held, f"{ADDRESS}:{TOKEN_PORT}") as registries:
+                assert [registries.digest(app) for _ in range(3)] == [digests[name]] * 3
+                assert registries.tags(app) == ("1.0",)
+            # One token for digests; the list's challenge is the same, so its token may be too.
+            scope = f"repository:{name}:pull"
+            assert set(token_server.asked) == {(scope, BASIC if held else None)}
+            assert len(token_server.asked) <= 2
+        mine = Reference(registry=ANOTHER_HOST, repository="me/app", tag="1.0")
+        for refused in (None, keyring(ANOTHER_HOST, "wrong")):
+            registries = client(ANOTHER_HOST, refused, f"{ADDRESS}:{TOKEN_PORT}")
+            with registries, pytest.raises(RefusedByRegistryError):
+                registries.digest(mine)
+        token_server.asked.clear()
+        strict = client(ANOTHER_HOST, keyring(ANOTHER_HOST))  # nobody named the token server
+        with strict, pytest.raises(RegistryUnavailableError, match="that is not asked"):
+            strict.digest(mine)
+        assert token_server.asked == []
