@@ -5,7 +5,16 @@ from pathlib import Path
 
 from image_puller.parse import read_headers
 
+# A sample is named after its source, but for these.
+_SOURCES = {"eventgrid": "acr", "eventarc": "gar"}
+
 FIXTURES = Path(__file__).parent / "fixtures" / "payloads"
+
+
+def source_of(name: str) -> str:
+    """The source that a sample is of."""
+    beginning = name.partition("-")[0]
+    return _SOURCES.get(beginning, beginning)
 
 
 def sample(name: str, folder: Path = FIXTURES) -> tuple[Mapping[str, str], bytes]:

@@ -1,6 +1,8 @@
 """Everything that can be wrong with a request, what it is answered, and that it changes nothing."""
 
 import base64
+import gzip
+import hmac
 import io
 import json
 from collections.abc import Iterator
@@ -20,8 +22,18 @@ from tests.building import configuration
 from tests.conftest import NAME, NAMESPACE, PATIENCE_SECONDS, Json, kubeconfig
 
 IMAGES = "app=quay.io/org/app:1.2.3"
-HOOKS = ("harbor", "quay", "distribution", "gitlab")
-NAMES = (*HOOKS, "events", "read")
+HOOKS = (
+    "harbor", "quay", "distribution", "gitlab",
+    "dockerhub", "acr", "ecr", "gar", "zot", "cdevents", "aliyun",
+)  # fmt: skip
+IN_PATH = ("quay", "dockerhub", "acr", "gar", "aliyun")
+SIGNERS = {
+    "github": ("X-Hub-Signature-256", "sha256=", "sha256"),
+    "gitea": ("X-Gitea-Signature", "", "sha256"),
+    "jfrog": ("X-JFrog-Event-Auth", "", "sha256"),
+    "nexus": ("X-Nexus-Webhook-Signature", "", "sha1"),
+}
+NAMES = (*HOOKS, *SIGNERS, "events", "read")
 JSON = "application/json"
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -48,6 +60,12 @@ def basic(user: str, password: str) -> dict[str, str]:
 
 def proof(name: str, content_type: str = JSON) -> dict[str, str]:
     return bearer(secret(name)) | {"Content-Type": content_type}
+
+
+def signed(name: str, body: bytes, by: str | None = None) -> dict[str, str]:
+    header, prefix, algorithm = SIGNERS[name]
+    digits = hmac.new(secret(by or name).encode(), body, algorithm).hexdigest()
+    return {header: prefix + digits, "Content-Type": JSON}
 
 
 class World:
@@ -131,10 +149,33 @@ def credentials() -> Iterator[Row]:
             yield "POST", path, wrong, b"{}", 401, refused
         yield "POST", f"{path}/s3cret", {}, b"{}", 401, refused
         yield "POST", f"{path}/{secret('events')}", {}, b"{}", 401, refused
-    for name in ("harbor", "distribution", "gitlab"):
+    for name in (name for name in HOOKS if name not in IN_PATH):
         refused = f"credentials for {name} are missing or wrong\n"
         for headers in ({}, proof(name)):
             yield "POST", f"/webhooks/{name}/{secret(name)}", headers, b"{}", 401, refused
+    for name, (header, prefix, _) in SIGNERS.items():
+        path, refused = f"/webhooks/{name}", f"credentials for {name} are missing or wrong\n"
+        right = signed(name, b"{}")
+        for wrong in (
+            {},
+            {header: ""},
+            {header: prefix},
+            {header: prefix + "s3cret"},
+            {header: right[header].upper() + "0"},
+            {header: right[header][:-1]},
+            {"X-Hub-Signature": "sha1=" + "0" * 40},
+            {"Authorization": secret(name)},
+            {"Authorization": right[header]},
+            bearer(secret(name)),
+            basic("user", secret(name)),
+            signed(name, b"{} "),
+            signed(name, b""),
+            signed(name, b"{}", by="events"),
+            signed(name, b"{}", by="harbor"),
+        ):
+            yield "POST", path, wrong, b"{}", 401, refused
+        yield "POST", path, right, b"", 401, refused
+        yield "POST", f"{path}/{secret(name)}", right, b"{}", 401, refused
     for wrong in (
         {},
         {"Authorization": secret("events")},
@@ -210,6 +251,9 @@ def bodies() -> Iterator[Row]:
             yield "POST", f"/webhooks/{name}", proof(name), body, 202, ""
             headers = {"Authorization": secret(name)}
             yield "POST", f"/webhooks/{name}", headers, body, 202, ""
+    for name in SIGNERS:
+        for body in (*UNREADABLE, *NO_PAYLOADS, b"payload=", b"payload=%ff"):
+            yield "POST", f"/webhooks/{name}", signed(name, body), body, 202, ""
     for body, said in UNREADABLE.items():
         yield "POST", f"/webhooks/quay/{secret('quay')}", {}, body, 202, ""
         yield "POST", "/", proof("events", STRUCTURED), body, 400, said
@@ -217,6 +261,19 @@ def bodies() -> Iterator[Row]:
     for body in NO_PAYLOADS:
         said = "not a CloudEvent, neither by its Content-Type nor by a ce-specversion header: "
         yield "POST", "/", proof("events"), body, 400, said
+
+
+def compressed() -> Iterator[Row]:
+    # Nothing unpacks a body, so nothing small can grow.
+    encoding = {"Content-Encoding": "gzip"}
+    for unpacked in (structured(), b" " * 50 * limits.BODY_BYTES):
+        body = gzip.compress(unpacked)
+        for name in HOOKS:
+            yield "POST", f"/webhooks/{name}", proof(name) | encoding, body, 202, ""
+        for name in SIGNERS:
+            yield "POST", f"/webhooks/{name}", signed(name, body) | encoding, body, 202, ""
+        headers = proof("events", STRUCTURED) | encoding
+        yield "POST", "/", headers, body, 400, "not JSON: 'utf-8' codec can't decode byte 0x8b"
 
 
 def without(name: str) -> Json:
@@ -332,7 +389,7 @@ PULLS: dict[str, Json] = {
 
 @pytest.mark.parametrize(
     "row",
-    [*credentials(), *routes(), *bodies(), *cloudevents(), *images(), *ignored()],
+    [*credentials(), *routes(), *bodies(), *compressed(), *cloudevents(), *images(), *ignored()],
     ids=lambda row: f"{row[0]} {row[1][:40]} {row[4]}",
 )
 def test_a_bad_request_gets_its_answer_and_changes_nothing(untouched: World, row: Row) -> None:
@@ -366,6 +423,52 @@ def test_an_events_body_that_is_too_large_is_413(
     answer = untouched.send("POST", "/", sent, TOO_LARGE, chunked=chunked)
     assert answer.status_code == 413
     assert answer.text == "The data value transmitted exceeds the capacity limit.\n"
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+@pytest.mark.parametrize("name", SIGNERS)
+def test_a_signed_body_that_is_too_large_is_413_because_only_it_could_prove_its_sender(
+    untouched: World, name: str, chunked: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = f"/webhooks/{name}"
+    for headers in (signed(name, TOO_LARGE), signed(name, TOO_LARGE, by="harbor")):
+        answer = untouched.send("POST", path, headers, TOO_LARGE, chunked=chunked)
+        assert answer.status_code == 413
+        assert answer.text == "The data value transmitted exceeds the capacity limit.\n"
+    assert "answered 413: a body above 1048576 bytes" in caplog.messages
+    counted = untouched.send("GET", "/metrics", bearer(secret("read")), b"").text
+    assert f'image_puller_requests_refused_total{{source="{name}",status="413"}}' in counted
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_who_shows_the_secret_itself_needs_no_body_for_it(untouched: World, chunked: bool) -> None:
+    headers = {"X-JFrog-Event-Auth": secret("jfrog")}
+    answer = untouched.send("POST", "/webhooks/jfrog", headers, TOO_LARGE, chunked=chunked)
+    assert (answer.status_code, answer.data) == (202, b"")
+
+
+class Unreadable(io.RawIOBase):
+    """A body that must not be read."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, _buffer: object) -> int:
+        raise AssertionError("the body was read")
+
+
+@pytest.mark.parametrize("path", [f"/webhooks/{name}{end}" for name in NAMES for end in ("", "/x")])
+def test_of_a_stranger_nothing_is_read(untouched: World, path: str) -> None:
+    headers = {
+        "Authorization": "Bearer s3cret",
+        "X-Hub-Signature-256": "sha256=",
+        "X-Gitea-Signature": "",
+        "X-JFrog-Event-Auth": "s3cret",
+        "X-Nexus-Webhook-Signature": "s3cret",
+    }
+    environ = {"wsgi.input": Unreadable(), "CONTENT_LENGTH": "5"}
+    answer = untouched.client.post(path, headers=headers, environ_overrides=environ)
+    assert answer.status_code == (404 if path.split("/")[2] in ("events", "read") else 401)
 
 
 @pytest.mark.parametrize("path", ["/", "/webhooks/quay", "/webhooks/harbor", "/webhooks/quay/x"])

@@ -23,7 +23,7 @@ from image_puller.daemonset import STATE, Platform
 from image_puller.simulation import SimulatedCluster
 from tests.building import NOON, configuration, digest, state_of
 from tests.conftest import NAMESPACE, Installation, Replica, Web, kubeconfig
-from tests.samples import FIXTURES, sample
+from tests.samples import FIXTURES, sample, source_of
 
 APP = "quay.io/org/app:1.2.3"
 QUAY = {"docker_url": "quay.io/org/app", "updated_tags": ["1.2.4", "1.2.5"]}
@@ -119,7 +119,7 @@ def test_parse_prints_what_the_service_would_decode(
     environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     headers, body = sample(name)
-    source = name.partition("-")[0]
+    source = source_of(name)
     feed(environ, body)
     file = FIXTURES / f"{name}.headers.txt"
     code = cli.main(["parse", source, "--headers", str(file)])

@@ -8,29 +8,30 @@ import pytest
 from image_puller.errors import BadEventError
 from image_puller.parse import render
 from image_puller.sources import SOURCES, decode
-from tests.samples import sample
+from tests.samples import sample, source_of
 
 PAYLOADS = Path(__file__).parents[2] / "shared" / "payloads"
 
-# A sample is named after its source, but for these.
-SOURCE_OF = {
-    "eventgrid": "acr",
-    "eventarc": "gar",
-}
 
-
-def source_of(name):
-    beginning = name.partition("-")[0]
-    return SOURCE_OF.get(beginning, beginning)
-
-
-def samples():
+def listed():
+    """All but the handshake, which has no body: `test_web.py` has it."""
     index = PAYLOADS / "INDEX.json"
-    listed = json.loads(index.read_text("utf-8")) if index.exists() else []
+    cases = json.loads(index.read_text("utf-8")) if index.exists() else []
+    return [case for case in cases if case["file"]]
+
+
+def wrappable(case):
+    """Whether it is JSON, and no CloudEvent yet."""
+    headers, body = sample(case["name"], PAYLOADS)
+    is_event = "ce-specversion" in headers or b'"specversion":"1.0"' in body
+    return not is_event and "cloudevents" not in str(headers) and body.startswith((b"{", b"["))
+
+
+def samples(selected=lambda _: True):
     return [
         pytest.param(source_of(case["name"]), case, id=case["name"])
-        for case in listed
-        if source_of(case["name"]) in SOURCES and case.get("file")
+        for case in listed()
+        if selected(case)
     ]
 
 
@@ -52,5 +53,16 @@ def test_a_sample_means_the_pushes_that_its_index_expects(source, case):
 
 
 @pytest.mark.skipif(not PAYLOADS.is_dir(), reason=f"no sample requests in {PAYLOADS}")
-def test_the_samples_are_found():
-    assert len(samples()) >= 60
+@pytest.mark.parametrize(("source", "case"), samples(wrappable))
+def test_a_sample_means_the_same_wrapped_in_a_cloudevent(source, case):
+    _, body = sample(case["name"], PAYLOADS)
+    envelope = {"specversion": "1.0", "id": "1", "source": "/s", "type": "com.example.forwarded"}
+    wrapped = json.dumps(envelope | {"data": json.loads(body)}).encode()
+    events = decode(source, {"content-type": "application/cloudevents+json"}, wrapped)
+    assert pushes(events) == case["expect"]
+
+
+@pytest.mark.skipif(not PAYLOADS.is_dir(), reason=f"no sample requests in {PAYLOADS}")
+def test_the_samples_are_found_for_every_source():
+    assert len(samples()) >= 119
+    assert {source_of(case["name"]) for case in listed()} == set(SOURCES)

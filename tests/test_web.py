@@ -1,10 +1,12 @@
 """The HTTP routes, as senders and readers meet them; `test_bad_input.py` has what is refused."""
 
 import base64
+import hmac
 import json
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from werkzeug.test import TestResponse
@@ -52,6 +54,111 @@ PAYLOADS = {
 }
 
 
+IMAGE = {"name": "org/app", "reference": "1.2.4", "digest": digest(1)}
+REPOSITORY = "us-docker.pkg.dev/org/project/app"
+
+# Of a registry that signs, names or wraps: the payload, and what else the request has to say.
+MORE_PAYLOADS: dict[str, Any] = {
+    "dockerhub": {"push_data": {"tag": "1.2.4"}, "repository": {"repo_name": "org/app"}},
+    "github": {
+        "action": "published",
+        "package": {
+            "name": "app",
+            "namespace": "org",
+            "package_type": "CONTAINER",
+            "package_version": {
+                "version": digest(1),
+                "container_metadata": {"tag": {"name": "1.2.4"}},
+            },
+        },
+    },
+    "acr": distribution()["events"][0],
+    "ecr": {
+        "detail-type": "ECR Image Action",
+        "source": "aws.ecr",
+        "account": "123456789012",
+        "region": "us-west-2",
+        "detail": {
+            "result": "SUCCESS",
+            "action-type": "PUSH",
+            "repository-name": "org/app",
+            "image-tag": "1.2.4",
+            "image-digest": digest(1),
+        },
+    },
+    "gar": {
+        "action": "INSERT",
+        "tag": f"{REPOSITORY}:1.2.4",
+        "digest": f"{REPOSITORY}@{digest(1)}",
+    },
+    "jfrog": {
+        "domain": "docker",
+        "event_type": "pushed",
+        "data": {
+            "repo_key": "org",
+            "path": "app/1.2.4/manifest.json",
+            "tag": "1.2.4",
+            "sha256": digest(1).removeprefix("sha256:"),
+        },
+    },
+    "nexus": {
+        "action": "CREATED",
+        "component": {"format": "docker", "name": "org/app", "version": "1.2.4"},
+    },
+    "gitea": {
+        "action": "created",
+        "package": {
+            "type": "container",
+            "owner": {"login": "org"},
+            "name": "app",
+            "version": "1.2.4",
+            "html_url": "https://quay.io/org/-/packages/container/app/1.2.4",
+        },
+    },
+    "zot": {
+        "specversion": "1.0",
+        "id": "1",
+        "source": "zotregistry.dev",
+        "type": "zotregistry.image.updated",
+        "data": IMAGE,
+    },
+    "cdevents": {
+        "context": {"type": "dev.cdevents.artifact.published.0.2.0"},
+        "subject": {
+            "id": f"pkg:oci/app@{digest(1)}?repository_url=quay.io/org/app&tag=1.2.4",
+        },
+    },
+    "aliyun": {
+        "push_data": {"tag": "1.2.4", "digest": digest(1)},
+        "repository": {"region": "cn-hangzhou", "repo_full_name": "org/app"},
+    },
+}
+# The registry that each of them speaks for, where that is not the one of the tests.
+REGISTRIES = {
+    "dockerhub": "docker.io/org/app",
+    "github": "ghcr.io/org/app",
+    "ecr": "123456789012.dkr.ecr.us-west-2.amazonaws.com/org/app",
+    "gar": REPOSITORY,
+    "aliyun": "registry.cn-hangzhou.aliyuncs.com/org/app",
+}
+WITHOUT_DIGEST = ("dockerhub", "nexus", "gitea", "quay")
+SIGNERS = {
+    "github": ("X-Hub-Signature-256", "sha256=", "sha256"),
+    "jfrog": ("X-JFrog-Event-Auth", "", "sha256"),
+    "nexus": ("X-Nexus-Webhook-Signature", "", "sha1"),
+    "gitea": ("X-Gitea-Signature", "", "sha256"),
+}
+
+
+def signature(name: str, body: bytes, secret: str = "s3cret") -> dict[str, str]:
+    header, prefix, algorithm = SIGNERS[name]
+    return {header: prefix + hmac.new(secret.encode(), body, algorithm).hexdigest()}
+
+
+def proof(name: str, body: bytes) -> dict[str, str]:
+    return signature(name, body) if name in SIGNERS else {"Authorization": "s3cret"}
+
+
 def event(type_: str = "io.image-puller.image.pushed", **data: Any) -> Json:
     image = {"registry": "quay.io", "repository": "org/app", "tag": "1.2.4", "digest": None}
     envelope = {"specversion": "1.0", "id": "1", "source": "/s", "type": type_}
@@ -97,6 +204,90 @@ def test_a_push_is_followed_however_its_sender_shows_the_secret(
     assert list(installation.digests().values()) == ([] if name == "quay" else [digest(1)])
 
 
+@pytest.mark.parametrize("name", MORE_PAYLOADS)
+def test_a_push_of_every_registry_is_followed_if_it_proves_itself_as_its_sender_does(
+    web: MakeWeb, installation: Installation, name: str
+) -> None:
+    image = REGISTRIES.get(name, "quay.io/org/app")
+    service = web(
+        IMAGES=f"app={image}:1.2.3",
+        WEBHOOK_REGISTRIES="jfrog=quay.io;nexus=quay.io;zot=quay.io",
+        **AT_ONCE,
+    )
+    service.secret(name, "s3cret")
+    body = json.dumps(MORE_PAYLOADS[name]).encode()
+    assert_accepted(post(service, f"/webhooks/{name}", body, **proof(name, body)))
+    assert installation.images() == [f"{image}:1.2.3", f"{image}:1.2.4"]
+    digests = list(installation.digests().values())
+    assert digests == ([] if name in WITHOUT_DIGEST else [digest(1)])
+
+
+def test_there_is_a_push_of_every_source() -> None:
+    assert PAYLOADS.keys() | MORE_PAYLOADS.keys() | {"cloudevents"} == SOURCES.keys()
+
+
+def test_a_signed_form_is_followed(web: MakeWeb, installation: Installation) -> None:
+    service = web(IMAGES="app=ghcr.io/org/app:1.2.3", **AT_ONCE)
+    service.secret("github", "s3cret")
+    body = urlencode({"payload": json.dumps(MORE_PAYLOADS["github"])}).encode()
+    headers = {"Content-Type": "application/x-www-form-urlencoded"} | signature("github", body)
+    answer = service.client.post("/webhooks/github", data=body, headers=headers)
+    assert_accepted(answer)
+    assert installation.images() == ["ghcr.io/org/app:1.2.3", "ghcr.io/org/app:1.2.4"]
+
+
+@pytest.mark.parametrize("name", SIGNERS)
+def test_who_signs_is_believed_by_the_signature_of_exactly_this_body(
+    web: MakeWeb, installation: Installation, name: str
+) -> None:
+    service = web(**AT_ONCE)
+    service.secret(name, "s3cret", "newer")
+    body = json.dumps({"any": "thing"}).encode()
+    for secret in ("s3cret", "newer"):
+        assert_accepted(post(service, f"/webhooks/{name}", body, **signature(name, body, secret)))
+    header = SIGNERS[name][0]
+    for headers in (
+        {},
+        {header: ""},
+        {header: SIGNERS[name][1]},
+        {header: "0" * 64},
+        signature(name, body, "older"),
+        signature(name, body + b" "),
+        {"Authorization": "Bearer s3cret"},
+        {"Authorization": basic("", "s3cret")},
+    ):
+        assert post(service, f"/webhooks/{name}", body, **headers).status_code == 401
+    path = f"/webhooks/{name}/s3cret"
+    assert post(service, path, body, **signature(name, body)).status_code == 401
+
+
+def test_jfrog_may_show_the_secret_itself(web: MakeWeb, installation: Installation) -> None:
+    service = web(WEBHOOK_REGISTRIES="jfrog=quay.io", **AT_ONCE)
+    service.secret("jfrog", "s3cret")
+    headers = {"X-JFrog-Event-Auth": "s3cret"}
+    assert_accepted(post(service, "/webhooks/jfrog", MORE_PAYLOADS["jfrog"], **headers))
+    assert installation.images() == [APP, NEWER]
+
+
+def test_eventbridge_may_show_it_as_an_api_key(web: MakeWeb) -> None:
+    service = web()
+    service.secret("ecr", "s3cret")
+    assert_accepted(post(service, "/webhooks/ecr", {}, **{"X-Api-Key": "s3cret"}))
+    assert post(service, "/webhooks/ecr", {}, **{"X-Api-Key": "s3cre"}).status_code == 401
+
+
+@pytest.mark.parametrize("name", ["dockerhub", "aliyun", "gar", "acr"])
+def test_others_may_show_it_in_the_path(
+    web: MakeWeb, installation: Installation, name: str
+) -> None:
+    image = REGISTRIES.get(name, "quay.io/org/app")
+    service = web(IMAGES=f"app={image}:1.2.3", **AT_ONCE)
+    service.secret(name, "s3cret")
+    assert_accepted(post(service, f"/webhooks/{name}/s3cret", MORE_PAYLOADS[name]))
+    assert installation.images() == [f"{image}:1.2.3", f"{image}:1.2.4"]
+    assert post(service, f"/webhooks/{name}/other", {}).status_code == 401
+
+
 def test_quay_may_show_it_in_the_path(web: MakeWeb, installation: Installation) -> None:
     service = web(**AT_ONCE)
     service.secret("quay", "s3cret", "with space")
@@ -106,7 +297,8 @@ def test_quay_may_show_it_in_the_path(web: MakeWeb, installation: Installation) 
 
 
 def test_only_senders_that_can_do_nothing_else_may_show_it_in_the_path() -> None:
-    assert {name for name, source in SOURCES.items() if source.secret_in_path} == {"quay"}
+    names = {name for name, source in SOURCES.items() if source.proof.in_path}
+    assert names == {"quay", "dockerhub", "aliyun", "gar", "acr"}  # of acr: Event Grid
 
 
 def test_a_registry_may_send_its_own_cloudevents(web: MakeWeb, installation: Installation) -> None:
@@ -163,6 +355,33 @@ def test_events_come_one_by_one_or_in_batches(web: MakeWeb, installation: Instal
     assert installation.images() == followed[:-1]
 
 
+OWN_EVENTS: dict[str, tuple[str, Any]] = {
+    "acr": ("Microsoft.ContainerRegistry.ImagePushed", MORE_PAYLOADS["acr"]),
+    "ecr": ("com.amazon.ecr.image.push", MORE_PAYLOADS["ecr"]),
+    "gar": ("google.cloud.pubsub.topic.v1.messagePublished", MORE_PAYLOADS["gar"]),
+    "zot": ("zotregistry.image.updated", IMAGE),
+    "cdevents": ("dev.cdevents.artifact.published.0.2.0", MORE_PAYLOADS["cdevents"]),
+    "harbor": ("harbor.artifact.pushed", harbor()["event_data"]),
+}
+
+
+@pytest.mark.parametrize("name", OWN_EVENTS)
+def test_a_registrys_own_cloudevents_may_come_with_all_others(
+    web: MakeWeb, installation: Installation, name: str
+) -> None:
+    image = REGISTRIES.get(name, "quay.io/org/app")
+    registry = image.partition("/")[0]  # zot does not say it
+    service = web(
+        IMAGES=f"app={image}:1.2.3", WEBHOOK_REGISTRIES=f"cloudevents={registry}", **AT_ONCE
+    )
+    service.secret("events", "t")
+    kind, data = OWN_EVENTS[name]
+    if name == "cdevents":
+        data = data | {"context": {"type": kind}}
+    assert_accepted(post_event(service, event(kind) | {"data": data}))
+    assert installation.images() == [f"{image}:1.2.3", f"{image}:1.2.4"]
+
+
 @pytest.mark.parametrize("kind", ["io.image-puller.refresh", "dev.knative.sources.ping"])
 def test_a_tick_makes_a_deleted_daemonset_again(
     web: MakeWeb, installation: Installation, kind: str
@@ -200,6 +419,8 @@ def test_a_node_that_joins_does_so_too(web: MakeWeb, installation: Installation)
         ("POST", "/webhooks/quay", "quay"),
         ("POST", "/webhooks/quay/s3cret", "quay"),
         ("POST", "/webhooks/distribution", "distribution"),
+        ("POST", "/webhooks/dockerhub/s3cret", "dockerhub"),
+        ("POST", "/webhooks/github", "github"),
         ("GET", "/status", "read"),
         ("GET", "/metrics", "read"),
     ],
@@ -276,12 +497,17 @@ def test_no_secret_is_ever_logged(
 ) -> None:
     caplog.set_level("DEBUG")
     service = web(**AT_ONCE)
-    for names in ((), ("quay", "harbor", "events", "read")):
+    paths = (
+        "/",
+        *(f"/webhooks/{name}{rest}" for name in SOURCES for rest in ("", f"/{SECRET}")),
+    )
+    for names in ((), (*SOURCES, "events", "read")):
         for name in names:
             service.secret(name, SECRET)
         for authorization in (SECRET, f"Bearer {SECRET}", f"Token {SECRET}", basic("", SECRET)):
-            for path in ("/", "/webhooks/harbor", "/webhooks/quay", f"/webhooks/quay/{SECRET}"):
-                post(service, path, b"{", authorization)
+            for path in paths:
+                headers = {"X-JFrog-Event-Auth": SECRET, "X-Api-Key": SECRET}
+                post(service, path, b"{", authorization, **headers)
             post(service, f"/webhooks/nowhere/{SECRET}", b"{", authorization)
             service.client.get("/status", headers={"Authorization": authorization})
     assert_accepted(post(service, f"/webhooks/quay/{SECRET}", quay()))
@@ -339,7 +565,17 @@ def test_a_slow_api_server_is_a_503_within_the_senders_patience(
 
 @pytest.mark.parametrize(
     ("name", "seconds"),
-    [("distribution", 0.8), ("gitlab", 0.8), ("harbor", 2.5), ("quay", 8), ("cloudevents", 2.5)],
+    [
+        ("distribution", 0.8),
+        ("gitlab", 0.8),
+        ("harbor", 2.5),
+        ("ecr", 4),
+        ("gitea", 4),
+        ("quay", 8),
+        ("github", 8),
+        ("zot", 2.5),
+        ("cloudevents", 2.5),
+    ],
 )
 def test_each_senders_patience_is_known(name: str, seconds: float) -> None:
     assert SOURCES[name].patience == seconds
@@ -384,6 +620,55 @@ def test_the_handshake_of_webhooks_consents(web: MakeWeb, path: str) -> None:
     answer = service.client.options(path)
     assert answer.status_code == 200
     assert "WebHook-Allowed-Origin" not in answer.headers
+
+
+def test_event_grid_is_answered_its_other_handshake_without_a_secret(web: MakeWeb) -> None:
+    headers = {
+        "WebHook-Request-Origin": "eventgrid.azure.net",
+        "WebHook-Request-Callback": "https://rp-westus2.eventgrid.azure.net:553/validate?id=5",
+        "WebHook-Request-Rate": "120",
+    }
+    answer = web().client.options("/webhooks/acr", headers=headers)
+    assert (answer.status_code, answer.data) == (200, b"")
+    assert answer.headers["WebHook-Allowed-Origin"] == "eventgrid.azure.net"
+    assert answer.headers["WebHook-Allowed-Rate"] == "*"
+    assert "POST" in answer.headers["Allow"]
+
+
+VALIDATION = [
+    {
+        "id": "1",
+        "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent",
+        "data": {"validationCode": "512d38b6", "validationUrl": "https://quay.io/validate"},
+    }
+]
+
+
+def test_event_grid_reads_its_code_if_it_proves_itself(
+    web: MakeWeb, installation: Installation
+) -> None:
+    service = web(READ_AUTH="none")
+    service.secret("acr", "s3cret")
+    service.stop()  # whatever it did would fail
+    installation.sent()
+    for path, authorization in (("/webhooks/acr", "s3cret"), ("/webhooks/acr/s3cret", None)):
+        headers = {"aeg-event-type": "SubscriptionValidation"}
+        answer = post(service, path, VALIDATION, authorization, **headers)
+        assert (answer.status_code, answer.content_type) == (200, JSON)
+        assert answer.json == {"validationResponse": "512d38b6"}
+    for path, authorization in (("/webhooks/acr", None), ("/webhooks/acr/other", "s3cret")):
+        answer = post(service, path, VALIDATION, authorization)
+        assert answer.status_code == 401
+        assert "512d38b6" not in answer.text
+    counted = service.client.get("/metrics").text
+    assert 'image_puller_events_total{outcome="handshake",source="acr"} 2.0' in counted
+    assert installation.written() == []
+
+
+def test_nobody_else_is_asked_for_a_code(web: MakeWeb) -> None:
+    service = web()
+    service.secret("quay", "s3cret")
+    assert_accepted(post(service, "/webhooks/quay", VALIDATION, "s3cret"))
 
 
 def test_health_costs_no_request(web: MakeWeb, installation: Installation) -> None:

@@ -2,13 +2,21 @@
 
 import base64
 import binascii
+import hashlib
 import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+from image_puller.sources.proof import Proof, Signature
 
 EVENTS = "events"
 """The name under which tokens for `POST /` are kept."""
 READ = "read"
 """The name under which tokens for `/status` and `/metrics` are kept."""
+
+_HEXADECIMAL = re.compile(r"[0-9a-fA-F]+", re.ASCII)
 
 
 class Secrets:
@@ -64,6 +72,50 @@ def proves_token(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
 def proves_path(secrets: tuple[bytes, ...], secret: str) -> bool:
     """Whether the last part of a path is one of the secrets."""
     return _is_one_of(secrets, secret.encode(errors="surrogateescape"))
+
+
+def proves_header(proof: Proof, secrets: tuple[bytes, ...], headers: Mapping[str, str]) -> bool:
+    """Whether headers alone, by their names in lower case, prove one of the secrets."""
+    if proof.authorization and proves(secrets, headers.get("authorization")):
+        return True
+    return any(_is_one_of(secrets, _raw(headers.get(name, ""))) for name in proof.headers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A signature as it was sent, to be checked against the body."""
+
+    algorithm: str
+    digest: bytes
+
+
+def claims(proof: Proof, headers: Mapping[str, str]) -> tuple[Claim, ...]:
+    """The signatures that headers show. Without any there is no need to read the body."""
+    shown = (_claim(signature, headers.get(signature.header, "")) for signature in proof.signatures)
+    return tuple(claim for claim in shown if claim is not None)
+
+
+def _claim(signature: Signature, value: str) -> Claim | None:
+    """One that is empty or cut off is none."""
+    digits = value.strip()
+    length = 2 * hashlib.new(signature.algorithm, usedforsecurity=False).digest_size
+    if not digits.startswith(signature.prefix):
+        return None
+    digits = digits.removeprefix(signature.prefix)
+    if len(digits) != length or not _HEXADECIMAL.fullmatch(digits):
+        return None
+    return Claim(algorithm=signature.algorithm, digest=bytes.fromhex(digits))
+
+
+def proves_body(claims: tuple[Claim, ...], secrets: tuple[bytes, ...], body: bytes) -> bool:
+    """Whether one of the signatures is that of the body, made with one of the secrets."""
+    hits = [
+        hmac.compare_digest(hmac.digest(secret, body, claim.algorithm), claim.digest)
+        for claim in claims
+        for secret in secrets
+        if secret
+    ]
+    return any(hits)
 
 
 def _raw(text: str) -> bytes:

@@ -59,6 +59,7 @@ def create_app(config: Config, intake: Intake, look: Look, metrics: Metrics) -> 
     ):
         app.add_url_rule(path, view_func=view, methods=[method], provide_automatic_options=False)
     app.register_error_handler(ImagePullerError, routes.refused)
+    app.register_error_handler(RequestEntityTooLarge, routes.too_large)
     app.register_error_handler(HTTPException, _unroutable)
     app.register_error_handler(Exception, _failed)
     return app
@@ -94,8 +95,7 @@ class _Routes:
             self._metrics.count_event(name, "test")
             return _accepted()
         self._check(name, proven=_proves(source, self._secrets.of(name), secret))
-        self._take(source)
-        return _accepted()
+        return self._take(source)
 
     def handshake(self, **_path: str) -> Response:
         """The handshake of CloudEvents' webhooks (http-webhook.md, 4): consent is in headers."""
@@ -137,8 +137,7 @@ class _Routes:
     def refused(self, error: ImagePullerError) -> Response:
         """The answer that an error means: its words for a 4xx; those of a 503 stay in the log."""
         if request.method == "POST":
-            source = (request.view_args or {}).get("name", _CLOUDEVENTS.name)
-            self._metrics.count_refusal(source, error.status)
+            self._count_refusal(error.status)
         if error.status == UNAVAILABLE:
             log.error("answered %s: %s", error.status, error)
             response = _answer(error.status, "try again later")
@@ -149,10 +148,25 @@ class _Routes:
             response.headers["WWW-Authenticate"] = 'Basic realm="image-puller"'
         return response
 
-    def _take(self, source: Source) -> None:
+    def too_large(self, error: RequestEntityTooLarge) -> Any:
+        """413: the body alone would tell what it is (`POST /`), or who sends it (an HMAC)."""
+        self._count_refusal(error.code)
+        log.warning("answered 413: a body above %s bytes", limits.BODY_BYTES)
+        return _unroutable(error)
+
+    def _count_refusal(self, code: int) -> None:
+        source = (request.view_args or {}).get("name", _CLOUDEVENTS.name)
+        self._metrics.count_refusal(source, code)
+
+    def _take(self, source: Source) -> Response:
         """Hands on what can be read: a registry would send the rest for ever, or give up on us."""
         try:
-            events = sources.decode(source.name, _headers(), _body())
+            body = _body()
+            answer = source.handshake(body) if source.handshake else None
+            if answer is not None:
+                self._metrics.count_event(source.name, "handshake")
+                return _json(answer)
+            events = sources.decode(source.name, _headers(), body)
         except RequestEntityTooLarge:
             self._metrics.count_event(source.name, "too large")
             log.warning("%s: a body above %s bytes is ignored", source.name, limits.BODY_BYTES)
@@ -161,6 +175,7 @@ class _Routes:
             log.warning("%s: a body that can't be read is ignored: %s", source.name, error)
         else:
             self._intake.accept(source.name, events, patience=source.patience)
+        return _accepted()
 
     def _check_reader(self) -> None:
         if self._config.read_auth is ReadAuth.TOKEN:
@@ -180,9 +195,14 @@ class _Routes:
 
 
 def _proves(source: Source, secrets: tuple[bytes, ...], in_path: str | None) -> bool:
-    if in_path is None:
-        return authentication.proves(secrets, _authorization())
-    return source.secret_in_path and authentication.proves_path(secrets, in_path)
+    """By the schemes of the sender; the body is read only for who shows a signature of one."""
+    if in_path is not None:
+        return source.proof.in_path and authentication.proves_path(secrets, in_path)
+    headers = _headers()
+    if authentication.proves_header(source.proof, secrets, headers):
+        return True
+    claims = authentication.claims(source.proof, headers)
+    return bool(claims and secrets) and authentication.proves_body(claims, secrets, _body())
 
 
 def _unroutable(error: HTTPException) -> Any:

@@ -14,19 +14,29 @@ from image_puller.sources.reasons import Reason
 # Keys and values that lead deep into the decoders, among any others.
 KEYS = st.sampled_from(
     """
-    action apiVersion data digest docker_url event_data events host id kind mediaType metadata name
-    occur_at registry repo_full_name repository request resource_url resources size source
-    specversion tag target time timestamp type updated_tags url
+    account action action-type apiVersion component container_metadata context created_at data
+    detail detail-type digest docker_url domain event_data event_type eventType events format host
+    html_url id image-tag imageTag image_name jpd_origin kind login mediaType media_type message
+    metadata name namespace occur_at owner package package_type package_url package_version path
+    publishTime push_data pushed_at reference region registry registry_package registryId
+    repo_full_name repo_key repo_name repository repository-name repositoryName repository_url
+    request resource_url resources result sha256 size source specversion subject tag target time
+    timestamp type updated_tags url version
     """.split()  # noqa: SIM905 - a list of words reads best as words
 )
 WORDS = st.sampled_from(
     """
-    push delete pull PUSH_ARTIFACT DELETE_ARTIFACT harbor.artifact.pushed x.image.pushed
+    push delete pull published created pushed deleted PUSH DELETE INSERT CREATED SUCCESS container
+    docker aws.ecr us-west-2 Microsoft.ContainerRegistry.ImagePushed zotregistry.image.updated
+    Microsoft.EventGrid.SubscriptionValidationEvent com.amazon.ecr.image.push eyJhY3Rpb24iOjF9
+    dev.cdevents.artifact.published.0.2.0 google.cloud.pubsub.topic.v1.messagePublished
+    urn:aws:ecr:us-west-2:123456789012:repository/app pkg:oci/app@sha256%3A0?tag=v1 ghcr.io/a/b:
+    PUSH_ARTIFACT DELETE_ARTIFACT harbor.artifact.pushed x.image.pushed
     io.image-puller.image.deleted dev.knative.apiserver.ref.add Node v1 1.0 team/app latest
     host/team/app:v1 host.example.com/team/app https://host/v2/team/app/manifests/v1
-    application/vnd.oci.image.index.v1+json 2026-08-20T10:11:12Z
+    application/vnd.oci.image.index.v1+json 2026-08-20T10:11:12Z 2026-08-20T10:11:12+0000
     """.split()  # noqa: SIM905
-)
+) | st.just("ECR Image Action")
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS | st.text(),
     lambda values: st.lists(values, max_size=4) | st.dictionaries(KEYS, values, max_size=8),
@@ -84,12 +94,157 @@ def test_a_malicious_body_is_refused(source, body):
         decode(source, {}, body)
 
 
+# The requests that are read deepest, whose every value is then replaced by any other.
+DEEP = [
+    ("dockerhub", {"push_data": {"tag": "v1", "pushed_at": 1}, "repository": {"repo_name": "a/b"}}),
+    (
+        "aliyun",
+        {"push_data": {"tag": "v1"}, "repository": {"region": "r", "repo_full_name": "a/b"}},
+    ),
+    (
+        "github",
+        {
+            "action": "published",
+            "package": {
+                "name": "b",
+                "namespace": "a",
+                "owner": {"login": "a"},
+                "package_type": "container",
+                "registry": {"type": "docker", "url": "https://ghcr.io/a/b"},
+                "package_version": {
+                    "version": "v1",
+                    "name": "v1",
+                    "package_url": "ghcr.io/a/b:v1",
+                    "container_metadata": {
+                        "tag": {"name": "v1", "digest": "x"},
+                        "manifest": {"digest": "x"},
+                    },
+                },
+            },
+        },
+    ),
+    (
+        "acr",
+        [
+            {
+                "eventType": "Microsoft.ContainerRegistry.ImagePushed",
+                "data": {
+                    "action": "push",
+                    "target": {"mediaType": "x", "url": "/manifests/", "repository": "a/b"},
+                    "request": {"host": "h"},
+                },
+            },
+        ],
+    ),
+    (
+        "ecr",
+        {
+            "detail-type": "ECR Image Action",
+            "source": "aws.ecr",
+            "account": "1",
+            "region": "r",
+            "time": "t",
+            "detail": {
+                "result": "SUCCESS",
+                "action-type": "PUSH",
+                "repository-name": "a/b",
+                "image-tag": "v1",
+                "image-digest": "x",
+                "artifact-media-type": "x.image.x",
+            },
+        },
+    ),
+    ("gar", {"message": {"data": "eyJhY3Rpb24iOiJJTlNFUlQifQ==", "publishTime": "t"}}),
+    ("gar", {"action": "INSERT", "tag": "gcr.io/a/b:v1", "digest": "gcr.io/a/b@x"}),
+    (
+        "jfrog",
+        {
+            "domain": "docker",
+            "event_type": "pushed",
+            "jpd_origin": "https://h",
+            "data": {
+                "repo_key": "k",
+                "path": "a/b/v1/m",
+                "image_name": "b",
+                "tag": "v1",
+                "sha256": "x",
+                "image_type": "docker",
+            },
+        },
+    ),
+    (
+        "nexus",
+        {
+            "timestamp": "t",
+            "action": "CREATED",
+            "component": {"format": "docker", "name": "a/b", "version": "v1"},
+        },
+    ),
+    (
+        "gitea",
+        {
+            "action": "created",
+            "package": {
+                "type": "container",
+                "owner": {"login": "a"},
+                "name": "b",
+                "version": "v1",
+                "html_url": "https://h/x",
+                "created_at": "t",
+            },
+        },
+    ),
+    (
+        "cdevents",
+        {
+            "context": {"type": "dev.cdevents.artifact.published.0.2.0", "timestamp": "t"},
+            "subject": {"id": "pkg:oci/b@x?repository_url=h/a/b&tag=v1"},
+        },
+    ),
+]
+
+
+def places(value, path=()):
+    """The path of every value within one, itself included."""
+    yield path
+    if isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(child, (*path, key))
+
+
+def with_other(value, path, other):
+    if not path:
+        return other
+    copy = value.copy()
+    copy[path[0]] = with_other(value[path[0]], path[1:], other)
+    return copy
+
+
+@pytest.mark.parametrize(("source", "payload"), DEEP, ids=[source for source, _ in DEEP])
+@given(st.data())
+def test_any_value_anywhere_is_decoded_or_refused(source, payload, data):
+    path = data.draw(st.sampled_from(list(places(payload))))
+    body = json.dumps(with_other(payload, path, data.draw(VALUES)))
+    check(source, {}, body.encode())
+
+
 def test_the_patience_of_each_source():
     assert {source.name: source.patience for source in SOURCES.values()} == {
         "harbor": 2.5,
         "quay": 8,
         "distribution": 0.8,
         "gitlab": 0.8,
+        "dockerhub": 2.5,
+        "github": 8,
+        "acr": 2.5,
+        "ecr": 4,
+        "gar": 2.5,
+        "jfrog": 2.5,
+        "nexus": 2.5,
+        "gitea": 4,
+        "zot": 2.5,
+        "cdevents": 2.5,
+        "aliyun": 2.5,
         "cloudevents": 2.5,
     }
 

@@ -10,26 +10,57 @@ from image_puller.cloudevents_http import CloudEvent
 from image_puller.events import Event, Ignored
 from image_puller.limits import PUSH_SECONDS
 from image_puller.payload import load
-from image_puller.sources import cloudevents, distribution, harbor, quay
+from image_puller.sources import (
+    acr,
+    aliyun,
+    cdevents,
+    cloudevents,
+    distribution,
+    dockerhub,
+    ecr,
+    form,
+    gar,
+    gitea,
+    github,
+    harbor,
+    jfrog,
+    nexus,
+    quay,
+    zot,
+)
+from image_puller.sources.proof import Proof, Signature
 from image_puller.sources.reasons import Reason
+
+_STATIC = Proof(authorization=True)
+_IN_PATH = Proof(authorization=True, in_path=True)
+_GITHUB = Signature(header="x-hub-signature-256", prefix="sha256=")
+
+
+def _read_json(_headers: Mapping[str, str], body: bytes) -> Any:
+    return load(body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """What is special about one sender.
 
-    `decode` reads its own payload, also where that comes wrapped in a CloudEvent. `types` has the
-    CloudEvents that are its own, by the beginning of their type. `patience` is how many seconds
-    it waits for an answer, less a margin. `secret_in_path` allows the secret as the last part of
-    the path, for senders that can prove themselves by nothing else.
+    `decode` reads its own payload, also where that comes wrapped in a CloudEvent; `read` finds
+    that in a request which is not JSON alone. `types` has the CloudEvents that are its own, by the
+    beginning of their type; one of any other type that comes on its path is read by `decode_other`,
+    or as its wrapped payload. `proof` is how it proves itself, and `patience` how many seconds it
+    waits for an answer, less a margin. `handshake` has the answer to what is no event, but a
+    question that it wants answered before it sends any.
     """
 
     name: str
     decode: Callable[[Any], Iterable[Event]]
     types: Mapping[str, Callable[[CloudEvent], Iterable[Event]]] = field(default_factory=dict)
+    decode_other: Callable[[CloudEvent], Iterable[Event]] | None = None
+    read: Callable[[Mapping[str, str], bytes], Any] = _read_json
+    proof: Proof = _STATIC
     patience: float = PUSH_SECONDS
     tests_with_empty_body: bool = False
-    secret_in_path: bool = False
+    handshake: Callable[[bytes], Mapping[str, str] | None] | None = None
 
 
 _CLOUDEVENTS = Source(
@@ -46,9 +77,78 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
                 types={"harbor.": harbor.decode_event},
                 tests_with_empty_body=True,  # 1.9 to 2.7
             ),
-            Source(name="quay", decode=quay.decode, patience=8, secret_in_path=True),
+            Source(name="quay", decode=quay.decode, proof=_IN_PATH, patience=8),
             Source(name="distribution", decode=distribution.decode, patience=0.8),
             Source(name="gitlab", decode=distribution.decode, patience=0.8),
+            Source(name="dockerhub", decode=dockerhub.decode, proof=_IN_PATH),
+            Source(
+                name="github",
+                decode=github.decode,
+                read=form.read,
+                proof=Proof(signatures=(_GITHUB,)),
+                patience=8,
+            ),
+            Source(
+                name="acr",
+                decode=acr.decode,
+                types={"Microsoft.ContainerRegistry.": acr.decode_event},
+                proof=_IN_PATH,  # Event Grid; a webhook can have headers
+                handshake=acr.handshake,
+            ),
+            Source(
+                name="ecr",
+                decode=ecr.decode,
+                types={"com.amazon.ecr.": ecr.decode_event},
+                proof=Proof(authorization=True, headers=("x-api-key",)),
+                patience=4,
+            ),
+            Source(
+                name="gar",
+                decode=gar.decode,
+                types={"google.cloud.pubsub.": gar.decode_event},
+                read=gar.read,
+                proof=_IN_PATH,
+            ),
+            Source(
+                name="jfrog",
+                decode=jfrog.decode,
+                proof=Proof(
+                    headers=("x-jfrog-event-auth",),
+                    signatures=(Signature(header="x-jfrog-event-auth"),),
+                ),
+            ),
+            Source(
+                name="nexus",
+                decode=nexus.decode,
+                proof=Proof(
+                    signatures=(Signature(header="x-nexus-webhook-signature", algorithm="sha1"),)
+                ),
+            ),
+            Source(
+                name="gitea",
+                decode=gitea.decode,
+                read=form.read,
+                proof=Proof(
+                    signatures=(
+                        Signature(header="x-gitea-signature"),
+                        Signature(header="x-forgejo-signature"),
+                        _GITHUB,
+                    )
+                ),
+                patience=4,
+            ),
+            Source(
+                name="zot",
+                decode=zot.decode,
+                types={"zotregistry.": zot.decode_event},
+                decode_other=zot.decode_event,
+            ),
+            Source(
+                name="cdevents",
+                decode=cdevents.decode,
+                types={cdevents.ARTIFACT: cdevents.decode_event},
+            ),
+            Source(name="aliyun", decode=aliyun.decode, proof=_IN_PATH),
             _CLOUDEVENTS,  # the last: any type is its own
         )
     }
@@ -70,7 +170,7 @@ def _decode(source: Source, headers: Mapping[str, str], body: bytes) -> Iterable
         return (found for event in events for found in _decode_event(source, event))
     if source.tests_with_empty_body and not body.strip():
         return (Ignored(reason=Reason.TEST),)
-    return source.decode(load(body))
+    return source.decode(source.read(headers, body))
 
 
 def _decode_event(source: Source, event: CloudEvent) -> Iterable[Event]:
@@ -80,4 +180,6 @@ def _decode_event(source: Source, event: CloudEvent) -> Iterable[Event]:
         for beginning, decode_event in owner.types.items():
             if event.type.startswith(beginning):
                 return decode_event(event)
+    if source.decode_other:
+        return source.decode_other(event)
     return source.decode(event.json())
