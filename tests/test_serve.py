@@ -140,7 +140,7 @@ def test_an_api_server_that_is_away_at_the_start_stops_nothing(
 ) -> None:
     monkeypatch.setattr(limits, "RETRY_SECONDS", 0.01)
     cluster.fail(times=10)
-    service = web()
+    service = web(first_look=False)
     assert service.client.get("/readyz").status_code == 200
     wait_until(lambda: is_there(cluster))
 

@@ -711,7 +711,7 @@ def test_no_status_without_the_api_server(web: MakeWeb, installation: Installati
     service = web(READ_AUTH="none")
     service.stop()
     for path in ("/status", "/status/app"):
-        installation.cluster.fail(method="GET")
+        installation.cluster.fail(method="GET", path="/daemonsets/")
         answer = service.client.get(path)
         assert (answer.status_code, answer.text) == (503, "try again later\n")
         assert "Retry-After" in answer.headers
