@@ -68,6 +68,16 @@ class Deployed:
             seconds=seconds,
         )
 
+    def wait_until_told(self, image: str, digest: str) -> None:
+        """Wait until the registry's notification of this content has come: it may be late."""
+        wait_until(
+            lambda: any(
+                each["image"] == image and each["digest"] == digest
+                for each in self.status()["images"]
+            ),
+            f"the notification of {image}",
+        )
+
     def scale(self, replicas: int) -> None:
         """Run so many pods of the service, and wait until it is so."""
         self._admin.patch(self._path, {"spec": {"replicas": replicas}})

@@ -231,8 +231,9 @@ def test_a_template_that_a_limit_range_would_refuse_leaves_the_old_pods(
     nodes: Nodes, images: Registry, installation: Installation, ground: Ground
 ) -> None:
     configured = reference("nodes/limited", "1.0.0")
-    images.push_image("nodes/limited", "1.0.0", with_content(ground, "limited"))
+    digest = images.push_image("nodes/limited", "1.0.0", with_content(ground, "limited"))
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
+        puller.wait_until_told(configured, digest)
         puller.wait_until_cached(configured, *nodes.names)
         before = puller.pods()
         admin = installation.control_plane.admin
