@@ -16,7 +16,7 @@ COMPILE = $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras 
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint e2e build docker docker-multiarch lock clean
+.PHONY: help run test lint e2e bench build docker docker-multiarch lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -47,6 +47,9 @@ lint: $(VENV)/tools ## Style, types and the direction of imports
 
 e2e: $(VENV)/tools ## The whole path on a real API server; builds what it needs once
 	e2e/run $(BIN)/pytest
+
+bench: $(VENV)/tools ## How long a push takes to the nodes, beside the floor: a table, in minutes
+	e2e/run $(BIN)/pytest bench/push_to_node.py
 
 build: $(VENV)/installed ## The wheel in dist/, the sleep binary in sleep/build/
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -1,0 +1,90 @@
+"""DaemonSets like the service's own that nobody but the bench changes, each by one PATCH."""
+
+import json
+from copy import deepcopy
+from typing import Self
+
+from e2e.control_plane import ControlPlane
+from e2e.ground import http_session
+from e2e.installation import DIGESTS, Installation
+from e2e.kubernetes_api import JSON_PATCH, Json
+
+LABEL = "by-hand"
+
+
+class ByHand:
+    """A DaemonSet in the shape that the service's has now; it goes with the service.
+
+    `sleep` is the image that takes the place of `KIP_IMAGE`.
+    """
+
+    def __init__(self, installation: Installation, name: str, *, sleep: str | None = None) -> None:
+        plane = installation.control_plane
+        live = plane.admin.get(installation.path)
+        self._template = _relabelled(live["spec"]["template"], name)
+        if sleep is not None:
+            self._template["spec"]["initContainers"][0]["image"] = sleep
+        folder = installation.path.rpartition("/")[0]
+        self.path = f"{folder}/{name}"
+        plane.admin.post(
+            folder,
+            {
+                "metadata": {
+                    "name": name,
+                    "ownerReferences": live["metadata"]["ownerReferences"],
+                },
+                "spec": live["spec"]
+                | {"selector": {"matchLabels": {LABEL: name}}, "template": self._template},
+            },
+        )
+        self._url = plane.url + self.path
+        self._session = http_session()
+        self._session.headers["Authorization"] = f"Bearer {plane.admin_token}"
+        self._session.headers["Content-Type"] = JSON_PATCH
+        self._session.verify = str(plane.ca)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+
+    def connect(self) -> None:
+        """Have a connection open, as the service has."""
+        self._session.get(self._url, timeout=10).raise_for_status()
+
+    def follow(self, image: str, digest: str) -> bytes:
+        """Return the patch that follows a new tag and lets the oldest go, as the service does."""
+        template = deepcopy(self._template)
+        configured, oldest, *others = template["spec"]["containers"]
+        new = oldest | {"image": image, "name": f"{configured['name']}-{digest[-10:]}"}
+        template["spec"]["containers"] = [configured, *others, new]
+        annotations = template["metadata"]["annotations"]
+        digests = json.loads(annotations[DIGESTS])
+        digests.pop(oldest["name"], None)
+        annotations[DIGESTS] = json.dumps(digests | {new["name"]: digest}, sort_keys=True)
+        self._template = template
+        return json.dumps([{"op": "replace", "path": "/spec/template", "value": template}]).encode()
+
+    def send(self, patch: bytes) -> None:
+        """Send it."""
+        self._session.patch(self._url, data=patch, timeout=10).raise_for_status()
+
+
+def is_rolled_out(control_plane: ControlPlane, path: str) -> bool:
+    """Answer whether all pods of a DaemonSet are of its last template, and ready."""
+    daemonset = control_plane.admin.get(path)
+    status = daemonset["status"]
+    wanted = status["desiredNumberScheduled"]
+    return (
+        status.get("observedGeneration") == daemonset["metadata"]["generation"]
+        and status.get("updatedNumberScheduled") == wanted > 0
+        and status.get("numberReady") == wanted
+    )
+
+
+def _relabelled(template: Json, name: str) -> Json:
+    """Copy a template under labels that select no pod of its own DaemonSet."""
+    copy = deepcopy(template)
+    copy["metadata"]["labels"] = {LABEL: name}
+    return copy

@@ -1,0 +1,309 @@
+"""How long a push takes to the nodes: from the registry's manifest PUT to the image on all of them.
+
+    make bench
+
+Two nodes, each a true kubelet with a containerd of its own; the service runs as a pod, and its
+webhooks come from the registry itself. Every push is a fresh image of one random megabyte, whose
+blobs are uploaded before; time zero is just before its manifest is PUT. The end is containerd's own
+time of the event that gave the image its name, on the last node. A second column goes on to the
+start of the image's container there.
+
+What a push is compared with, on two more DaemonSets of the same shape on the same nodes:
+
+- the floor: the image is at the registry before, and the same change of the template is sent by
+  hand, with one PATCH over a connection that is open. Time zero is just before the PATCH.
+- a sleep that ignores signals, as the original's: the same by hand, and its pods are held by
+  `stubborn.c`. Spared the way through registry and service, so what it loses is its sleep alone.
+
+All three take turns in one run, in a random order, so that whatever else the machine does hits all
+alike. `ROLLOUT_MIN_INTERVAL_SECONDS` is 0: how far apart template changes are kept is no matter of
+speed. A kubelet looks for dead containers once a second, and each push comes at another moment.
+"""
+
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+from statistics import median
+from typing import Protocol
+
+import pytest
+
+from bench.arrivals import Arrivals
+from bench.by_hand import ByHand, is_rolled_out
+from bench.table import Table, milliseconds, percentiles
+from bench.templates import Templates
+from e2e.deployed import WEBHOOK, deployed, push_images
+from e2e.ground import Ground, wait_until
+from e2e.images import File, Image, sleep_image
+from e2e.installation import Installation, reference
+from e2e.nodes import Node, Nodes
+from e2e.registry import Registry
+
+PUSHES = 20
+MANY = 50
+PUSHES_OF_MANY = 10
+SECONDS_OF_MANY = 70
+LARGE = 400_000_000
+PUSHES_OF_LARGE = 2
+MEGABYTE = 1_000_000
+
+FROM_FLOOR = 0.100
+TIMES_FASTER = 2.5
+
+AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
+FILLING = ("1.1.0", "1.2.0")
+"""Tags after which each further push lets a followed tag go, so that all pushes are alike."""
+PUSH = "push"
+FLOOR = "floor: one PATCH by hand"
+STUBBORN = "by hand, with a sleep that ignores signals"
+STUBBORN_SLEEP = reference("bench/stubborn-sleep", "1.0.0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """Seconds from time zero on."""
+
+    changed: float
+    """Until the DaemonSet's template had the image."""
+    stored: float
+    """Until the runtimes of all nodes had it."""
+    started: float
+    """Until all nodes had started its container."""
+
+
+class Way(Protocol):
+    """A way in which an image comes to the nodes."""
+
+    path: str
+    """Of the DaemonSet."""
+
+    def prepare(self, tag: str) -> tuple[str, Callable[[], None]]:
+        """Do all that comes before time zero; return the image's name, and what to do then."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """Pushed to the registry, which tells the service."""
+
+    ground: Ground
+    registry: Registry
+    repository: str
+    path: str
+    size: int = MEGABYTE
+
+    def prepare(self, tag: str) -> tuple[str, Callable[[], None]]:
+        """Upload the blobs."""
+        manifest = self.registry._put_blobs(self.repository, fresh(self.ground, self.size))
+        return reference(self.repository, tag), lambda: self._put(tag, manifest)
+
+    def _put(self, tag: str, manifest: dict[str, object]) -> None:
+        self.registry._put_manifest(self.repository, tag, manifest)
+
+
+@dataclass(frozen=True)
+class Patched:
+    """At the registry already, in a repository that the service does not follow."""
+
+    ground: Ground
+    registry: Registry
+    repository: str
+    daemonset: ByHand
+
+    @property
+    def path(self) -> str:
+        return self.daemonset.path
+
+    def prepare(self, tag: str) -> tuple[str, Callable[[], None]]:
+        """Push the image, and make the patch."""
+        image = fresh(self.ground, MEGABYTE)
+        digest = self.registry.push_image(self.repository, tag, image)
+        name = reference(self.repository, tag)
+        patch = self.daemonset.follow(name, digest)
+        self.daemonset.connect()
+        return name, lambda: self.daemonset.send(patch)
+
+
+@pytest.fixture(scope="module")
+def images(ground: Ground, registry: Callable[..., Registry]) -> Iterator[Registry]:
+    """A registry that has the product's own images and the stubborn sleep."""
+    with registry([WEBHOOK]) as images:
+        push_images(images, ground.images)
+        images.push_image("bench/stubborn-sleep", "1.0.0", stubborn_sleep(ground))
+        yield images
+
+
+def test_a_push_is_on_all_nodes_as_fast_as_a_patch_by_hand(
+    arrivals: Arrivals,
+    images: Registry,
+    installation: Installation,
+    ground: Ground,
+    tables: list[Table],
+) -> None:
+    images.push_image("bench/app", "1.0.0", fresh(ground, MEGABYTE))
+    with deployed(installation, f"app={reference('bench/app', '1.0.0')}", **AT_ONCE):
+        pushed = Pushed(ground, images, "bench/app", installation.path)
+        with Templates(installation) as templates:
+            course = Course(installation, templates, arrivals)
+            for tag in FILLING:
+                course.measure(pushed, tag)
+            with (
+                ByHand(installation, "floor") as floor,
+                ByHand(installation, "stubborn", sleep=STUBBORN_SLEEP) as stubborn,
+            ):
+                patched = Patched(ground, images, "bench/floor", floor)
+                ignoring = Patched(ground, images, "bench/stubborn", stubborn)
+                ways = {PUSH: pushed, FLOOR: patched, STUBBORN: ignoring}
+                measured = course.take_turns(ways, PUSHES)
+    tables.append(table_of("Push to node: 1 MB images, 2 nodes, milliseconds", measured))
+    ours = median(each.changed for each in measured[PUSH]) - median(
+        each.changed for each in measured[FLOOR]
+    )
+    push, patch, stubborn = (median(each.stored for each in measured[way]) for way in ways)
+    tables[-1].remarks += [
+        f"push - floor, template changed: {milliseconds(ours)} (p50; all that the service adds)",
+        f"push - floor, on all nodes: {milliseconds(push - patch)} (p50; target: at most 100)",
+        f"sleep that ignores signals / push: {stubborn / push:.1f} (p50; target: at least 2.5)",
+    ]
+    assert push - patch <= FROM_FLOOR
+    assert stubborn / push >= TIMES_FASTER
+
+
+def test_a_push_among_50_images(
+    arrivals: Arrivals,
+    images: Registry,
+    installation: Installation,
+    ground: Ground,
+    tables: list[Table],
+) -> None:
+    repositories = [f"bench/many-{number:02}" for number in range(MANY)]
+    entries = [f"{each[6:]}={reference(each, '1.0.0')}" for each in repositories]
+    first, *_, last = (Pushed(ground, images, each, installation.path) for each in repositories)
+    with deployed(installation, entries[0], **AT_ONCE, CACHING_CPU_REQUEST="10m") as puller:
+        for repository in repositories:  # while the service takes notifications: none come late
+            images.push_image(repository, "1.0.0", fresh(ground, 1000))
+        puller.restart(IMAGES=";".join(entries))
+        installation.wait_for_images(*(reference(each, "1.0.0") for each in repositories))
+        with Templates(installation) as templates:
+            course = Course(installation, templates, arrivals)
+            ways = {"push of the first entry": first, "push of the last entry": last}
+            measured = course.take_turns(ways, PUSHES_OF_MANY // 2, seconds=SECONDS_OF_MANY)
+    tables.append(table_of(f"The same with {MANY} images in the pod", measured))
+
+
+def test_a_push_while_a_large_image_is_being_pulled(
+    nodes: Nodes,
+    arrivals: Arrivals,
+    images: Registry,
+    installation: Installation,
+    ground: Ground,
+    tables: list[Table],
+) -> None:
+    for repository in ("bench/large", "bench/small"):
+        images.push_image(repository, "1.0.0", fresh(ground, MEGABYTE))
+    entries = ";".join(
+        f"{name}={reference(f'bench/{name}', '1.0.0')}" for name in ("large", "small")
+    )
+    header = ("", "large on all nodes", "2nd push after", "2nd on all nodes", "large to 2nd")
+    table = Table(f"A second push, in mid-pull of {LARGE // MEGABYTE} MB, milliseconds", header)
+    with deployed(installation, entries, **AT_ONCE), Templates(installation) as templates:
+        large = Pushed(ground, images, "bench/large", installation.path, size=LARGE)
+        small = Pushed(ground, images, "bench/small", installation.path)
+        course = Course(installation, templates, arrivals)
+        for number in range(PUSHES_OF_LARGE):
+            course.wait_for_rollout(large)
+            (name, push_large), (second, push_small) = (
+                way.prepare(f"1.{100 + number}.0") for way in (large, small)
+            )
+            start = time.time()
+            push_large()
+            wait_until(lambda: all(map(is_pulling, nodes)), "the pull on all nodes")
+            pushed = time.time()
+            push_small()
+            had_second, had_large = arrivals.stored(second), arrivals.stored(name)
+            times = had_large - start, pushed - start, had_second - pushed, had_second - had_large
+            table.rows.append((f"{number + 1}", *map(milliseconds, times)))
+    table.remarks.append(
+        "the first two from the large image's push on, the third from the second's"
+    )
+    tables.append(table)
+
+
+def fresh(ground: Ground, size: int) -> Image:
+    """Make an image that nobody has: the sleep, and a layer of random bytes."""
+    return replace(sleep_image(ground), layers=[os.urandom(size)])
+
+
+def stubborn_sleep(ground: Ground) -> Image:
+    """Make an image of a sleep that ignores signals."""
+    program = ground.folder("stubborn") / "sleep"
+    source = Path(__file__).with_name("stubborn.c")
+    subprocess.run(("gcc", "-static", "-Os", "-s", "-o", program, source), check=True)
+    return Image(files={"sleep": File(program.read_bytes(), 0o755)}, entrypoint=("/sleep",))
+
+
+def is_pulling(node: Node) -> bool:
+    """Answer whether the node is fetching content."""
+    return len(node._runtime.ctr("content", "active").splitlines()) > 1
+
+
+@dataclass(frozen=True)
+class Course:
+    """Measures, one at a time."""
+
+    installation: Installation
+    templates: Templates
+    arrivals: Arrivals
+
+    def take_turns(
+        self, ways: Mapping[str, Way], count: int, *, seconds: float = inf
+    ) -> dict[str, list[Times]]:
+        """Measure all ways as often as told, in turns; less often where that takes too long."""
+        measured: dict[str, list[Times]] = {name: [] for name in ways}
+        end = time.monotonic() + seconds
+        for number in range(count):
+            if number and time.monotonic() > end:
+                break
+            for name in random.sample(list(ways), len(ways)):
+                # As text these grow like the numbers: the newest tag's container is the last.
+                measured[name].append(self.measure(ways[name], f"1.{100 + number}.0"))
+        return measured
+
+    def measure(self, way: Way, tag: str) -> Times:
+        """Bring one image to the nodes, when all that came before is over."""
+        self.wait_for_rollout(way)
+        image, begin = way.prepare(tag)
+        time.sleep(random.uniform(0.5, 1.5))
+        start = time.time()
+        begin()
+        stored, started = self.arrivals.stored(image), self.arrivals.started(image)
+        return Times(
+            changed=self.templates.since(image) - start,
+            stored=stored - start,
+            started=started - start,
+        )
+
+    def wait_for_rollout(self, way: Way) -> None:
+        """Wait until all pods are of the last template, and ready."""
+        plane = self.installation.control_plane
+        wait_until(lambda: is_rolled_out(plane, way.path), f"{way.path} rolled out", seconds=200)
+
+
+def table_of(title: str, measured: Mapping[str, Sequence[Times]]) -> Table:
+    """Make the table of what was measured."""
+    header = ("", "n", "template p50", "p95", "on all nodes p50", "p95", "started p50", "p95")
+    rows = [
+        (
+            name,
+            str(len(times)),
+            *percentiles([each.changed for each in times]),
+            *percentiles([each.stored for each in times]),
+            *percentiles([each.started for each in times]),
+        )
+        for name, times in measured.items()
+    ]
+    return Table(title, header, rows)

@@ -1,0 +1,55 @@
+"""When images come to be in the templates of DaemonSets, as a watch tells it."""
+
+import json
+import threading
+import time
+from typing import Self
+
+import requests
+
+from e2e.ground import http_session, wait_until
+from e2e.installation import Installation
+
+
+class Templates:
+    """The images in the templates of a namespace's DaemonSets, and since when (system's clock)."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._plane = installation.control_plane
+        self._url = self._plane.url + installation.path.rpartition("/")[0]
+        self._since: dict[str, float] = {}
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        wait_until(lambda: self._since, "a DaemonSet seen by the watch")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def since(self, image: str) -> float:
+        """Return since when a template has had the image; KeyError if none had."""
+        return self._since[image]
+
+    def _watch(self) -> None:
+        """Watch for a few seconds at a time, so that the thread ends soon after the context."""
+        with http_session() as session:
+            session.headers["Authorization"] = f"Bearer {self._plane.admin_token}"
+            session.verify = str(self._plane.ca)
+            version = "0"
+            while not self._done.is_set():
+                version = self._watch_from(session, version)
+
+    def _watch_from(self, session: requests.Session, version: str) -> str:
+        query = {"watch": "true", "timeoutSeconds": "5", "resourceVersion": version}
+        with session.get(self._url, params=query, stream=True, timeout=30) as events:
+            for line in events.iter_lines(chunk_size=None):
+                now = time.time()
+                daemonset = json.loads(line)["object"]
+                version = daemonset["metadata"]["resourceVersion"]
+                for container in daemonset["spec"]["template"]["spec"]["containers"]:
+                    self._since.setdefault(container["image"], now)
+        return version
