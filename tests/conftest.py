@@ -238,7 +238,7 @@ class Web:
     def stop(self) -> None:
         """Stop the service, as SIGTERM does."""
         self.service.stop()
-        self.service._clock.join(PATIENCE_SECONDS)
+        self.service._ticker._thread.join(PATIENCE_SECONDS)
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         service._intake.accept("test", (RefreshDue(),), patience=PATIENCE_SECONDS)
         yield World(cluster, service.app.test_client())
         service.stop()
-        service._clock.join(PATIENCE_SECONDS)
+        service._ticker._thread.join(PATIENCE_SECONDS)
         api.rest_client.close()
 
 

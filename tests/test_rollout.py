@@ -53,6 +53,16 @@ class Admission:
         return None
 
 
+def everything(config, state):
+    """All that is pulled by a tag, as what no registry said anything of."""
+    return {(image.entry, image.name) for image in daemonset.images(config, state)}
+
+
+def refreshed(config, state, now):
+    """The state where no registry could be asked about anything."""
+    return rollout.refreshed(config, state, now, everything(config, state))
+
+
 def isolate(config, state, *refused):
     return rollout.isolate(config, state, Admission(config, *refused))
 
@@ -160,35 +170,42 @@ def test_moving_tags_are_rolled_once_in_an_interval(images, after, rolls):
     config = configuration(IMAGES=images, CACHING_INTERVAL_HOURS="2")
     state = live(config)
 
-    refreshed = rollout.refreshed(config, state, NOON + after)
+    rolled = refreshed(config, state, NOON + after)
 
-    assert refreshed == (replace(state, refreshed=NOON + after) if rolls else state)
-    assert rollout.is_pending(config, refreshed) is rolls
+    assert rolled == (replace(state, refreshed=NOON + after) if rolls else state)
+    assert rollout.is_pending(config, rolled) is rolls
+
+
+def test_a_moving_tag_that_its_registry_spoke_of_is_not_rolled_blindly():
+    config = configuration(IMAGES="app=nginx;web=httpd")
+    state = live(config)
+
+    assert rollout.refreshed(config, state, at(9999), ()) == state
+    assert rollout.refreshed(config, state, at(9999), {("app", "other")}) == state
+    assert rollout.refreshed(config, state, at(9999), {("web", "latest")}).refreshed == at(9999)
 
 
 def test_a_version_that_was_seen_to_move_is_a_moving_tag():
     config = configuration()
     moved = [push("1.2.4", 1), push("1.2.4", 2, seconds=1)]
 
-    assert rollout.refreshed(config, live(config, *moved), at(9999)).refreshed == at(9999)
-    assert rollout.refreshed(config, live(config, *moved[:1]), at(9999)).refreshed is None
+    assert refreshed(config, live(config, *moved), at(9999)).refreshed == at(9999)
+    assert refreshed(config, live(config, *moved[:1]), at(9999)).refreshed is None
 
 
 def test_any_other_rollout_counts_as_a_roll_of_the_moving_tags():
     config = configuration(IMAGES="app=nginx")
     hour = timedelta(hours=1)
-    state = rollout.advance(
-        config, rollout.refreshed(config, live(config), NOON + hour), NOON + hour
-    )
+    state = rollout.advance(config, refreshed(config, live(config), NOON + hour), NOON + hour)
 
-    assert rollout.refreshed(config, state, NOON + 2 * hour - SECOND) == state
-    assert rollout.refreshed(config, state, NOON + 2 * hour).refreshed == NOON + 2 * hour
+    assert refreshed(config, state, NOON + 2 * hour - SECOND) == state
+    assert refreshed(config, state, NOON + 2 * hour).refreshed == NOON + 2 * hour
 
 
 def test_what_was_never_rolled_needs_no_roll():
     config = configuration(IMAGES="app=nginx")
 
-    assert rollout.refreshed(config, state_of(config), NOON) == state_of(config)
+    assert refreshed(config, state_of(config), NOON) == state_of(config)
 
 
 def test_a_refused_tag_is_marked_and_the_others_go_on():

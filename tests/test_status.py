@@ -87,6 +87,7 @@ def test_an_image_is_cached_once_its_container_runs_everywhere(
             {"warm": True, "warmUpSeconds": found["nodes"]["node-1"]["warmUpSeconds"]}
         ),
         "refused": [],
+        "unverified": [],
         "problems": [],
     }
 
@@ -375,6 +376,7 @@ def test_a_daemonset_that_is_not_there_is_a_problem(replica: MakeReplica) -> Non
         "images": [],
         "nodes": {},
         "refused": [],
+        "unverified": [],
         "problems": [f"DaemonSet {NAME} does not exist"],
     }
 

@@ -466,9 +466,7 @@ def test_secrets_are_read_again_and_several_hold_at_once(web: MakeWeb) -> None:
     assert codes() == [401, 202]
 
 
-@pytest.mark.parametrize(
-    "sent", [event(), event("io.image-puller.image.deleted", tag="1.2.4"), event(repository="x")]
-)
+@pytest.mark.parametrize("sent", [event(), event("io.image-puller.image.deleted", tag="1.2.4")])
 def test_without_event_auth_an_event_says_when_to_look_and_never_what_to_pull(
     web: MakeWeb, installation: Installation, sent: Json
 ) -> None:
@@ -482,6 +480,15 @@ def test_without_event_auth_an_event_says_when_to_look_and_never_what_to_pull(
     assert installation.sent() == [
         "GET apis", "GET deployments", "GET daemonsets", "PATCH daemonsets dry run",
     ]  # fmt: skip
+
+
+def test_without_event_auth_a_push_of_nobodys_repository_costs_nothing(
+    web: MakeWeb, installation: Installation
+) -> None:
+    service = web(EVENT_AUTH="none")
+    installation.sent()
+    assert_accepted(post_event(service, event(repository="x"), None))
+    assert installation.sent() == []
 
 
 def test_without_event_auth_webhooks_still_need_their_secrets(web: MakeWeb) -> None:

@@ -156,6 +156,26 @@ class KubernetesCluster:
         listed = self._request("GET", f"{self._core}/pods", query=(("labelSelector", selector),))
         return tuple(listed["items"])
 
+    def pull_secrets(self) -> tuple[Manifest, ...]:
+        """The Secrets that `IMAGE_PULL_SECRETS` names, less those that can't be read."""
+        return tuple(
+            secret
+            for name in self._config.image_pull_secrets
+            if (secret := self._pull_secret(name)) is not None
+        )
+
+    def _pull_secret(self, name: str) -> Manifest | None:
+        try:
+            return self._request("GET", f"{self._core}/secrets/{name}")
+        except ImagePullerError as error:
+            log.warning(
+                "registries are asked without pull secret %s: %s; the service's Role needs to "
+                "`get` secrets of that name",
+                name,
+                error,
+            )
+            return None
+
     def nodes(self) -> tuple[Manifest, ...]:
         """The nodes, nothing but their metadata; none where the service may not ask."""
         try:

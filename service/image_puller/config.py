@@ -82,6 +82,10 @@ class Config:
     webhook_secrets_dir: Path
     event_auth: EventAuth
     read_auth: ReadAuth
+    ask_registries: bool
+    verify_pushes: bool
+    registry_ca_file: Path | None
+    insecure_registries: tuple[str, ...]
     port: int
     knative_service: str | None
 
@@ -124,9 +128,15 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         webhook_secrets_dir=read("WEBHOOK_SECRETS_DIR", Path, Path("/etc/image-puller/secrets")),
         event_auth=read("EVENT_AUTH", variables.one_of(EventAuth), EventAuth.TOKEN),
         read_auth=read("READ_AUTH", variables.one_of(ReadAuth), ReadAuth.TOKEN),
+        ask_registries=read("ASK_REGISTRIES", variables.flag, default=True),
+        verify_pushes=read("VERIFY_PUSHES", variables.flag, default=False),
+        registry_ca_file=read("REGISTRY_CA_FILE", _certificates, None),
+        insecure_registries=read("INSECURE_REGISTRIES", _hosts, ()),
         port=read("PORT", variables.whole(1, 65535), 8080),
         knative_service=read("K_SERVICE", variables.subdomain, None),
     )
+    if config.verify_pushes and not config.ask_registries:
+        read.problems.append("VERIFY_PUSHES: true, but ASK_REGISTRIES is false: nobody can verify")
     if read.problems:
         raise ConfigurationError("\n".join(read.problems))
     return config
@@ -232,6 +242,21 @@ def _webhook_registries(text: str) -> dict[str, str]:
                 f"{variables.quoted(source)} is not one of {', '.join(sorted(SOURCES))}"
             )
     return {source: _prefix(prefix) for source, prefix in registries.items()}
+
+
+def _certificates(text: str) -> Path:
+    file = Path(text)
+    if not file.is_file():
+        raise ValueError(f"{variables.quoted(text)} is not a file")
+    return file
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = tuple(map(_prefix, variables.items(text)))
+    for host in hosts:
+        if "/" in host:
+            raise ValueError(f"{variables.quoted(host)} is not of the form host or host:port")
+    return hosts
 
 
 def _prefix(text: str) -> str:

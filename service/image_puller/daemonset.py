@@ -151,12 +151,14 @@ def asks_for_more(template: Manifest, other: Manifest) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """One container's image.
+    """One container's image, of an entry; `name` is the tag that it is pulled by, if by one.
 
     `expected` is what the digests annotation says of it; `tag` is None for a configured image
     while nobody has said its digest. `always` is the pull policy.
     """
 
+    entry: str
+    name: str | None
     container: str
     image: str
     always: bool
@@ -191,6 +193,8 @@ def container_name(entry: Entry, tag: str) -> str:
 
 def _configured(entry: Entry, tag: Tag | None) -> Image:
     return Image(
+        entry=entry.name,
+        name=entry.tag,
         container=entry.name,
         image=entry.image,
         always=entry.tag is not None and (is_moving(entry.tag) or bool(tag and tag.moved)),
@@ -202,6 +206,8 @@ def _configured(entry: Entry, tag: Tag | None) -> Image:
 def _followed(entry: Entry, tag: Tag) -> Image:
     reference = replace(entry.reference, tag=tag.name, digest=None)
     return Image(
+        entry=entry.name,
+        name=tag.name,
         container=container_name(entry, tag.name),
         image=str(reference),
         always=is_moving(tag.name) or tag.moved,

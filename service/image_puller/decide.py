@@ -2,14 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import assert_never
 
 from image_puller import limits
 from image_puller.config import Config
 from image_puller.images import Entry
-from image_puller.matching import Change, Confirm, Follow, Forget, Refresh
-from image_puller.state import Followed, Refused, State, Tag
+from image_puller.matching import (
+    Change,
+    Confirm,
+    Follow,
+    Forget,
+    Found,
+    Hold,
+    Refresh,
+    RollAgain,
+)
+from image_puller.state import Followed, Refused, State, Tag, Unverified
 
 
 class Outcome(StrEnum):
@@ -21,6 +31,11 @@ class Outcome(StrEnum):
     OLDER = "older"
     FORGOTTEN = "forgotten"
     CHECKED = "checked"
+    COMPLETED = "digest learned"
+    HELD = "held until verified"
+    DISPLACED = "held until verified, the oldest such push given up"
+    GIVEN_UP = "given up, never verified"
+    ROLLED_AGAIN = "rolled again"
     REFUSED = "refused by the cluster"
 
 
@@ -83,16 +98,29 @@ def arranged(config: Config, entry: Entry, tags: Sequence[Tag]) -> tuple[Tag, ..
 
 def _apply_one(config: Config, state: State, change: Change) -> tuple[State, Outcome]:
     match change:
-        case Follow():
-            entry = config.entry(change.entry)
-            followed, outcome = _follow(config, entry, state.entries[entry.name], change)
-            return state.with_entry(entry.name, followed), outcome
-        case Forget():
-            entry = config.entry(change.entry)
-            followed, outcome = _forget(entry, state.entries[entry.name], change)
-            return state.with_entry(entry.name, followed), outcome
         case Confirm() | Refresh():
             return state, Outcome.CHECKED
+        case RollAgain():
+            return _roll_again(state, change)
+    entry = config.entry(change.entry)
+    followed, outcome = _decide(config, entry, state.entries[entry.name], change)
+    return state.with_entry(entry.name, followed), outcome
+
+
+def _decide(
+    config: Config, entry: Entry, followed: Followed, change: Follow | Forget | Found | Hold
+) -> tuple[Followed, Outcome]:
+    match change:
+        case Follow():
+            return _follow(config, entry, _confirmed(followed, change), change)
+        case Forget():
+            return _forget(entry, followed, change)
+        case Found(digest=None):
+            return _miss(entry, followed, change)
+        case Found():
+            return _find(config, entry, _confirmed(followed, change), change)
+        case Hold():
+            return _hold(followed, change)
         case _:
             assert_never(change)
 
@@ -104,14 +132,100 @@ def _follow(
     tag, outcome = _pushed(entry, known, push)
     if tag == known:
         return followed, outcome
-    others = (other for other in followed.tags if other.name != push.tag)
+    if outcome is Outcome.UNCHANGED and not _is_newest(entry, followed, push.tag):
+        outcome = Outcome.FOLLOWED
+    return _placed(config, entry, followed, tag, outcome)
+
+
+def _placed(
+    config: Config, entry: Entry, followed: Followed, tag: Tag, outcome: Outcome
+) -> tuple[Followed, Outcome]:
+    """The entry with a tag where it belongs, if it is new enough to be of use."""
+    others = (other for other in followed.tags if other.name != tag.name)
     tags = arranged(config, entry, [tag, *others])
     if tag not in tags:
         return followed, Outcome.OLDER
-    if outcome is Outcome.UNCHANGED and not _is_newest(entry, followed, push.tag):
-        outcome = Outcome.FOLLOWED
-    refused = tuple(refused for refused in followed.refused if refused.name != push.tag)
+    refused = tuple(refused for refused in followed.refused if refused.name != tag.name)
     return replace(followed, tags=tags, refused=refused), outcome
+
+
+def _find(
+    config: Config, entry: Entry, followed: Followed, found: Found
+) -> tuple[Followed, Outcome]:
+    """What a registry has is no push: it moves nothing but what it shows to be another content."""
+    if any(
+        refused.name == found.tag and refused.digest in (None, found.digest)
+        for refused in followed.refused
+    ):
+        return followed, Outcome.REFUSED
+    known = followed.tag(found.tag)
+    if known is None:
+        tag = Tag(name=found.tag, digest=found.digest, time=found.time)
+        return _placed(config, entry, followed, tag, Outcome.FOLLOWED)
+    if found.time < known.time:
+        return followed, Outcome.OLDER
+    if known.digest == found.digest:
+        return followed, Outcome.UNCHANGED
+    if known.digest is None:
+        tag = replace(known, digest=found.digest)
+        return _placed(config, entry, followed, tag, Outcome.COMPLETED)
+    tag = Tag(name=found.tag, digest=found.digest, time=found.time, moved=True)
+    return _placed(config, entry, followed, tag, Outcome.MOVED)
+
+
+def _miss(entry: Entry, followed: Followed, missed: Found) -> tuple[Followed, Outcome]:
+    """The tag is gone; one whose push is not verified may be about to come."""
+    limit = timedelta(seconds=limits.UNVERIFIED_SECONDS)
+    waiting = tuple(
+        push
+        for push in followed.unverified
+        if push.tag != missed.tag or missed.time - push.time < limit
+    )
+    if waiting != followed.unverified:
+        return replace(followed, unverified=waiting), Outcome.GIVEN_UP
+    gone = Forget(entry=missed.entry, tag=missed.tag, digest=None, time=missed.time)
+    return _forget(entry, followed, gone)
+
+
+def _hold(followed: Followed, push: Hold) -> tuple[Followed, Outcome]:
+    known = followed.tag(push.tag)
+    if known is not None and push.time < known.time:
+        return followed, Outcome.OLDER
+    if known is not None and push.digest is not None and push.digest == known.digest:
+        return followed, Outcome.UNCHANGED
+    for waiting in followed.unverified:
+        is_same = push.digest is not None and push.digest == waiting.digest
+        if waiting.tag == push.tag and (is_same or push.time <= waiting.time):
+            return followed, Outcome.UNCHANGED
+    others = [other for other in followed.unverified if other.tag != push.tag]
+    held = Unverified(
+        tag=push.tag,
+        digest=push.digest,
+        time=push.time,
+        reason=push.reason[: limits.UNVERIFIED_CHARACTERS],
+    )
+    kept = tuple([*others, held][-limits.UNVERIFIED_PUSHES :])
+    is_full = len(kept) <= len(others)
+    outcome = Outcome.DISPLACED if is_full else Outcome.HELD
+    return replace(followed, unverified=kept), outcome
+
+
+def _confirmed(followed: Followed, word: Follow | Found) -> Followed:
+    """The entry without the unverified pushes that this word settles."""
+    waiting = tuple(
+        push for push in followed.unverified if push.tag != word.tag or push.time > word.time
+    )
+    return replace(followed, unverified=waiting)
+
+
+def _roll_again(state: State, change: RollAgain) -> tuple[State, Outcome]:
+    followed = state.entries[change.entry]
+    known = followed.tag(change.tag)
+    if known is None or known.digest != change.digest or known.again:
+        return state, Outcome.UNCHANGED
+    tags = tuple(replace(tag, again=True) if tag is known else tag for tag in followed.tags)
+    rolled = state.with_entry(change.entry, replace(followed, tags=tags))
+    return replace(rolled, refreshed=change.time), Outcome.ROLLED_AGAIN
 
 
 def _pushed(entry: Entry, known: Tag | None, push: Follow) -> tuple[Tag, Outcome]:
@@ -171,4 +285,9 @@ def _adopted(config: Config, state: State, entry: Entry) -> Followed:
     if old is None or old.image != entry.image:
         return Followed(image=entry.image)
     tags = [tag for tag in old.tags if entry.policy.follows(tag.name)]
-    return Followed(image=entry.image, tags=arranged(config, entry, tags), applied=old.applied)
+    return Followed(
+        image=entry.image,
+        tags=arranged(config, entry, tags),
+        applied=old.applied,
+        unverified=tuple(push for push in old.unverified if entry.policy.follows(push.tag)),
+    )

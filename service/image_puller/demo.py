@@ -19,6 +19,7 @@ _ENVIRONMENT = {
     "runner=registry.example.com:5000/demo/runner:v2.3.0",
     "NAMESPACE": "k8s-image-puller",
     "ROLLOUT_MIN_INTERVAL_SECONDS": "2",
+    "ASK_REGISTRIES": "false",  # there are none
 }
 _DIGEST = "sha256:" + "ab12" * 16
 

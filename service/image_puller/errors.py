@@ -53,3 +53,28 @@ class LostRaceError(ImagePullerError):
     """Another writer was first: what the decision rested on is no longer so."""
 
     status = 503
+
+
+class RegistryError(ImagePullerError):
+    """A registry did not say what it was asked; the message says which, about what, and why."""
+
+    status = 503
+
+
+class UnknownRegistryError(RegistryError):
+    """Nobody named this registry, so it is not asked."""
+
+
+class RefusedByRegistryError(RegistryError):
+    """A registry does not show an image to whoever the service can prove to be."""
+
+
+class RegistryUnavailableError(RegistryError):
+    """A registry can't be reached, limits requests, or answers what can't be read: later again.
+
+    `retry_after` is the number of seconds that it is left alone, where it asked for that.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

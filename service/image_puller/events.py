@@ -1,7 +1,7 @@
 """What a request can mean: the events of this domain, as frozen values."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,12 @@ class Ignored:
     """A readable event that changes nothing here; `reason` is one of few texts, to be counted."""
 
     reason: str
+
+
+def in_milliseconds(time: datetime) -> datetime:
+    """A time as the state keeps it: in UTC, cut to milliseconds."""
+    time = time.astimezone(UTC)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
 Event = ImagePushed | ImageDeleted | NodeJoined | RefreshDue | Ignored

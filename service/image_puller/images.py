@@ -1,7 +1,7 @@
 """The entries of `IMAGES`: which images are cached, under which name, which tags they follow."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from image_puller import policy, variables
 from image_puller.policy import InvalidPolicyError, Policy
@@ -29,6 +29,15 @@ class Entry:
     def label(self) -> str:
         """The tag or digest configured: what tells the configured image from followed ones."""
         return self.tag or str(self.reference.digest)
+
+    @property
+    def repository(self) -> Reference:
+        """Where the image comes from, without a tag."""
+        return replace(self.reference, tag=None, digest=None)
+
+    def reference_of(self, tag: str) -> Reference:
+        """The image of that tag."""
+        return replace(self.reference, tag=tag, digest=None)
 
 
 def read(

@@ -1,75 +1,98 @@
-"""What a request's events become: matched, committed together, counted, and one log line each."""
+"""What a request's events become: matched, completed at the registry, and committed together."""
 
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import assert_never
 
+from image_puller import limits, verification
+from image_puller.commits import Commits
 from image_puller.config import Config
-from image_puller.events import Event, ImageDeleted, ImagePushed, RefreshDue
-from image_puller.matching import Change, Confirm, Follow, Forget, Refresh, Refusal, match
+from image_puller.decide import Outcome
+from image_puller.events import Event, in_milliseconds
+from image_puller.lookup import Answer, Lookup
+from image_puller.matching import Change, Refusal, match
 from image_puller.metrics import Metrics
-from image_puller.writer import Writer
+from image_puller.reference import Reference
+from image_puller.verification import Trust
 
 log = logging.getLogger(__name__)
 
 
 class Intake:
-    """The way of every event, from wherever it came, to the one writer."""
+    """The way of every event.
+
+    `lookup` is None where no registry may be asked. `follow_up` is told what was committed, to go
+    on with what needs a later look.
+    """
 
     def __init__(
         self,
         config: Config,
-        writer: Writer,
+        commits: Commits,
         metrics: Metrics,
         *,
+        lookup: Lookup | None = None,
+        follow_up: Callable[[Sequence[Change], Sequence[Outcome]], None] = lambda *_: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._config = config
-        self._writer = writer
+        self._commits = commits
         self._metrics = metrics
+        self._lookup = lookup
+        self._follow_up = follow_up
         self._now = now
 
-    def accept(self, source: str, events: Sequence[Event], *, patience: float) -> None:
+    def accept(
+        self,
+        source: str,
+        events: Sequence[Event],
+        *,
+        patience: float,
+        is_trusted: bool = True,
+    ) -> None:
         """Returns once all that the events ask for is kept for good.
 
+        A sender without proof is not trusted: it may say when to look, never what to pull.
         Raises ClusterUnavailableError where that takes more than `patience` seconds.
         """
+        deadline = time.monotonic() + patience
+        changes = self._settled(
+            source,
+            self._matched(source, events),
+            self._trust(is_trusted=is_trusted),
+            patience * limits.PATIENCE_FOR_REGISTRY,
+        )
+        if changes:
+            outcomes = self._commits.commit(source, changes, patience=deadline - time.monotonic())
+            self._follow_up(changes, outcomes)
+
+    def _matched(self, source: str, events: Sequence[Event]) -> list[Change]:
         received = self._now()
-        matched = [match(self._config, source, event, received=received) for event in events]
         changes: list[Change] = []
-        for asked in matched:
+        for event in events:
+            asked = match(self._config, source, event, received=received)
             if isinstance(asked, Refusal):
                 self._metrics.count_event(source, asked.reason)
                 log.info("%s: ignored, %s", source, asked.detail or asked.reason)
             else:
                 changes.extend(asked)
-        if changes:
-            self._commit(source, changes, patience)
+        return changes
 
-    def accept_untrusted(self, source: str, events: Sequence[Event], *, patience: float) -> None:
-        """The same for a sender without proof: it may say when to look, never what to pull."""
-        trusted = [event if _says_when(event) else RefreshDue() for event in events]
-        self.accept(source, trusted, patience=patience)
+    def _trust(self, *, is_trusted: bool) -> Trust:
+        if not is_trusted:
+            return Trust.HINT
+        return Trust.CONFIRMED if self._config.verify_pushes else Trust.WORD
 
-    def _commit(self, source: str, changes: Sequence[Change], patience: float) -> None:
-        for change, outcome in zip(
-            changes, self._writer.submit(changes, patience=patience), strict=True
-        ):
-            self._metrics.count_event(source, outcome)
-            log.info("%s: %s %s", source, _subject(change), outcome)
-
-
-def _says_when(event: Event) -> bool:
-    return not isinstance(event, ImagePushed | ImageDeleted)
-
-
-def _subject(change: Change) -> str:
-    """What a change is about, for the log."""
-    match change:
-        case Follow() | Forget():
-            return " ".join(filter(None, (change.entry, change.tag, change.digest)))
-        case Confirm() | Refresh():
-            return "DaemonSet"
-        case _:
-            assert_never(change)
+    def _settled(
+        self, source: str, changes: Sequence[Change], trust: Trust, seconds: float
+    ) -> tuple[Change, ...]:
+        """The changes as far as their registries confirm and complete them."""
+        asked = in_milliseconds(self._now())
+        answers: Mapping[Reference, Answer] = {}
+        references = verification.questions(self._config, changes, trust)
+        if self._lookup is not None and references:
+            answers = self._lookup.digests(references, seconds=seconds)
+            for reason in verification.reasons(answers):
+                log.warning("%s: %s", source, reason)
+        return verification.settle(self._config, changes, trust, answers, asked=asked)

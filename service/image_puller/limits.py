@@ -12,6 +12,13 @@ SPARE_TAGS = 4
 REFUSED_TAGS = 4
 """Tags that the cluster refused, remembered per entry."""
 
+UNVERIFIED_PUSHES = 8
+"""Pushes that wait for their registry's word, remembered per entry; the oldest go."""
+UNVERIFIED_SECONDS = 3600.0
+"""After which a push of a tag that its registry does not have is given up."""
+UNVERIFIED_CHARACTERS = 300
+"""Of the reason why a push could not be verified that are kept."""
+
 REASON_CHARACTERS = 1000
 """Of the API server's words that are kept; Pod Security can name every container."""
 
@@ -22,6 +29,23 @@ CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
 """Time-outs of one API request."""
 
+QUESTIONS = 64
+"""What one request may have registries asked; a registry's real ones need a handful."""
+QUESTIONS_AT_ONCE = 4
+"""Of one registry."""
+QUESTION_SECONDS = 10.0
+"""One question, with all requests that it takes."""
+PATIENCE_FOR_REGISTRY = 0.5
+"""The part of a sender's patience that its registry may take; the rest is the API server's."""
+FIRST_LOOK_SECONDS = 5.0
+"""For all questions of the look at start, which the DaemonSet's creation waits for."""
+LOOK_SECONDS = 120.0
+"""For all questions of any later one."""
+LOOKS_APART_SECONDS = 5.0
+"""Between looks that others ask for."""
+PULL_SECRETS_SECONDS = 60.0
+"""Until pull secrets are read again."""
+
 WATCH_SECONDS = 240
 """One watch of the nodes; then they are listed again."""
 
@@ -29,6 +53,10 @@ GATHER_SECONDS = 0.02
 """How long a writer under load waits for the senders it has just answered to come back."""
 
 TICK_SECONDS = 600.0
+FIRST_FOLLOW_UP_SECONDS = 1.0
+"""Until an unverified push is asked about again, or a rollout is looked at; doubled each time."""
+FOLLOW_UP_SECONDS = 1800.0
+"""Until a rollout that does not end is left to the ticks."""
 RETRY_SECONDS = 5.0
 """Until a rollout that could not be written is tried again."""
 RETRY_AFTER_SECONDS = 5

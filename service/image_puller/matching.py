@@ -4,11 +4,19 @@ A push that is refused here costs no API request.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import assert_never
 
 from image_puller.config import Config
-from image_puller.events import Event, Ignored, ImageDeleted, ImagePushed, NodeJoined, RefreshDue
+from image_puller.events import (
+    Event,
+    Ignored,
+    ImageDeleted,
+    ImagePushed,
+    NodeJoined,
+    RefreshDue,
+    in_milliseconds,
+)
 from image_puller.images import Entry
 from image_puller.reference import normalise_name
 
@@ -33,6 +41,37 @@ class Forget:
     time: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a registry said of a tag when it was asked: its digest, or None for no such tag."""
+
+    entry: str
+    tag: str
+    digest: str | None
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A push is to be remembered, and not followed before its registry confirms it."""
+
+    entry: str
+    tag: str
+    digest: str | None
+    time: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollAgain:
+    """Nodes have another content of a tag than this one: they are to ask for it once more."""
+
+    entry: str
+    tag: str
+    digest: str
+    time: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Confirm:
     """The DaemonSet is to be looked at: it must exist and be current."""
@@ -40,10 +79,16 @@ class Confirm:
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """The DaemonSet is to be looked at whole, and repaired."""
+    """The DaemonSet is to be looked at whole, and repaired.
+
+    `unanswered` has the tags that no registry said anything of, each as its entry and name: of
+    them, those that move are rolled once per `CACHING_INTERVAL_HOURS`.
+    """
+
+    unanswered: frozenset[tuple[str, str]] = frozenset()
 
 
-Change = Follow | Forget | Confirm | Refresh
+Change = Follow | Forget | Found | Hold | RollAgain | Confirm | Refresh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +220,4 @@ def _unknown_repository(config: Config, name: str) -> Refusal:
 
 def _effective(time: datetime | None, received: datetime) -> datetime:
     """The push's own time, never later than its receipt, in the state's milliseconds."""
-    effective = received if time is None else min(time, received)
-    effective = effective.astimezone(UTC)
-    return effective.replace(microsecond=effective.microsecond // 1000 * 1000)
+    return in_milliseconds(received if time is None else min(time, received))

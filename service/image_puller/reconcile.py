@@ -23,7 +23,8 @@ from image_puller.errors import (
     RejectedError,
     SupersededError,
 )
-from image_puller.matching import Change, Follow, Refresh
+from image_puller.events import in_milliseconds
+from image_puller.matching import Change, Follow, Found, Refresh
 from image_puller.state import State, UnknownSchemaError, UnreadableStateError
 
 log = logging.getLogger(__name__)
@@ -82,12 +83,13 @@ class Reconciler:
     ) -> None:
         self._config = config
         self._cluster = cluster
-        self._now = now or _milliseconds
+        self._now = now or (lambda: in_milliseconds(datetime.now(UTC)))
         self._configuration = daemonset.configuration_hash(config)
         self._platform = Platform()
         self._seen: _Seen | None = None
         self._claimed = False
         self._inspected = False
+        self._faults = config.warnings
         self.superseded: str | None = None
         """Why this process has stepped back for good, once it has."""
 
@@ -123,7 +125,7 @@ class Reconciler:
         entries = self._seen.state.entries if self._seen else {}
         return tuple(
             Outcome.REFUSED
-            if isinstance(change, Follow) and entries[change.entry].refuses(change.tag)
+            if isinstance(change, Follow | Found) and entries[change.entry].refuses(change.tag)
             else outcome
             for change, outcome in zip(changes, outcomes, strict=True)
         )
@@ -155,6 +157,7 @@ class Reconciler:
     def _inspect(self, changes: Sequence[Change], *, flush: bool) -> tuple[Outcome, ...]:
         """Start-up and the tick: looks at the whole object, and repairs it."""
         self._inspected = False
+        self._say_faults()
         self._learn_platform()
         try:
             live = self._ours(self._cluster.read())
@@ -163,7 +166,9 @@ class Reconciler:
         self._keep_platform(live)
         text = live["metadata"].get("annotations", {}).get(STATE)
         state = self._take_charge(text)
-        state = replace(rollout.refreshed(self._config, state, self._now()), blocked=None)
+        unanswered = _unanswered(changes)
+        state = rollout.refreshed(self._config, state, self._now(), unanswered)
+        state = replace(state, blocked=None)
         decided, outcomes = decide.apply(self._config, state, changes)
         if rollout.is_pending(self._config, decided):
             self._write(text, decided, flush=flush)
@@ -410,6 +415,12 @@ class Reconciler:
         now = self._now()
         return flush or now >= rollout.due(self._config, state, now)
 
+    def _say_faults(self) -> None:
+        """Faults of entries, once for each process."""
+        for fault in self._faults:
+            self._cluster.report("ImagesMalformed", fault)
+        self._faults = ()
+
     def _learn_platform(self) -> None:
         learned = self._cluster.platform()
         self._platform = Platform(
@@ -455,9 +466,9 @@ class Reconciler:
         self._inspected = False
 
 
-def _milliseconds() -> datetime:
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+def _unanswered(changes: Sequence[Change]) -> frozenset[tuple[str, str]]:
+    looks = (change.unanswered for change in changes if isinstance(change, Refresh))
+    return frozenset().union(*looks)
 
 
 def _admits(ask: Callable[[State], object]) -> rollout.Admits:

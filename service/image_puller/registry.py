@@ -28,7 +28,12 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from image_puller import __version__, limits
-from image_puller.errors import ConfigurationError, ImagePullerError
+from image_puller.errors import (
+    ConfigurationError,
+    RefusedByRegistryError,
+    RegistryUnavailableError,
+    UnknownRegistryError,
+)
 from image_puller.pull_secrets import Credentials
 from image_puller.reference import Reference, is_digest, is_repository, is_tag
 
@@ -86,31 +91,6 @@ _LINK = re.compile(r"<([^<>]*)>([^<>]*)")
 _NEXT = re.compile(r'\brel\s*=\s*"?next\b', re.IGNORECASE)
 
 Clock = Callable[[], float]
-
-
-class RegistryError(ImagePullerError):
-    """A registry did not say what it was asked; the message says which, about what, and why."""
-
-    status = 503
-
-
-class UnknownRegistryError(RegistryError):
-    """Nobody named this registry, so it is not asked."""
-
-
-class RefusedByRegistryError(RegistryError):
-    """A registry does not show an image to whoever the service can prove to be."""
-
-
-class RegistryUnavailableError(RegistryError):
-    """A registry can't be reached, limits requests, or answers what can't be read: later again.
-
-    `retry_after` is the number of seconds that it is left alone, where it asked for that.
-    """
-
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)

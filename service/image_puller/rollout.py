@@ -1,6 +1,6 @@
 """When the template changes, and what is left of a change that the cluster refuses. Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -44,17 +44,19 @@ def advance(config: Config, state: State, now: datetime) -> State:
     )
 
 
-def refreshed(config: Config, state: State, now: datetime) -> State:
+def refreshed(
+    config: Config, state: State, now: datetime, unanswered: Collection[tuple[str, str]]
+) -> State:
     """The state with a roll of the moving tags, if nothing rolled for `CACHING_INTERVAL_HOURS`.
 
+    Only for tags that no registry could be asked about; `unanswered` has them by entry and name.
     Whatever changes the template makes every node ask for its moving tags again, so only the time
-    of the last change counts. Where no tag moves there is nothing to ask for.
+    of the last change counts.
     """
     if state.changed is None or now < state.changed + config.caching_interval:
         return state
-    if not any(image.always for image in images(config, state)):
-        return state
-    return replace(state, refreshed=now)
+    moving = {(image.entry, image.name) for image in images(config, state) if image.always}
+    return replace(state, refreshed=now) if moving.intersection(unanswered) else state
 
 
 def isolate(config: Config, state: State, admits: Admits) -> State:

@@ -3,22 +3,29 @@
 import logging
 import socket
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
-from image_puller import limits, state, status
+from image_puller import limits, pull_secrets
 from image_puller.cluster import KubernetesCluster
+from image_puller.commits import Commits
 from image_puller.config import Config
-from image_puller.daemonset import STATE
-from image_puller.errors import ImagePullerError, MissingError, RejectedError
-from image_puller.events import NodeJoined, RefreshDue
+from image_puller.errors import ImagePullerError, RejectedError
+from image_puller.events import NodeJoined
 from image_puller.intake import Intake
+from image_puller.lookup import Lookup
 from image_puller.metrics import Metrics
+from image_puller.observer import Observer
+from image_puller.pull_secrets import Credentials, Keyring
 from image_puller.reconcile import Reconciler
-from image_puller.status import Live
+from image_puller.reference import Reference
+from image_puller.registry import Registries
+from image_puller.ticker import Ticker
 from image_puller.web import create_app
 from image_puller.writer import Writer
 
@@ -41,9 +48,21 @@ class Service:
         self._writer = Writer(self._reconciler)
         self._metrics = Metrics()
         self._metrics.malformed_entries.set(len(config.warnings))
-        self._intake = Intake(config, self._writer, self._metrics)
+        self._observer = Observer(config, cluster)
+        self._lookup = _lookup(config, cluster)
+        commits = Commits(self._writer, self._metrics)
+        is_on_knative = config.knative_service is not None
+        self._ticker = Ticker(
+            config, self._observer, commits, lookup=self._lookup, ticks=not is_on_knative
+        )
+        self._intake = Intake(
+            config,
+            commits,
+            self._metrics,
+            lookup=self._lookup,
+            follow_up=self._ticker.follow_up,
+        )
         self._stopping = threading.Event()
-        self._clock = threading.Thread(target=self._tick, name="tick", daemon=True)
         self._watch = threading.Thread(target=self._watch_nodes, name="nodes", daemon=True)
         self.app: Flask = create_app(config, self._intake, self, self._metrics)
 
@@ -52,60 +71,27 @@ class Service:
         for warning in self._config.warnings:
             log.warning("%s", warning)
         self._writer.start()
-        self._clock.start()
+        self._ticker.start()
         if self._config.knative_service is None:
             self._watch.start()
 
     def stop(self) -> None:
         """Applies what is pending, and leaves the DaemonSet as it is."""
         self._stopping.set()
+        self._ticker.stop()
         self._writer.stop()
+        if self._lookup is not None:
+            self._lookup.close()
 
     def status(self) -> dict[str, Any]:
         """The status as JSON; raises ClusterUnavailableError."""
         superseded = self._reconciler.superseded
         problems = [superseded] if superseded else []
-        return status.describe(self._config, self._live(), problems=problems)
+        return self._observer.status([*problems, *self._ticker.problems])
 
     def unready(self) -> str | None:
         """Why this process can't take events, or None."""
         return self._reconciler.superseded
-
-    def _live(self) -> Live:
-        try:
-            daemonset = self._cluster.read()
-        except MissingError:
-            return Live(daemonset=None, state=None)
-        text = daemonset["metadata"].get("annotations", {}).get(STATE)
-        try:
-            decoded = state.decode(text)
-        except (state.UnreadableStateError, state.UnknownSchemaError):
-            decoded = None
-        return Live(
-            daemonset=daemonset,
-            state=decoded,
-            pods=self._cluster.pods(),
-            nodes=self._cluster.nodes(),
-        )
-
-    def _tick(self) -> None:
-        """A look at start, and off Knative, where nobody else sends ticks, every ten minutes."""
-        for warning in self._config.warnings:
-            self._cluster.report("ImagesMalformed", warning)
-        self._look()
-        while self._config.knative_service is None:
-            if self._stopping.wait(limits.TICK_SECONDS):
-                return
-            self._look()
-
-    def _look(self) -> None:
-        try:
-            self._intake.accept("timer", (RefreshDue(),), patience=limits.TICK_SECONDS)
-        except ImagePullerError as error:
-            log.warning("the tick could not be finished: %s", error)
-        except Exception:
-            # The health check must outlive whatever it finds.
-            log.exception("the tick failed")
 
     def _watch_nodes(self) -> None:
         """Off Knative, where nobody else tells of them: a look for each node that joins."""
@@ -120,6 +106,43 @@ class Service:
             except ImagePullerError as error:
                 log.warning("the nodes can't be watched: %s", error)
             self._stopping.wait(limits.RETRY_SECONDS)
+
+
+class _PullSecrets:
+    """The credentials that registries are asked with, read again after a while."""
+
+    def __init__(self, cluster: KubernetesCluster) -> None:
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._keyring = Keyring()
+        self._warnings: tuple[str, ...] = ()
+        self._until = 0.0
+
+    def __call__(self, reference: Reference) -> Sequence[Credentials]:
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._read()
+            return self._keyring.credentials(reference)
+
+    def _read(self) -> None:
+        self._keyring, warnings = pull_secrets.read(self._cluster.pull_secrets())
+        for warning in warnings if warnings != self._warnings else ():
+            log.warning("%s", warning)
+        self._warnings = warnings
+        self._until = time.monotonic() + limits.PULL_SECRETS_SECONDS
+
+
+def _lookup(config: Config, cluster: KubernetesCluster) -> Lookup | None:
+    if not config.ask_registries:
+        return None
+    return Lookup(
+        Registries(
+            hosts={entry.reference.registry for entry in config.entries},
+            credentials=_PullSecrets(cluster),
+            insecure_hosts=config.insecure_registries,
+            ca_file=config.registry_ca_file,
+        )
+    )
 
 
 class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed

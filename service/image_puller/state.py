@@ -31,13 +31,15 @@ class Tag:
 
     `digest` is None where no registry has said it. `time` is when it was pushed, by the registry's
     clock where it gives one, and never later than its receipt. `moved` says that it was seen to
-    change, so that nodes must ask for it again even where its name is that of a version.
+    change, so that nodes must ask for it again even where its name is that of a version. `again`
+    says that nodes which had another content were made to ask for this one once more.
     """
 
     name: str
     digest: str | None
     time: datetime
     moved: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +52,30 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unverified:
+    """A push that no registry has confirmed yet, and why not."""
+
+    tag: str
+    digest: str | None
+    time: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Followed:
     """What one entry follows.
 
     `image` is the entry as configured when this was written. `tags` has the newest first, with a
     few more than are cached, to fall back to; the configured tag is among them once it was pushed.
     `applied` is what the live template was made from; None where it lacks the configured image.
+    `unverified` has the newest last.
     """
 
     image: str
     tags: tuple[Tag, ...] = ()
     applied: tuple[Tag, ...] | None = None
     refused: tuple[Refused, ...] = ()
+    unverified: tuple[Unverified, ...] = ()
 
     def tag(self, name: str | None) -> Tag | None:
         """The tag of that name, if it is followed."""
@@ -193,6 +207,16 @@ def _entry_json(entry: Followed) -> dict[str, Any]:
             {"tag": refused.name, "digest": refused.digest, "reason": refused.reason}
             for refused in entry.refused
         ]
+    if entry.unverified:
+        value["unverified"] = [
+            {
+                "tag": push.tag,
+                "digest": push.digest,
+                "time": _time_text(push.time),
+                "reason": push.reason,
+            }
+            for push in entry.unverified
+        ]
     return value
 
 
@@ -200,6 +224,8 @@ def _tag_json(tag: Tag) -> dict[str, Any]:
     value: dict[str, Any] = {"tag": tag.name, "digest": tag.digest, "time": _time_text(tag.time)}
     if tag.moved:
         value["moved"] = True
+    if tag.again:
+        value["again"] = True
     return value
 
 
@@ -233,18 +259,25 @@ def _followed(value: Mapping[str, Any]) -> Followed:
             )
             for refused in value.get("refused", ())
         ),
+        unverified=tuple(
+            Unverified(
+                tag=_text(push["tag"]),
+                digest=_optional_text(push["digest"]),
+                time=_known_time(push["time"]),
+                reason=_text(push["reason"]),
+            )
+            for push in value.get("unverified", ())
+        ),
     )
 
 
 def _tag(value: Mapping[str, Any]) -> Tag:
-    time = _time(value["time"])
-    if time is None:
-        raise ValueError("a tag without a time")
     return Tag(
         name=_text(value["tag"]),
         digest=_optional_text(value["digest"]),
-        time=time,
+        time=_known_time(value["time"]),
         moved=value.get("moved", False) is True,
+        again=value.get("again", False) is True,
     )
 
 
@@ -262,6 +295,13 @@ def _time_text(time: datetime | None) -> str | None:
     if time is None:
         return None
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _known_time(value: Any) -> datetime:
+    time = _time(value)
+    if time is None:
+        raise ValueError("a tag or a push without a time")
+    return time
 
 
 def _time(value: Any) -> datetime | None:

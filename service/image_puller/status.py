@@ -9,6 +9,7 @@ from typing import Any
 from image_puller import daemonset, rollout
 from image_puller.config import Config
 from image_puller.daemonset import DIGESTS, Image, Manifest
+from image_puller.matching import RollAgain
 from image_puller.reference import InvalidReferenceError, Reference, is_digest, parse
 from image_puller.state import State
 
@@ -44,8 +45,40 @@ def describe(config: Config, live: Live, *, problems: Sequence[str] = ()) -> dic
             for name, followed in (state.entries if state else {}).items()
             for refused in followed.refused
         ],
+        "unverified": [
+            {
+                "entry": name,
+                "tag": push.tag,
+                "digest": push.digest,
+                "pushed": push.time.isoformat(),
+                "reason": push.reason,
+            }
+            for name, followed in (state.entries if state else {}).items()
+            for push in followed.unverified
+        ],
         "problems": [*problems, *_problems(config, live)],
     }
+
+
+def is_rolled_out(config: Config, live: Live) -> bool:
+    """Whether every node runs what it should."""
+    return _daemonset(config, live).get("rollout") == "complete"
+
+
+def others(config: Config, live: Live, *, time: datetime) -> tuple[RollAgain, ...]:
+    """The tags that moved, but of which a node's runtime reports another content.
+
+    That is how a tag looks whose push was told before it could be read; each is rolled once more.
+    """
+    state = live.state
+    if state is None or state.configuration != daemonset.configuration_hash(config):
+        return ()
+    return tuple(
+        RollAgain(entry=image.entry, tag=image.tag.name, digest=image.tag.digest, time=time)
+        for image in daemonset.images(config, state)
+        if image.tag is not None and image.tag.moved and not image.tag.again
+        if image.tag.digest is not None and any(_is_other(image, pod) for pod in live.pods)
+    )
 
 
 def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
@@ -58,8 +91,11 @@ def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
     if not images:
         return None
     entries = {each["entry"] for each in images}
-    refused = [each for each in status["refused"] if each["entry"] in entries]
-    return {**status, "images": images, "refused": refused}
+    parts = {
+        part: [each for each in status[part] if each["entry"] in entries]
+        for part in ("refused", "unverified")
+    }
+    return {**status, "images": images, **parts}
 
 
 def _meant(image: str) -> str | Reference:
@@ -163,6 +199,10 @@ def _on_node(image: Image, pod: Manifest) -> dict[str, Any]:
     if "running" in status.get("state", {}):
         return {"cached": True, "imageID": _compare(image, status.get("imageID", ""))}
     return {"cached": False, "reason": _why_not(pod, status)}
+
+
+def _is_other(image: Image, pod: Manifest) -> bool:
+    return _is_placed(pod) and _on_node(image, pod).get("imageID") == "other"
 
 
 def _expected(pod: Manifest) -> dict[str, str]:

@@ -65,6 +65,13 @@ def subdomain(text: str, *, longest: int = 253) -> str:
     return text
 
 
+def flag(text: str) -> bool:
+    """`true` or `false`."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"must be true or false, not {quoted(text)}")
+    return text.lower() == "true"
+
+
 def one_of(choices: type[Choice]) -> Callable[[str], Choice]:
     """A reader of one of an enumeration's values."""
 

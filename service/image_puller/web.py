@@ -82,8 +82,9 @@ class _Routes:
             tokens = self._secrets.of(EVENTS)
             self._check(EVENTS, proven=authentication.proves_token(tokens, _authorization()))
         events = sources.decode(_CLOUDEVENTS.name, _headers(), _body())
-        accept = self._intake.accept if trusted else self._intake.accept_untrusted
-        accept(_CLOUDEVENTS.name, events, patience=_CLOUDEVENTS.patience)
+        self._intake.accept(
+            _CLOUDEVENTS.name, events, patience=_CLOUDEVENTS.patience, is_trusted=trusted
+        )
         return _accepted()
 
     def webhook(self, name: str, secret: str | None = None) -> Response:
