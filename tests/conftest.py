@@ -16,11 +16,13 @@ from image_puller.cluster import KubernetesCluster, connect
 from image_puller.config import Config
 from image_puller.daemonset import DIGESTS, STATE
 from image_puller.decide import Outcome
+from image_puller.lookup import Lookup
 from image_puller.matching import Change, Confirm, Refresh
 from image_puller.reconcile import Reconciler
 from image_puller.serve import Service
 from image_puller.simulation import SimulatedCluster
 from tests.building import NOON, configuration
+from tests.registries import Answers
 
 NAME = "kubernetes-image-puller"
 NAMESPACE = "k8s-image-puller"
@@ -260,3 +262,19 @@ def web(api: ApiClient, tmp_path: Path) -> Iterator[Callable[..., Web]]:
     yield start
     for web in started:
         web.stop()
+
+
+@pytest.fixture
+def answers() -> Iterator[Answers]:
+    """Registries that know nothing yet."""
+    answers = Answers()
+    yield answers
+    answers.open_all()
+
+
+@pytest.fixture
+def lookup(answers: Answers) -> Iterator[Lookup]:
+    """Asks them."""
+    lookup = Lookup(answers)
+    yield lookup
+    lookup.close()

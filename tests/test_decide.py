@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from image_puller import decide, limits
 from image_puller.daemonset import configuration_hash
 from image_puller.decide import Outcome
-from image_puller.matching import Confirm, Refresh
-from image_puller.state import Blocked, Refused, State, Tag
+from image_puller.matching import Confirm, Found, Hold, Refresh, RollAgain
+from image_puller.state import Blocked, Refused, State, Tag, Unverified
 from tests.building import at, configuration, deletion, digest, push, state_of
 
 LATEST = {"IMAGES": "app=quay.io/org/app:latest"}
@@ -516,3 +516,150 @@ def test_the_number_of_remembered_tags_is_bounded(history):
 
     assert len(tags) <= 1 + 1 + limits.SPARE_TAGS
     assert len(set(tags)) == len(tags)
+
+
+# What a registry says, and pushes that wait for it
+
+
+def hold(tag="1.2.4", number=1, *, seconds=0, reason="away"):
+    content = None if number is None else digest(number)
+    return Hold(entry="app", tag=tag, digest=content, time=at(seconds), reason=reason)
+
+
+def word(tag="1.2.4", number=1, *, seconds=9):
+    content = None if number is None else digest(number)
+    return Found(entry="app", tag=tag, digest=content, time=at(seconds))
+
+
+def waiting(state):
+    return [(push.tag, push.digest) for push in state.entries["app"].unverified]
+
+
+def test_a_push_is_held_with_the_reason_and_changes_no_template():
+    config = configuration()
+    state = state_of(config, hold(reason="x" * 999))
+    (held,) = state.entries["app"].unverified
+    assert held == Unverified(
+        tag="1.2.4", digest=digest(1), time=at(0), reason="x" * limits.UNVERIFIED_CHARACTERS
+    )
+    assert names(state) == []
+
+
+HOLDS = [
+    ((hold(),), hold(), "unchanged", [("1.2.4", digest(1))]),  # delivered again
+    ((hold(),), hold(seconds=5), "unchanged", [("1.2.4", digest(1))]),
+    ((hold(),), hold(number=2, seconds=5), "held until verified", [("1.2.4", digest(2))]),
+    ((hold(seconds=5),), hold(number=2), "unchanged", [("1.2.4", digest(1))]),
+    ((hold(number=None),), hold(number=None), "unchanged", [("1.2.4", None)]),
+    ((push("1.2.4", 1, seconds=5),), hold(number=2), "older", []),
+    ((push("1.2.4", 1),), hold(seconds=5), "unchanged", []),
+    ((push("1.2.4", 1),), hold(number=2, seconds=5), "held until verified", [("1.2.4", digest(2))]),
+]
+
+
+@pytest.mark.parametrize(("before", "change", "outcome", "left"), HOLDS)
+def test_of_each_tag_the_latest_push_waits(before, change, outcome, left):
+    config = configuration()
+    state, outcomes = decide.apply(config, state_of(config, *before), [change])
+    assert (outcomes, waiting(state)) == ((outcome,), left)
+
+
+def test_a_bounded_number_of_pushes_waits_and_what_goes_is_told_of():
+    config = configuration()
+    changes = [hold(f"1.3.{number}") for number in range(limits.UNVERIFIED_PUSHES + 1)]
+    state, outcomes = decide.apply(config, state_of(config), changes)
+    assert [tag for tag, _ in waiting(state)] == [change.tag for change in changes[1:]]
+    assert {*outcomes[:-1]} == {"held until verified"}
+    assert outcomes[-1] == "held until verified, the oldest such push given up"
+
+
+@pytest.mark.parametrize("said", [push("1.2.4", 1, seconds=9), word(), word(number=2)])
+def test_what_is_known_for_sure_needs_no_waiting(said):
+    config = configuration()
+    state = state_of(config, hold(), hold("1.2.5"), said)
+    assert waiting(state) == [("1.2.5", digest(1))]
+    assert names(state) == ["1.2.4"]
+
+
+def test_a_push_that_came_after_the_answer_goes_on_waiting():
+    config = configuration()
+    assert waiting(state_of(config, hold(seconds=10), word(seconds=9))) == [("1.2.4", digest(1))]
+
+
+def test_under_another_configuration_waits_what_its_policy_follows():
+    state = state_of(configuration(), hold(), hold("1.2.5"))
+    config = configuration(IMAGE_TAG_POLICIES="app=semver:>=1.2.5")
+    assert waiting(decide.adopt(config, state, "other")) == [("1.2.5", digest(1))]
+
+
+def refused_by_the_cluster(config, tag, number):
+    entry = config.entries[0]
+    content = None if number is None else digest(number)
+    refused = Refused(name=tag, digest=content, reason="no")
+    return decide.refuse(state_of(config), entry, refused)
+
+
+@pytest.mark.parametrize(("number", "is_tried"), [(1, False), (None, False), (2, True)])
+def test_what_the_cluster_refused_is_tried_again_only_with_another_content(number, is_tried):
+    config = configuration()
+    before = refused_by_the_cluster(config, "1.2.4", number)
+    after, (outcome,) = decide.apply(config, before, [word()])
+    assert outcome == ("followed" if is_tried else "refused by the cluster")
+    assert names(after) == (["1.2.4"] if is_tried else [])
+    assert after.entries["app"].refuses("1.2.4") is not is_tried
+
+
+def test_a_found_version_that_is_too_old_to_be_of_use_is_left():
+    config = configuration(KEEP_TAGS="1")
+    newer = [push(f"1.3.{number}", 1) for number in range(1 + limits.SPARE_TAGS)]
+    state = state_of(config, *newer)
+    assert decide.apply(config, state, [word()]) == (state, ("older",))
+
+
+def test_nodes_with_another_content_are_rolled_once_more():
+    config = configuration(**LATEST)
+    moved = state_of(config, push("latest", 1), push("latest", 2, seconds=1))
+    again = RollAgain(entry="app", tag="latest", digest=digest(2), time=at(60))
+
+    rolled, (outcome,) = decide.apply(config, moved, [again])
+
+    assert outcome == "rolled again"
+    assert followed(rolled, "latest") == replace(followed(moved, "latest"), again=True)
+    assert rolled.refreshed == at(60)
+    assert decide.apply(config, rolled, [again]) == (rolled, ("unchanged",))
+    next_move = state_of(config, push("latest", 1), push("latest", 3, seconds=2))
+    assert decide.apply(config, next_move, [again]) == (next_move, ("unchanged",))
+    assert decide.apply(config, state_of(config), [again])[1] == ("unchanged",)
+
+
+def test_a_tag_that_moves_on_may_be_rolled_once_more_again():
+    config = configuration(**LATEST)
+    state = state_of(config, push("latest", 1), push("latest", 2, seconds=1))
+    again = RollAgain(entry="app", tag="latest", digest=digest(2), time=at(60))
+    moved = decide.apply(config, state, [again, push("latest", 3, seconds=61)])[0]
+    assert followed(moved, "latest").again is False
+
+
+WORDS = st.one_of(
+    st.builds(hold, st.sampled_from(["1.2.4", "1.2.5"]), st.none() | st.integers(1, 3),
+              seconds=st.integers(0, 9)),
+    st.builds(word, st.sampled_from(["1.2.4", "1.2.5"]), st.none() | st.integers(1, 3),
+              seconds=st.integers(0, 9)),
+    st.builds(push, st.sampled_from(["1.2.4", "1.2.5"]), st.none() | st.integers(1, 3),
+              seconds=st.integers(0, 9)),
+)  # fmt: skip
+
+
+@given(st.lists(WORDS, max_size=6), WORDS)
+def test_whatever_is_said_twice_changes_nothing_the_second_time(before, change):
+    config = configuration()
+    once = decide.apply(config, state_of(config, *before), [change])[0]
+    assert decide.apply(config, once, [change])[0] == once
+
+
+@given(st.lists(WORDS, max_size=8))
+def test_what_nobody_confirmed_is_never_followed(changes):
+    config = configuration()
+    state = state_of(config, *changes)
+    confirmed = {c.tag for c in changes if not isinstance(c, Hold)}
+    assert set(names(state)) <= confirmed

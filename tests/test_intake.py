@@ -1,18 +1,25 @@
 """From events to commits: matched, counted, logged."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from image_puller.events import Event, Ignored, ImageDeleted, ImagePushed, NodeJoined, RefreshDue
 from image_puller.commits import Commits
+from image_puller.decide import Outcome
+from image_puller.errors import RegistryUnavailableError
+from image_puller.events import Event, Ignored, ImageDeleted, ImagePushed, NodeJoined, RefreshDue
 from image_puller.intake import Intake
+from image_puller.lookup import Lookup
+from image_puller.matching import Change, Confirm, Follow, Found, Hold, Refresh
 from image_puller.metrics import Metrics
+from image_puller.reference import parse
 from image_puller.simulation import SimulatedCluster
 from image_puller.writer import Writer
 from tests.building import NOON, digest
 from tests.conftest import PATIENCE_SECONDS, Installation, Replica
+from tests.registries import Answers
 
 APP = "quay.io/org/app:1.2.3"
 NEWER = "quay.io/org/app:1.2.4"
@@ -21,12 +28,21 @@ NEWER = "quay.io/org/app:1.2.4"
 class Service:
     """An intake and what it counts."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, lookup: Lookup | None = None) -> None:
         self.metrics = Metrics()
         self.writer = Writer(replica.reconciler)
         self.writer.start()
-        commits = Commits(self.writer, self.metrics)
-        self.intake = Intake(replica.config, commits, self.metrics, now=lambda: NOON)
+        self.followed_up: list[tuple[Change, Outcome]] = []
+        self.intake = Intake(
+            replica.config,
+            Commits(self.writer, self.metrics),
+            self.metrics,
+            lookup=lookup,
+            follow_up=lambda changes, outcomes: self.followed_up.extend(
+                zip(changes, outcomes, strict=True)
+            ),
+            now=lambda: NOON,
+        )
 
     def accept(self, *events: Event, trusted: bool = True) -> None:
         self.intake.accept("quay", events, patience=PATIENCE_SECONDS, is_trusted=trusted)
@@ -49,8 +65,27 @@ def service(replica: Callable[..., Replica]) -> Iterator[Service]:
     service.writer.stop()
 
 
-def pushed(tag: str | None = "1.2.4", repository: str = "org/app") -> ImagePushed:
-    return ImagePushed(registry="quay.io", repository=repository, tag=tag, digest=digest(1))
+@pytest.fixture
+def asking(replica: Callable[..., Replica], lookup: Lookup) -> Iterator[Callable[..., Service]]:
+    """Makes intakes that ask registries, each configured by these variables."""
+    made: list[Service] = []
+
+    def make(**variables: str) -> Service:
+        made.append(Service(replica(ROLLOUT_MIN_INTERVAL_SECONDS="0", **variables), lookup))
+        made[-1].accept(RefreshDue())
+        made[-1].followed_up.clear()
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.writer.stop()
+
+
+def pushed(
+    tag: str | None = "1.2.4", repository: str = "org/app", number: int | None = 1
+) -> ImagePushed:
+    content = None if number is None else digest(number)
+    return ImagePushed(registry="quay.io", repository=repository, tag=tag, digest=content)
 
 
 def deleted(tag: str = "1.2.4") -> ImageDeleted:
@@ -146,3 +181,138 @@ def test_of_an_untrusted_sender_too_is_ignored_what_says_nothing(
     service.accept(Ignored(reason="pull"), trusted=False)
     assert installation.sent() == []
     assert service.counted() == {"checked": 1, "pull": 1}
+
+
+# What registries are asked before anything is committed
+
+VERIFIED = {"ASK_REGISTRIES": "true", "VERIFY_PUSHES": "true"}
+AWAY = RegistryUnavailableError("registry quay.io can't be asked")
+
+
+def test_a_push_without_a_digest_is_completed(
+    asking: Callable[..., Service], installation: Installation, answers: Answers
+) -> None:
+    answers.digests = {parse(NEWER): digest(5)}
+    asking().accept(pushed(number=None))
+    assert digest(5) in installation.digests().values()
+
+
+def test_a_push_that_says_everything_is_not_asked_about(
+    asking: Callable[..., Service], answers: Answers
+) -> None:
+    asking().accept(pushed())
+    assert answers.asked == []
+
+
+@pytest.mark.parametrize("answer", [AWAY, None])
+def test_a_push_that_nobody_can_complete_is_followed_as_it_is(
+    asking: Callable[..., Service],
+    installation: Installation,
+    answers: Answers,
+    caplog: pytest.LogCaptureFixture,
+    answer: Exception | None,
+) -> None:
+    answers.digests = {} if answer is None else {parse(NEWER): answer}
+    asking().accept(pushed(number=None))
+    assert installation.images() == [APP, NEWER]
+    assert installation.digests() == {}
+    told = [record.message for record in caplog.records if "can't be asked" in record.message]
+    assert told == ([] if answer is None else [f"quay: {AWAY}"])
+
+
+def test_a_registry_that_never_answers_takes_its_part_of_the_patience_and_no_more(
+    asking: Callable[..., Service], installation: Installation, answers: Answers
+) -> None:
+    service = asking()
+    answers.close("quay.io")
+    started = time.monotonic()
+    service.intake.accept("quay", (pushed(number=None),), patience=0.4)
+    assert 0.15 < time.monotonic() - started < 0.4
+    assert installation.images() == [APP, NEWER]
+
+
+def test_a_push_that_its_registry_confirms_is_followed(
+    asking: Callable[..., Service], installation: Installation, answers: Answers
+) -> None:
+    answers.digests = {parse(NEWER): digest(1)}
+    asking(**VERIFIED).accept(pushed())
+    assert digest(1) in installation.digests().values()
+
+
+def test_a_forged_push_brings_nothing_but_what_its_registry_has(
+    asking: Callable[..., Service], installation: Installation, answers: Answers
+) -> None:
+    answers.digests = {parse(NEWER): digest(1)}
+    asking(**VERIFIED).accept(pushed(number=666))
+    assert [*installation.digests().values()] == [digest(1)]
+
+
+@pytest.mark.parametrize("answer", [AWAY, None])
+def test_a_push_that_nobody_confirms_is_held_in_the_state_and_followed_up(
+    asking: Callable[..., Service],
+    installation: Installation,
+    answers: Answers,
+    answer: Exception | None,
+) -> None:
+    service = asking(**VERIFIED)
+    template = installation.template()
+    answers.digests = {} if answer is None else {parse(NEWER): answer}
+    service.accept(pushed())
+    assert installation.template() == template
+    (held,) = installation.state()["entries"]["app"]["unverified"]
+    assert held == {
+        "tag": "1.2.4",
+        "digest": digest(1),
+        "time": "2026-01-15T12:00:00.000Z",
+        "reason": str(answer) if answer else f"quay.io has no {NEWER}",
+    }
+    assert service.counted() == {"checked": 1, "held until verified": 1}
+    ((change, outcome),) = service.followed_up
+    assert (type(change), outcome) == (Hold, Outcome.HELD)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_deletion_that_needs_to_be_verified_is_a_tick(
+    asking: Callable[..., Service], installation: Installation, trusted: bool
+) -> None:
+    service = asking(**VERIFIED)
+    before = installation.live()
+    service.accept(deleted("1.2.3"), trusted=trusted)
+    assert installation.live() == before
+    assert service.followed_up == [(Refresh(), Outcome.CHECKED)]
+
+
+def test_of_an_untrusted_sender_is_pulled_what_the_registry_has_by_the_policy(
+    asking: Callable[..., Service], installation: Installation, answers: Answers
+) -> None:
+    answers.digests = {parse(NEWER): digest(1)}
+    service = asking()
+    service.accept(pushed(number=666), pushed("latest"), trusted=False)
+    assert installation.images() == [APP, NEWER]
+    assert [*installation.digests().values()] == [digest(1)]
+    ((change, _),) = service.followed_up
+    assert change == Found(entry="app", tag="1.2.4", digest=digest(1), time=NOON)
+
+
+@pytest.mark.parametrize("answer", [AWAY, None])
+def test_of_an_untrusted_sender_what_the_registry_does_not_confirm_is_a_tick(
+    asking: Callable[..., Service],
+    installation: Installation,
+    answers: Answers,
+    answer: Exception | None,
+) -> None:
+    answers.digests = {} if answer is None else {parse(NEWER): answer}
+    service = asking()
+    before = installation.live()
+    service.accept(pushed(), trusted=False)
+    assert installation.live() == before
+    assert service.followed_up == [(Refresh(), Outcome.CHECKED)]
+
+
+def test_what_was_committed_is_followed_up(service: Service) -> None:
+    service.followed_up.clear()
+    service.accept(pushed(), NodeJoined(node="node-1"), Ignored(reason="pull"))
+    assert [(type(change), outcome) for change, outcome in service.followed_up] == [
+        (Follow, Outcome.FOLLOWED),
+        (Confirm, Outcome.CHECKED),
+    ]

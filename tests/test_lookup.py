@@ -2,89 +2,18 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-
-import pytest
+from collections.abc import Callable
 
 from image_puller import limits
 from image_puller.errors import RefusedByRegistryError
 from image_puller.lookup import Absent, Lookup, Present, Unanswered
-from image_puller.reference import Reference, parse
+from image_puller.reference import parse
 from tests.building import digest
 from tests.conftest import PATIENCE_SECONDS
+from tests.registries import Answers
 
 APP = parse("quay.io/org/app:1")
 OTHER = parse("quay.io/org/other:1")
-
-
-class Answers:
-    """Registries that answer what they are told to, as soon as the gate of their host is open."""
-
-    def __init__(self) -> None:
-        self.digests: dict[Reference, str | Exception] = {}
-        self.listings: dict[Reference, tuple[str, ...] | Exception] = {}
-        self.closed: dict[str, threading.Event] = {}
-        self.asked: list[tuple[Reference, float]] = []
-        self.at_once: dict[str, int] = {}
-        self.most: dict[str, int] = {}
-        self._lock = threading.Lock()
-
-    def digest(self, reference: Reference, *, timeout: float) -> str | None:
-        with self._asking(reference, timeout):
-            found = self.digests.get(reference)
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    def tags(self, name: Reference, *, timeout: float) -> tuple[str, ...]:
-        with self._asking(name, timeout):
-            found = self.listings.get(name, ())
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    def close(self, registry: str) -> None:
-        """Let the registry answer nothing until `open_all`."""
-        self.closed[registry] = threading.Event()
-
-    def open_all(self) -> None:
-        for gate in self.closed.values():
-            gate.set()
-
-    def _asking(self, reference: Reference, timeout: float) -> "_Asking":
-        return _Asking(self, reference, timeout)
-
-
-class _Asking:
-    def __init__(self, answers: Answers, reference: Reference, timeout: float) -> None:
-        self._answers, self._reference, self._timeout = answers, reference, timeout
-
-    def __enter__(self) -> None:
-        answers, host = self._answers, self._reference.registry
-        with answers._lock:
-            answers.asked.append((self._reference, self._timeout))
-            answers.at_once[host] = answers.at_once.get(host, 0) + 1
-            answers.most[host] = max(answers.most.get(host, 0), answers.at_once[host])
-        if host in answers.closed:
-            assert answers.closed[host].wait(PATIENCE_SECONDS)
-
-    def __exit__(self, *_: object) -> None:
-        with self._answers._lock:
-            self._answers.at_once[self._reference.registry] -= 1
-
-
-@pytest.fixture
-def answers() -> Iterator[Answers]:
-    answers = Answers()
-    yield answers
-    answers.open_all()
-
-
-@pytest.fixture
-def lookup(answers: Answers) -> Iterator[Lookup]:
-    lookup = Lookup(answers)
-    yield lookup
-    lookup.close()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

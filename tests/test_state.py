@@ -15,6 +15,7 @@ from image_puller.state import (
     Tag,
     UnknownSchemaError,
     UnreadableStateError,
+    Unverified,
     decode,
     encode,
     fits,
@@ -25,7 +26,14 @@ from tests.building import NOON, at, configuration, digest, push, state_of
 texts = st.text(max_size=8)
 times = st.integers(0, 10**9).map(lambda milliseconds: at(milliseconds / 1000)) | st.just(NOON)
 tags = st.lists(
-    st.builds(Tag, name=texts, digest=st.none() | texts, time=times, moved=st.booleans()),
+    st.builds(
+        Tag,
+        name=texts,
+        digest=st.none() | texts,
+        time=times,
+        moved=st.booleans(),
+        again=st.booleans(),
+    ),
     max_size=3,
 ).map(tuple)
 states = st.builds(
@@ -45,6 +53,12 @@ states = st.builds(
             applied=st.none() | tags,
             refused=st.lists(
                 st.builds(Refused, name=texts, digest=st.none() | texts, reason=texts), max_size=2
+            ).map(tuple),
+            unverified=st.lists(
+                st.builds(
+                    Unverified, tag=texts, digest=st.none() | texts, time=times, reason=texts
+                ),
+                max_size=2,
             ).map(tuple),
         ),
         max_size=3,
@@ -67,11 +81,12 @@ FULL = State(
         "app": Followed(
             image="quay.io/org/app:1.2.3",
             tags=(
-                Tag(name="1.2.5", digest=None, time=at(2)),
+                Tag(name="1.2.5", digest=None, time=at(2), again=True),
                 Tag(name="1.2.4", digest=digest(1), time=at(1), moved=True),
             ),
             applied=(Tag(name="1.2.4", digest=digest(1), time=at(1), moved=True),),
             refused=(Refused(name="1.2.6", digest=None, reason="quota"),),
+            unverified=(Unverified(tag="1.2.7", digest=None, time=at(3), reason="401"),),
         ),
         "web": Followed(image="nginx"),
     },
@@ -81,10 +96,12 @@ TEXT = (
     '"changed":"2026-01-15T12:00:00.000Z","refreshed":"2026-01-15T12:00:00.500Z",'
     '"blocked":{"template":"0ff","reason":"no \'é\'"},"entries":{"app":{'
     '"image":"quay.io/org/app:1.2.3","tags":['
-    '{"tag":"1.2.5","digest":null,"time":"2026-01-15T12:00:02.000Z"},'
+    '{"tag":"1.2.5","digest":null,"time":"2026-01-15T12:00:02.000Z","again":true},'
     f'{{"tag":"1.2.4","digest":"{digest(1)}","time":"2026-01-15T12:00:01.000Z","moved":true}}],'
     f'"applied":[{{"tag":"1.2.4","digest":"{digest(1)}","time":"2026-01-15T12:00:01.000Z",'
-    '"moved":true}],"refused":[{"tag":"1.2.6","digest":null,"reason":"quota"}]},'
+    '"moved":true}],"refused":[{"tag":"1.2.6","digest":null,"reason":"quota"}],'
+    '"unverified":[{"tag":"1.2.7","digest":null,"time":"2026-01-15T12:00:03.000Z",'
+    '"reason":"401"}]},'
     '"web":{"image":"nginx","tags":[],"applied":null}}}'
 )
 

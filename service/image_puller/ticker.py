@@ -8,7 +8,7 @@ its end, to see that nodes got the content that was meant.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -51,25 +51,24 @@ class Observer(Protocol):
 class _Pace:
     """When to try again: soon at first, then after twice the time, and so on."""
 
-    clock: Callable[[], float]
     most: float
     due: float | None = None
     _step: float = field(default=limits.FIRST_FOLLOW_UP_SECONDS)
 
     def begin(self) -> None:
         self._step = limits.FIRST_FOLLOW_UP_SECONDS
-        self.due = self.clock() + self._step
+        self.due = time.monotonic() + self._step
 
     def go_on(self) -> None:
         """The next time; none after the longest."""
         self._step *= 2
-        self.due = self.clock() + self._step if self._step <= self.most else None
+        self.due = time.monotonic() + self._step if self._step <= self.most else None
 
     def end(self) -> None:
         self.due = None
 
     def is_due(self) -> bool:
-        return self.due is not None and self.due <= self.clock()
+        return self.due is not None and self.due <= time.monotonic()
 
 
 class Ticker:
@@ -87,20 +86,18 @@ class Ticker:
         *,
         lookup: Lookup | None,
         ticks: bool,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._observer = observer
         self._commits = commits
         self._lookup = lookup
         self._ticks = ticks
-        self._clock = clock
         self._wakes = threading.Condition()
         self._stopping = False
-        self._tick: float | None = clock()
+        self._tick: float | None = time.monotonic()
         self._not_before = 0.0
-        self._verification = _Pace(clock, most=limits.TICK_SECONDS)
-        self._rollout = _Pace(clock, most=limits.FOLLOW_UP_SECONDS)
+        self._verification = _Pace(most=limits.TICK_SECONDS)
+        self._rollout = _Pace(most=limits.FOLLOW_UP_SECONDS)
         self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
         self.problems: tuple[str, ...] = ()
         """What the last look could not learn, and why."""
@@ -128,16 +125,16 @@ class Ticker:
             self._wakes.notify()
 
     def _tick_soon(self) -> None:
-        soon = max(self._clock(), self._not_before)
+        soon = max(time.monotonic(), self._not_before)
         self._tick = soon if self._tick is None else min(self._tick, soon)
 
     def _run(self) -> None:
         seconds = limits.FIRST_LOOK_SECONDS
         while self._wait():
             try:
-                if self._tick is not None and self._tick <= self._clock():
-                    self._not_before = self._clock() + limits.LOOKS_APART_SECONDS
-                    self._tick = self._clock() + limits.TICK_SECONDS if self._ticks else None
+                if self._tick is not None and self._tick <= time.monotonic():
+                    self._not_before = time.monotonic() + limits.LOOKS_APART_SECONDS
+                    self._tick = time.monotonic() + limits.TICK_SECONDS if self._ticks else None
                     self._look(seconds)
                     seconds = limits.LOOK_SECONDS
                 elif self._verification.is_due():
@@ -156,9 +153,9 @@ class Ticker:
             while not self._stopping:
                 dues = (self._tick, self._verification.due, self._rollout.due)
                 due = min((each for each in dues if each is not None), default=None)
-                if due is not None and due <= self._clock():
+                if due is not None and due <= time.monotonic():
                     return True
-                self._wakes.wait(None if due is None else due - self._clock())
+                self._wakes.wait(None if due is None else due - time.monotonic())
             return False
 
     def _look(self, seconds: float) -> None:
@@ -172,14 +169,14 @@ class Ticker:
             self._rollout.begin()
 
     def _catch_up(self, seconds: float) -> Findings:
-        deadline = self._clock() + seconds
+        deadline = time.monotonic() + seconds
         asked_at, state = _now(), self._observer.state()
         listings: catch_up.Listings = {}
         if self._lookup is not None:
             repositories = catch_up.repositories(self._config)
             listings = self._lookup.tags(repositories, seconds=seconds / 2)
         asked = catch_up.questions(self._config, state, listings)
-        answers = self._ask(asked, deadline - self._clock())
+        answers = self._ask(asked, deadline - time.monotonic())
         findings = catch_up.findings(self._config, state, asked, answers, time=asked_at)
         if self._lookup is not None:
             self.problems = (*catch_up.unlisted(listings), *findings.reasons)

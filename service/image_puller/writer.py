@@ -37,7 +37,7 @@ class Writer:
         self._arrival = threading.Condition()
         self._waiting: list[_Delivery] = []
         self._stopping = False
-        self._busy_with = 1
+        self._expected = 1
         self._failed = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
@@ -84,14 +84,20 @@ class Writer:
             self._arrival.wait_for(
                 lambda: self._waiting or self._stopping, timeout=self._seconds_until_due()
             )
-            if self._busy_with > 1:
-                self._arrival.wait_for(
-                    lambda: len(self._waiting) >= self._busy_with or self._stopping,
-                    timeout=limits.GATHER_SECONDS,
-                )
+            self._gather()
             batch, self._waiting = self._waiting, []
-            self._busy_with = max(len(batch), 1)
             return batch, self._stopping
+
+    def _gather(self) -> None:
+        """Under load: a moment for the senders that were just answered to come back.
+
+        Where they don't, fewer are expected, but not at once: one that is late may only be slow.
+        """
+        are_there = self._expected == 1 or self._arrival.wait_for(
+            lambda: len(self._waiting) >= self._expected or self._stopping,
+            timeout=limits.GATHER_SECONDS,
+        )
+        self._expected = max(len(self._waiting), 1 if are_there else self._expected // 2)
 
     def _seconds_until_due(self) -> float | None:
         if self._failed:
