@@ -1,6 +1,9 @@
 """The running service: its parts together, in this process and as a real one."""
 
+import base64
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,13 +16,15 @@ from typing import Self
 
 import pytest
 import requests
+import responses
 from kubernetes.client import ApiClient
 
 from image_puller import limits, serve
 from image_puller.cluster import KubernetesCluster
+from image_puller.reference import parse
 from image_puller.serve import Gunicorn, Service
 from image_puller.simulation import SimulatedCluster
-from tests.building import configuration
+from tests.building import configuration, digest
 from tests.conftest import NAME, NAMESPACE, PATIENCE_SECONDS, Installation, Web, kubeconfig
 
 APP = "quay.io/org/app:1.2.3"
@@ -295,3 +300,103 @@ def test_a_real_process_with_a_bad_environment_ends_at_once(
         assert process.wait(PATIENCE_SECONDS) == 2
     assert (tmp_path / "log").read_text().startswith("IMAGES: holds no valid entry; ")
     assert installation.sent() == []
+
+
+# Asking registries
+
+
+def pull_secret(name: str, username: str) -> dict[str, object]:
+    config = {"auths": {"quay.io": {"username": username, "password": "word"}}}
+    data = base64.b64encode(json.dumps(config).encode()).decode()
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": data},
+    }
+
+
+@pytest.fixture
+def quay() -> Iterator[responses.RequestsMock]:
+    """quay.io, which shows one image to one user."""
+
+    def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
+        if request.headers.get("Authorization") != "Basic bWU6d29yZA==":
+            return 401, {"WWW-Authenticate": 'Basic realm="quay"'}, ""
+        if request.path_url.startswith("/v2/org/app/tags/list"):
+            return 200, {}, '{"tags": ["1.2.3"]}'
+        return 200, {"Docker-Content-Digest": digest(1)}, ""
+
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        for method in ("GET", "HEAD"):
+            mock.add_callback(method, re.compile(r"https://quay\.io/v2/org/app/.*"), answer)
+        yield mock
+
+
+ASKS = {"ASK_REGISTRIES": "true", "IMAGE_PULL_SECRETS": "mine"}
+
+
+def test_registries_are_asked_with_the_pull_secrets(
+    web: MakeWeb, installation: Installation, quay: responses.RequestsMock
+) -> None:
+    installation.cluster.add(pull_secret("mine", "me"), NAMESPACE)
+    web(**ASKS)
+    assert installation.digests() == {"app": digest(1)}
+
+
+def test_a_pull_secret_that_can_not_be_read_is_named_and_stops_nothing(
+    web: MakeWeb,
+    installation: Installation,
+    quay: responses.RequestsMock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = web(READ_AUTH="none", **ASKS)
+    assert installation.images() == [APP]
+    assert "registries are asked without pull secret mine: " in caplog.text
+    assert "the service's Role needs to `get` secrets of that name" in caplog.text
+    problems = service.client.get("/status").json["problems"]
+    assert any("name a pull secret that covers it" in problem for problem in problems)
+
+
+def test_pull_secrets_are_read_again_after_a_while_and_not_each_time(
+    web: MakeWeb,
+    installation: Installation,
+    quay: responses.RequestsMock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = installation.cluster
+    service = web(**ASKS)
+    path = f"/api/v1/namespaces/{NAMESPACE}/secrets/mine"
+    assert [request.path for request in cluster.requests].count(path) == 1
+    assert installation.digests() == {}
+    cluster.add(pull_secret("mine", "me"), NAMESPACE)
+    monkeypatch.setattr(limits, "LOOKS_APART_SECONDS", 0.0)
+    service.service._pull_secrets._until = 0.0  # the while is over
+    service.secret("events", "s3cret")
+    service.client.post(
+        "/",
+        headers={
+            "Authorization": "Bearer s3cret",
+            "ce-id": "1",
+            "ce-source": "/test",
+            "ce-specversion": "1.0",
+            "ce-type": "io.image-puller.refresh",
+        },
+    )
+    wait_until(lambda: installation.digests() == {"app": digest(1)})
+
+
+def test_what_is_wrong_with_a_pull_secret_is_said_once(
+    web: MakeWeb,
+    installation: Installation,
+    quay: responses.RequestsMock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bad = pull_secret("mine", "me") | {"type": "Opaque"}
+    installation.cluster.add(bad, NAMESPACE)
+    service = web(**ASKS).service._pull_secrets
+    service._until = 0.0
+    assert service(parse(APP)) == ()
+    told = [message for message in caplog.messages if message.startswith("pull secret mine: ")]
+    assert len(told) == 1

@@ -49,7 +49,8 @@ class Service:
         self._metrics = Metrics()
         self._metrics.malformed_entries.set(len(config.warnings))
         self._observer = Observer(config, cluster)
-        self._lookup = _lookup(config, cluster)
+        self._pull_secrets = _PullSecrets(cluster)
+        self._lookup = _lookup(config, self._pull_secrets) if config.ask_registries else None
         commits = Commits(self._writer, self._metrics)
         is_on_knative = config.knative_service is not None
         self._ticker = Ticker(
@@ -132,13 +133,11 @@ class _PullSecrets:
         self._until = time.monotonic() + limits.PULL_SECRETS_SECONDS
 
 
-def _lookup(config: Config, cluster: KubernetesCluster) -> Lookup | None:
-    if not config.ask_registries:
-        return None
+def _lookup(config: Config, secrets: _PullSecrets) -> Lookup:
     return Lookup(
         Registries(
             hosts={entry.reference.registry for entry in config.entries},
-            credentials=_PullSecrets(cluster),
+            credentials=secrets,
             insecure_hosts=config.insecure_registries,
             ca_file=config.registry_ca_file,
         )

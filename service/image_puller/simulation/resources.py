@@ -57,7 +57,17 @@ NODES = Resource(
     verbs=frozenset({"GET", "PATCH"}),
 )
 PODS = Resource(group="", version="v1", plural="pods", kind="Pod", verbs=frozenset({"GET", "POST"}))
-RESOURCES = (DAEMON_SETS, DEPLOYMENTS, EVENTS, KNATIVE_SERVICES, NAMESPACES, NODES, PODS)
+SECRETS = Resource(group="", version="v1", plural="secrets", kind="Secret")
+RESOURCES = (
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    EVENTS,
+    KNATIVE_SERVICES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    SECRETS,
+)
 
 _PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v[^/]+)"

@@ -1,0 +1,344 @@
+"""The service and real registries: pushes completed and verified, and what no webhook told."""
+
+import base64
+import hmac
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from e2e.ground import ADDRESS, http_session, wait_until
+from e2e.installation import DIGESTS, SECRET, Installation, reference
+from e2e.kubernetes_api import Json
+from e2e.registry import HOST, LOCKED_HOST, PASSWORD, PORT, USER, Registry
+from e2e.sender import notification, post
+from e2e.service import Service
+from e2e.slow import Silent, Slow
+from image_puller.sources import SOURCES
+
+MakeRegistry = Callable[..., Registry]
+MakeService = Callable[..., Service]
+
+APP, LATEST = reference("ask/app", "1.0.0"), reference("ask/app", "latest")
+ASKING = {"INSECURE_REGISTRIES": f"{HOST};{LOCKED_HOST}", "ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
+
+
+def digests(installation: Installation) -> dict[str, str]:
+    """Return what the template expects, by image."""
+    template = (installation.daemonset() or {})["spec"]["template"]
+    expected = json.loads(template["metadata"]["annotations"][DIGESTS])
+    return {
+        each["image"]: expected[each["name"]]
+        for each in template["spec"]["containers"]
+        if each["name"] in expected
+    }
+
+
+def wait_for_digest(installation: Installation, image: str, digest: str) -> None:
+    """Wait until the template expects this digest of an image."""
+    wait_until(
+        lambda: installation.daemonset() and digests(installation).get(image) == digest,
+        f"{image} as {digest}",
+    )
+
+
+def tell(url: str, path: str, body: Json, **headers: str) -> requests.Response:
+    """Send a webhook or an event, and return what it was answered."""
+    with http_session() as session:
+        return session.post(f"{url}{path}", json=body, headers=headers, timeout=60)
+
+
+def quay(*tags: str, host: str = HOST) -> Json:
+    """Return what Quay says of a push: no digest."""
+    return {"docker_url": f"{host}/ask/app", "updated_tags": list(tags)}
+
+
+def tell_quay(url: str, body: Json) -> int:
+    """Send a notification of Quay's."""
+    return tell(url, "/webhooks/quay", body, Authorization=f"Bearer {SECRET}").status_code
+
+
+def tick(url: str) -> None:
+    """Send a tick."""
+    event = {"specversion": "1.0", "id": "1", "source": "/e2e", "type": "io.image-puller.refresh"}
+    headers = {
+        "Content-Type": "application/cloudevents+json",
+        "Authorization": f"Bearer {SECRET}",
+    }
+    with http_session() as session:
+        answer = session.post(url, data=json.dumps(event), headers=headers, timeout=30)
+    assert answer.status_code == 202
+
+
+def status(puller: Service) -> Json:
+    """Return what the service says of itself."""
+    with http_session() as session:
+        headers = {"Authorization": f"Bearer {SECRET}"}
+        found: Json = session.get(f"{puller.url}/status", headers=headers, timeout=30).json()
+    return found
+
+
+def followed(installation: Installation, entry: str = "app") -> dict[str, str]:
+    """Return the digests of the tags that an entry follows."""
+    tags = installation.state()["entries"][entry]["tags"]
+    return {tag["tag"]: tag["digest"] for tag in tags}
+
+
+def test_a_push_whose_notification_has_no_digest_is_completed_at_the_registry(
+    installation: Installation, registry: MakeRegistry, service: MakeService
+) -> None:
+    environment = installation.environment(f"app={APP}", **ASKING)
+    with registry() as images:
+        configured = images.push("ask/app", "1.0.0", "configured")
+        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+            wait_for_digest(installation, APP, configured)
+            pushed = images.push("ask/app", "1.1.0", "pushed")
+            assert tell_quay(puller.url, quay("1.1.0")) == 202
+            assert digests(installation)[reference("ask/app", "1.1.0")] == pushed
+
+
+def test_a_locked_registry_is_asked_with_the_pull_secret_that_the_role_names(
+    installation: Installation, registry: MakeRegistry, service: MakeService
+) -> None:
+    config = {"auths": {LOCKED_HOST: {"username": USER, "password": PASSWORD}}}
+    secret = {
+        "metadata": {"name": "registry-credentials"},
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": base64.b64encode(json.dumps(config).encode()).decode()},
+    }
+    admin = installation.control_plane.admin
+    admin.post(f"/api/v1/namespaces/{installation.namespace}/secrets", secret)
+    app = f"{LOCKED_HOST}/ask/app:1.0.0"
+    secrets = {"IMAGE_PULL_SECRETS": "registry-credentials"}
+    environment = installation.environment(f"app={app}", **ASKING, **secrets)
+    with registry(locked=True) as images:
+        configured = images.push("ask/app", "1.0.0", "locked")
+        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+            wait_for_digest(installation, app, configured)
+            pushed = images.push("ask/app", "1.1.0", "locked too")
+            assert tell_quay(puller.url, quay("1.1.0", host=LOCKED_HOST)) == 202
+            assert digests(installation)[f"{LOCKED_HOST}/ask/app:1.1.0"] == pushed
+            assert status(puller)["problems"] == []
+
+
+def test_a_locked_registry_without_a_pull_secret_is_named_and_pushes_are_followed_all_the_same(
+    installation: Installation, registry: MakeRegistry, service: MakeService
+) -> None:
+    app = f"{LOCKED_HOST}/ask/app:1.0.0"
+    environment = installation.environment(f"app={app}", **ASKING)
+    with registry(locked=True) as images:
+        images.push("ask/app", "1.0.0", "locked")
+        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+            installation.wait_for_images(app)
+            assert tell_quay(puller.url, quay("1.1.0", host=LOCKED_HOST)) == 202
+            installation.wait_for_images(app, f"{LOCKED_HOST}/ask/app:1.1.0")
+            problems = status(puller)["problems"]
+    assert any("name a pull secret that covers it" in problem for problem in problems)
+
+
+def test_with_verification_a_push_is_held_until_its_registry_confirms_it(
+    installation: Installation, registry: MakeRegistry, service: MakeService
+) -> None:
+    environment = installation.environment(f"app={APP}", **ASKING, VERIFY_PUSHES="true")
+    early = notification("ask/app", "1.1.0", "not there yet")
+    with registry() as images:
+        images.push("ask/app", "1.0.0", "configured")
+        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+            installation.wait_for_images(APP)
+            assert post(puller.url, early) == 202
+            (held,) = status(puller)["unverified"]
+            assert (held["tag"], held["reason"]) == ("1.1.0", f"{HOST} has no ask/app:1.1.0") or (
+                held["reason"].startswith(f"{HOST} has no {HOST}/ask/app:1.1.0")
+            )
+            assert installation.images() == [APP]
+            puller.kill()
+        # Another process goes on with it; what comes in is what the registry has.
+        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+            true = images.push("ask/app", "1.1.0", "the true one")
+            wait_for_digest(installation, reference("ask/app", "1.1.0"), true)
+            assert status(puller)["unverified"] == []
+
+
+def test_without_event_auth_an_event_makes_the_service_ask_and_believe_the_registry_alone(
+    installation: Installation, registry: MakeRegistry, service: MakeService
+) -> None:
+    environment = installation.environment(f"app={APP}", **ASKING, EVENT_AUTH="none")
+    forged = {"registry": HOST, "repository": "ask/app", "tag": "1.1.0", "digest": None}
+    event = {
+        "specversion": "1.0",
+        "id": "1",
+        "source": "/e2e",
+        "type": "io.image-puller.image.pushed",
+        "data": {**forged, "digest": f"sha256:{'6' * 64}"},
+    }
+    structured = {"Content-Type": "application/cloudevents+json"}
+    with registry() as images:
+        images.push("ask/app", "1.0.0", "configured")
+        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+            installation.wait_for_images(APP)
+            assert tell(puller.url, "/", event, **structured).status_code == 202
+            assert installation.images() == [APP]
+            true = images.push("ask/app", "1.1.0", "the true one")
+            assert tell(puller.url, "/", event, **structured).status_code == 202
+            assert digests(installation)[reference("ask/app", "1.1.0")] == true
+
+
+def test_after_ten_missed_webhooks_one_tick_makes_the_state_what_they_would_have_made_it(
+    installation: Installation, registry: MakeRegistry, service: MakeService
+) -> None:
+    moving = reference("ask/moving", "latest")
+    ranged = reference("ask/ranged", "1.0.0")
+    environment = installation.environment(
+        f"app={APP};moving={moving};ranged={ranged}",
+        **ASKING,
+        IMAGE_TAG_POLICIES="ranged=semver:^1",
+    )
+    with registry() as images:
+        for repository, tag in (("app", "1.0.0"), ("moving", "latest"), ("ranged", "1.0.0")):
+            images.push(f"ask/{repository}", tag, f"{repository} configured")
+        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+            doomed = images.push("ask/app", "1.1.0", "to be deleted")
+            assert post(puller.url, notification("ask/app", "1.1.0", "x")) == 202
+            images.push("ask/ranged", "1.1.0", "early")
+            assert post(puller.url, notification("ask/ranged", "1.1.0", "x")) == 202
+            tick(puller.url)
+            wait_until(lambda: followed(installation).get("1.1.0") == doomed, "the true digest")
+            assert puller.terminate() == 0
+
+        # Nobody is there to hear of ten pushes and a deletion.
+        images.delete("ask/app", doomed)
+        expected = {
+            ("app", "1.0.0"): images.push("ask/app", "1.0.0", "app configured"),
+            ("app", "1.2.0"): images.push("ask/app", "1.2.0", "app 1.2.0"),
+            ("app", "1.3.0"): images.push("ask/app", "1.3.0", "moved below"),
+            ("app", "2.0.0"): images.push("ask/app", "2.0.0", "app 2.0.0"),
+            ("ranged", "1.0.0"): images.push("ask/ranged", "1.0.0", "ranged configured"),
+            ("ranged", "1.1.0"): images.push("ask/ranged", "1.1.0", "ranged moved"),
+            ("ranged", "1.4.0"): images.push("ask/ranged", "1.4.0", "ranged 1.4.0"),
+        }
+        images.push("ask/app", "2.0.1-rc.1", "not followed")
+        images.push("ask/ranged", "2.0.0", "out of range")
+        expected["app", "1.3.0"] = images.push("ask/app", "1.3.0", "moved")
+        images.push("ask/moving", "latest", "moved")
+        expected["moving", "latest"] = images.push("ask/moving", "latest", "moved again")
+
+        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+            tick(puller.url)
+            for entry in ("app", "moving", "ranged"):
+                of_entry = {tag: digest for (e, tag), digest in expected.items() if e == entry}
+                wait_until(
+                    lambda entry=entry, of_entry=of_entry: (
+                        followed(installation, entry) == of_entry
+                    ),
+                    f"{of_entry} of {entry}",
+                )
+            installation.wait_for_images(
+                APP,
+                reference("ask/app", "1.3.0"),
+                reference("ask/app", "2.0.0"),
+                moving,
+                ranged,
+                reference("ask/ranged", "1.1.0"),
+                reference("ask/ranged", "1.4.0"),
+            )
+            tags = [tag["tag"] for tag in installation.state()["entries"]["app"]["tags"]]
+            assert tags == ["2.0.0", "1.3.0", "1.2.0", "1.0.0"]
+            assert status(puller)["problems"] == []
+
+
+# Answers in time
+
+# How long each sender waits for an answer, as its documentation or its code has it.
+WAITS = {"distribution": 1.0, "gitlab": 1.0, "harbor": 3.0, "ecr": 5.0, "gitea": 5.0,
+         "quay": 10.0, "github": 10.0}  # fmt: skip
+OTHERS_WAIT = 3.0
+
+IMAGE = {"name": "ask/app", "tag": "1.1.0"}
+
+
+def signed(secret: str, body: bytes) -> str:
+    return hmac.digest(secret.encode(), body, "sha256").hex()
+
+
+SENDERS: dict[str, Json] = {
+    "distribution": notification("ask/app", "1.1.0", "new"),
+    "gitlab": notification("ask/app", "1.1.0", "new"),
+    "harbor": {
+        "type": "PUSH_ARTIFACT",
+        "event_data": {
+            "resources": [{"tag": "1.1.0", "resource_url": f"{HOST}/ask/app:1.1.0"}],
+            "repository": {"repo_full_name": "ask/app"},
+        },
+    },
+    "quay": quay("1.1.0"),
+    "gitea": {
+        "action": "created",
+        "package": {
+            "type": "container",
+            "name": "app",
+            "version": "1.1.0",
+            "owner": {"login": "ask"},
+            "html_url": f"http://{HOST}/ask/-/packages/container/app/1.1.0",
+        },
+    },
+}
+
+
+@contextmanager
+def slow_api_server(installation: Installation) -> Iterator[tuple[Slow, Path]]:
+    """Lead a service to the API server by a way that can be slow."""
+    config = json.loads(installation.kubeconfig.read_text())
+    host, _, port = config["clusters"][0]["cluster"]["server"].rpartition("//")[2].rpartition(":")
+    with Slow(host, int(port)) as way:
+        config["clusters"][0]["cluster"]["server"] = f"https://{ADDRESS}:{way.port}"
+        path = installation.kubeconfig.with_name("slow")
+        path.write_text(json.dumps(config))
+        yield way, path
+
+
+def timed(url: str, source: str) -> tuple[requests.Response, float]:
+    """Send the source's push, and return its answer and how long that took."""
+    body = json.dumps(SENDERS[source]).encode()
+    headers = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
+    if source == "gitea":
+        headers = {"Content-Type": "application/json", "X-Gitea-Signature": signed(SECRET, body)}
+    started = time.monotonic()
+    with http_session() as session:
+        answer = session.post(f"{url}/webhooks/{source}", data=body, headers=headers, timeout=60)
+    return answer, time.monotonic() - started
+
+
+@pytest.mark.parametrize("source", SENDERS)
+def test_whatever_registry_and_api_server_do_a_sender_has_its_answer_in_time(
+    installation: Installation, service: MakeService, source: str
+) -> None:
+    """A registry that says nothing, then an API server that takes ten seconds for each answer."""
+    (installation.secrets / "gitea").write_text(SECRET)
+    environment = installation.environment(f"app={APP}", **ASKING)
+    with (
+        Silent(PORT),
+        slow_api_server(installation) as (way, kubeconfig),
+        service(environment, kubeconfig=kubeconfig) as puller,
+    ):
+        installation.wait_for_images(APP, seconds=30)
+        answer, seconds = timed(puller.url, source)
+        assert answer.status_code == 202
+        assert seconds < WAITS.get(source, OTHERS_WAIT)
+        installation.wait_for_images(APP, reference("ask/app", "1.1.0"))
+        way.seconds = 10
+        answer, seconds = timed(puller.url, source)
+        print(f"{source}: {answer.status_code} after {seconds:.2f} s")
+        assert seconds < WAITS.get(source, OTHERS_WAIT)
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        way.seconds = 0
+
+
+def test_the_sources_whose_answers_are_timed_have_all_patiences_that_there_are() -> None:
+    assert {SOURCES[source].patience for source in SENDERS} == {
+        source.patience for source in SOURCES.values()
+    }
