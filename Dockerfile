@@ -36,13 +36,15 @@ CMD ["720h"]
 
 # The same base makes what runs on it. All that is not copied below stays here: pip, hatchling.
 FROM ${BASE} AS packages
+# requirements.lock alone brings no cryptographic library, and no OpenID Connect: for FIPS.
+ARG LOCK_FILE=requirements-oidc.lock
 USER 0
 WORKDIR /context
 COPY build/stages/packages build/stages/
 COPY build/offline/wheels build/offline/wheels/
 COPY build/tools.lock build/
-COPY requirements.lock ./
-RUN build/stages/packages dependencies /out/dependencies
+COPY requirements.lock requirements-oidc.lock ./
+RUN build/stages/packages dependencies /out/dependencies "$LOCK_FILE"
 COPY LICENSE README.md pyproject.toml ./
 COPY service service/
 RUN build/stages/packages service /out/service

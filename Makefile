@@ -68,7 +68,8 @@ lock: ## Bring the lock files up to date with pyproject.toml
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet pip-tools
 	$(COMPILE) --output-file requirements.lock pyproject.toml
-	$(COMPILE) --extra test --output-file requirements-test.lock pyproject.toml
+	$(COMPILE) --extra oidc --output-file requirements-oidc.lock pyproject.toml
+	$(COMPILE) --extra oidc --extra test --output-file requirements-test.lock pyproject.toml
 	$(COMPILE) --allow-unsafe --output-file build/tools.lock build/tools.in
 
 clean: ## Remove what was installed and cached here

@@ -529,9 +529,39 @@ def test_what_is_ignored_is_counted_without_its_names(untouched: World) -> None:
         (
             {"PORT": "0", "EVENT_AUTH": "no"},
             (
-                "EVENT_AUTH: must be token or none, not 'no'\n"
+                "EVENT_AUTH: must be token or oidc or none, not 'no'\n"
                 "PORT: must be a whole number from 1 to 65535, not '0'\n"
             ),
+        ),
+        (
+            {"EVENT_AUTH": "oidc", "OIDC_KEYS": "http://keys", "OIDC_SUBJECTS": "*"},
+            (
+                "OIDC_KEYS: must be a URL such as https://host/path, not 'http://keys', nor the "
+                "absolute path of a file\n"
+                "OIDC_AUDIENCE: must be set where EVENT_AUTH is oidc, to the audience that "
+                "senders' tokens are made for\n"
+                "OIDC_ISSUER: must be set where OIDC_KEYS is\n"
+                "OIDC_SUBJECTS: a * may stand at the end only, after something: '*'\n"
+            ),
+        ),
+        (
+            {"EVENT_AUTH": "oidc", "OIDC_AUDIENCE": "a b", "OIDC_ISSUER": "cluster"},
+            (
+                "OIDC_AUDIENCE: must be of printable ASCII without spaces, 512 characters at "
+                "most, not 'a b'\n"
+                "OIDC_ISSUER: must be a URL such as https://host/path, not 'cluster'\n"
+            ),
+        ),
+        (
+            {"GAR_SERVICE_ACCOUNT": "pusher"},
+            (
+                "GAR_SERVICE_ACCOUNT: must be an e-mail address, not 'pusher'\n"
+                "GAR_AUDIENCE: must be set where GAR_SERVICE_ACCOUNT is\n"
+            ),
+        ),
+        (
+            {"GAR_AUDIENCE": "puller"},
+            "GAR_SERVICE_ACCOUNT: must be set where GAR_AUDIENCE is\n",
         ),
         (
             {"CACHING_INTERVAL_HOURS": "0"},

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from image_puller import __version__
-from image_puller.config import Config, EventAuth, ReadAuth, Resources, from_environ
+from image_puller.config import (
+    Config,
+    EventAuth,
+    Google,
+    Oidc,
+    ReadAuth,
+    Resources,
+    from_environ,
+)
 from image_puller.errors import ConfigurationError
 from image_puller.sources import SOURCES
 from tests.building import configuration
@@ -36,6 +44,8 @@ DEFAULTS = {
     "webhook_registries": {},
     "webhook_secrets_dir": Path("/etc/image-puller/secrets"),
     "event_auth": EventAuth.TOKEN,
+    "oidc": None,
+    "google": None,
     "read_auth": ReadAuth.TOKEN,
     "ask_registries": True,
     "verify_pushes": False,
@@ -172,6 +182,110 @@ def test_the_namespace_is_the_pods_own_unless_told(text, pod, namespace):
     assert from_environ(environ, pod_namespace=pod).namespace == namespace
 
 
+OIDC = {"EVENT_AUTH": "oidc", "OIDC_AUDIENCE": "puller"}
+OF_ITS_NAMESPACE = ("system:serviceaccount:k8s-image-puller:*",)
+
+
+def test_without_more_the_tokens_of_the_own_namespace_are_believed():
+    config = configuration(**OIDC)
+
+    assert config.event_auth is EventAuth.OIDC
+    assert config.oidc == Oidc(audience="puller", issuer=None, keys=None, subjects=OF_ITS_NAMESPACE)
+    assert configuration(**OIDC, NAMESPACE="a").oidc.subjects == ("system:serviceaccount:a:*",)
+
+
+@pytest.mark.parametrize(
+    ("variables", "field", "value"),
+    [
+        ({"OIDC_ISSUER": "https://a.b:1/c/d"}, "issuer", "https://a.b:1/c/d"),
+        (
+            {"OIDC_ISSUER": "https://a", "OIDC_KEYS": "https://[::1]/keys"},
+            "keys",
+            "https://[::1]/keys",
+        ),
+        ({"OIDC_ISSUER": "https://a", "OIDC_KEYS": "/k/jwks"}, "keys", Path("/k/jwks")),
+        ({"OIDC_SUBJECTS": "a; b:* ;"}, "subjects", ("a", "b:*")),
+    ],
+)
+def test_the_variables_of_tokens_are_read(variables, field, value):
+    assert getattr(configuration(**OIDC, **variables).oidc, field) == value
+
+
+def test_the_variables_of_tokens_do_nothing_where_no_tokens_are_believed():
+    assert configuration(OIDC_AUDIENCE="a b", OIDC_KEYS="no") == configuration()
+
+
+def test_googles_tokens_are_of_one_audience_and_one_account():
+    config = configuration(GAR_AUDIENCE="https://a/b", GAR_SERVICE_ACCOUNT="a-b@c.d")
+
+    assert config.google == Google(audience="https://a/b", service_account="a-b@c.d")
+
+
+WORD = "must be of printable ASCII without spaces, 512 characters at most, not "
+NO_URL = "must be a URL such as https://host/path, not "
+
+
+@pytest.mark.parametrize(
+    ("variables", "problems"),
+    [
+        (
+            {"OIDC_AUDIENCE": ""},
+            [
+                (
+                    "OIDC_AUDIENCE: must be set where EVENT_AUTH is oidc, to the audience that "
+                    "senders' tokens are made for"
+                )
+            ],
+        ),
+        ({"OIDC_AUDIENCE": "a b"}, [f"OIDC_AUDIENCE: {WORD}'a b'"]),
+        ({"OIDC_AUDIENCE": "ä"}, [f"OIDC_AUDIENCE: {WORD}'ä'"]),
+        *(
+            ({"OIDC_ISSUER": text}, [f"OIDC_ISSUER: {NO_URL}{text!r}"])
+            for text in ("kubernetes", "http://a", "https://", "https://a@b", "https://a?b=c")
+        ),
+        *(
+            (
+                {"OIDC_ISSUER": "https://a", "OIDC_KEYS": text},
+                [f"OIDC_KEYS: {NO_URL}{text!r}, nor the absolute path of a file"],
+            )
+            for text in ("jwks.json", "http://a/keys", "file:///keys", "https://a/#b")
+        ),
+        ({"OIDC_KEYS": "/keys"}, ["OIDC_ISSUER: must be set where OIDC_KEYS is"]),
+        (
+            {"OIDC_KEYS": "keys"},
+            [
+                f"OIDC_KEYS: {NO_URL}'keys', nor the absolute path of a file",
+                "OIDC_ISSUER: must be set where OIDC_KEYS is",
+            ],
+        ),
+        ({"OIDC_SUBJECTS": ";"}, ["OIDC_SUBJECTS: names no subject"]),
+        ({"OIDC_SUBJECTS": "a b"}, [f"OIDC_SUBJECTS: {WORD}'a b'"]),
+        *(
+            (
+                {"OIDC_SUBJECTS": f"a;{text}"},
+                [f"OIDC_SUBJECTS: a * may stand at the end only, after something: {text!r}"],
+            )
+            for text in ("*", "*a", "a*b", "a**")
+        ),
+        ({"GAR_AUDIENCE": "a"}, ["GAR_SERVICE_ACCOUNT: must be set where GAR_AUDIENCE is"]),
+        (
+            {"GAR_SERVICE_ACCOUNT": "a@b"},
+            ["GAR_AUDIENCE: must be set where GAR_SERVICE_ACCOUNT is"],
+        ),
+        ({"GAR_AUDIENCE": "a b", "GAR_SERVICE_ACCOUNT": "a@b"}, [f"GAR_AUDIENCE: {WORD}'a b'"]),
+        *(
+            (
+                {"GAR_AUDIENCE": "a", "GAR_SERVICE_ACCOUNT": text},
+                [f"GAR_SERVICE_ACCOUNT: must be an e-mail address, not {text!r}"],
+            )
+            for text in ("a", "a@", "@b", "a@b@c", "a b@c")
+        ),
+    ],
+)
+def test_bad_values_of_tokens_are_refused(variables, problems):
+    assert problems_of(**(OIDC | variables)) == problems
+
+
 NAME = "must be a name of lower-case letters, digits and '-', 63 characters at most, not "
 NAME_63 = "must be a name of lower-case letters, digits, '-' and '.', 63 characters at most, not "
 NAME_253 = NAME_63.replace("63", "253")
@@ -266,7 +380,7 @@ NO_SLEEP = (
             "quay=https://quay.io",
             "'https://quay.io' is not of the form host or host/path",
         ),
-        ("EVENT_AUTH", "None", "must be token or none, not 'None'"),
+        ("EVENT_AUTH", "None", "must be token or oidc or none, not 'None'"),
         ("READ_AUTH", "basic", "must be token or none, not 'basic'"),
         ("PORT", "0", "must be a whole number from 1 to 65535, not '0'"),
         (

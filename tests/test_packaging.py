@@ -60,6 +60,11 @@ def lines(lock: Path) -> list[str]:
     return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
 
 
+def locked(lock: str) -> set[str]:
+    """The names of the packages in a lock file."""
+    return {line.partition("=")[0] for line in lines(TOP / lock)}
+
+
 @pytest.mark.parametrize("stage", ["sleep", "service"])
 def test_images_run_as_a_number_that_is_not_root(stage: str) -> None:
     assert last(stage, "USER") == "65532:65532"
@@ -138,7 +143,9 @@ def test_everything_that_is_copied_from_the_context_is_sent_and_there() -> None:
                 assert [source for source in sources if not (TOP / source).exists()] == []
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "build/tools.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "requirements-oidc.lock", "build/tools.lock"]
+)
 def test_every_requirement_has_hashes(lock: str) -> None:
     assert lines(TOP / lock)
     for line in lines(TOP / lock):
@@ -153,9 +160,24 @@ def test_wheels_are_made_by_what_pyproject_names() -> None:
 
 def test_no_dependency_brings_cryptography_of_its_own() -> None:
     """What the README says of FIPS: all of it is the base image's OpenSSL."""
-    locked = {line.partition("=")[0] for line in lines(TOP / "requirements.lock")}
     own = {"cryptography", "pynacl", "pycryptodome", "pycryptodomex", "pyopenssl", "bcrypt"}
-    assert not locked & own
+    assert not locked("requirements.lock") & own
+    assert locked("requirements-oidc.lock") & own == {"cryptography"}
+
+
+def test_tokens_need_these_packages_and_no_others() -> None:
+    more = {"cryptography", "cffi", "pycparser", "pyjwt"}
+    assert locked("requirements-oidc.lock") == locked("requirements.lock") | more
+    pins = {line.partition(" ")[0] for line in lines(TOP / "requirements-oidc.lock")}
+    assert {line.partition(" ")[0] for line in lines(TOP / "requirements.lock")} <= pins
+
+
+def test_the_image_can_be_built_without_them(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ("ARG", "LOCK_FILE=requirements-oidc.lock") in stages()["packages"]
+    monkeypatch.setenv("LOCK_FILE", "requirements.lock")
+    assert run_build("r.io/puller", "1.0").returncode == 0
+    service = build.read_text().splitlines()[-1]
+    assert "--build-arg LOCK_FILE=requirements.lock " in service
 
 
 def test_images_are_named_as_the_original_names_them() -> None:
@@ -180,7 +202,14 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         tool.write_text(f'#!/bin/sh\necho "{name} $*" >>{asked}\n')
         tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
-    for name in ("CONTAINER_TOOL", "BASE", "COMPILER", "SLEEP_IMAGE", "SOURCE_DATE_EPOCH"):
+    for name in (
+        "CONTAINER_TOOL",
+        "BASE",
+        "COMPILER",
+        "LOCK_FILE",
+        "SLEEP_IMAGE",
+        "SOURCE_DATE_EPOCH",
+    ):
         monkeypatch.delenv(name, raising=False)
     return asked
 

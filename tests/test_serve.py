@@ -19,8 +19,10 @@ import requests
 import responses
 from kubernetes.client import ApiClient
 
+import image_puller
 from image_puller import limits, serve
 from image_puller.cluster import KubernetesCluster
+from image_puller.errors import ConfigurationError
 from image_puller.reference import parse
 from image_puller.serve import Gunicorn, Service
 from image_puller.simulation import SimulatedCluster
@@ -400,3 +402,42 @@ def test_what_is_wrong_with_a_pull_secret_is_said_once(
     assert service(parse(APP)) == ()
     told = [message for message in caplog.messages if message.startswith("pull secret mine: ")]
     assert len(told) == 1
+
+
+# Packages that only tokens need
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"EVENT_AUTH": "oidc", "OIDC_AUDIENCE": "a"}, "EVENT_AUTH: oidc needs the Python"),
+        ({"GAR_AUDIENCE": "a", "GAR_SERVICE_ACCOUNT": "a@b"}, "GAR_SERVICE_ACCOUNT: needs the"),
+    ],
+)
+@pytest.mark.parametrize("package", ["jwt", "cryptography"])
+def test_who_believes_tokens_without_the_packages_for_it_ends_at_once(
+    api: ApiClient,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    said: str,
+    package: str,
+) -> None:
+    for module in ("oidc", "key_sets"):
+        monkeypatch.delitem(sys.modules, f"image_puller.{module}", raising=False)
+        monkeypatch.delattr(image_puller, module, raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    config = configuration(**variables)
+    with pytest.raises(ConfigurationError) as refused:
+        Service(config, KubernetesCluster(api, config))
+    assert str(refused.value).startswith(said)
+    assert "see FIPS in the README" in str(refused.value)
+
+
+def test_nobody_else_imports_them() -> None:
+    code = (
+        "import sys, image_puller.cli, image_puller.serve; "
+        "print(sorted({'jwt', 'cryptography'} & set(sys.modules)))"
+    )
+    command = (sys.executable, "-c", code)
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"

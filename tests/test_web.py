@@ -9,12 +9,15 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import responses
 from werkzeug.test import TestResponse
 
 from image_puller import limits
+from image_puller.oidc import GOOGLE_KEYS
 from image_puller.sources import SOURCES
 from tests.building import digest
 from tests.conftest import NAME, NAMESPACE, Gate, Installation, Json, Web
+from tests.issuer import Issuer
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
 APP = "quay.io/org/app:1.2.3"
@@ -494,6 +497,140 @@ def test_without_event_auth_a_push_of_nobodys_repository_costs_nothing(
 def test_without_event_auth_webhooks_still_need_their_secrets(web: MakeWeb) -> None:
     service = web(EVENT_AUTH="none", READ_AUTH="none")
     assert post(service, "/webhooks/quay", quay()).status_code == 401
+
+
+# Tokens of OpenID Connect: `test_oidc.py` has what a token may say
+
+
+AUDIENCE = "puller.images"
+ACCOUNT = "pusher@project.iam.gserviceaccount.com"
+OIDC = {"EVENT_AUTH": "oidc", "OIDC_AUDIENCE": AUDIENCE, **AT_ONCE}
+GOOGLE = {"GAR_AUDIENCE": AUDIENCE, "GAR_SERVICE_ACCOUNT": ACCOUNT, **AT_ONCE}
+GAR_IMAGES = {"IMAGES": "app=us-docker.pkg.dev/org/project/app:1.2.3"}
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Issuer:
+    return Issuer()
+
+
+def publish(installation: Installation, issuer: Issuer) -> None:
+    documents = installation.cluster.documents
+    documents["/openid/v1/jwks"] = json.loads(issuer.document())
+    documents["/.well-known/openid-configuration"] = {"issuer": "https://cluster.local"}
+
+
+def token(issuer: Issuer, **changes: Any) -> str:
+    said = {
+        "iss": "https://cluster.local",
+        "aud": [AUDIENCE],
+        "sub": f"system:serviceaccount:{NAMESPACE}:trigger",
+        "exp": time.time() + 600,
+    }
+    return "Bearer " + issuer.token(said | changes)
+
+
+def test_a_trigger_shows_the_token_of_its_service_account(
+    web: MakeWeb, installation: Installation, issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(installation, issuer)
+    service = web(**OIDC, NAMESPACE=NAMESPACE)
+    service.secret("events", "t")
+    stranger = Issuer()
+    for wrong in (
+        None,
+        "Bearer t",
+        token(stranger),
+        token(issuer, aud=["another"]),
+        token(issuer, sub="system:serviceaccount:other:trigger"),
+        token(issuer, iss="https://another"),
+        token(issuer, exp=1),
+    ):
+        answer = post_event(service, event(), wrong)
+        assert answer.status_code == 401
+        assert answer.text == "credentials for events are missing or wrong\n"
+    assert installation.images() == [APP]
+    assert_accepted(post_event(service, event(), token(issuer)))
+    assert installation.images() == [APP, NEWER]
+    assert "no secret is set" not in caplog.text
+    assert "eyJ" not in caplog.text
+
+
+def test_keys_that_can_not_be_read_are_a_503_and_let_nobody_in(
+    web: MakeWeb,
+    installation: Installation,
+    issuer: Issuer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "KEYS_AGAIN_SECONDS", 0.0)
+    service = web(**OIDC, NAMESPACE=NAMESPACE)
+    for claims in ({}, {"aud": "another"}):
+        answer = post_event(service, event(), token(issuer, **claims))
+        assert (answer.status_code, answer.text) == (503, "try again later\n")
+        assert int(answer.headers["Retry-After"]) == limits.RETRY_AFTER_SECONDS
+        assert "no keys from the API server: 404 page not found" in caplog.text
+    assert post_event(service, event(), None).status_code == 401
+    assert post_event(service, event(), "Bearer x").status_code == 401
+    assert installation.images() == [APP]
+    publish(installation, issuer)
+    assert_accepted(post_event(service, event(), token(issuer)))
+    assert installation.images() == [APP, NEWER]
+
+
+def test_keys_are_asked_for_once(web: MakeWeb, installation: Installation, issuer: Issuer) -> None:
+    publish(installation, issuer)
+    service = web(**OIDC, NAMESPACE=NAMESPACE)
+    installation.sent()
+    forger = Issuer()
+    for number in range(5):
+        post_event(service, event("any.other"), token(issuer))
+        forger.rotate(f"forged-{number}")
+        assert post_event(service, event(), token(forger)).status_code == 503
+    asked = [request.path for request in installation.cluster.requests]
+    assert asked.count("/openid/v1/jwks") == 1
+
+
+@responses.activate
+def test_googles_push_shows_the_token_of_its_service_account(
+    web: MakeWeb, installation: Installation, issuer: Issuer
+) -> None:
+    responses.get(GOOGLE_KEYS, body=issuer.document())
+    service = web(**GOOGLE, **GAR_IMAGES)
+    service.secret("gar", "s3cret")
+    said = {
+        "iss": "https://accounts.google.com",
+        "aud": AUDIENCE,
+        "email": ACCOUNT,
+        "email_verified": True,
+    }
+    before = installation.images()
+    for path in ("/webhooks/gar", "/webhooks/gar/s3cret"):
+        for wrong in (
+            None,
+            "Bearer s3cret",
+            "s3cret",
+            token(issuer, **said | {"email": "somebody@gmail.com"}),
+            token(issuer, **said | {"email_verified": False}),
+            token(issuer, **said | {"aud": "another"}),
+            token(issuer, **said | {"iss": "https://cluster.local"}),
+        ):
+            assert post(service, path, MORE_PAYLOADS["gar"], wrong).status_code == 401
+    assert installation.images() == before
+    assert_accepted(post(service, "/webhooks/gar", MORE_PAYLOADS["gar"], token(issuer, **said)))
+    assert installation.images() == [f"{REPOSITORY}:1.2.3", f"{REPOSITORY}:1.2.4"]
+
+
+@responses.activate
+def test_google_waits_while_its_keys_are_not_there(
+    web: MakeWeb, installation: Installation, issuer: Issuer
+) -> None:
+    responses.get(GOOGLE_KEYS, status=500)
+    service = web(**GOOGLE, **GAR_IMAGES)
+    answer = post(service, "/webhooks/gar", MORE_PAYLOADS["gar"], token(issuer))
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    service.secret("quay", "s3cret")  # others prove themselves as ever
+    assert_accepted(post(service, "/webhooks/quay", quay(), "s3cret"))
 
 
 SECRET = "s3cret-that-no-log-may-show"

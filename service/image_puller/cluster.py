@@ -39,6 +39,7 @@ _CONFLICT = 409
 _OPENSHIFT_GROUP = "route.openshift.io"
 _NODES = "/api/v1/nodes"
 _TIMEOUT = (limits.CONNECT_SECONDS, limits.READ_SECONDS)
+_ISSUER_TIMEOUT = (limits.KEYS_ANSWER_SECONDS / 4, limits.KEYS_ANSWER_SECONDS / 4)
 
 
 def connect(environ: Mapping[str, str]) -> client.ApiClient:
@@ -202,6 +203,17 @@ class KubernetesCluster:
                 if metadata["uid"] not in known:
                     known.add(metadata["uid"])
                     yield metadata["name"]
+
+    def issuer(self) -> tuple[str, bytes]:
+        """Who signs the tokens of service accounts, and the key set (JWKS) to check them with.
+
+        https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#service-account-issuer-discovery
+        Every service account may read both (system:service-account-issuer-discovery).
+        """
+        how = {"accept": "application/json, */*", "timeout": _ISSUER_TIMEOUT}
+        described = self._request("GET", "/.well-known/openid-configuration", **how)
+        keys = self._request("GET", "/openid/v1/jwks", **how)
+        return str(described.get("issuer")), json.dumps(keys).encode()
 
     def _watch(self, path: str, version: str) -> Iterator[Manifest]:
         """The metadata of what is added after a version, until the server ends the watch."""

@@ -28,6 +28,7 @@ ORIGINAL_IMAGES = (
     "registry.redhat.io/devspaces/imagepuller-rhel9",
 )
 _PREFIX = re.compile(r"[A-Za-z0-9.:\[\]_-]+(/[a-z0-9._-]+)*")
+_EMAIL = re.compile(r"[!-?A-~]+@[A-Za-z0-9.-]+", re.ASCII)
 _LABEL_VALUE_CHARACTERS = 63
 _AFFINITIES = ("nodeAffinity", "podAffinity", "podAntiAffinity")
 
@@ -36,6 +37,7 @@ class EventAuth(StrEnum):
     """How senders at `POST /` prove themselves."""
 
     TOKEN = "token"  # noqa: S105 - the name of a scheme
+    OIDC = "oidc"
     NONE = "none"
 
 
@@ -54,6 +56,28 @@ class Resources:
     memory_limit: str
     cpu_request: str
     cpu_limit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Oidc:
+    """Whose tokens are believed at `POST /`.
+
+    `keys` is an https URL or a file. Without it they are those of the API server, which then says
+    its own issuer as well unless `issuer` does. A subject may end in `*`.
+    """
+
+    audience: str
+    issuer: str | None
+    keys: str | Path | None
+    subjects: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Google:
+    """Whose tokens are believed at `/webhooks/gar`: of a service account, by its e-mail address."""
+
+    audience: str
+    service_account: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +105,8 @@ class Config:
     webhook_registries: Mapping[str, str]
     webhook_secrets_dir: Path
     event_auth: EventAuth
+    oidc: Oidc | None
+    google: Google | None
     read_auth: ReadAuth
     ask_registries: bool
     verify_pushes: bool
@@ -103,6 +129,8 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
     """
     read = _Reader(environ)
     entries, warnings = _entries(read)
+    namespace = read("NAMESPACE", variables.label, pod_namespace or "k8s-image-puller")
+    event_auth = read("EVENT_AUTH", variables.one_of(EventAuth), EventAuth.TOKEN)
     config = Config(
         entries=entries,
         warnings=warnings,
@@ -110,7 +138,7 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         caching_interval=read("CACHING_INTERVAL_HOURS", variables.hours, timedelta(hours=1)),
         resources=_resources(read),
         daemonset_name=read("DAEMONSET_NAME", _daemonset_name, "kubernetes-image-puller"),
-        namespace=read("NAMESPACE", variables.label, pod_namespace or "k8s-image-puller"),
+        namespace=namespace,
         deployment_name=read("DEPLOYMENT_NAME", variables.subdomain, "kubernetes-image-puller"),
         node_selector=read("NODE_SELECTOR", variables.json_strings, {}),
         affinity=read("AFFINITY", _affinity, {}),
@@ -126,7 +154,9 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         registry_aliases=read("REGISTRY_ALIASES", _aliases, ()),
         webhook_registries=read("WEBHOOK_REGISTRIES", _webhook_registries, {}),
         webhook_secrets_dir=read("WEBHOOK_SECRETS_DIR", Path, Path("/etc/image-puller/secrets")),
-        event_auth=read("EVENT_AUTH", variables.one_of(EventAuth), EventAuth.TOKEN),
+        event_auth=event_auth,
+        oidc=_oidc(read, namespace) if event_auth is EventAuth.OIDC else None,
+        google=_google(read),
         read_auth=read("READ_AUTH", variables.one_of(ReadAuth), ReadAuth.TOKEN),
         ask_registries=read("ASK_REGISTRIES", variables.flag, default=True),
         verify_pushes=read("VERIFY_PUSHES", variables.flag, default=False),
@@ -149,10 +179,16 @@ class _Reader:
         self._environ = environ
         self.problems: list[str] = []
 
+    def has(self, variable: str) -> bool:
+        return bool(self._text(variable))
+
+    def _text(self, variable: str) -> str:
+        return self._environ.get(variable, "").strip()
+
     def __call__(
         self, variable: str, parse: Callable[[str], Value], default: Default
     ) -> Value | Default:
-        text = self._environ.get(variable, "").strip()
+        text = self._text(variable)
         if not text:
             return default
         try:
@@ -214,6 +250,65 @@ def _affinity(text: str) -> dict[str, Any]:
             expected = ", ".join(_AFFINITIES)
             raise ValueError(f"{variables.quoted(key)} is not one of {expected}")
     return affinity
+
+
+def _oidc(read: _Reader, namespace: str) -> Oidc:
+    audience = read("OIDC_AUDIENCE", variables.word, None)
+    issuer = read("OIDC_ISSUER", variables.https_url, None)
+    keys = read("OIDC_KEYS", _keys, None)
+    own = (f"system:serviceaccount:{namespace}:*",)
+    if not read.has("OIDC_AUDIENCE"):
+        read.problems.append(
+            "OIDC_AUDIENCE: must be set where EVENT_AUTH is oidc, to the audience that senders' "
+            "tokens are made for"
+        )
+    if read.has("OIDC_KEYS") and not read.has("OIDC_ISSUER"):
+        read.problems.append("OIDC_ISSUER: must be set where OIDC_KEYS is")
+    return Oidc(
+        audience=audience or "",
+        issuer=issuer,
+        keys=keys,
+        subjects=read("OIDC_SUBJECTS", _subjects, own),
+    )
+
+
+def _google(read: _Reader) -> Google | None:
+    audience = read("GAR_AUDIENCE", variables.word, None)
+    service_account = read("GAR_SERVICE_ACCOUNT", _email, None)
+    for name, other in (
+        ("GAR_AUDIENCE", "GAR_SERVICE_ACCOUNT"),
+        ("GAR_SERVICE_ACCOUNT", "GAR_AUDIENCE"),
+    ):
+        if read.has(other) and not read.has(name):
+            read.problems.append(f"{name}: must be set where {other} is")
+    if audience is None or service_account is None:
+        return None
+    return Google(audience=audience, service_account=service_account)
+
+
+def _keys(text: str) -> str | Path:
+    if text.startswith("/"):
+        return Path(text)
+    try:
+        return variables.https_url(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, nor the absolute path of a file") from None
+
+
+def _subjects(text: str) -> tuple[str, ...]:
+    subjects = tuple(map(variables.word, variables.items(text)))
+    for subject in subjects:
+        if "*" in subject[:-1] or subject == "*":
+            raise ValueError(f"a * may stand at the end only, after something: {subject!r}")
+    if not subjects:
+        raise ValueError("names no subject")
+    return subjects
+
+
+def _email(text: str) -> str:
+    if not _EMAIL.fullmatch(text):
+        raise ValueError(f"must be an e-mail address, not {variables.quoted(text)}")
+    return text
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -23,6 +23,12 @@ class UnauthenticatedError(ImagePullerError):
     status = 401
 
 
+class KeysUnavailableError(ImagePullerError):
+    """Whether a token is genuine can't be said now: its issuer's keys can't be read."""
+
+    status = 503
+
+
 class ClusterUnavailableError(ImagePullerError):
     """The API server can't be reached, or can't take a write now. The sender tries again."""
 

@@ -52,6 +52,21 @@ WATCH_SECONDS = 240
 GATHER_SECONDS = 0.02
 """How long a writer under load waits for the senders it has just answered to come back."""
 
+KEYS_ANSWER_SECONDS = 2.0
+"""Reading an issuer's keys: less than any sender of tokens waits."""
+KEYS_LAST_SECONDS = 3600.0
+"""Keys that were fetched; what an issuer has withdrawn is believed no longer."""
+KEYS_AGAIN_SECONDS = 5.0
+"""Least time between two looks at an issuer's keys, whatever strangers make up."""
+KEYS_BYTES = 256 * 1024
+KEYS_MOST = 100
+"""Of one issuer; Google has two, an API server seldom more than three."""
+
+TOKEN_CHARACTERS = 8192
+"""Gunicorn takes no longer header."""
+TOKEN_LEEWAY_SECONDS = 30
+"""How far clocks may be apart."""
+
 TICK_SECONDS = 600.0
 FIRST_FOLLOW_UP_SECONDS = 1.0
 """Until an unverified push is asked about again, or a rollout is looked at; doubled each time."""

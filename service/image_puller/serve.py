@@ -4,7 +4,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from image_puller import limits, pull_secrets
+from image_puller.authentication import EVENTS
 from image_puller.cluster import KubernetesCluster
 from image_puller.commits import Commits
 from image_puller.config import Config
-from image_puller.errors import ImagePullerError, RejectedError
+from image_puller.errors import ConfigurationError, ImagePullerError, RejectedError
 from image_puller.events import NodeJoined
 from image_puller.intake import Intake
 from image_puller.lookup import Lookup
@@ -26,7 +27,7 @@ from image_puller.reconcile import Reconciler
 from image_puller.reference import Reference
 from image_puller.registry import Registries
 from image_puller.ticker import Ticker
-from image_puller.web import create_app
+from image_puller.web import Tokens, create_app
 from image_puller.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ class Service:
         )
         self._stopping = threading.Event()
         self._watch = threading.Thread(target=self._watch_nodes, name="nodes", daemon=True)
-        self.app: Flask = create_app(config, self._intake, self, self._metrics)
+        tokens = _tokens(config, cluster)
+        self.app: Flask = create_app(config, self._intake, self, self._metrics, tokens)
 
     def start(self) -> None:
         """Begins to commit, with a look at everything first."""
@@ -142,6 +144,29 @@ def _lookup(config: Config, secrets: _PullSecrets) -> Lookup:
             ca_file=config.registry_ca_file,
         )
     )
+
+
+def _tokens(config: Config, cluster: KubernetesCluster) -> Mapping[str, Tokens]:
+    """Whose tokens count instead of secrets; raises ConfigurationError where they can't be read."""
+    if config.oidc is None and config.google is None:
+        return {}
+    try:
+        # These take time to import (0.1 s), and an image for FIPS is built without.
+        from image_puller import key_sets, oidc  # noqa: PLC0415
+    except ImportError as error:
+        variable = "EVENT_AUTH: oidc needs" if config.oidc else "GAR_SERVICE_ACCOUNT: needs"
+        raise ConfigurationError(
+            f"{variable} the Python packages PyJWT and cryptography, which this image does not "
+            f"have ({error}); see FIPS in the README"
+        ) from error
+    tokens: dict[str, Tokens] = {}
+    if config.oidc is not None:
+        keys = key_sets.of(config.oidc.keys, cluster.issuer)
+        tokens[EVENTS] = oidc.Tokens(EVENTS, oidc.of_cluster(config.oidc), keys)
+    if config.google is not None:
+        keys = key_sets.of(oidc.GOOGLE_KEYS, cluster.issuer)
+        tokens["gar"] = oidc.Tokens("gar", oidc.of_google(config.google), keys)
+    return tokens
 
 
 class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed

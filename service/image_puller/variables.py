@@ -14,6 +14,11 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]+(-+[a-z0-9]+)*(\.[a-z0-9]+(-+[a-z0-9]+)*)*", 
 _NUMBER = re.compile(r"\+?([0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9})", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _PERCENT = re.compile(r"([1-9][0-9]?|100)%", re.ASCII)
+_WORD = re.compile(r"[!-~]{1,512}", re.ASCII)
+_HTTPS_URL = re.compile(
+    r"https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*)?",
+    re.ASCII,
+)
 _LONGEST_INTERVAL_HOURS = 100_000
 
 
@@ -70,6 +75,22 @@ def flag(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError(f"must be true or false, not {quoted(text)}")
     return text.lower() == "true"
+
+
+def word(text: str) -> str:
+    """Printable ASCII without spaces, 512 characters at most."""
+    if not _WORD.fullmatch(text):
+        raise ValueError(
+            f"must be of printable ASCII without spaces, 512 characters at most, not {quoted(text)}"
+        )
+    return text
+
+
+def https_url(text: str) -> str:
+    """An https URL of a host, without user, query or fragment."""
+    if not _HTTPS_URL.fullmatch(text):
+        raise ValueError(f"must be a URL such as https://host/path, not {quoted(text)}")
+    return text
 
 
 def one_of(choices: type[Choice]) -> Callable[[str], Choice]:

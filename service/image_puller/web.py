@@ -5,6 +5,8 @@ Answers follow what each sender does with them: see the README's table of endpoi
 
 import json
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from flask import Flask, Response, request
@@ -39,11 +41,24 @@ class Look(Protocol):
         """Why this process can't take events, or None. No API call."""
 
 
-def create_app(config: Config, intake: Intake, look: Look, metrics: Metrics) -> Flask:
-    """The Flask application."""
+class Tokens(Protocol):
+    """Believes some issuer's tokens."""
+
+    def prove(self, authorization: str | None) -> bool:
+        """Whether a header holds one; raises KeysUnavailableError where that can't be told now."""
+
+
+def create_app(
+    config: Config,
+    intake: Intake,
+    look: Look,
+    metrics: Metrics,
+    tokens: Mapping[str, Tokens] = MappingProxyType({}),
+) -> Flask:
+    """The Flask application; `tokens` has who proves itself by those instead of by a secret."""
     app = Flask("image_puller", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.BODY_BYTES + 1
-    routes = _Routes(config, intake, look, metrics)
+    routes = _Routes(config, intake, look, metrics, tokens)
     for method, path, view in (
         ("POST", "/", routes.event),
         ("POST", "/webhooks/<name>", routes.webhook),
@@ -68,19 +83,26 @@ def create_app(config: Config, intake: Intake, look: Look, metrics: Metrics) -> 
 class _Routes:
     """One method for each route: who asks is checked first, a body is read last."""
 
-    def __init__(self, config: Config, intake: Intake, look: Look, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: Config,
+        intake: Intake,
+        look: Look,
+        metrics: Metrics,
+        tokens: Mapping[str, Tokens],
+    ) -> None:
         self._config = config
         self._intake = intake
         self._look = look
         self._metrics = metrics
+        self._tokens = tokens
         self._secrets = Secrets(config.webhook_secrets_dir)
 
     def event(self) -> Response:
         """CloudEvents: 202, 4xx for what a Broker should drop, 503 for what it should repeat."""
-        trusted = self._config.event_auth is EventAuth.TOKEN
+        trusted = self._config.event_auth is not EventAuth.NONE
         if trusted:
-            tokens = self._secrets.of(EVENTS)
-            self._check(EVENTS, proven=authentication.proves_token(tokens, _authorization()))
+            self._check_event()
         events = sources.decode(_CLOUDEVENTS.name, _headers(), _body())
         self._intake.accept(
             _CLOUDEVENTS.name, events, patience=_CLOUDEVENTS.patience, is_trusted=trusted
@@ -95,7 +117,10 @@ class _Routes:
         if source.tests_with_empty_body and _is_test_call():
             self._metrics.count_event(name, "test")
             return _accepted()
-        self._check(name, proven=_proves(source, self._secrets.of(name), secret))
+        if name in self._tokens:
+            self._check_token(name)
+        else:
+            self._check(name, proven=_proves(source, self._secrets.of(name), secret))
         return self._take(source)
 
     def handshake(self, **_path: str) -> Response:
@@ -178,6 +203,18 @@ class _Routes:
             self._intake.accept(source.name, events, patience=source.patience)
         return _accepted()
 
+    def _check_event(self) -> None:
+        if EVENTS in self._tokens:
+            self._check_token(EVENTS)
+        else:
+            secrets = self._secrets.of(EVENTS)
+            self._check(EVENTS, proven=authentication.proves_token(secrets, _authorization()))
+
+    def _check_token(self, name: str) -> None:
+        """Nothing else counts then: a secret beside it would be the weaker proof."""
+        if not self._tokens[name].prove(_authorization()):
+            raise _unauthenticated(name)
+
     def _check_reader(self) -> None:
         if self._config.read_auth is ReadAuth.TOKEN:
             tokens = self._secrets.of(READ)
@@ -192,7 +229,11 @@ class _Routes:
                 name,
                 self._secrets.folder,
             )
-        raise UnauthenticatedError(f"credentials for {name} are missing or wrong")
+        raise _unauthenticated(name)
+
+
+def _unauthenticated(name: str) -> UnauthenticatedError:
+    return UnauthenticatedError(f"credentials for {name} are missing or wrong")
 
 
 def _proves(source: Source, secrets: tuple[bytes, ...], in_path: str | None) -> bool:

@@ -1,0 +1,73 @@
+"""Tokens of service accounts, made and published by a real API server, at `POST /`."""
+
+from collections.abc import Callable
+
+from e2e.control_plane import ControlPlane
+from e2e.ground import http_session
+from e2e.installation import Installation, reference
+from e2e.service import Service
+
+AUDIENCE = "puller.images"
+APP = reference("team/app", "1.0.0")
+EVENT = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "/e2e",
+    "type": "io.image-puller.image.pushed",
+    "data": {
+        "registry": APP.partition("/")[0],
+        "repository": "team/app",
+        "tag": "1.1.0",
+        "digest": None,
+    },
+}
+
+
+def token(control_plane: ControlPlane, namespace: str, audience: str) -> str:
+    """One that a Trigger of Knative would send, of the namespace's default service account."""
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/default/token"
+    request = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"audiences": [audience]},
+    }
+    made: str = control_plane.admin.post(path, request)["status"]["token"]
+    return made
+
+
+def send(url: str, token: str) -> int:
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "Content-Type": "application/cloudevents+json",
+    }
+    with http_session() as session:
+        return session.post(url, json=EVENT, headers=headers, timeout=10).status_code
+
+
+def test_a_token_counts_by_what_the_api_server_publishes_and_the_shipped_rights(
+    installation: Installation,
+    control_plane: ControlPlane,
+    service: Callable[..., Service],
+) -> None:
+    own, other = installation.namespace, "kube-system"
+    environment = installation.environment(
+        f"app={APP}",
+        EVENT_AUTH="oidc",
+        OIDC_AUDIENCE=AUDIENCE,
+        ROLLOUT_MIN_INTERVAL_SECONDS="0",
+    )
+    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+        installation.wait_for_images(APP)
+        for wrong in (
+            "e2e-secret",
+            token(control_plane, own, "another"),
+            token(control_plane, other, AUDIENCE),
+        ):
+            assert send(puller.url, wrong) == 401
+        assert installation.images() == [APP]
+        assert send(puller.url, token(control_plane, own, AUDIENCE)) == 202
+        installation.wait_for_images(APP, reference("team/app", "1.1.0"))
+        log = puller.log.read_text()
+    assert "its subject is 'system:serviceaccount:kube-system:default'" in log
+    assert "Audience doesn't match; expected are audience puller.images" in log
+    assert "eyJ" not in log
