@@ -7,7 +7,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from e2e.ground import Ground
+from e2e.ground import PATIENCE_SECONDS, Ground, wait_until
 from e2e.images import Image
 from e2e.processes import Process
 from e2e.registry import HOST, LOCKED_HOST
@@ -75,9 +75,7 @@ class Containerd:
     def kill(self) -> None:
         """Kill it and its shims; containers go on, without anybody to tell how they are."""
         self._process.kill()
-        for pid in self._shims():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not self._killed_shims(), f"no shim of {self._process.name}")
 
     def images(self) -> dict[str, str]:
         """Return the digests of all images by name; a pulled image has more names than its tag."""
@@ -102,7 +100,11 @@ class Containerd:
     def ctr(self, *arguments: str) -> str:
         """Run containerd's own client, and return what it prints."""
         done = subprocess.run(
-            (*self._ctr, *arguments), capture_output=True, text=True, check=False, timeout=60
+            (*self._ctr, *arguments),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
         )
         if done.returncode:
             raise RuntimeError(f"ctr {' '.join(arguments)}: {done.stderr.strip()}")
@@ -115,13 +117,15 @@ class Containerd:
             return False
         return True
 
-    def _shims(self) -> list[int]:
+    def _killed_shims(self) -> list[int]:
+        """Kill its shims, and return those that were there: they may take a moment to be gone."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended
                 arguments = (process / "cmdline").read_bytes().decode().split("\0")
                 if "containerd-shim" in arguments[0] and str(self.socket) in arguments:
                     found.append(int(process.name))
+                    os.kill(int(process.name), signal.SIGKILL)
         return found
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import requests
 import yaml
 
 from e2e.control_plane import ControlPlane
@@ -41,14 +42,27 @@ class Deployed:
         return f"/apis/apps/v1/namespaces/{namespace}/deployments/{NAME}"
 
     def status(self) -> Json:
-        """Return what /status says."""
-        with http_session() as session:
-            answer = session.get(
-                f"{self.url}/status", headers={"Authorization": f"Bearer {SECRET}"}, timeout=10
-            )
-            answer.raise_for_status()
-            found: Json = answer.json()
-            return found
+        """Return what /status says, as soon as it does.
+
+        On a busy machine a probe may be late, and the Service is without its pod for a moment.
+        """
+        return wait_until(self._status, f"{self.url}/status")
+
+    def _status(self) -> Json | None:
+        try:
+            with http_session() as session:
+                answer = session.get(
+                    f"{self.url}/status",
+                    headers={"Authorization": f"Bearer {SECRET}"},
+                    timeout=10,
+                )
+        except (requests.ConnectionError, requests.Timeout):
+            return None
+        if answer.status_code == requests.codes.service_unavailable:
+            return None
+        answer.raise_for_status()
+        found: Json = answer.json()
+        return found
 
     def cached_on(self, image: str) -> set[str]:
         """Return the nodes of which /status says that they have this image."""
@@ -60,13 +74,9 @@ class Deployed:
             if found["cached"]
         }
 
-    def wait_until_cached(self, image: str, *nodes: str, seconds: float = 60) -> None:
+    def wait_until_cached(self, image: str, *nodes: str) -> None:
         """Wait until /status says that exactly these nodes have this image."""
-        wait_until(
-            lambda: self.cached_on(image) == set(nodes),
-            f"{image} on {nodes}",
-            seconds=seconds,
-        )
+        wait_until(lambda: self.cached_on(image) == set(nodes), f"{image} on {nodes}")
 
     def wait_until_told(self, image: str, digest: str) -> None:
         """Wait until the registry's notification of this content has come: it may be late."""
@@ -81,9 +91,9 @@ class Deployed:
     def scale(self, replicas: int) -> None:
         """Run so many pods of the service, and wait until it is so."""
         self._admin.patch(self._path, {"spec": {"replicas": replicas}})
-        wait_until(lambda: self._running() == replicas, f"{replicas} replicas", seconds=60)
+        wait_until(lambda: self._running() == replicas, f"{replicas} replicas")
         if replicas:
-            wait_until(lambda: _answers(self), "the Service reachable")
+            self.status()
 
     def restart(self, **environment: str) -> None:
         """Replace the service's pod, with changed variables if any are given."""
@@ -133,8 +143,8 @@ def deployed(installation: Installation, images: str, **environment: str) -> Ite
     admin.post(deployments, deployment)
     running = Deployed(installation)
     try:
-        wait_until(lambda: _is_ready(installation), "the service's pod ready", seconds=60)
-        wait_until(lambda: _answers(running), "the Service reachable")
+        wait_until(lambda: _is_ready(installation), "the service's pod ready")
+        running.status()
         yield running
     finally:
         admin.delete(f"{base}/services/{NAME}")
@@ -177,17 +187,9 @@ def _is_ready(installation: Installation) -> bool:
     return bool(status.get("readyReplicas"))
 
 
-def _answers(running: Deployed) -> bool:
-    try:
-        running.status()
-    except OSError:
-        return False
-    return True
-
-
 def _wait_until_empty(installation: Installation, base: str) -> None:
     """Let all pods end before the next test's come: the nodes are small."""
     admin = installation.control_plane.admin
-    wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone", seconds=60)
+    wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone")
     admin.delete(f"{base}/pods")
-    wait_until(lambda: not admin.get(f"{base}/pods")["items"], "all pods gone", seconds=60)
+    wait_until(lambda: not admin.get(f"{base}/pods")["items"], "all pods gone")

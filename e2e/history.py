@@ -5,7 +5,7 @@ import threading
 from typing import Any, Self
 
 from e2e.ground import http_session, wait_until
-from e2e.installation import NAME, Installation
+from e2e.installation import NAME, Installation, images_of
 
 
 class History:
@@ -59,6 +59,4 @@ class History:
                         self._note(daemonset)
 
     def _note(self, daemonset: Any) -> None:
-        containers = daemonset["spec"]["template"]["spec"]["containers"]
-        generation = daemonset["metadata"]["generation"]
-        self._seen[generation] = [container["image"] for container in containers]
+        self._seen[daemonset["metadata"]["generation"]] = images_of(daemonset)

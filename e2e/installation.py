@@ -17,6 +17,7 @@ NAME = "kubernetes-image-puller"
 SECRET = "e2e-secret"
 STATE = "image-puller.io/state"
 DIGESTS = "image-puller.io/digests"
+INSTALLER = "install-sleep"
 
 _PATHS = {
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
@@ -73,16 +74,22 @@ class Installation:
     def images(self) -> list[str]:
         """Return the images of the template, in order; none where there is no DaemonSet."""
         daemonset = self.daemonset()
-        if daemonset is None:
-            return []
-        return [each["image"] for each in daemonset["spec"]["template"]["spec"]["containers"]]
+        return [] if daemonset is None else images_of(daemonset)
 
-    def wait_for_images(self, *images: str, seconds: float = 15) -> Json:
+    def wait_for_images(self, *images: str) -> Json:
         """Wait until the template has these images, in any order, and return the DaemonSet."""
-        wait_until(
-            lambda: sorted(self.images()) == sorted(images), f"images {images}", seconds=seconds
-        )
+        wait_until(lambda: sorted(self.images()) == sorted(images), f"images {images}")
         return self.control_plane.admin.get(self.path)
+
+    def settled(self) -> Json:
+        """Return the DaemonSet once its controller has seen it, and has no more to write."""
+
+        def seen() -> Json | None:
+            live = self.control_plane.admin.get(self.path)
+            generation = live["metadata"]["generation"]
+            return live if live["status"].get("observedGeneration") == generation else None
+
+        return wait_until(seen, "the DaemonSet seen by its controller")
 
     def state(self) -> Json:
         """Return the state that the DaemonSet holds."""
@@ -94,6 +101,10 @@ class Installation:
         """Return the messages of the warnings that were left among the Events."""
         events = self.control_plane.admin.get(f"/api/v1/namespaces/{self.namespace}/events")
         return [event["message"] for event in events["items"] if event["type"] == "Warning"]
+
+    def wait_for_warning(self, words: str) -> None:
+        """Wait until a warning has these words: Events are sent beside what they tell of."""
+        wait_until(lambda: any(words in each for each in self.warnings()), f"warning: {words}")
 
     def patches(self) -> float:
         """Count the PATCH requests for DaemonSets so far, dry runs and statuses left out."""
@@ -151,6 +162,12 @@ def deny_tag(installation: Installation, tag: str) -> None:
     }
     path = installation.path.rpartition("/")[0]
     plane.wait_until_refused(path, probe, saying=f"{tag} is not allowed")
+
+
+def images_of(daemonset: Json) -> list[str]:
+    """Return the images that a DaemonSet is there for, in order."""
+    containers = daemonset["spec"]["template"]["spec"]["containers"]
+    return [each["image"] for each in containers if each["name"] != INSTALLER]
 
 
 def reference(repository: str, tag: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import requests
 
-from e2e.ground import http_session
+from e2e.ground import PATIENCE_SECONDS, http_session
 
 Json = dict[str, Any]
 
@@ -68,7 +68,7 @@ class KubernetesApi:
         with http_session() as session:
             session.headers["Authorization"] = f"Bearer {self.token}"
             session.verify = str(self.ca)
-            response = session.request(method, self.url + path, timeout=30, **options)
+            response = session.request(method, self.url + path, timeout=PATIENCE_SECONDS, **options)
         if not response.ok:
             raise ApiError(response)
         return response

@@ -19,7 +19,7 @@ from e2e.images import Image, sleep_image
 from e2e.kube_proxy import kube_proxy
 from e2e.kubelet import kubelet
 from e2e.kubernetes_api import ApiError, Json
-from e2e.processes import READY_SECONDS, tail
+from e2e.processes import tail
 
 MOST = 3  # as many addresses as e2e/run gives
 KEPT = 2  # from the first test that needs nodes to the last
@@ -60,7 +60,7 @@ class Node:
         self._runtime.start()
         self._kubelet.start()
         try:
-            wait_until(lambda: self._is_ready(heard), f"{self.name} ready", seconds=READY_SECONDS)
+            wait_until(lambda: self._is_ready(heard), f"{self.name} ready")
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{tail(self._kubelet.log)}") from None
 

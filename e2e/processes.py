@@ -11,8 +11,8 @@ from pathlib import Path
 
 from e2e.ground import http_session, wait_until
 
-READY_SECONDS = 60  # a cold, busy machine; 2 s is usual
-STOP_SECONDS = 20
+STOP_SECONDS = 60
+ANSWER_SECONDS = 10
 TAIL_LINES = 20
 
 
@@ -49,7 +49,7 @@ class Process:
                 start_new_session=True,
             )
         try:
-            wait_until(self._is_up, f"{self.name} ready", seconds=READY_SECONDS)
+            wait_until(self._is_up, f"{self.name} ready")
         except TimeoutError as error:
             self.kill()
             raise StartError(f"{error}\n{tail(self.log)}") from None
@@ -98,7 +98,7 @@ def answers(url: str, *, ca: Path | None = None) -> bool:
     """Answer whether a GET of the URL succeeds, now."""
     with http_session() as session:
         try:
-            return session.get(url, verify=str(ca) if ca else None, timeout=2).ok
+            return session.get(url, verify=str(ca) if ca else None, timeout=ANSWER_SECONDS).ok
         except OSError:  # also those of requests, and a CA file that is not there yet
             return False
 
@@ -106,7 +106,7 @@ def answers(url: str, *, ca: Path | None = None) -> bool:
 def listens(host: str, port: int) -> bool:
     """Answer whether something accepts connections at the port, now."""
     try:
-        socket.create_connection((host, port), timeout=2).close()
+        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
     except OSError:
         return False
     return True

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import requests
 
-from e2e.ground import ADDRESS, Ground, http_session
+from e2e.ground import ADDRESS, PATIENCE_SECONDS, Ground, http_session
 from e2e.images import INDEX, MANIFEST, File, Image, canonical, descriptor, digest_of
 from e2e.processes import Process, listens
 
@@ -159,7 +159,9 @@ class Registry:
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         with http_session() as session:
             session.auth = self._credentials
-            response = session.request(method, f"http://{self.host}{path}", timeout=30, **options)
+            response = session.request(
+                method, f"http://{self.host}{path}", timeout=PATIENCE_SECONDS, **options
+            )
         if not response.ok:
             raise RegistryError(response)
         return response

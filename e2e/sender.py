@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import requests
 
-from e2e.ground import http_session
+from e2e.ground import PATIENCE_SECONDS, http_session
 from e2e.installation import SECRET
 from e2e.kubernetes_api import Json
 from e2e.registry import HOST, MANIFEST
@@ -40,7 +40,7 @@ def send(session: requests.Session, url: str, body: Json) -> requests.Response:
         f"{url}/webhooks/distribution",
         json=body,
         headers={"Authorization": f"Bearer {SECRET}", "Content-Type": CONTENT_TYPE},
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from e2e.control_plane import ControlPlane
-from e2e.ground import ADDRESS, Ground, wait_until
+from e2e.ground import ADDRESS, PATIENCE_SECONDS, Ground, wait_until
 from e2e.kubernetes_api import ApiError, Json, KubernetesApi
 from e2e.processes import Process, StartError
 from e2e.registry import HOST, INDEX, MANIFEST, Registry, Webhook
@@ -161,8 +161,9 @@ def test_the_registry_is_reached_at_both_addresses(registry: MakeRegistry) -> No
     with registry() as images:
         images.push("team/app", "1.0.0", "one")
         for host in (HOST, "127.0.0.1:5000"):
-            tags = requests.get(f"http://{host}/v2/team/app/tags/list", timeout=5).json()
-            assert tags["tags"] == ["1.0.0"]
+            url = f"http://{host}/v2/team/app/tags/list"
+            tags = requests.get(url, timeout=PATIENCE_SECONDS).json()["tags"]
+            assert tags == ["1.0.0"]
 
 
 def test_a_deleted_manifest_takes_its_tags_along(registry: MakeRegistry) -> None:

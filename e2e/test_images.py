@@ -25,7 +25,7 @@ BUILD = Path(__file__).parent / "components" / "images"
 OWN_USER = "65532:65532"
 OPENSHIFT_USER = "1000680000:0"
 SERVICE_ACCOUNT = "run/secrets/kubernetes.io/serviceaccount"  # /var/run is a link to /run
-START_SECONDS = 30
+START_SECONDS = 120
 WHITEOUT = ".wh."
 
 ENTER = """
@@ -234,7 +234,7 @@ def seconds_until_alive(container: subprocess.Popen[str], port: int, started: fl
     with http_session() as session:
         while container.poll() is None and time.monotonic() < started + START_SECONDS:
             try:
-                if session.get(f"http://127.0.0.1:{port}/healthz", timeout=2).ok:
+                if session.get(f"http://127.0.0.1:{port}/healthz", timeout=10).ok:
                     return time.monotonic() - started
             except OSError:
                 time.sleep(0.005)

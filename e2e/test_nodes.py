@@ -217,7 +217,7 @@ def answer(url: str) -> str:
     """Return what the URL answers, or why not."""
     with http_session() as session:
         try:
-            return session.get(url, timeout=2).text
+            return session.get(url, timeout=10).text
         except OSError as error:
             return str(error)
 

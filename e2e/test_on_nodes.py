@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -10,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from e2e.deployed import WEBHOOK, Deployed, deployed, push_images
-from e2e.ground import Ground, wait_until
+from e2e.ground import PATIENCE_SECONDS, Ground, wait_until
 from e2e.images import File, Image, sleep_image
 from e2e.installation import Installation, reference
 from e2e.kubernetes_api import ApiError
@@ -21,6 +22,7 @@ from e2e.registry import LOCKED_HOST, PASSWORD, USER, Registry
 MakeRegistry = Callable[..., Registry]
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
+BACK_OFF_SECONDS = 300 + PATIENCE_SECONDS  # a kubelet's longest, and then the pull
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,9 @@ def on_all(nodes: Nodes, name: str, digest: str) -> bool:
     return all(node.images().get(name) == digest for node in nodes)
 
 
-def wait_for_image(nodes: Nodes, name: str, digest: str, *, seconds: float = 30) -> None:
+def wait_for_image(
+    nodes: Nodes, name: str, digest: str, *, seconds: float = PATIENCE_SECONDS
+) -> None:
     """Wait until every node's runtime has the image under this name, with this content."""
     wait_until(lambda: on_all(nodes, name, digest), f"{name} on all nodes", seconds=seconds)
 
@@ -103,21 +107,23 @@ def test_images_of_all_kinds_are_held_and_end_at_once(
         for name, digest in digests.items():
             assert on_all(nodes, reference(f"kinds/{name}", "1.0.0"), digest)
         # Whoever ignores its signal is waited for.
-        end_pods(installation, puller, grace=60, seconds=15)
+        end_pods(installation, puller, grace=600, seconds=300)
 
 
 def test_a_moved_tag_is_new_on_every_node_and_no_other_layers_are_fetched(
     nodes: Nodes, images: Registry, installation: Installation, ground: Ground
 ) -> None:
     latest, stable = reference("nodes/moving", "latest"), reference("nodes/stable", "1.0.0")
-    shared = os.urandom(100_000)
-    images.push_image("nodes/moving", "latest", with_layers(ground, shared, b"one"))
-    images.push_image("nodes/stable", "1.0.0", with_layers(ground, b"stable"))
+    # Layers that no other test has: what a node holds already it does not fetch.
+    one, two, shared, other = (os.urandom(100_000) for _ in range(4))
+    old = images.push_image("nodes/moving", "latest", with_layers(ground, shared, one))
+    kept = images.push_image("nodes/stable", "1.0.0", with_layers(ground, other))
     with deployed(installation, f"moving={latest};stable={stable}", **AT_ONCE) as puller:
-        puller.wait_until_cached(latest, *nodes.names)
-        puller.wait_until_cached(stable, *nodes.names)
+        for name, digest in ((latest, old), (stable, kept)):
+            puller.wait_until_told(name, digest)
+            puller.wait_until_cached(name, *nodes.names)
         before = images.blob_fetches()
-        moved = with_layers(ground, shared, b"two")
+        moved = with_layers(ground, shared, two)
         digest = images.push_image("nodes/moving", "latest", moved)
         wait_for_image(nodes, latest, digest)
         puller.wait_until_cached(latest, *nodes.names)
@@ -146,6 +152,7 @@ def test_a_node_that_joins_later_is_warm_without_a_push_and_its_warm_up_is_repor
         new = images.push_image("nodes/old", "latest", with_content(ground, "new"))
         with deployed(installation, f"joined={name};old={latest}", **AT_ONCE) as puller:
             puller.wait_until_cached(name, "node-1", "node-2")
+            began = time.monotonic()
             third.start()
             puller.wait_until_cached(name, *nodes.names)
             puller.wait_until_cached(latest, *nodes.names)
@@ -153,7 +160,7 @@ def test_a_node_that_joins_later_is_warm_without_a_push_and_its_warm_up_is_repor
             assert third.images()[latest] == new
             warm = puller.status()["nodes"][third.name]
             assert warm["warm"]
-            assert 0 < warm["warmUpSeconds"] < 30
+            assert 0 < warm["warmUpSeconds"] <= time.monotonic() - began + 1  # whole seconds
 
 
 def test_a_node_that_dies_delays_no_other(
@@ -172,7 +179,6 @@ def test_a_node_that_dies_delays_no_other(
         wait_until(
             lambda: all(node.images().get(followed) == digest for node in alive),
             "the new tag on the other nodes",
-            seconds=15,
         )
         puller.wait_until_cached(followed, "node-1", "node-2")
         third.stop()
@@ -182,14 +188,18 @@ def test_a_missing_image_leaves_the_others_cached_and_a_push_heals_it_at_once(
     nodes: Nodes, images: Registry, installation: Installation, ground: Ground
 ) -> None:
     there, missing = reference("nodes/there", "1.0.0"), reference("nodes/missing", "1.0.0")
-    images.push_image("nodes/there", "1.0.0", with_content(ground, "there"))
+    held = images.push_image("nodes/there", "1.0.0", with_content(ground, "there"))
     with deployed(installation, f"missing={missing};there={there}", **AT_ONCE) as puller:
+        puller.wait_until_told(there, held)
         puller.wait_until_cached(there, *nodes.names)
-        wait_until(lambda: "not found" in reason(puller, missing), "the runtime's reason")
-        assert reason(puller, missing).startswith(("ErrImagePull", "ImagePullBackOff"))
+        found = wait_for_reason(puller, missing, "not found")
+        assert found.startswith(("ErrImagePull", "ImagePullBackOff"))
+        before = puller.pods()
         digest = images.push_image("nodes/missing", "1.0.0", with_content(ground, "here now"))
-        wait_for_image(nodes, missing, digest, seconds=10)
         puller.wait_until_cached(missing, *nodes.names)
+        assert on_all(nodes, missing, digest)
+        # New pods, which wait for nothing: a kubelet's back-off is that of a pod.
+        assert set(before.values()).isdisjoint(puller.pods().values())
 
 
 def test_an_image_that_appears_without_a_push_is_pulled_within_the_kubelets_back_off(
@@ -197,10 +207,10 @@ def test_an_image_that_appears_without_a_push_is_pulled_within_the_kubelets_back
 ) -> None:
     missing = reference("nodes/unannounced", "1.0.0")
     with deployed(installation, f"missing={missing}", **AT_ONCE) as puller:
-        wait_until(lambda: "not found" in reason(puller, missing), "the runtime's reason")
+        wait_for_reason(puller, missing, "not found")
         puller.scale(0)
         digest = images.push_image("nodes/unannounced", "1.0.0", with_content(ground, "late"))
-        wait_for_image(nodes, missing, digest, seconds=90)
+        wait_for_image(nodes, missing, digest, seconds=BACK_OFF_SECONDS)
 
 
 def test_wrong_credentials_leave_the_others_cached_and_right_ones_heal_with_the_next_push(
@@ -219,11 +229,11 @@ def test_wrong_credentials_leave_the_others_cached_and_right_ones_heal_with_the_
         entries = f"locked={name};open={there}"
         with deployed(installation, entries, IMAGE_PULL_SECRETS="pull", **AT_ONCE) as puller:
             puller.wait_until_cached(there, *nodes.names)
-            wait_until(lambda: "401 Unauthorized" in reason(puller, name), "the runtime's reason")
+            wait_for_reason(puller, name, "401 Unauthorized")
             put_credentials(installation, PASSWORD)
             digest = locked.push_image("nodes/locked", "1.0.0", image)
             # A kubelet that has not seen the new secret yet tries again after its back-off.
-            wait_for_image(nodes, name, digest, seconds=90)
+            wait_for_image(nodes, name, digest, seconds=BACK_OFF_SECONDS)
             puller.wait_until_cached(name, *nodes.names)
 
 
@@ -240,6 +250,12 @@ def test_a_template_that_a_limit_range_would_refuse_leaves_the_old_pods(
         limit = {"type": "Container", "max": {"memory": "300Mi"}}
         path = f"/api/v1/namespaces/{installation.namespace}/limitranges"
         admin.post(path, {"metadata": {"name": "small"}, "spec": {"limits": [limit]}})
+        greedy = {"name": "main", "image": configured, "resources": {"limits": {"memory": "1Gi"}}}
+        installation.control_plane.wait_until_refused(
+            f"/api/v1/namespaces/{installation.namespace}/pods",
+            {"metadata": {"name": "greedy"}, "spec": {"containers": [greedy]}},
+            saying="maximum memory usage per Container",
+        )
         puller.restart(CACHING_MEMORY_LIMIT="400Mi")
         wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
         (problem,) = puller.status()["problems"]
@@ -308,6 +324,16 @@ def reason(puller: Deployed, name: str) -> str:
         if not found["cached"]
     ]
     return reasons[0] if reasons else ""
+
+
+def wait_for_reason(puller: Deployed, name: str, words: str) -> str:
+    """Wait until /status gives a reason with these words for a node that lacks the image."""
+
+    def found() -> str | None:
+        text = reason(puller, name)
+        return text if words in text else None
+
+    return wait_until(found, f"{name} lacking: {words}")
 
 
 def with_layers(ground: Ground, *layers: bytes) -> Image:
