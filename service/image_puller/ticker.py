@@ -144,6 +144,8 @@ class Ticker:
             except ImagePullerError as error:
                 log.warning("the look could not be finished: %s", error)
             except Exception:
+                if self._stopping:  # nobody is left to ask, or to commit
+                    return
                 # The health check must outlive whatever it finds.
                 log.exception("the look failed")
 
