@@ -1,11 +1,14 @@
 """What registries know and no webhook has said."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from image_puller import catch_up, decide, limits
 from image_puller.catch_up import Question
 from image_puller.lookup import Absent, Present, Unanswered
 from image_puller.matching import Follow, Found, Hold
 from image_puller.reference import parse
-from tests.building import at, configuration, digest, push, state_of
+from tests.building import at, configuration, deletion, digest, push, state_of
 
 NAME = "quay.io/org/app"
 NOW = at(600)
@@ -225,3 +228,67 @@ def test_a_push_about_which_nobody_can_be_asked_waits_for_ever():
     config = config_of()
     state = state_of(config, hold(seconds=-99 * limits.UNVERIFIED_SECONDS))
     assert found(config, state, v1_2_4="401").changes == ()
+
+
+# Whatever was missed
+
+TAGS = st.sampled_from(["1.2.3", "1.2.4", "1.2.5", "1.3.0", "1.3.1", "1.4.0", "2.0.0", "2.1.0"])
+ACTS = st.lists(st.tuples(TAGS, st.none() | st.integers(1, 3)), max_size=20)
+
+
+def registry_after(acts):
+    """What a registry has after pushes (a number: the digest) and deletions (None)."""
+    content = {"1.2.3": 9}
+    for tag, number in acts:
+        if number is not None:
+            content[tag] = number
+        elif tag != "1.2.3":
+            content.pop(tag, None)
+    return content
+
+
+def looked(config, state, content):
+    """The state after a look at a registry of that content."""
+    listings = {parse(NAME): tuple(content)}
+    questions = catch_up.questions(config, state, listings)
+    answers = {
+        q.reference: Present(digest(content[q.tag])) if q.tag in content else Absent()
+        for q in questions
+    }
+    findings = catch_up.findings(config, state, questions, answers, time=NOW)
+    return decide.apply(config, state, findings.changes)[0]
+
+
+def heard(acts):
+    """The changes that webhooks ask for, one a second."""
+    return [
+        deletion(tag, seconds=second) if number is None else push(tag, number, seconds=second)
+        for second, (tag, number) in enumerate(acts)
+        if number is not None or tag != "1.2.3"
+    ]
+
+
+@given(ACTS, st.data())
+def test_whatever_webhooks_were_missed_a_look_ends_at_the_same(acts, data):
+    config = config_of()
+    missed = data.draw(st.sets(st.integers(0, max(len(acts) - 1, 0))))
+    some = [change for n, change in enumerate(heard(acts)) if n not in missed]
+    content = registry_after(acts)
+
+    all_heard = looked(config, state_of(config, *heard(acts)), content)
+    some_heard = looked(config, state_of(config, *some), content)
+
+    def contents(state):
+        return [(tag.name, tag.digest) for tag in state.entries["app"].tags]
+
+    assert contents(some_heard) == contents(all_heard)
+    others = sorted(set(content) - {"1.2.3"}, reverse=True)[: config.keep_tags + limits.SPARE_TAGS]
+    assert contents(some_heard) == [(tag, digest(content[tag])) for tag in [*others, "1.2.3"]]
+
+
+@given(ACTS)
+def test_a_second_look_finds_nothing(acts):
+    config = config_of()
+    content = registry_after(acts)
+    once = looked(config, state_of(config, *heard(acts)), content)
+    assert looked(config, once, content) == once
