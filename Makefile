@@ -35,7 +35,7 @@ $(VENV)/tools: $(VENV)/installed requirements-test.lock
 	touch $@
 
 run: $(VENV)/installed ## Start the service beside a simulated cluster of three nodes
-	@PORT=$(PORT) $(BIN)/image-puller demo
+	@PORT=$(PORT) exec $(BIN)/image-puller demo
 
 test: $(VENV)/tools ## All fast tests, with branch coverage of service/
 	@# Where CI is set, what other architectures need must be there; elsewhere its tests may skip.

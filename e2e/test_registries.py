@@ -324,7 +324,7 @@ def test_whatever_registry_and_api_server_do_a_sender_has_its_answer_in_time(
         slow_api_server(installation) as (way, kubeconfig),
         service(environment, kubeconfig=kubeconfig) as puller,
     ):
-        installation.wait_for_images(APP, seconds=30)
+        installation.wait_for_images(APP)
         answer, seconds = timed(puller.url, source)
         assert answer.status_code == 202
         assert seconds < WAITS.get(source, OTHERS_WAIT)
