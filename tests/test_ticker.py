@@ -11,13 +11,14 @@ from image_puller import limits
 from image_puller.commits import Commits
 from image_puller.decide import Outcome
 from image_puller.errors import RefusedByRegistryError
+from image_puller.looks import SOURCE, Looks
 from image_puller.lookup import Lookup
 from image_puller.matching import Change, Hold, Refresh
 from image_puller.metrics import Metrics
 from image_puller.observer import Observer
 from image_puller.reference import parse
 from image_puller.simulation import SimulatedCluster
-from image_puller.ticker import SOURCE, Ticker
+from image_puller.ticker import Ticker
 from image_puller.writer import Writer
 from tests.building import digest, push
 from tests.conftest import PATIENCE_SECONDS, Installation, Replica, Time
@@ -44,7 +45,8 @@ class Process:
         self.writer = Writer(replica.reconciler)
         self.commits = Commits(self.writer, self.metrics)
         observer = Observer(replica.config, replica.cluster)
-        self.ticker = Ticker(replica.config, observer, self.commits, lookup=lookup, ticks=ticks)
+        self.looks = Looks(replica.config, observer, self.commits, lookup)
+        self.ticker = Ticker(self.looks, ticks=ticks)
         self.writer.start()
 
     def start(self) -> None:
@@ -52,14 +54,14 @@ class Process:
         self.ticker.start()
         self.wait_for_looks(1)
 
-    def looks(self) -> int:
+    def taken(self) -> int:
         """How many looks are over."""
         line = f'image_puller_events_total{{outcome="checked",source="{SOURCE}"}} '
         found = [each for each in self.metrics.text().decode().splitlines() if line in each]
         return int(float(found[0].removeprefix(line))) if found else 0
 
     def wait_for_looks(self, number: int) -> None:
-        wait_until(lambda: self.looks() >= number)
+        wait_until(lambda: self.taken() >= number)
 
     def commit(self, *changes: Change) -> tuple[Outcome, ...]:
         """Commit changes as a request does, and have the ticker follow them up."""
@@ -86,7 +88,7 @@ def process(replica: Callable[..., Replica], lookup: Lookup) -> Iterator[Callabl
     """Makes processes of the service, each configured by these variables."""
     made: list[Process] = []
 
-    def make(*, asks: bool = True, ticks: bool = False, **variables: str) -> Process:
+    def make(*, asks: bool = True, ticks: bool = True, **variables: str) -> Process:
         made.append(Process(replica(**AT_ONCE | variables), lookup if asks else None, ticks=ticks))
         return made[-1]
 
@@ -133,8 +135,8 @@ def test_a_registry_that_says_nothing_does_not_keep_the_daemonset_from_being_mad
     service = process()
     service.start()
     assert installation.images() == [f"{NAME}:1.2.3"]
-    assert len(service.ticker.problems) == 2  # the listing, the digest
-    assert all("did not say in time" in problem for problem in service.ticker.problems)
+    assert len(service.looks.problems) == 2  # the listing, the digest
+    assert all("did not say in time" in problem for problem in service.looks.problems)
 
 
 def test_where_no_registry_may_be_asked_none_is_and_nothing_is_wrong(
@@ -143,7 +145,23 @@ def test_where_no_registry_may_be_asked_none_is_and_nothing_is_wrong(
     service = process(asks=False)
     service.start()
     assert installation.images() == [f"{NAME}:1.2.3"]
-    assert (answers.asked, service.ticker.problems) == ([], ())
+    assert (answers.asked, service.looks.problems) == ([], ())
+
+
+def test_where_others_tick_the_look_at_start_leaves_registries_to_them_unless_all_is_new(
+    process: MakeProcess, installation: Installation, answers: Answers
+) -> None:
+    has(answers, v1_2_3=3)
+    process(ticks=False).start()
+    assert installation.digests() == {"app": digest(3)}
+    has(answers, v1_2_3=4)
+    answers.asked.clear()
+    service = process(ticks=False)
+    service.start()
+    assert installation.digests() == {"app": digest(3)}
+    assert answers.asked == []
+    service.commit(Refresh())
+    wait_until(lambda: installation.digests() == {"app": digest(4)})
 
 
 # Catching up
@@ -198,7 +216,7 @@ def test_what_a_registry_does_not_say_is_a_problem_and_changes_nothing(
     service = process()
     service.start()
     assert installation.live() == before
-    assert service.ticker.problems == ("quay.io answered 401; name a pull secret",) * 2
+    assert service.looks.problems == ("quay.io answered 401; name a pull secret",) * 2
     assert "quay.io answered 401; name a pull secret" in caplog.messages
 
 
@@ -240,7 +258,7 @@ def test_ticks_that_arrive_together_are_one(
         service.commit(Refresh())
     service.wait_for_looks(2)
     time.sleep(0.05)
-    assert service.looks() == 2
+    assert service.taken() == 2
 
 
 def test_off_knative_it_looks_again_and_again(
@@ -271,17 +289,38 @@ def test_an_unverified_push_is_asked_about_until_its_registry_confirms_it(
     wait_until(lambda: service.ticker._verification.due is None)
 
 
+@pytest.mark.parametrize("ticks", [True, False])
 def test_whichever_process_runs_next_goes_on_with_unverified_pushes(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, answers: Answers, ticks: bool
 ) -> None:
     has(answers, v1_2_3=3)
     first = process()
     first.start()
     first.commit(hold())
     first.stop()
-    process().start()
+    process(ticks=ticks).start()
     has(answers, v1_2_3=3, v1_2_4=1)
     wait_until(lambda: installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"])
+
+
+def test_a_stream_of_new_pushes_keeps_no_older_one_from_being_verified(
+    process: MakeProcess,
+    installation: Installation,
+    answers: Answers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "FIRST_FOLLOW_UP_SECONDS", 0.2)
+    has(answers, v1_2_3=3)
+    service = process()
+    service.start()
+    service.commit(hold())
+    has(answers, v1_2_3=3, v1_2_4=1)
+
+    def is_followed() -> bool:
+        service.commit(hold(f"1.3.{len(answers.asked)}"))
+        return f"{NAME}:1.2.4" in installation.images()
+
+    wait_until(is_followed)
 
 
 def test_an_unverified_push_outlives_an_api_server_that_is_away(
@@ -360,4 +399,4 @@ def test_a_fault_of_ours_ends_no_ticker(
     has(answers, v1_2_3=3)
     service.commit(Refresh())
     service.wait_for_looks(2)
-    assert service.ticker.problems == ()
+    assert service.looks.problems == ()

@@ -19,6 +19,7 @@ from image_puller.config import Config
 from image_puller.errors import ConfigurationError, ImagePullerError, RejectedError
 from image_puller.events import NodeJoined
 from image_puller.intake import Intake
+from image_puller.looks import Looks
 from image_puller.lookup import Lookup
 from image_puller.metrics import Metrics
 from image_puller.observer import Observer
@@ -54,9 +55,8 @@ class Service:
         self._lookup = _lookup(config, self._pull_secrets) if config.ask_registries else None
         commits = Commits(self._writer, self._metrics)
         is_on_knative = config.knative_service is not None
-        self._ticker = Ticker(
-            config, self._observer, commits, lookup=self._lookup, ticks=not is_on_knative
-        )
+        self._looks = Looks(config, self._observer, commits, self._lookup)
+        self._ticker = Ticker(self._looks, ticks=not is_on_knative)
         self._intake = Intake(
             config,
             commits,
@@ -90,7 +90,7 @@ class Service:
         """The status as JSON; raises ClusterUnavailableError."""
         superseded = self._reconciler.superseded
         problems = [superseded] if superseded else []
-        return self._observer.status([*problems, *self._ticker.problems])
+        return self._observer.status([*problems, *self._looks.problems])
 
     def unready(self) -> str | None:
         """Why this process can't take events, or None."""
