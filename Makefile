@@ -37,10 +37,10 @@ $(VENV)/tools: $(VENV)/installed requirements-test.lock
 run: $(VENV)/installed ## Start the service beside a simulated cluster of three nodes
 	@PORT=$(PORT) exec $(BIN)/image-puller demo
 
-test: $(VENV)/tools ## All fast tests, with branch coverage of service/
+test: $(VENV)/tools ## All fast tests on all cores, with branch coverage of service/
 	@# Where CI is set, what other architectures need must be there; elsewhere its tests may skip.
 	@if [ -n "$$CI" ]; then sleep/install-tools; fi
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term
 
 lint: $(VENV)/tools ## Style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
 from kubernetes.client import ApiClient
 
 from image_puller.cluster import KubernetesCluster, connect
@@ -29,6 +30,10 @@ NAMESPACE = "k8s-image-puller"
 PATIENCE_SECONDS = 10
 
 Json = dict[str, Any]
+
+# All cores are busy with tests: how long one takes says nothing about it.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 class Installation:
