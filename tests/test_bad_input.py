@@ -149,6 +149,9 @@ def credentials() -> Iterator[Row]:
             yield "POST", path, wrong, b"{}", 401, refused
         yield "POST", f"{path}/s3cret", {}, b"{}", 401, refused
         yield "POST", f"{path}/{secret('events')}", {}, b"{}", 401, refused
+        yield "POST", f"{path}/s3cret/{secret(name)}", {}, b"{}", 401, refused
+        yield "POST", f"{path}/{secret(name)}//", {}, b"{}", 401, refused
+        yield "POST", f"{path}/", {}, b"{}", 401, refused
     for name in (name for name in HOOKS if name not in IN_PATH):
         refused = f"credentials for {name} are missing or wrong\n"
         for headers in ({}, proof(name)):
@@ -213,8 +216,10 @@ def routes() -> Iterator[Row]:
             said = f"no source is called '{shown}'\n"
             yield "POST", f"/webhooks/{name}{rest}", proof("events"), b"{}", 404, said
     yield "POST", f"/webhooks/{'x' * 99}", {}, b"", 404, f"no source is called '{'x' * 40}'\n"
-    for path in ("/webhooks", "/webhooks/", "/webhooks/quay/", "/webhooks/quay/a/b", "/nothing"):
+    for path in ("/webhooks", "/webhooks/", "/nothing"):
         yield "POST", path, {}, b"{}", 404, NOT_FOUND
+    for path in ("//webhooks/quay/s3cret", "/webhooks//quay/s3cret"):  # never redirected
+        yield "POST", f"http://localhost{path}", {}, b"{}", 404, NOT_FOUND
     for method in ("GET", "PUT", "PATCH", "DELETE"):
         for path in ("/", "/webhooks/quay", "/webhooks/quay/s3cret"):
             yield method, path, {}, b"", 405, NOT_ALLOWED
@@ -573,16 +578,16 @@ def test_what_is_ignored_is_counted_without_its_names(untouched: World) -> None:
     ],
 )
 def test_a_bad_variable_ends_the_service_before_it_asks_the_cluster_anything(
-    untouched: World,
+    cluster: SimulatedCluster,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     variables: dict[str, str],
     said: str,
 ) -> None:
-    file = kubeconfig(untouched.cluster, tmp_path)
+    file = kubeconfig(cluster, tmp_path)
     for name, value in ({"IMAGES": IMAGES, "KUBECONFIG": str(file)} | variables).items():
         monkeypatch.setenv(name, value)
     assert cli.main(["serve"]) == 2
     assert capsys.readouterr().err == said
-    assert untouched.cluster.requests == []
+    assert cluster.requests == []

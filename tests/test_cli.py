@@ -383,3 +383,54 @@ def test_serve_without_a_cluster_says_how_to_reach_one(
 def test_demo_ends_as_its_service_ends(environ: pytest.MonkeyPatch) -> None:
     environ.setattr(demo, "run", lambda environ: 7 if environ is os.environ else 0)
     assert cli.main(["demo"]) == 7
+
+
+def test_webhook_url_prints_where_a_registry_must_send_and_warns_of_the_secret(
+    environ: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ.setenv("WEBHOOK_SECRETS_DIR", str(tmp_path))
+    (tmp_path / "quay").write_text("s3cret/1\n")
+    (tmp_path / "harbor").write_text("s3cret\n")
+    assert cli.main(["webhook-url", "quay", "--url", "https://puller.example.com/"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith(
+        "# URL:    https://quay:s3cret%2F1@puller.example.com/webhooks/quay\n"
+        "# Secret: the content of file quay in WEBHOOK_SECRETS_DIR\n"
+    )
+    assert told.err.startswith("This prints the secret of quay, in a URL. Whoever reads it")
+    assert cli.main(["webhook-url", "harbor", "--url", "https://puller.example.com"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("# URL:    https://puller.example.com/webhooks/harbor\n")
+    assert (told.err, "s3cret" in told.out) == ("", False)
+
+
+def test_webhook_url_leaves_a_place_for_a_secret_that_is_not_set(
+    environ: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ.setenv("WEBHOOK_SECRETS_DIR", str(tmp_path))
+    assert cli.main(["webhook-url", "dockerhub", "--url", "http://[::1]:8080/x"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("# URL:    http://[::1]:8080/x/webhooks/dockerhub/<secret>\n")
+    assert told.err == ""
+
+
+def test_webhook_url_knows_of_googles_tokens(
+    environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ.setenv("GAR_SERVICE_ACCOUNT", "a@b.c")
+    assert cli.main(["webhook-url", "gar", "--url", "https://a"]) == 0
+    assert "--push-auth" not in capsys.readouterr().out
+    environ.setenv("GAR_AUDIENCE", "puller")
+    assert cli.main(["webhook-url", "gar", "--url", "https://a"]) == 0
+    assert "--push-auth-token-audience 'puller'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["puller.example.com", "ftp://a", "https://", "https://u:p@a", "https://a/?b", "https://a'"],
+)
+def test_webhook_url_needs_an_address(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["webhook-url", "harbor", "--url", url])
+    assert ended.value.code == 2
+    assert f"not of the form https://host[:port][/path]: {url!r}" in capsys.readouterr().err

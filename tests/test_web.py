@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 import responses
@@ -297,6 +297,24 @@ def test_quay_may_show_it_in_the_path(web: MakeWeb, installation: Installation) 
     assert_accepted(post(service, "/webhooks/quay/s3cret", quay()))
     assert_accepted(post(service, "/webhooks/quay/with%20space", quay("1.2.5")))
     assert installation.images() == [APP, NEWER, "quay.io/org/app:1.2.5"]
+
+
+@pytest.mark.parametrize("secret", ["a/b", "a//b/", "a+b=c", "a b", "schlüssel", "100%25"])
+def test_a_secret_in_the_path_may_have_any_characters(web: MakeWeb, secret: str) -> None:
+    service = web()
+    service.secret("quay", secret)
+    for sent in (secret, quote(secret, safe="")):
+        path = f"/webhooks/quay/{sent}" if sent != "100%25" else "/webhooks/quay/100%2525"
+        assert_accepted(post(service, path, quay("1.2.4")))
+
+
+def test_a_slash_at_the_end_of_a_url_does_no_harm(web: MakeWeb) -> None:
+    service = web()
+    service.secret("quay", "s3cret")
+    service.secret("events", "t")
+    assert_accepted(post(service, "/webhooks/quay/", quay(), "s3cret"))
+    content_type = {"Content-Type": "application/cloudevents+json"}
+    assert_accepted(post(service, "http://localhost//", event(), "Bearer t", **content_type))
 
 
 def test_only_senders_that_can_do_nothing_else_may_show_it_in_the_path() -> None:

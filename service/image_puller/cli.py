@@ -1,9 +1,10 @@
-"""The command line: `image-puller serve | demo | tick | status | render | parse`."""
+"""The command line: `image-puller serve | demo | tick | status | render | parse | webhook-url`."""
 
 import argparse
 import json
 import logging
 import os
+import re
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,26 @@ from typing import Any
 import requests
 import yaml
 
-from image_puller import __version__, config, daemonset, decide, parse, rollout, sources, state
+from image_puller import (
+    __version__,
+    config,
+    daemonset,
+    decide,
+    parse,
+    rollout,
+    sources,
+    state,
+    webhook_setup,
+)
 from image_puller.authentication import EVENTS, READ, Secrets
 from image_puller.cloudevents_http import to_request
 from image_puller.errors import BadEventError, ConfigurationError, ImagePullerError
 from image_puller.sources import SOURCES
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_ADDRESS = re.compile(
+    r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", re.ASCII
+)
 _TIMEOUT_SECONDS = 30
 _FAILED = 1
 _UNUSABLE = 2
@@ -63,6 +77,14 @@ def _parser() -> argparse.ArgumentParser:
             help="file that holds the token (default: that of $WEBHOOK_SECRETS_DIR)",
         )
     command("render", _render, "Print the DaemonSet of this environment as YAML.")
+    webhook = command("webhook-url", _webhook_url, "Print how to point a registry's webhook here.")
+    webhook.add_argument("source", choices=sorted(SOURCES))
+    webhook.add_argument(
+        "--url",
+        type=_address,
+        required=True,
+        help="where senders reach the service, such as https://puller.example.com",
+    )
     parsing = command("parse", _parse, "Print the events that a request on standard input means.")
     parsing.add_argument("source", choices=sorted(SOURCES))
     parsing.add_argument("--headers", type=Path, help="file of `Name: value` lines")
@@ -109,12 +131,15 @@ def _service(
 ) -> tuple[str, dict[str, bytes]]:
     """Where the running service is, and the header that proves who asks."""
     url = asked.url or f"http://127.0.0.1:{environ.get('PORT') or 8080}"
-    folder = Path(environ.get("WEBHOOK_SECRETS_DIR") or "/etc/image-puller/secrets")
-    tokens = Secrets(folder).of(secret)
+    tokens = _secrets(environ).of(secret)
     if asked.token_file is not None:
         tokens = (asked.token_file.read_bytes().strip(),)
     header = {"Authorization": b"Bearer " + tokens[0]} if tokens else {}
     return url.rstrip("/"), header
+
+
+def _secrets(environ: Mapping[str, str]) -> Secrets:
+    return Secrets(Path(environ.get("WEBHOOK_SECRETS_DIR") or "/etc/image-puller/secrets"))
 
 
 def _render(_asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -134,6 +159,28 @@ def _parse(asked: argparse.Namespace, _environ: Mapping[str, str]) -> None:
     headers = _read_headers(asked.headers) if asked.headers else {}
     for event in sources.decode(asked.source, headers, sys.stdin.buffer.read()):
         print(parse.render(event))
+
+
+def _webhook_url(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    account, audience = (environ.get(f"GAR_{name}") for name in ("SERVICE_ACCOUNT", "AUDIENCE"))
+    google = (
+        config.Google(audience=audience, service_account=account) if account and audience else None
+    )
+    secrets = _secrets(environ).of(asked.source)
+    secret = secrets[0] if secrets else None
+    if secret is not None and webhook_setup.shows_secret(asked.source, google):
+        print(
+            f"This prints the secret of {asked.source}, in a URL. Whoever reads it can push as "
+            f"{asked.source}: keep it out of tickets, chats and logs.\n",
+            file=sys.stderr,
+        )
+    print(webhook_setup.render(asked.source, asked.url, secret, google), end="")
+
+
+def _address(text: str) -> str:
+    if not _ADDRESS.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"not of the form https://host[:port][/path]: {text!r}")
+    return text.rstrip("/")
 
 
 def _read_headers(file: Path) -> dict[str, str]:

@@ -58,14 +58,16 @@ def create_app(
     """The Flask application; `tokens` has who proves itself by those instead of by a secret."""
     app = Flask("image_puller", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.BODY_BYTES + 1
+    # No sender of webhooks should be redirected, and a Location would show a secret in the path.
+    app.url_map.merge_slashes = app.url_map.strict_slashes = False
     routes = _Routes(config, intake, look, metrics, tokens)
     for method, path, view in (
         ("POST", "/", routes.event),
         ("POST", "/webhooks/<name>", routes.webhook),
-        ("POST", "/webhooks/<name>/<secret>", routes.webhook),
+        ("POST", "/webhooks/<name>/<path:secret>", routes.webhook),
         ("OPTIONS", "/", routes.handshake),
         ("OPTIONS", "/webhooks/<name>", routes.handshake),
-        ("OPTIONS", "/webhooks/<name>/<secret>", routes.handshake),
+        ("OPTIONS", "/webhooks/<name>/<path:secret>", routes.handshake),
         ("GET", "/healthz", routes.alive),
         ("GET", "/readyz", routes.ready),
         ("GET", "/status", routes.status),
