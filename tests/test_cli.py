@@ -17,7 +17,18 @@ import yaml
 from kubernetes.client import ApiClient
 from werkzeug.serving import make_server
 
-from image_puller import __version__, cli, daemonset, demo, parse, rollout, serve, sources, state
+from image_puller import (
+    __version__,
+    cli,
+    daemonset,
+    demo,
+    parse,
+    quota,
+    rollout,
+    serve,
+    sources,
+    state,
+)
 from image_puller.config import Config
 from image_puller.daemonset import STATE, Platform
 from image_puller.simulation import SimulatedCluster
@@ -261,6 +272,24 @@ def test_the_namespace_is_the_pods_own_unless_it_is_set(
         environ.setenv("NAMESPACE", namespace)
     cli.main(["render"])
     assert yaml.safe_load(capsys.readouterr().out)["metadata"]["namespace"] == found
+
+
+def test_render_prints_the_quota_that_so_many_nodes_need(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["render", "--quota", "10"]) == 0
+    rendered = yaml.safe_load(capsys.readouterr().out)
+    assert rendered == quota.manifest(configuration(IMAGES=f"app={APP}"), 10)
+    assert rendered["spec"]["hard"]["limits.memory"] == "600Mi"
+
+
+@pytest.mark.parametrize("nodes", ["0", "-1", "many", "1.5"])
+def test_a_quota_is_for_a_whole_number_of_nodes(
+    nodes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["render", f"--quota={nodes}"])
+    assert f"must be a whole number from 1 to 1000000, not '{nodes}'" in capsys.readouterr().err
 
 
 def test_render_says_what_is_wrong_with_the_environment(

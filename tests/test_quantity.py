@@ -85,3 +85,29 @@ def test_a_message_shows_80_characters_at_most():
 @settings(max_examples=50, deadline=None)
 def test_a_binary_unit_is_more_than_the_decimal_one(number, unit):
     assert quantity.parse(f"{number}{unit.upper()}i") >= quantity.parse(f"{number}{unit}")
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        ("0", "0"),
+        ("1", "1"),
+        ("4.0", "4"),
+        ("10", "10"),
+        ("1000000", "1000000"),
+        ("1048576", "1Mi"),
+        ("1258291200", "1200Mi"),
+        ("1048577", "1048577"),
+        ("0.05", "50m"),
+        ("2.2", "2200m"),
+        ("0.0001", "1m"),
+    ],
+)
+def test_an_amount_is_written_as_people_write_it(amount, text):
+    assert quantity.render(Decimal(amount)) == text
+
+
+@given(st.decimals(0, 10**12, places=3))
+@settings(max_examples=50, deadline=None)
+def test_what_is_written_is_read_again(amount):
+    assert quantity.parse(quantity.render(amount)) == amount

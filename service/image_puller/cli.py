@@ -21,9 +21,11 @@ from image_puller import (
     daemonset,
     decide,
     parse,
+    quota,
     rollout,
     sources,
     state,
+    variables,
     webhook_setup,
 )
 from image_puller.authentication import EVENTS, READ, Secrets
@@ -36,6 +38,7 @@ _ADDRESS = re.compile(
     r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", re.ASCII
 )
 _TIMEOUT_SECONDS = 30
+_NODES_MOST = 1_000_000
 _FAILED = 1
 _UNUSABLE = 2
 
@@ -76,7 +79,13 @@ def _parser() -> argparse.ArgumentParser:
             type=Path,
             help="file that holds the token (default: that of $WEBHOOK_SECRETS_DIR)",
         )
-    command("render", _render, "Print the DaemonSet of this environment as YAML.")
+    rendering = command("render", _render, "Print the DaemonSet of this environment as YAML.")
+    rendering.add_argument(
+        "--quota",
+        type=_nodes,
+        metavar="NODES",
+        help="print instead the ResourceQuota that its pods need on so many nodes",
+    )
     webhook = command("webhook-url", _webhook_url, "Print how to point a registry's webhook here.")
     webhook.add_argument("source", choices=sorted(SOURCES))
     webhook.add_argument(
@@ -142,17 +151,29 @@ def _secrets(environ: Mapping[str, str]) -> Secrets:
     return Secrets(Path(environ.get("WEBHOOK_SECRETS_DIR") or "/etc/image-puller/secrets"))
 
 
-def _render(_asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def _render(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
     configuration = _configuration(environ)
+    for warning in configuration.warnings:
+        print(warning, file=sys.stderr)
+    if asked.quota is None:
+        manifest = _fresh_daemonset(configuration)
+    else:
+        manifest = quota.manifest(configuration, asked.quota)
+    print(yaml.safe_dump(manifest, sort_keys=False), end="")
+
+
+def _fresh_daemonset(configuration: config.Config) -> dict[str, Any]:
     fresh = state.State(configuration="")
     decided = decide.adopt(configuration, fresh, daemonset.configuration_hash(configuration))
     applied = rollout.advance(configuration, decided, datetime.now(UTC))
-    manifest = daemonset.manifest(
-        configuration, decided, daemonset.Platform(), state.encode(applied)
-    )
-    for warning in configuration.warnings:
-        print(warning, file=sys.stderr)
-    print(yaml.safe_dump(manifest, sort_keys=False), end="")
+    return daemonset.manifest(configuration, decided, daemonset.Platform(), state.encode(applied))
+
+
+def _nodes(text: str) -> int:
+    try:
+        return variables.whole(1, _NODES_MOST)(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _parse(asked: argparse.Namespace, _environ: Mapping[str, str]) -> None:

@@ -145,8 +145,24 @@ def configuration_hash(config: Config) -> str:
 
 def asks_for_more(template: Manifest, other: Manifest) -> bool:
     """Whether a pod of one template asks for more of anything than a pod of another."""
-    mine, theirs = _asked(template), _asked(other)
+    mine, theirs = asked(template), asked(other)
     return any(amount > theirs.get(kind, 0) for kind, amount in mine.items())
+
+
+def asked(template: Manifest) -> Mapping[str, Decimal]:
+    """What a pod of the template asks for, by the names that a quota has (`limits.memory`).
+
+    Init containers run one by one, before the others, which run together.
+    """
+    spec = template["spec"]
+    total: dict[str, Decimal] = defaultdict(Decimal)
+    for container in spec["containers"]:
+        for what, amount in _amounts(container).items():
+            total[what] += amount
+    for container in spec.get("initContainers", ()):
+        for what, amount in _amounts(container).items():
+            total[what] = max(total[what], amount)
+    return total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,14 +299,12 @@ def _common(config: Config) -> Manifest:
     }
 
 
-def _asked(template: Manifest) -> Mapping[str, Decimal]:
-    """What all containers of a pod ask for together, as requests and as limits."""
-    total: dict[str, Decimal] = defaultdict(Decimal)
-    for container in template["spec"]["containers"]:
-        for bound, amounts in container.get("resources", {}).items():
-            for resource, amount in amounts.items():
-                total[f"{bound}.{resource}"] += quantity.parse(amount)
-    return total
+def _amounts(container: Manifest) -> Mapping[str, Decimal]:
+    return {
+        f"{bound}.{resource}": quantity.parse(amount)
+        for bound, amounts in container.get("resources", {}).items()
+        for resource, amount in amounts.items()
+    }
 
 
 def _unfollowed(config: Config) -> State:

@@ -155,6 +155,11 @@ class Policy:
         return self.reason(tag) is None
 
     @property
+    def follows_other_tags(self) -> bool:
+        """Whether a push of a tag that is not configured can be for the entry."""
+        return not isinstance(self.rule, Constant) or self.rule.answer is None
+
+    @property
     def orders_tags(self) -> bool:
         """Whether the tags followed have an order of their own, whenever they were pushed."""
         return isinstance(self.rule, Newer | InRange)

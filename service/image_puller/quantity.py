@@ -4,7 +4,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 """
 
 import re
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 _QUANTITY = re.compile(
     r"(?P<number>\+?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))"
@@ -26,3 +26,16 @@ def parse(text: str) -> Decimal:
     if suffix in _DECIMAL:
         return number.scaleb(_DECIMAL[suffix])
     return number.scaleb(int(suffix[1:]))
+
+
+def render(amount: Decimal) -> str:
+    """An amount in base units as a quantity: whole Mi or whole units if it is so, else m, upwards.
+
+    `parse` reads the same amount from it, unless it had less than thousandths.
+    """
+    mebibytes, rest = divmod(amount, Decimal(1024) ** 2)
+    if amount and not rest:
+        return f"{mebibytes:f}Mi"
+    if amount == amount.to_integral_value():
+        return f"{amount.to_integral_value():f}"
+    return f"{(amount * 1000).to_integral_value(ROUND_CEILING):f}m"
