@@ -1,0 +1,9 @@
+// The schemas of objects that the chart makes and that Kubernetes does not have itself.
+module kubernetes-image-puller/e2e/crds
+
+go 1.24.0
+
+require (
+	github.com/prometheus-operator/prometheus-operator v0.85.0
+	sigs.k8s.io/gateway-api v1.4.0
+)
