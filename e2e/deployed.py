@@ -31,6 +31,7 @@ class Deployed:
 
     installation: Installation
     url: str = f"http://{ADDRESS}"
+    token: str = SECRET
 
     @property
     def _admin(self) -> Any:
@@ -53,7 +54,7 @@ class Deployed:
             with http_session() as session:
                 answer = session.get(
                     f"{self.url}/status",
-                    headers={"Authorization": f"Bearer {SECRET}"},
+                    headers={"Authorization": f"Bearer {self.token}"},
                     timeout=10,
                 )
         except (requests.ConnectionError, requests.Timeout):

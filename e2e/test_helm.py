@@ -1,0 +1,669 @@
+"""The Helm chart by helm itself: what it refuses, what it renders, a release's life on nodes."""
+
+import base64
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.control_plane import ControlPlane
+from e2e.deployed import ADDRESS, SERVICE_IMAGE, SLEEP_IMAGE, WEBHOOK, Deployed, push_images
+from e2e.ground import Ground, wait_until
+from e2e.helm import CHART, Helm, HelmError, Kinds, Values, objects, of_kind
+from e2e.images import File, Image, sleep_image
+from e2e.installation import NAME, SECRET, Installation, reference
+from e2e.kubernetes_api import ApiError, Json
+from e2e.nodes import Nodes
+from e2e.pods import Pods
+from e2e.registry import Registry
+from image_puller import config, quantity, quota
+
+MakeRegistry = Callable[..., Registry]
+
+# Everything that the original's chart knows, none as it is by default.
+OLD_VALUES = {
+    "deploymentName": "old-name",
+    "deploymentAnnotations": {"reloader.stakater.com/auto": "true"},
+    "serviceAccount": {"name": "old-account"},
+    "updateStrategy": {"type": "RollingUpdate"},
+    "priorityClassName": "system-cluster-critical",
+    "resources": {"requests": {"cpu": "60m"}, "limits": {"memory": "300Mi"}},
+    "tolerations": [{"operator": "Exists"}],
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "containerSecurityContext": {"runAsUser": 1234},
+    "configMap": {
+        "name": "old-config",
+        "images": "one=nginx:1.29.1;\n  two=quay.io/org/two:latest;\n",
+        "cachingIntervalHours": "2",
+        "cachingMemoryRequest": "11Mi",
+        "cachingMemoryLimit": "21Mi",
+        "cachingCpuRequest": ".06",
+        "cachingCpuLimit": 0.3,
+        "daemonsetAnnotations": '{"a": "b"}',
+        "nodeSelector": '{"disktype": "ssd"}',
+        "affinity": {"nodeAffinity": {}},
+        "tolerations": [{"key": "app", "operator": "Exists"}],
+        "imagePullSecrets": "first; second",
+    },
+}
+
+# Of what the original does not have.
+NEW_VARIABLES = {
+    "kipImage": "registry.example.com/sleep:1",
+    "imageTagPolicies": "one=any",
+    "keepTags": 3,
+    "rolloutMinIntervalSeconds": 1_000_000,
+    "rolloutMaxUnavailable": "10%",
+    "priorityClassName": "low",
+    "registryAliases": "a.example.com=b.example.com",
+    "webhookRegistries": "nexus=nexus.example.com:5000",
+    "webhookSecretsDir": "/somewhere/else",
+    "eventAuth": "none",
+    "readAuth": "none",
+    "port": 9090,
+}
+
+EVERYTHING = {
+    "replicas": 2,
+    "image": {"digest": f"sha256:{'0' * 64}", "pullPolicy": "Always"},
+    "imagePullSecrets": [{"name": "pull"}],
+    "serviceAccount": {"annotations": {"a": "b"}},
+    "affinity": {"podAntiAffinity": {}},
+    "podAnnotations": {"a": "b"},
+    "podLabels": {"a": "b"},
+    "podSecurityContext": {"fsGroup": 1},
+    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example.com"}],
+    "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+    "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],
+    "service": {"type": "NodePort", "port": 8080, "annotations": {"a": "b"}},
+    "ingress": {
+        "enabled": True,
+        "className": "nginx",
+        "annotations": {"a": "b"},
+        "host": "puller.example.com",
+        "tlsSecret": "certificate",
+    },
+    "httpRoute": {
+        "enabled": True,
+        "annotations": {"a": "b"},
+        "parentRefs": [{"name": "gateway", "namespace": "gateways"}],
+        "hostnames": ["puller.example.com"],
+    },
+    "cronJob": {"enabled": True},
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "networkPolicy": {
+        "enabled": True,
+        "from": [{"namespaceSelector": {}}],
+        "egress": [{"ports": [{"port": 443}]}],
+    },
+    "podDisruptionBudget": {"enabled": True},
+    "resourceQuota": {"enabled": True, "nodes": 3},
+}
+
+MATRIX: dict[str, Values] = {
+    "defaults": {},
+    "the original's values": OLD_VALUES,
+    "every variable": {"configMap": NEW_VARIABLES},
+    "every object": EVERYTHING,
+    "every object and variable": EVERYTHING | {"configMap": NEW_VARIABLES},
+    "as little as possible": {
+        "nodes": {"watch": False},
+        "secrets": {"existingSecret": "my-own"},
+        "resources": {},
+    },
+    "any host": {
+        "ingress": {"enabled": True},
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
+        "networkPolicy": {"enabled": True},
+        "cronJob": {"enabled": True},
+        "serviceMonitor": {"enabled": True},
+    },
+    "a rolling update": {
+        "replicas": 2,
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0}},
+    },
+}
+
+
+@pytest.fixture
+def offline(ground: Ground) -> Helm:
+    """Helm that knows no cluster."""
+    return Helm(ground)
+
+
+@pytest.fixture
+def helm(ground: Ground, control_plane: ControlPlane, namespace: str, pods: Pods) -> Helm:
+    """Helm as the cluster's administrator, in a namespace where all pods are `restricted`."""
+    return Helm(ground, control_plane.kubeconfig(control_plane.admin_token), namespace)
+
+
+@pytest.fixture
+def installation(control_plane: ControlPlane, namespace: str) -> Installation:
+    """What tests look at where the chart is installed."""
+    return Installation(control_plane, namespace, Path(), Path())
+
+
+@pytest.fixture(scope="module")
+def kinds(ground: Ground, control_plane: ControlPlane) -> Iterator[Kinds]:
+    """The API server's kinds, and those that it knows by their schemas alone."""
+    admin = control_plane.admin
+    folder = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    schemas = [yaml.safe_load(file.read_text()) for file in (ground.programs / "crds").iterdir()]
+    for schema in schemas:
+        admin.post(folder, schema)
+
+    def is_served(schema: Json) -> bool:
+        status = admin.get(f"{folder}/{schema['metadata']['name']}").get("status", {})
+        conditions = {each["type"]: each["status"] for each in status.get("conditions", ())}
+        return conditions.get("Established") == "True"
+
+    for schema in schemas:
+        wait_until(lambda schema=schema: is_served(schema), schema["metadata"]["name"])
+    yield Kinds(admin)
+    for schema in schemas:
+        admin.delete(f"{folder}/{schema['metadata']['name']}")
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "image", [*config.ORIGINAL_IMAGES, "mirror:5000/eclipse/kubernetes-image-puller"]
+)
+def test_the_original_s_image_is_refused_with_what_to_write(offline: Helm, image: str) -> None:
+    for values in (
+        {"image": {"repository": image, "tag": "next"}},
+        {"image": {"repository": image}},
+    ):
+        with pytest.raises(HelmError) as refusal:
+            offline.template(values)
+        assert f"image.repository: {image} is the original puller's image" in str(refusal.value)
+        assert "repository: quay.io/kubernetes-image-puller/kubernetes-image-puller\n" in str(
+            refusal.value
+        )
+
+
+@pytest.mark.parametrize("suffix", ["", ":next", ":1.1.2", f"@sha256:{'0' * 64}"])
+@pytest.mark.parametrize("image", config.ORIGINAL_IMAGES)
+def test_the_original_s_image_brings_no_sleep(offline: Helm, image: str, suffix: str) -> None:
+    with pytest.raises(HelmError, match=r"configMap\.kipImage: .* has no /sleep"):
+        offline.template({"configMap": {"kipImage": image + suffix}})
+
+
+@pytest.mark.parametrize("tag", ["next", "1.1.2"])
+def test_the_original_s_tag_is_refused_for_our_image(offline: Helm, tag: str) -> None:
+    with pytest.raises(HelmError, match=f"image.tag: {tag} .*\n.*this chart goes with 0.1.0"):
+        offline.template({"image": {"tag": tag}})
+    offline.template({"image": {"tag": tag, "repository": "registry.example.com/puller"}})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"configMap": {"keepTag": 3}}, "keepTag"),
+        ({"configMap": {"cachingIntervalHours": "often"}}, "cachingIntervalHours"),
+        ({"configMap": {"eventAuth": "nobody"}}, "eventAuth"),
+        ({"replica": 2}, "replica"),
+        ({"ingress": {"enabled": "yes"}}, "ingress/enabled"),
+        ({"configMap": {"images": " "}}, "configMap.images: must be set"),
+        ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: name the Gateway"),
+        ({"resourceQuota": {"enabled": True}}, "resourceQuota.nodes: must be how many"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused(offline: Helm, values: Values, message: str) -> None:
+    with pytest.raises(HelmError) as refusal:
+        offline.template(values)
+    assert message in str(refusal.value)
+
+
+# What is rendered
+
+
+@pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
+def test_lint_finds_nothing(offline: Helm, values: Values) -> None:
+    assert "0 chart(s) failed" in offline.lint(values)
+
+
+def test_values_of_the_original_s_chart_reach_the_service(offline: Helm) -> None:
+    rendered = offline.template(OLD_VALUES)
+    found = of_kind("ConfigMap", rendered)
+    read = config.from_environ(found["data"])
+    assert found["metadata"]["name"] == "old-config"
+    assert [(entry.name, entry.image) for entry in read.entries] == [
+        ("one", "nginx:1.29.1"),
+        ("two", "quay.io/org/two:latest"),
+    ]
+    assert read.caching_interval.total_seconds() == 7200
+    assert read.resources == config.Resources(
+        memory_request="11Mi", memory_limit="21Mi", cpu_request=".06", cpu_limit="0.3"
+    )
+    assert (read.daemonset_name, read.deployment_name) == ("old-name", "old-name")
+    assert read.daemonset_annotations == {"a": "b"}
+    assert read.node_selector == {"disktype": "ssd"}
+    assert read.affinity == {"nodeAffinity": {}}
+    assert read.tolerations == ({"key": "app", "operator": "Exists"},)
+    assert read.image_pull_secrets == ("first", "second")
+
+
+def test_values_of_the_original_s_chart_shape_the_deployment(offline: Helm) -> None:
+    rendered = offline.template(OLD_VALUES)
+    deployment = of_kind("Deployment", rendered)
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert deployment["metadata"]["name"] == container["name"] == "old-name"
+    assert deployment["metadata"]["annotations"] == OLD_VALUES["deploymentAnnotations"]
+    assert deployment["spec"]["strategy"] == {"type": "RollingUpdate"}
+    assert deployment["spec"]["selector"] == {"matchLabels": {"app": "old-name"}}
+    assert pod["serviceAccountName"] == "old-account"
+    assert pod["priorityClassName"] == OLD_VALUES["priorityClassName"]
+    assert pod["tolerations"] == OLD_VALUES["tolerations"]
+    assert pod["nodeSelector"] == OLD_VALUES["nodeSelector"]
+    # As helm merges: what is not said stays.
+    assert container["resources"]["requests"] == {"cpu": "60m", "memory": "96Mi"}
+    assert container["resources"]["limits"] == {"cpu": "1", "memory": "300Mi"}
+    assert container["securityContext"]["runAsUser"] == 1234
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    names = {kind: of_kind(kind, rendered)["metadata"]["name"] for kind in ("Role", "RoleBinding")}
+    assert set(names.values()) == {"old-account"}
+
+
+def test_every_variable_reaches_the_service(offline: Helm) -> None:
+    values = {"configMap": OLD_VALUES["configMap"] | NEW_VARIABLES}  # type: ignore[operator]
+    rendered = offline.template(values)
+    found = of_kind("ConfigMap", rendered)["data"]
+    read = config.from_environ(found)
+    known = yaml.safe_load((CHART / "values.yaml").read_text())["configMap"]
+    # And NAMESPACE, DEPLOYMENT_NAME, DAEMONSET_NAME, but for the ConfigMap's own name.
+    assert len(found) == len(known) + 2
+    assert read.keep_tags == 3
+    assert read.rollout_min_interval.total_seconds() == 1_000_000
+    assert read.event_auth is config.EventAuth.NONE
+    (container,) = of_kind("Deployment", rendered)["spec"]["template"]["spec"]["containers"]
+    assert container["ports"] == [{"name": "http", "containerPort": read.port}]
+    mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert str(read.webhook_secrets_dir) in mounts
+
+
+def test_what_is_not_said_is_the_service_s_own_default(offline: Helm) -> None:
+    data = of_kind("ConfigMap", offline.template({"configMap": {"images": "app=nginx:1"}}))["data"]
+    chart = config.from_environ(data)
+    own = config.from_environ({"IMAGES": "app=nginx:1", "NAMESPACE": "default"})
+    bounds = {"resources": own.resources}
+    differing = {
+        name for name in own.__slots__ if getattr(chart, name) != getattr(own, name)
+    } - set(bounds)
+    assert not differing
+
+
+def test_a_changed_variable_replaces_the_pod(offline: Helm) -> None:
+    def template(values: Values) -> Json:
+        found: Json = of_kind("Deployment", offline.template(values))["spec"]["template"]
+        return found
+
+    assert template({}) == template({"service": {"port": 8080}})
+    assert template({}) != template({"configMap": {"keepTags": 3}})
+
+
+def test_two_releases_fit_in_one_namespace(offline: Helm) -> None:
+    one = offline.template(EVERYTHING)
+    two = offline.template(EVERYTHING | OLD_VALUES)
+
+    def names(documents: list[Json]) -> set[tuple[str, str]]:
+        return {(each["kind"], each["metadata"]["name"]) for each in documents}
+
+    assert len(names(one)) == len(one)
+    assert names(one).isdisjoint(names(two))
+
+
+def test_without_a_cluster_no_secret_is_made_up(offline: Helm) -> None:
+    text = offline.run("template", "puller", str(CHART))
+    assert "Secret" not in {each["kind"] for each in objects(text)}
+
+
+@pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
+def test_the_api_server_takes_all_that_is_rendered_and_lets_the_pods_in(
+    helm: Helm, kinds: Kinds, values: Values
+) -> None:
+    rendered = helm.template(values, "--dry-run=server")
+    assert {"Deployment", "Service", "ConfigMap", "Role", "RoleBinding"} <= {
+        each["kind"] for each in rendered
+    }
+    account = of_kind("ServiceAccount", rendered)
+    for document in rendered:
+        kinds.would_take(document, helm.namespace)
+    # A workload is let in whatever its pods are: those themselves must be `restricted`.
+    kinds.api.post(kinds.folder(account, helm.namespace), account)
+    for template in filter(None, map(pod_template, rendered)):
+        pod = template | {"apiVersion": "v1", "kind": "Pod"}
+        pod["metadata"] = template["metadata"] | {"name": "would-be"}
+        kinds.would_take(pod, helm.namespace)
+
+
+def pod_template(document: Json) -> Json | None:
+    """Return the template of an object that makes pods."""
+    if document["kind"] == "CronJob":
+        document = document["spec"]["jobTemplate"]
+    template: Json | None = document.get("spec", {}).get("template")
+    return template
+
+
+def test_an_unknown_field_would_be_found(helm: Helm, kinds: Kinds) -> None:
+    for kind in ("Deployment", "ServiceMonitor", "HTTPRoute"):
+        document = of_kind(kind, helm.template(EVERYTHING))
+        document["spec"]["misspelt"] = 1
+        with pytest.raises(ApiError, match=r'unknown field "spec\.misspelt"'):
+            kinds.would_take(document, helm.namespace)
+
+
+# The quota
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"images": "app=nginx:1.29.1"},
+        {"images": "a=nginx:latest; b=nginx;\nc=quay.io:443/org/app:15; d=x:v1;"},
+        {"images": "a=x:1.2.3; b=x:v1.2.3-alpine3.19; c=x:1.2.3-rc.1; d=x:2024.01.15; e=x:1.2.3.4"},
+        {"images": "a=x:20240115; b=x:3.11-slim; c=x:sha-1234567; d=x:1.2.3-SNAPSHOT; e=x:1.2.3.x"},
+        {"images": f"a=x:1.2.3@sha256:{'0' * 64}; b=x@sha256:{'0' * 64}"},
+        {"images": "a=x:1.2.3; a=x:latest; b; =x:1.2.3; c=; Bad=x:1.2.3; d=x:1=2"},
+        {
+            "images": "a=x:1.2.3; b=x:1.2.3; c=x:latest; d=x:latest; e=x:latest; f=x:latest",
+            "imageTagPolicies": "a=exact;b=pinned;c=any; d=semver:>=1 <3; e=glob:r-*; f=regex:r=1",
+            "keepTags": 7,
+        },
+        {
+            "images": "a=x:1.2.3",
+            "cachingMemoryLimit": "1.5Gi",
+            "cachingMemoryRequest": "100M",
+            "cachingCpuLimit": "1",
+            "cachingCpuRequest": "55m",
+        },
+    ],
+)
+@pytest.mark.parametrize("nodes", [1, 250])
+def test_the_chart_s_quota_is_what_the_service_says_and_its_own_pods(
+    offline: Helm, variables: dict[str, Any], nodes: int
+) -> None:
+    own = {"requests": {"cpu": "1", "memory": "1Ki"}, "limits": {"cpu": "2", "memory": "2Ki"}}
+    rendered = offline.template(
+        {
+            "configMap": variables,
+            "resourceQuota": {"enabled": True, "nodes": nodes},
+            "replicas": 3,
+            "resources": own,
+            "cronJob": {"resources": own},
+        }
+    )
+    read = config.from_environ(of_kind("ConfigMap", rendered)["data"])
+    expected = amounts(quota.manifest(read, nodes))
+    pods = 5  # three replicas, a tick, a test
+    expected["pods"] += pods
+    for bound, each in own.items():
+        for resource, amount in each.items():
+            expected[f"{bound}.{resource}"] += pods * quantity.parse(amount)
+    assert amounts(of_kind("ResourceQuota", rendered)) == expected
+
+
+def amounts(resource_quota: Json) -> dict[str, Any]:
+    """Return a quota's amounts as numbers."""
+    return {what: quantity.parse(text) for what, text in resource_quota["spec"]["hard"].items()}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "replicas", "most"),
+    [
+        ({"type": "Recreate"}, 2, 2),
+        ({"type": "RollingUpdate"}, 1, 2),
+        ({"type": "RollingUpdate"}, 5, 7),
+        ({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3}}, 2, 5),
+        ({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "100%"}}, 2, 4),
+    ],
+)
+def test_the_quota_has_room_for_a_rolling_update(
+    offline: Helm, strategy: Json, replicas: int, most: int
+) -> None:
+    values = {
+        "updateStrategy": strategy,
+        "replicas": replicas,
+        "resourceQuota": {"enabled": True, "nodes": 10},
+    }
+    assert amounts(of_kind("ResourceQuota", offline.template(values)))["pods"] == 10 + most + 2
+
+
+# A release
+
+
+@pytest.fixture(scope="module")
+def images(ground: Ground, registry: MakeRegistry) -> Iterator[Registry]:
+    """A registry that has the product's own images, and tells the service of every push."""
+    with registry([WEBHOOK]) as images:
+        push_images(images, ground.images)
+        yield images
+
+
+def values_of_a_release(images: str, **more: Any) -> Json:
+    """Return values with which the service runs here."""
+    repository, _, tag = SERVICE_IMAGE.rpartition(":")
+    variables = {"images": images, "kipImage": SLEEP_IMAGE, "rolloutMinIntervalSeconds": 0}
+    return {
+        "image": {"repository": repository, "tag": tag},
+        "configMap": variables | more.pop("configMap", {}),
+        "service": {"clusterIP": ADDRESS},
+        **more,
+    }
+
+
+def with_content(ground: Ground, content: str) -> Image:
+    """Make an image that runs, with a content of its own."""
+    image = sleep_image(ground)
+    return Image(
+        files={**image.files, "content": File(content.encode())},
+        entrypoint=image.entrypoint,
+        user=image.user,
+    )
+
+
+def wait_until_free(installation: Installation) -> None:
+    """Wait until the last test's Service has given its address back."""
+    service = {
+        "metadata": {"name": "probe"},
+        "spec": {"clusterIP": ADDRESS, "ports": [{"port": 1}]},
+    }
+    path = f"/api/v1/namespaces/{installation.namespace}/services"
+
+    def is_free() -> bool:
+        try:
+            installation.control_plane.admin.post(path, service, dryRun="All")
+        except ApiError:
+            return False
+        return True
+
+    wait_until(is_free, f"{ADDRESS} free")
+
+
+def secret(installation: Installation, name: str = f"{NAME}-secrets") -> dict[str, str]:
+    """Return what a Secret holds."""
+    path = f"/api/v1/namespaces/{installation.namespace}/secrets/{name}"
+    data = installation.control_plane.admin.get(path)["data"]
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+
+def left_over(installation: Installation, documents: list[Json]) -> list[str]:
+    """Return which of these objects are there."""
+    kinds, found = Kinds(installation.control_plane.admin), []
+    for document in documents:
+        path = kinds.path(document, installation.namespace)
+        with suppress(ApiError):
+            kinds.api.get(path)
+            found.append(path)
+    return found
+
+
+def test_a_push_ends_on_the_nodes_and_uninstalling_leaves_nothing(
+    nodes: Nodes, images: Registry, helm: Helm, installation: Installation, ground: Ground
+) -> None:
+    admin = installation.control_plane.admin
+    own = {"metadata": {"name": "own"}, "stringData": {"distribution": SECRET, "read": SECRET}}
+    admin.post(f"/api/v1/namespaces/{helm.namespace}/secrets", own)
+    configured, followed = reference("helm/app", "1.0.0"), reference("helm/app", "1.1.0")
+    images.push_image("helm/app", "1.0.0", with_content(ground, "one"))
+    values = values_of_a_release(
+        f"app={configured}",
+        secrets={"existingSecret": "own"},
+        resourceQuota={"enabled": True, "nodes": len(nodes.names)},
+        networkPolicy={"enabled": True},
+    )
+    wait_until_free(installation)
+    notes = helm.install(values)
+    assert f"http://{NAME}.{helm.namespace}/webhooks/distribution\n" in notes
+    puller = Deployed(installation)
+    puller.wait_until_cached(configured, *nodes.names)
+    digest = images.push_image("helm/app", "1.1.0", with_content(ground, "two"))
+    wait_until(
+        lambda: all(node.images().get(followed) == digest for node in nodes), "the push on nodes"
+    )
+    puller.wait_until_cached(followed, *nodes.names)
+    assert installation.warnings() == []
+    documents = helm.manifest()
+    helm.run("uninstall", "puller", "--wait", "--timeout=60s")
+    assert left_over(installation, documents) == []
+    wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone with its owner")
+    wait_until_empty(installation)
+
+
+def wait_until_empty(installation: Installation) -> None:
+    """Let all pods end before the next test's come: the nodes are small."""
+    pods = f"/api/v1/namespaces/{installation.namespace}/pods"
+    admin = installation.control_plane.admin
+    wait_until(lambda: not admin.get(pods)["items"], "all pods gone", seconds=60)
+
+
+def test_secrets_and_pods_stay_through_upgrade_and_rollback(
+    nodes: Nodes, images: Registry, helm: Helm, installation: Installation, ground: Ground
+) -> None:
+    configured = reference("helm/calm", "1.0.0")
+    images.push_image("helm/calm", "1.0.0", with_content(ground, "calm"))
+    wait_until_free(installation)
+    helm.install(values_of_a_release(f"app={configured}"))
+    generated = secret(installation)
+    assert len(set(generated.values())) == len(generated)
+    assert all(len(value) == 40 for value in generated.values())
+    puller = Deployed(installation, token=generated["read"])
+    puller.wait_until_cached(configured, *nodes.names)
+    before, variables = puller.pods(), data(installation)
+
+    changed = {"configMap": {"cachingIntervalHours": 2}, "podLabels": {"changed": "yes"}}
+    helm.upgrade(changed, "--reset-then-reuse-values")
+    assert data(installation) == variables | {"CACHING_INTERVAL_HOURS": "2"}
+    assert secret(installation) == generated
+    puller.wait_until_cached(configured, *nodes.names)
+
+    helm.run("rollback", "puller", "1", "--wait", "--timeout=90s")
+    assert data(installation) == variables
+    assert secret(installation) == generated
+    puller.wait_until_cached(configured, *nodes.names)
+    assert puller.pods() == before
+
+    helm.run("test", "puller", "--timeout=60s")
+    helm.run("uninstall", "puller", "--wait", "--timeout=60s")
+    wait_until_empty(installation)
+
+
+def data(installation: Installation) -> dict[str, str]:
+    """Return the variables as the service has them."""
+    path = f"/api/v1/namespaces/{installation.namespace}/configmaps/k8s-image-puller"
+    found: dict[str, str] = installation.control_plane.admin.get(path)["data"]
+    return found
+
+
+def test_a_tick_comes_by_the_cron_job(
+    nodes: Nodes, images: Registry, helm: Helm, installation: Installation, ground: Ground
+) -> None:
+    configured = reference("helm/ticked", "1.0.0")
+    images.push_image("helm/ticked", "1.0.0", with_content(ground, "ticked"))
+    wait_until_free(installation)
+    values = values_of_a_release(f"app={configured}", cronJob={"enabled": True})
+    helm.install(values | {"networkPolicy": {"enabled": True, "from": [{"podSelector": {}}]}})
+    puller = Deployed(installation, token=secret(installation)["read"])
+    puller.wait_until_cached(configured, *nodes.names)
+    admin = installation.control_plane.admin
+    admin.delete(installation.path)
+    wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone")
+    cron_job = of_kind("CronJob", helm.manifest())
+    jobs = f"/apis/batch/v1/namespaces/{helm.namespace}/jobs"
+    admin.post(jobs, {"metadata": {"name": "now"}, "spec": cron_job["spec"]["jobTemplate"]["spec"]})
+    wait_until(lambda: admin.get(f"{jobs}/now")["status"].get("succeeded"), "the tick", seconds=60)
+    wait_until(lambda: installation.daemonset() is not None, "the DaemonSet there again")
+    admin.delete(f"{jobs}/now", propagationPolicy="Background")
+    helm.run("uninstall", "puller", "--wait", "--timeout=60s")
+    wait_until_empty(installation)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        f"patch apps/daemonsets {NAME}",
+        f"get apps/deployments {NAME}",
+        "get /secrets first",
+        "get /secrets second",
+        "list /pods",
+        "list /nodes in no namespace",
+    ],
+)
+def test_the_service_may_do_what_it_does(
+    control_plane: ControlPlane, idle_release: str, request_: str
+) -> None:
+    wait_until(lambda: may(control_plane, idle_release, request_), request_, seconds=5)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "patch apps/daemonsets another",
+        "delete apps/daemonsets another",
+        "list apps/daemonsets",
+        f"patch apps/deployments {NAME}",
+        f"get /secrets {NAME}-secrets",
+        "list /secrets",
+        "delete /pods any",
+        "list /pods in no namespace",
+        "get /secrets first in no namespace",
+        "patch /nodes node-1 in no namespace",
+    ],
+)
+def test_the_service_may_do_no_more(
+    control_plane: ControlPlane, idle_release: str, request_: str
+) -> None:
+    assert not may(control_plane, idle_release, request_)
+
+
+def may(control_plane: ControlPlane, namespace: str, request: str) -> bool:
+    """Ask the API server whether the service's account may do this."""
+    verb, resource, *name = request.removesuffix(" in no namespace").split()
+    group, _, plural = resource.partition("/")
+    asked = {"verb": verb, "group": group, "resource": plural, "name": "".join(name)}
+    if not request.endswith("in no namespace"):
+        asked["namespace"] = namespace
+    user = f"system:serviceaccount:{namespace}:k8s-image-puller"
+    allowed: bool = control_plane.admin.post(
+        "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+        {"spec": {"user": user, "resourceAttributes": asked}},
+    )["status"]["allowed"]
+    return allowed
+
+
+@pytest.fixture(scope="module")
+def idle_release(ground: Ground, control_plane: ControlPlane) -> Iterator[str]:
+    """The namespace of a release that runs no pod."""
+    name = "e2e-helm-rights"
+    admin = control_plane.admin
+    admin.post("/api/v1/namespaces", {"metadata": {"name": name}})
+    helm = Helm(ground, control_plane.kubeconfig(control_plane.admin_token), name)
+    helm.install({"replicas": 0, "configMap": {"imagePullSecrets": "first;second"}})
+    yield name
+    helm.run("uninstall", "puller")
+    admin.delete(f"/api/v1/namespaces/{name}")
