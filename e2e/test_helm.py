@@ -135,9 +135,18 @@ def offline(ground: Ground) -> Helm:
 
 
 @pytest.fixture
-def helm(ground: Ground, control_plane: ControlPlane, namespace: str, pods: Pods) -> Helm:
-    """Helm as the cluster's administrator, in a namespace where all pods are `restricted`."""
-    return Helm(ground, control_plane.kubeconfig(control_plane.admin_token), namespace)
+def helm(ground: Ground, control_plane: ControlPlane, pods: Pods) -> Iterator[Helm]:
+    """Helm as the cluster's administrator, in a namespace where all pods are `restricted`.
+
+    What it installed is gone when the next test comes: nodes are small, and there is one address.
+    """
+    helm = Helm(ground, control_plane.kubeconfig(control_plane.admin_token), pods.namespace)
+    yield helm
+    with suppress(HelmError):
+        helm.run("uninstall", "puller", "--wait", "--timeout=60s")
+    wait_until(lambda: not pods.all(), "all pods gone", seconds=60)
+    address = f"/apis/networking.k8s.io/v1/ipaddresses/{ADDRESS}"
+    wait_until(lambda: not is_there(control_plane, address), f"{ADDRESS} free")
 
 
 @pytest.fixture
@@ -467,24 +476,6 @@ def with_content(ground: Ground, content: str) -> Image:
     )
 
 
-def wait_until_free(installation: Installation) -> None:
-    """Wait until the last test's Service has given its address back."""
-    service = {
-        "metadata": {"name": "probe"},
-        "spec": {"clusterIP": ADDRESS, "ports": [{"port": 1}]},
-    }
-    path = f"/api/v1/namespaces/{installation.namespace}/services"
-
-    def is_free() -> bool:
-        try:
-            installation.control_plane.admin.post(path, service, dryRun="All")
-        except ApiError:
-            return False
-        return True
-
-    wait_until(is_free, f"{ADDRESS} free")
-
-
 def secret(installation: Installation, name: str = f"{NAME}-secrets") -> dict[str, str]:
     """Return what a Secret holds."""
     path = f"/api/v1/namespaces/{installation.namespace}/secrets/{name}"
@@ -494,13 +485,26 @@ def secret(installation: Installation, name: str = f"{NAME}-secrets") -> dict[st
 
 def left_over(installation: Installation, documents: list[Json]) -> list[str]:
     """Return which of these objects are there."""
-    kinds, found = Kinds(installation.control_plane.admin), []
-    for document in documents:
-        path = kinds.path(document, installation.namespace)
-        with suppress(ApiError):
-            kinds.api.get(path)
-            found.append(path)
-    return found
+    kinds = Kinds(installation.control_plane.admin)
+    paths = [kinds.path(document, installation.namespace) for document in documents]
+    return [path for path in paths if is_there(installation.control_plane, path)]
+
+
+def is_there(control_plane: ControlPlane, path: str) -> bool:
+    """Answer whether there is an object at the path."""
+    try:
+        control_plane.admin.get(path)
+    except ApiError:
+        return False
+    return True
+
+
+def log(installation: Installation) -> str:
+    """Return what the service has printed."""
+    path = f"/api/v1/namespaces/{installation.namespace}/pods"
+    admin = installation.control_plane.admin
+    (pod,) = admin.get(path, labelSelector=f"app={NAME}")["items"]
+    return admin.text(f"{path}/{pod['metadata']['name']}/log")
 
 
 def test_a_push_ends_on_the_nodes_and_uninstalling_leaves_nothing(
@@ -517,29 +521,21 @@ def test_a_push_ends_on_the_nodes_and_uninstalling_leaves_nothing(
         resourceQuota={"enabled": True, "nodes": len(nodes.names)},
         networkPolicy={"enabled": True},
     )
-    wait_until_free(installation)
     notes = helm.install(values)
     assert f"http://{NAME}.{helm.namespace}/webhooks/distribution\n" in notes
     puller = Deployed(installation)
+    puller.wait_until_reachable()
     puller.wait_until_cached(configured, *nodes.names)
     digest = images.push_image("helm/app", "1.1.0", with_content(ground, "two"))
     wait_until(
         lambda: all(node.images().get(followed) == digest for node in nodes), "the push on nodes"
     )
     puller.wait_until_cached(followed, *nodes.names)
-    assert installation.warnings() == []
+    assert "forbidden" not in log(installation)
     documents = helm.manifest()
     helm.run("uninstall", "puller", "--wait", "--timeout=60s")
     assert left_over(installation, documents) == []
     wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone with its owner")
-    wait_until_empty(installation)
-
-
-def wait_until_empty(installation: Installation) -> None:
-    """Let all pods end before the next test's come: the nodes are small."""
-    pods = f"/api/v1/namespaces/{installation.namespace}/pods"
-    admin = installation.control_plane.admin
-    wait_until(lambda: not admin.get(pods)["items"], "all pods gone", seconds=60)
 
 
 def test_secrets_and_pods_stay_through_upgrade_and_rollback(
@@ -547,12 +543,12 @@ def test_secrets_and_pods_stay_through_upgrade_and_rollback(
 ) -> None:
     configured = reference("helm/calm", "1.0.0")
     images.push_image("helm/calm", "1.0.0", with_content(ground, "calm"))
-    wait_until_free(installation)
     helm.install(values_of_a_release(f"app={configured}"))
     generated = secret(installation)
     assert len(set(generated.values())) == len(generated)
     assert all(len(value) == 40 for value in generated.values())
     puller = Deployed(installation, token=generated["read"])
+    puller.wait_until_reachable()
     puller.wait_until_cached(configured, *nodes.names)
     before, variables = puller.pods(), data(installation)
 
@@ -560,17 +556,17 @@ def test_secrets_and_pods_stay_through_upgrade_and_rollback(
     helm.upgrade(changed, "--reset-then-reuse-values")
     assert data(installation) == variables | {"CACHING_INTERVAL_HOURS": "2"}
     assert secret(installation) == generated
+    puller.wait_until_reachable()
     puller.wait_until_cached(configured, *nodes.names)
 
     helm.run("rollback", "puller", "1", "--wait", "--timeout=90s")
     assert data(installation) == variables
     assert secret(installation) == generated
+    puller.wait_until_reachable()
     puller.wait_until_cached(configured, *nodes.names)
     assert puller.pods() == before
 
     helm.run("test", "puller", "--timeout=60s")
-    helm.run("uninstall", "puller", "--wait", "--timeout=60s")
-    wait_until_empty(installation)
 
 
 def data(installation: Installation) -> dict[str, str]:
@@ -585,10 +581,10 @@ def test_a_tick_comes_by_the_cron_job(
 ) -> None:
     configured = reference("helm/ticked", "1.0.0")
     images.push_image("helm/ticked", "1.0.0", with_content(ground, "ticked"))
-    wait_until_free(installation)
     values = values_of_a_release(f"app={configured}", cronJob={"enabled": True})
     helm.install(values | {"networkPolicy": {"enabled": True, "from": [{"podSelector": {}}]}})
     puller = Deployed(installation, token=secret(installation)["read"])
+    puller.wait_until_reachable()
     puller.wait_until_cached(configured, *nodes.names)
     admin = installation.control_plane.admin
     admin.delete(installation.path)
@@ -599,8 +595,6 @@ def test_a_tick_comes_by_the_cron_job(
     wait_until(lambda: admin.get(f"{jobs}/now")["status"].get("succeeded"), "the tick", seconds=60)
     wait_until(lambda: installation.daemonset() is not None, "the DaemonSet there again")
     admin.delete(f"{jobs}/now", propagationPolicy="Background")
-    helm.run("uninstall", "puller", "--wait", "--timeout=60s")
-    wait_until_empty(installation)
 
 
 @pytest.mark.parametrize(
