@@ -18,7 +18,7 @@ from e2e.installation import NAME, SECRET, Installation, reference
 from e2e.kubernetes_api import ApiError, Json
 from e2e.nodes import Nodes
 from e2e.pods import Pods
-from e2e.registry import Registry
+from e2e.registry import HOST, Registry
 from image_puller import config, quantity, quota
 
 MakeRegistry = Callable[..., Registry]
@@ -661,3 +661,120 @@ def idle_release(ground: Ground, control_plane: ControlPlane) -> Iterator[str]:
     yield name
     helm.run("uninstall", "puller")
     admin.delete(f"/api/v1/namespaces/{name}")
+
+
+# Moving over from the original
+
+ORIGINAL = Path(__file__).parent / "original"
+ORIGINAL_LABELS = "test=daemonset-test"
+
+
+def move(helm: Helm, images: str) -> None:
+    """Upgrade the original's release to this chart, as the README says."""
+    repository, _, tag = SERVICE_IMAGE.rpartition(":")
+    image = {"repository": repository, "tag": tag}
+    values = {"image": image, "configMap": {"kipImage": SLEEP_IMAGE, "images": images}}
+    helm.upgrade(values | {"service": {"clusterIP": ADDRESS}}, "--reset-then-reuse-values")
+
+
+@pytest.fixture
+def original(
+    images: Registry, helm: Helm, installation: Installation, ground: Ground
+) -> Iterator[Callable[[str], None]]:
+    """Installs a stand-in for the original puller, in a namespace where it may be."""
+    images.push_layout("eclipse/kubernetes-image-puller", "next", ground.images / "service")
+    admin = installation.control_plane.admin
+    labels = {"pod-security.kubernetes.io/enforce": "baseline"}
+    admin.patch(f"/api/v1/namespaces/{helm.namespace}", {"metadata": {"labels": labels}})
+
+    def install(entries: str) -> None:
+        image = {"repository": f"{HOST}/eclipse/kubernetes-image-puller"}
+        helm.install({"image": image, "configMap": {"images": entries}}, chart=ORIGINAL)
+
+    return install
+
+
+def original_pods(installation: Installation) -> list[Json]:
+    """Return the pods of the original's DaemonSet."""
+    path = f"/api/v1/namespaces/{installation.namespace}/pods"
+    pods: list[Json] = installation.control_plane.admin.get(path, labelSelector=ORIGINAL_LABELS)[
+        "items"
+    ]
+    return pods
+
+
+def test_moving_over_from_the_original_pulls_no_image_again_and_leaves_nothing_of_it(
+    nodes: Nodes,
+    images: Registry,
+    helm: Helm,
+    original: Callable[[str], None],
+    installation: Installation,
+    ground: Ground,
+) -> None:
+    admin = installation.control_plane.admin
+    names = [reference("moving/stable", "1.0.0"), reference("moving/moving", "latest")]
+    digests = [
+        images.push_image("moving/stable", "1.0.0", with_content(ground, "stable")),
+        images.push_image("moving/moving", "latest", with_content(ground, "moving")),
+    ]
+    entries = f"stable={names[0]};moving={names[1]};"
+    original(entries)
+    wait_until(lambda: "ready" in log(installation), "the original's pods ready", seconds=60)
+    old, old_objects = installation.daemonset(), helm.manifest()
+    assert old is not None
+    deployment = of_kind("Deployment", old_objects)
+    path = Kinds(admin).path(deployment, helm.namespace)
+    owner = admin.get(path)["metadata"]["uid"]
+    before = images.blob_fetches()
+
+    with pytest.raises(HelmError, match="say --reset-then-reuse-values, not --reuse-values"):
+        helm.upgrade({}, "--reuse-values")
+    move(helm, entries)
+    puller = Deployed(installation, token=secret(installation)["read"])
+    puller.wait_until_reachable()
+    for name, digest in zip(names, digests, strict=True):
+        puller.wait_until_cached(name, *nodes.names)
+        assert {node.images()[name] for node in nodes} == {digest}
+    # The sleep image alone is new here.
+    layout = ground.images / "sleep" / "blobs" / "sha256"
+    sleep = {f"sha256:{blob.name}" for blob in layout.iterdir()}
+    assert set(images.blob_fetches() - before) <= sleep
+
+    new = installation.daemonset()
+    assert new is not None
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    assert admin.get(path)["metadata"]["uid"] == owner
+    assert [each["uid"] for each in new["metadata"]["ownerReferences"]] == [owner]
+    assert "test" not in new["spec"]["selector"]["matchLabels"]
+    assert original_pods(installation) == []
+    now = {(each["kind"], each["metadata"]["name"]) for each in helm.manifest()}
+    assert {(each["kind"], each["metadata"]["name"]) for each in old_objects} <= now
+
+
+def test_an_original_that_could_not_clean_up_is_cleaned_up_after(
+    nodes: Nodes,
+    images: Registry,
+    helm: Helm,
+    original: Callable[[str], None],
+    installation: Installation,
+    ground: Ground,
+) -> None:
+    there, missing = reference("stuck/there", "1.0.0"), reference("stuck/missing", "1.0.0")
+    image = with_content(ground, "there")
+    images.push_image("stuck/there", "1.0.0", image)
+    # It waits for an image that does not come, and is killed.
+    original(f"there={there};missing={missing}")
+    wait_until(lambda: len(original_pods(installation)) == len(nodes.names), "its pods")
+    wait_until(lambda: all(there in node.images() for node in nodes), "the image that is there")
+    before = images.blob_fetches()
+    old = installation.daemonset()
+    assert old is not None
+    move(helm, f"there={there};missing={missing}")
+    puller = Deployed(installation, token=secret(installation)["read"])
+    puller.wait_until_reachable()
+    puller.wait_until_cached(there, *nodes.names)
+    assert original_pods(installation) == []
+    new = installation.daemonset()
+    assert new is not None
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    assert not set(images.blob_fetches() - before) & set(image.layer_digests)

@@ -1,0 +1,98 @@
+"""What the original puller does to a cluster: a DaemonSet made at start, and deleted on SIGTERM.
+
+While it waits for the DaemonSet's pods it hears no SIGTERM, as the original doesn't.
+"""
+
+import os
+import signal
+import time
+
+from kubernetes import client, config
+from kubernetes.client import ApiException
+
+NAME, NAMESPACE = os.environ["DAEMONSET_NAME"], os.environ["NAMESPACE"]
+LABELS = {"test": "daemonset-test", "app.kubernetes.io/name": "image-puller"}
+RESOURCES = {
+    bound: {
+        resource: os.environ[f"CACHING_{resource}_{bound.removesuffix('s')}".upper()]
+        for resource in ("memory", "cpu")
+    }
+    for bound in ("requests", "limits")
+}
+SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+MOUNTS = [{"name": "kip", "mountPath": "/kip"}]
+
+
+def container(name: str, image: str, **more: object) -> dict[str, object]:
+    """Make one of the pod's containers."""
+    common = {"resources": RESOURCES, "securityContext": SECURITY, "volumeMounts": MOUNTS}
+    return {"name": name, "image": image, "imagePullPolicy": "Always", **common, **more}
+
+
+def daemonset(owner: client.V1Deployment) -> dict[str, object]:
+    """Make the DaemonSet; the sleep is the stand-in image's, which is not at /bin."""
+    install = ["-c", "cp /sleep /kip/sleep"]
+    entries = [entry.split("=") for entry in os.environ["IMAGES"].strip("; ").split(";")]
+    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": owner.metadata.name}
+    spec = {
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "fsGroup": 65532},
+        "affinity": {},
+        "volumes": [{"name": "kip", "emptyDir": {"sizeLimit": "50Mi"}}],
+        "initContainers": [
+            container("copy-sleep", os.environ["KIP_IMAGE"], command=["/bin/sh"], args=install)
+        ],
+        "containers": [
+            container(name.strip(), image.strip(), command=["/kip/sleep"], args=["720h"])
+            for name, image in entries
+        ],
+    }
+    return {
+        "metadata": {
+            "name": NAME,
+            "ownerReferences": [reference | {"uid": owner.metadata.uid}],
+        },
+        "spec": {
+            "selector": {"matchLabels": LABELS},
+            "template": {"metadata": {"labels": LABELS}, "spec": spec},
+        },
+    }
+
+
+def delete() -> None:
+    """Delete the DaemonSet with its pods, and wait until it is gone."""
+    try:
+        apps.delete_namespaced_daemon_set(NAME, NAMESPACE, propagation_policy="Foreground")
+        while True:
+            apps.read_namespaced_daemon_set(NAME, NAMESPACE)
+            time.sleep(0.1)
+    except ApiException as error:
+        if error.status != 404:
+            raise
+
+
+def wait_until_ready() -> None:
+    """Wait for as many pods as nodes."""
+    while True:
+        status = apps.read_namespaced_daemon_set(NAME, NAMESPACE).status
+        if 0 < status.desired_number_scheduled == status.number_ready:
+            return
+        time.sleep(0.1)
+
+
+config.load_incluster_config()
+apps = client.AppsV1Api()
+told = []
+signal.signal(signal.SIGTERM, lambda *_: told.append("SIGTERM"))
+delete()
+deployment = apps.read_namespaced_deployment(os.environ["DEPLOYMENT_NAME"], NAMESPACE)
+apps.create_namespaced_daemon_set(NAMESPACE, daemonset(deployment))
+wait_until_ready()
+print("ready", flush=True)
+while not told:
+    time.sleep(0.1)
+delete()
