@@ -1,6 +1,7 @@
 """DaemonSets like the service's own that nobody but the bench changes, each by one PATCH."""
 
 import json
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Self
 
@@ -10,20 +11,26 @@ from e2e.installation import DIGESTS, Installation
 from e2e.kubernetes_api import JSON_PATCH, Json
 
 LABEL = "by-hand"
+FOLLOWED = "app-"  # what names of containers begin with, of tags that were followed
 
 
 class ByHand:
     """A DaemonSet in the shape that the service's has now; it goes with the service.
 
-    `sleep` is the image that takes the place of `KIP_IMAGE`.
+    `edit` changes the specification of its pods.
     """
 
-    def __init__(self, installation: Installation, name: str, *, sleep: str | None = None) -> None:
+    def __init__(
+        self,
+        installation: Installation,
+        name: str,
+        *,
+        edit: Callable[[Json], None] = lambda _: None,
+    ) -> None:
         plane = installation.control_plane
         live = plane.admin.get(installation.path)
         self._template = _relabelled(live["spec"]["template"], name)
-        if sleep is not None:
-            self._template["spec"]["initContainers"][0]["image"] = sleep
+        edit(self._template["spec"])
         folder = installation.path.rpartition("/")[0]
         self.path = f"{folder}/{name}"
         plane.admin.post(
@@ -56,9 +63,10 @@ class ByHand:
     def follow(self, image: str, digest: str) -> bytes:
         """Return the patch that follows a new tag and lets the oldest go, as the service does."""
         template = deepcopy(self._template)
-        configured, oldest, *others = template["spec"]["containers"]
-        new = oldest | {"image": image, "name": f"{configured['name']}-{digest[-10:]}"}
-        template["spec"]["containers"] = [configured, *others, new]
+        containers = template["spec"]["containers"]
+        oldest = next(each for each in containers if each["name"].startswith(FOLLOWED))
+        new = oldest | {"image": image, "name": f"{FOLLOWED}{digest[-10:]}"}
+        template["spec"]["containers"] = [each for each in containers if each != oldest] + [new]
         annotations = template["metadata"]["annotations"]
         digests = json.loads(annotations[DIGESTS])
         digests.pop(oldest["name"], None)

@@ -41,6 +41,7 @@ from e2e.deployed import WEBHOOK, deployed, push_images
 from e2e.ground import Ground, wait_until
 from e2e.images import File, Image, sleep_image
 from e2e.installation import Installation, reference
+from e2e.kubernetes_api import Json
 from e2e.nodes import Node, Nodes
 from e2e.registry import Registry
 
@@ -61,6 +62,7 @@ FILLING = ("1.1.0", "1.2.0")
 PUSH = "push"
 FLOOR = "floor: one PATCH by hand"
 STUBBORN = "by hand, with a sleep that ignores signals"
+INIT = "by hand, with an init container"
 STUBBORN_SLEEP = reference("bench/stubborn-sleep", "1.0.0")
 
 
@@ -153,17 +155,23 @@ def test_a_push_is_on_all_nodes_as_fast_as_a_patch_by_hand(
                 course.measure(pushed, tag)
             with (
                 ByHand(installation, "floor") as floor,
-                ByHand(installation, "stubborn", sleep=STUBBORN_SLEEP) as stubborn,
+                ByHand(installation, "stubborn", edit=with_stubborn_sleep) as stubborn,
+                ByHand(installation, "init", edit=with_init_container) as init,
             ):
-                patched = Patched(ground, images, "bench/floor", floor)
-                ignoring = Patched(ground, images, "bench/stubborn", stubborn)
-                ways = {PUSH: pushed, FLOOR: patched, STUBBORN: ignoring}
+                ways = {
+                    PUSH: pushed,
+                    FLOOR: Patched(ground, images, "bench/floor", floor),
+                    STUBBORN: Patched(ground, images, "bench/stubborn", stubborn),
+                    INIT: Patched(ground, images, "bench/init", init),
+                }
                 measured = course.take_turns(ways, PUSHES)
     tables.append(table_of("Push to node: 1 MB images, 2 nodes, milliseconds", measured))
     ours = median(each.changed for each in measured[PUSH]) - median(
         each.changed for each in measured[FLOOR]
     )
-    push, patch, stubborn = (median(each.stored for each in measured[way]) for way in ways)
+    push, patch, stubborn = (
+        median(each.stored for each in measured[way]) for way in (PUSH, FLOOR, STUBBORN)
+    )
     tables[-1].remarks += [
         f"push - floor, template changed: {milliseconds(ours)} (p50; all that the service adds)",
         f"push - floor, on all nodes: {milliseconds(push - patch)} (p50; target: at most 100)",
@@ -244,6 +252,18 @@ def stubborn_sleep(ground: Ground) -> Image:
     source = Path(__file__).with_name("stubborn.c")
     subprocess.run(("gcc", "-static", "-Os", "-s", "-o", program, source), check=True)
     return Image(files={"sleep": File(program.read_bytes(), 0o755)}, entrypoint=("/sleep",))
+
+
+def with_stubborn_sleep(pod: Json) -> None:
+    """Put the sleep that ignores signals in place of the product's."""
+    pod["containers"][0]["image"] = STUBBORN_SLEEP
+
+
+def with_init_container(pod: Json) -> None:
+    """Let an init container install the sleep, and end."""
+    installer, *pod["containers"] = pod["containers"]
+    installer["command"] = installer.pop("lifecycle")["postStart"]["exec"]["command"]
+    pod["initContainers"] = [installer]
 
 
 def is_pulling(node: Node) -> bool:

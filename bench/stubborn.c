@@ -2,8 +2,9 @@
  * A sleep that signals can't end, as process 1 of a container: it has no handler, and the kernel
  * keeps from process 1 what it does not handle. So is the one of the original puller.
  *
- *   sleep --install PATH    copies itself there, as the product's own does
- *   sleep ANYTHING          never ends
+ *   sleep --install PATH             copies itself there, as the product's own does
+ *   sleep --install PATH ANYTHING    copies itself there, and never ends
+ *   sleep ANYTHING                   never ends
  */
 #include <stdio.h>
 #include <string.h>
@@ -23,10 +24,14 @@ static int copy(FILE *from, FILE *to)
 
 static int install(const char *path)
 {
+	char temporary[4096];
 	FILE *self = fopen("/proc/self/exe", "rb");
-	FILE *file = fopen(path, "wb");
+	FILE *file;
 
-	if (self == NULL || file == NULL || copy(self, file) || chmod(path, 0755)) {
+	snprintf(temporary, sizeof temporary, "%s.%d", path, (int)getpid());
+	file = fopen(temporary, "wb");
+	if (self == NULL || file == NULL || copy(self, file) || chmod(temporary, 0755) ||
+	    rename(temporary, path)) {
 		perror(path);
 		return 1;
 	}
@@ -35,8 +40,12 @@ static int install(const char *path)
 
 int main(int argc, char **argv)
 {
-	if (argc == 3 && strcmp(argv[1], "--install") == 0)
-		return install(argv[2]);
+	if (argc > 2 && strcmp(argv[1], "--install") == 0) {
+		int failed = install(argv[2]);
+
+		if (failed || argc == 3)
+			return failed;
+	}
 	for (;;)
 		pause();
 }

@@ -18,6 +18,7 @@ from e2e.registry import HOST, Registry, Webhook
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "kubernetes"
 SERVICE_IMAGE = f"{HOST}/image-puller/service:e2e"
+NEXT_SERVICE_IMAGE = f"{HOST}/image-puller/service:next"
 SLEEP_IMAGE = f"{HOST}/image-puller/service-sleep:e2e"
 ADDRESS = "10.1.77.1"
 """Of the Service: known beforehand, so that the registry can be told."""
@@ -104,6 +105,22 @@ class Deployed:
         self.scale(0)
         self.scale(1)
 
+    def upgrade(self, image: str) -> None:
+        """Let the Deployment roll to another image of the service, and wait until it has."""
+        path = "/spec/template/spec/containers/0/image"
+        self._admin.patch(self._path, [{"op": "replace", "path": path, "value": image}])
+        wait_until(self._is_rolled_out, f"the service of {image}")
+        self.status()
+
+    def _is_rolled_out(self) -> bool:
+        deployment = self._admin.get(self._path)
+        status = deployment["status"]
+        return (
+            status.get("observedGeneration") == deployment["metadata"]["generation"]
+            and status.get("updatedReplicas") == status.get("readyReplicas") == 1
+            and status.get("replicas") == 1
+        )
+
     def pods(self) -> dict[str, str]:
         """Return the DaemonSet's pods by node: name and how often its containers started again."""
         path = f"/api/v1/namespaces/{self.installation.namespace}/pods"
@@ -168,6 +185,7 @@ def _let_see_nodes(installation: Installation) -> None:
 def push_images(registry: Registry, folder: Path) -> None:
     """Push the images that were built by the Dockerfile, from their OCI layouts."""
     registry.push_layout("image-puller/service", "e2e", folder / "service")
+    registry.push_layout("image-puller/service", "next", folder / "service", label="next")
     registry.push_layout("image-puller/service-sleep", "e2e", folder / "sleep")
 
 

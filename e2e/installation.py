@@ -1,6 +1,7 @@
 """The product installed in a namespace: its own ServiceAccount, Role and bindings, and secrets."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,30 +118,45 @@ class Installation:
         )
 
 
-def deny_tag(installation: Installation, tag: str) -> None:
-    """Make admission refuse every DaemonSet in the namespace that has an image of this tag."""
-    plane, name = installation.control_plane, f"{installation.namespace}-{tag.replace('.', '-')}"
+@dataclass(frozen=True, kw_only=True)
+class Denial:
+    """What admission refuses to have in a namespace: where the expression (CEL) is true, and why.
+
+    `probe` is an object for which it is.
+    """
+
+    group: str
+    resource: str
+    expression: str
+    words: str
+    probe: Json
+
+
+def deny(installation: Installation, name: str, denial: Denial) -> Callable[[], None]:
+    """Make admission refuse such objects in the namespace, and return how to end that."""
+    plane, name = installation.control_plane, f"{installation.namespace}-{name}"
     policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
-    found = f"object.spec.template.spec.containers.exists(c, c.image.endsWith(':{tag}'))"
+    bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
     rule = {
-        "apiGroups": ["apps"],
+        "apiGroups": [denial.group],
         "apiVersions": ["v1"],
         "operations": ["CREATE", "UPDATE"],
-        "resources": ["daemonsets"],
+        "resources": [denial.resource],
     }
+    validation = {"expression": f"!({denial.expression})", "message": denial.words}
     plane.admin.post(
         policies,
         {
             "metadata": {"name": name},
             "spec": {
                 "matchConstraints": {"resourceRules": [rule]},
-                "validations": [{"expression": f"!{found}", "message": f"{tag} is not allowed"}],
+                "validations": [validation],
             },
         },
     )
     selector = {"matchLabels": {"kubernetes.io/metadata.name": installation.namespace}}
     plane.admin.post(
-        f"{policies.removesuffix('policies')}policybindings",
+        bindings,
         {
             "metadata": {"name": name},
             "spec": {
@@ -150,6 +166,18 @@ def deny_tag(installation: Installation, tag: str) -> None:
             },
         },
     )
+    group = f"/apis/{denial.group}/v1" if denial.group else "/api/v1"
+    path = f"{group}/namespaces/{installation.namespace}/{denial.resource}"
+    plane.wait_until_refused(path, denial.probe, saying=denial.words)
+
+    def allow() -> None:
+        plane.admin.delete(f"{bindings}/{name}")
+
+    return allow
+
+
+def deny_tag(installation: Installation, tag: str) -> None:
+    """Make admission refuse every DaemonSet in the namespace that has an image of this tag."""
     probe = {
         "metadata": {"name": "probe"},
         "spec": {
@@ -160,8 +188,18 @@ def deny_tag(installation: Installation, tag: str) -> None:
             },
         },
     }
-    path = installation.path.rpartition("/")[0]
-    plane.wait_until_refused(path, probe, saying=f"{tag} is not allowed")
+    found = f"c.image.endsWith(':{tag}')"
+    deny(
+        installation,
+        tag.replace(".", "-"),
+        Denial(
+            group="apps",
+            resource="daemonsets",
+            expression=f"object.spec.template.spec.containers.exists(c, {found})",
+            words=f"{tag} is not allowed",
+            probe=probe,
+        ),
+    )
 
 
 def images_of(daemonset: Json) -> list[str]:

@@ -104,21 +104,30 @@ class Registry:
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": children}
         return self._put_manifest(repository, tag, index)
 
-    def push_layout(self, repository: str, tag: str, layout: Path) -> str:
-        """Push the one image of an OCI layout, and return its digest."""
-        blobs = layout / "blobs" / "sha256"
+    def push_layout(
+        self, repository: str, tag: str, layout: Path, *, label: str | None = None
+    ) -> str:
+        """Push the one image of an OCI layout, and return its digest; labelled, it is another."""
+
+        def read(described: dict[str, Any]) -> bytes:
+            digest: str = described["digest"]
+            return (layout / "blobs" / digest.replace(":", "/")).read_bytes()
+
         (described,) = json.loads((layout / "index.json").read_text())["manifests"]
-        body = (blobs / described["digest"].removeprefix("sha256:")).read_bytes()
+        body = read(described)
         manifest = json.loads(body)
-        for blob in (manifest["config"], *manifest["layers"]):
-            self._put_blob(
-                repository, (blobs / blob["digest"].removeprefix("sha256:")).read_bytes()
-            )
+        config = read(manifest["config"])
+        if label is not None:
+            labelled = json.loads(config)
+            labelled["config"].setdefault("Labels", {})["e2e"] = label
+            config = canonical(labelled)
+            manifest["config"] = descriptor(manifest["config"]["mediaType"], config)
+            body = canonical(manifest)
+        for blob in (config, *map(read, manifest["layers"])):
+            self._put_blob(repository, blob)
         headers = {"Content-Type": described["mediaType"]}
-        path = f"/v2/{repository}/manifests/{tag}"
-        self._send("PUT", path, data=body, headers=headers)
-        digest: str = described["digest"]
-        return digest
+        self._send("PUT", f"/v2/{repository}/manifests/{tag}", data=body, headers=headers)
+        return digest_of(body)
 
     def digest(self, repository: str, tag: str) -> str | None:
         """Return the digest that the tag has now, or None if there is no such tag."""

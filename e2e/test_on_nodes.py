@@ -4,19 +4,19 @@ import base64
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
-from e2e.deployed import WEBHOOK, Deployed, deployed, push_images
+from e2e.deployed import NEXT_SERVICE_IMAGE, WEBHOOK, Deployed, deployed, push_images
 from e2e.ground import PATIENCE_SECONDS, Ground, wait_until
 from e2e.images import File, Image, sleep_image
-from e2e.installation import Installation, reference
+from e2e.installation import Denial, Installation, deny, reference
 from e2e.kubernetes_api import ApiError
 from e2e.nodes import Nodes
-from e2e.pods import Pods
+from e2e.pods import Pods, restricted
 from e2e.registry import LOCKED_HOST, PASSWORD, USER, Registry
 
 MakeRegistry = Callable[..., Registry]
@@ -199,7 +199,7 @@ def test_a_missing_image_leaves_the_others_cached_and_a_push_heals_it_at_once(
         puller.wait_until_cached(missing, *nodes.names)
         assert on_all(nodes, missing, digest)
         # New pods, which wait for nothing: a kubelet's back-off is that of a pod.
-        assert set(before.values()).isdisjoint(puller.pods().values())
+        assert is_replaced(puller, before)
 
 
 def test_an_image_that_appears_without_a_push_is_pulled_within_the_kubelets_back_off(
@@ -237,6 +237,24 @@ def test_wrong_credentials_leave_the_others_cached_and_right_ones_heal_with_the_
             puller.wait_until_cached(name, *nodes.names)
 
 
+def test_a_sleep_image_that_is_missing_is_named_and_the_images_are_pulled_all_the_same(
+    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+) -> None:
+    name, sleep = reference("nodes/held", "1.0.0"), reference("nodes/sleep", "1.0.0")
+    digest = images.push_image("nodes/held", "1.0.0", with_content(ground, "held"))
+    with deployed(installation, f"app={name}", KIP_IMAGE=sleep, **AT_ONCE) as puller:
+        wait_for_image(nodes, name, digest)
+        found = wait_for_reason(puller, name, "waits for install-sleep")
+        assert sleep in found
+        images.push_layout("nodes/sleep", "1.0.0", ground.images / "sleep")
+        # First the installer's back-off, then that of those that found nothing to run.
+        wait_until(
+            lambda: puller.cached_on(name) == set(nodes.names),
+            f"{name} held",
+            seconds=2 * BACK_OFF_SECONDS,
+        )
+
+
 def test_a_template_that_a_limit_range_would_refuse_leaves_the_old_pods(
     nodes: Nodes, images: Registry, installation: Installation, ground: Ground
 ) -> None:
@@ -261,6 +279,43 @@ def test_a_template_that_a_limit_range_would_refuse_leaves_the_old_pods(
         (problem,) = puller.status()["problems"]
         assert "maximum memory usage per Container is 300Mi" in problem
         assert puller.pods() == before
+
+
+def test_a_template_that_a_policy_on_pods_would_refuse_leaves_the_old_pods(
+    nodes: Nodes, images: Registry, installation: Installation, pods: Pods, ground: Ground
+) -> None:
+    configured = reference("nodes/policed", "1.0.0")
+    digest = images.push_image("nodes/policed", "1.0.0", with_content(ground, "policed"))
+    # No configuration makes a pod that Pod Security refuses: here it lets in `restricted` alone.
+    with pytest.raises(ApiError, match="violates PodSecurity"):
+        pods.run(configured, node="node-1", securityContext={})
+    with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
+        puller.wait_until_told(configured, digest)
+        puller.wait_until_cached(configured, *nodes.names)
+        before = puller.pods()
+        allow = deny(installation, "tolerant", TOLERANT)
+        puller.restart(TOLERATIONS=json.dumps(EVERYTHING))
+        wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
+        (problem,) = puller.status()["problems"]
+        assert TOLERANT.words in problem
+        assert puller.pods() == before
+        allow()
+        puller.restart()
+        wait_until(lambda: is_replaced(puller, before), "new pods once the policy is gone")
+        puller.wait_until_cached(configured, *nodes.names)
+
+
+EVERYTHING = [{"operator": "Exists"}]
+TOLERANT = Denial(
+    group="",
+    resource="pods",
+    expression="has(object.spec.tolerations) && object.spec.tolerations.exists(t, !has(t.key))",
+    words="no pod tolerates every taint",
+    probe={
+        "metadata": {"name": "probe"},
+        "spec": {**restricted(reference("nodes/policed", "1.0.0")), "tolerations": EVERYTHING},
+    },
+)
 
 
 def test_keep_tags_lets_the_oldest_followed_tag_go(
@@ -294,6 +349,9 @@ def test_the_services_own_life_restarts_no_pod_of_the_daemonset(
         puller.scale(2)
         puller.scale(0)
         puller.scale(1)
+        puller.wait_until_cached(followed, *nodes.names)
+        assert puller.pods() == before
+        puller.upgrade(NEXT_SERVICE_IMAGE)
         puller.wait_until_cached(followed, *nodes.names)
         assert puller.pods() == before
 
@@ -349,7 +407,12 @@ def end_pods(installation: Installation, puller: Deployed, *, grace: int, second
     """Delete the DaemonSet's pods with this grace period, and wait until they are gone."""
     admin = installation.control_plane.admin
     path = f"/api/v1/namespaces/{installation.namespace}/pods"
-    before = set(puller.pods().values())
+    before = puller.pods()
     for pod in admin.get(path, labelSelector="app.kubernetes.io/name=image-puller")["items"]:
         admin.delete(f"{path}/{pod['metadata']['name']}", gracePeriodSeconds=str(grace))
-    wait_until(lambda: before.isdisjoint(puller.pods().values()), "pods gone", seconds=seconds)
+    wait_until(lambda: is_replaced(puller, before), "pods gone", seconds=seconds)
+
+
+def is_replaced(puller: Deployed, before: Mapping[str, str]) -> bool:
+    """Answer whether none of these pods of the DaemonSet is left, nor restarted."""
+    return set(before.values()).isdisjoint(puller.pods().values())

@@ -13,6 +13,7 @@ enum system_call_number {
 	NR_close = 3,
 	NR_rt_sigaction = 13,
 	NR_rt_sigprocmask = 14,
+	NR_getpid = 39,
 	NR_fchmod = 91,
 	NR_rt_sigtimedwait = 128,
 	NR_clock_gettime = 228,

@@ -20,6 +20,7 @@ enum system_call_number {
 	NR_rt_sigaction = 134,
 	NR_rt_sigprocmask = 135,
 	NR_rt_sigtimedwait = 137,
+	NR_getpid = 172,
 };
 
 static inline long system_call(enum system_call_number number, long a, long b, long c, long d)

@@ -17,6 +17,7 @@ enum system_call_number {
 	NR_read = 3,
 	NR_write = 4,
 	NR_close = 6,
+	NR_getpid = 20,
 	NR_fchmod = 94,
 	NR_rt_sigaction = 173,
 	NR_rt_sigprocmask = 174,

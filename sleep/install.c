@@ -4,7 +4,7 @@
 #include "text.h"
 
 static const char SELF[] = "/proc/self/exe";
-static const char SUFFIX[] = ".new";
+static const char SUFFIX[] = ".new.";
 
 enum { PATH_SIZE = 4096, CHUNK_SIZE = 4096, EXECUTABLE = 0755 };
 
@@ -56,8 +56,9 @@ static long fill(int file, int self)
 }
 
 /*
- * The temporary name is always the same, so that one left behind by an installation that was
- * killed is found: a volume has one installation at a time, and its process is always number 1.
+ * The temporary name ends in the process's number, because process 1 of a container and a hook in
+ * the same container may install at the same time. What a killed installation left is found by the
+ * next process of that number, and that is process 1 after every restart.
  */
 static long install_from(int self, const char *temporary, const char *path)
 {
@@ -75,18 +76,28 @@ static long install_from(int self, const char *temporary, const char *path)
 	return error;
 }
 
-static long append_suffix(const char *path, char temporary[PATH_SIZE])
+static char *append(char *end, const char *text, size_t length)
 {
-	size_t length = length_of(path);
+	for (size_t i = 0; i < length; i++)
+		end[i] = text[i];
+	return end + length;
+}
+
+static long name_temporary(const char *path, char temporary[PATH_SIZE])
+{
+	char number[MOST_DIGITS];
+	const char *digits = digits_of(sys_getpid(), number);
+	size_t length = length_of(path), count = (size_t)(number + MOST_DIGITS - digits);
+	char *end = temporary;
 
 	if (length == 0)
 		return -ENOENT;
-	if (length + sizeof SUFFIX > PATH_SIZE)
+	if (length + sizeof SUFFIX + count > PATH_SIZE)
 		return -ENAMETOOLONG;
-	for (size_t i = 0; i < length; i++)
-		temporary[i] = path[i];
-	for (size_t i = 0; i < sizeof SUFFIX; i++)
-		temporary[length + i] = SUFFIX[i];
+	end = append(end, path, length);
+	end = append(end, SUFFIX, sizeof SUFFIX - 1);
+	end = append(end, digits, count);
+	*end = '\0';
 	return 0;
 }
 
@@ -98,7 +109,7 @@ int install(const char *path)
 
 	if (self < 0)
 		return fail("sleep: can't read ", SELF, self);
-	error = append_suffix(path, temporary);
+	error = name_temporary(path, temporary);
 	if (error == 0)
 		error = install_from((int)self, temporary, path);
 	if (error < 0)

@@ -76,6 +76,11 @@ static inline long sys_unlink(const char *path)
 	return system_call(NR_unlinkat, AT_FDCWD, (long)path, 0, 0);
 }
 
+static inline long sys_getpid(void)
+{
+	return system_call(NR_getpid, 0, 0, 0, 0);
+}
+
 static inline long sys_clock_gettime(int clock, struct timespec *time)
 {
 	return system_call(NR_clock_gettime, clock, (long)time, 0, 0);

@@ -21,7 +21,7 @@ static int fail(const char *attempt, long error)
 static int refuse(void)
 {
 	write_text(STANDARD_ERROR,
-		   "usage: sleep DURATION | sleep --install PATH | sleep --version\n"
+		   "usage: sleep DURATION | sleep --install PATH [DURATION] | sleep --version\n"
 		   "DURATION is as in Go (720h, 1h30m, 1.5h, 300ms), or infinity\n");
 	return MISUSED;
 }
@@ -97,13 +97,16 @@ static int sleep_for(uint64_t nanoseconds)
 	return result < 0 ? fail("sleep: can't wait: ", result) : DONE;
 }
 
-static int sleep_as_told(const char *text)
+/* Installs first, where a path is given. */
+static int sleep_as_told(const char *path, const char *text)
 {
 	struct complaint complaint;
 	int64_t nanoseconds;
 
 	if (!parse_duration(text, &nanoseconds, &complaint))
 		return refuse_duration(text, &complaint);
+	if (path != NULL && install(path) != DONE)
+		return FAILED;
 	return nanoseconds > 0 ? sleep_for((uint64_t)nanoseconds) : DONE;
 }
 
@@ -121,7 +124,9 @@ int main(int argc, char **argv)
 		return print_version();
 	if (argc == 3 && is_same(argv[1], "--install"))
 		return install(argv[2]);
+	if (argc == 4 && is_same(argv[1], "--install"))
+		return sleep_as_told(argv[2], argv[3]);
 	if (argc == 2 && !is_same(argv[1], "--install"))
-		return sleep_as_told(argv[1]);
+		return sleep_as_told(NULL, argv[1]);
 	return refuse();
 }

@@ -56,16 +56,23 @@ void write_text(int file, const char *text)
 	write_part(file, text, length_of(text));
 }
 
-static void write_number(int file, long number)
+const char *digits_of(long number, char text[MOST_DIGITS])
 {
-	char digits[20];
-	size_t first = sizeof digits;
+	char *first = text + MOST_DIGITS;
 
 	do {
-		digits[--first] = (char)('0' + number % 10);
+		*--first = (char)('0' + number % 10);
 		number /= 10;
 	} while (number > 0);
-	write_part(file, digits + first, sizeof digits - first);
+	return first;
+}
+
+static void write_number(int file, long number)
+{
+	char text[MOST_DIGITS];
+	const char *digits = digits_of(number, text);
+
+	write_part(file, digits, (size_t)(text + MOST_DIGITS - digits));
 }
 
 static const char *text_of(long number)

@@ -12,6 +12,10 @@ size_t length_of(const char *text);
 void write_text(int file, const char *text);
 void write_part(int file, const char *text, size_t length);
 
+/* Writes the digits to the end of the text and returns where they begin; no NUL follows them. */
+enum { MOST_DIGITS = 20 };
+const char *digits_of(long number, char text[MOST_DIGITS]);
+
 /* Writes what the (negated) error number means and ends the line; returns exit code 1. */
 int write_error(long error);
 

@@ -17,6 +17,7 @@ from image_puller.cluster import KubernetesCluster, connect
 from image_puller.config import Config
 from image_puller.daemonset import DIGESTS, STATE
 from image_puller.decide import Outcome
+from image_puller.images import INSTALLER
 from image_puller.lookup import Lookup
 from image_puller.matching import Change, Confirm, Refresh
 from image_puller.reconcile import Reconciler
@@ -54,7 +55,7 @@ class Installation:
 
     def images(self) -> list[str]:
         """The images of its containers, in order."""
-        return [container["image"] for container in self.template()["spec"]["containers"]]
+        return images_of(self.template())
 
     def digests(self) -> Json:
         """The contents that its template expects, by container."""
@@ -116,6 +117,12 @@ class Installation:
     def reports(self) -> list[tuple[str, str]]:
         """The Events about it: reasons and messages."""
         return [(event["reason"], event["message"]) for event in self.cluster.events(NAMESPACE)]
+
+
+def images_of(template: Json) -> list[str]:
+    """The images that a template is there for."""
+    containers = template["spec"]["containers"]
+    return [each["image"] for each in containers if each["name"] != INSTALLER]
 
 
 def _kind(path: str) -> str:

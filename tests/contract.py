@@ -22,7 +22,7 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 STATE = "/metadata/annotations/example.com~1state"
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 FIRST_IMAGE = "/spec/template/spec/containers/0/image"
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 60
 
 CONTAINER_DEFAULTS = {
     "resources": {},
@@ -137,9 +137,14 @@ def daemon_set(name: str) -> Json:
                     "imagePullSecrets": [{"name": "registry"}],
                     "priorityClassName": "low",
                     "volumes": [{"name": "kip", "emptyDir": {}}],
-                    "initContainers": [container("install", "kip:1", volumeMounts=mounts())],
                     "containers": [
-                        container("first", "nginx:1.2", resources=amounts, volumeMounts=mounts()),
+                        container(
+                            "first",
+                            "nginx:1.2",
+                            lifecycle={"postStart": {"exec": {"command": ["/install"]}}},
+                            resources=amounts,
+                            volumeMounts=[{"name": "kip", "mountPath": "/kip"}],
+                        ),
                         container("second", "quay.io/org/tool", env=[{"name": "A", "value": ""}]),
                     ],
                 },
@@ -153,11 +158,6 @@ def container(name: str, image: str, **more: object) -> Json:
     return {"name": name, "image": image, **more}
 
 
-def mounts() -> list[Json]:
-    """Mount the volume of the sleep binary."""
-    return [{"name": "kip", "mountPath": "/kip"}]
-
-
 def completed(manifest: Json) -> Json:
     """Write the spec of `daemon_set` as the API server gives it back."""
     spec: Json = copy.deepcopy(manifest["spec"])
@@ -169,13 +169,12 @@ def completed(manifest: Json) -> Json:
     del spec["template"]["metadata"]["annotations"]
     pod = spec["template"]["spec"] = {**POD_DEFAULTS, **spec["template"]["spec"]}
     del pod["hostNetwork"], pod["tolerations"]
-    (install,), (first, second) = pod["initContainers"], pod["containers"]
+    first, second = pod["containers"]
     second["env"] = [{"name": "A"}]
     first["resources"] = {
         "requests": {"cpu": "50m", "memory": "10Mi"},
         "limits": {"cpu": "200m", "memory": "20Mi"},
     }
-    pod["initContainers"] = [{**CONTAINER_DEFAULTS, **install, "imagePullPolicy": "IfNotPresent"}]
     pod["containers"] = [
         {**CONTAINER_DEFAULTS, **first, "imagePullPolicy": "IfNotPresent"},
         {**CONTAINER_DEFAULTS, **second, "imagePullPolicy": "Always"},
@@ -321,16 +320,6 @@ INVALID: dict[str, tuple[Edit, list[Cause]]] = {
             (*EMPTY, f"{CONTAINERS}[0].image"),
             (*EMPTY, f"{CONTAINERS}[1].image"),
             ("FieldValueDuplicate", 'Duplicate value: "c"', f"{CONTAINERS}[1].name"),
-        ],
-    ),
-    "an init container's name again": (
-        lambda item: first_of(item).update(name="install"),
-        [
-            (
-                "FieldValueDuplicate",
-                'Duplicate value: "install"',
-                "spec.template.spec.initContainers[0].name",
-            )
         ],
     ),
     "no name": (

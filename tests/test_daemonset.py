@@ -34,7 +34,8 @@ def template(config, *changes, platform=VANILLA):
 
 
 def containers(config, *changes):
-    return template(config, *changes)["spec"]["containers"]
+    _, *containers = template(config, *changes)["spec"]["containers"]
+    return containers
 
 
 def images(config, *changes):
@@ -99,16 +100,19 @@ def test_the_manifest_is_this():
                     },
                     "nodeSelector": {"kubernetes.io/os": "linux"},
                     "volumes": [{"name": "kip", "emptyDir": {"sizeLimit": "1Mi"}}],
-                    "initContainers": [
+                    "containers": [
                         {
                             "name": "install-sleep",
                             "image": SLEEP,
                             "imagePullPolicy": "IfNotPresent",
-                            "command": ["/sleep", "--install", "/kip/sleep"],
+                            "command": ["/sleep", "--install", "/kip/sleep", "720h"],
+                            "lifecycle": {
+                                "postStart": {
+                                    "exec": {"command": ["/sleep", "--install", "/kip/sleep"]}
+                                }
+                            },
                             **COMMON,
-                        }
-                    ],
-                    "containers": [
+                        },
                         {
                             "name": "app",
                             "image": "quay.io/org/app:1.2.3",
@@ -242,9 +246,9 @@ def test_a_node_asks_again_for_a_followed_tag_that_moves(tag, changes, policy):
     ],
 )
 def test_the_sleep_image_is_asked_for_again_where_its_tag_moves(image, policy):
-    (init,) = template(configuration(KIP_IMAGE=image))["spec"]["initContainers"]
+    installer, _ = template(configuration(KIP_IMAGE=image))["spec"]["containers"]
 
-    assert (init["image"], init["imagePullPolicy"]) == (image, policy)
+    assert (installer["image"], installer["imagePullPolicy"]) == (image, policy)
 
 
 def test_expected_digests_stand_in_an_annotation():
@@ -320,10 +324,9 @@ def test_every_container_is_restricted(openshift):
         push("1.2.4", 1, entry="b"),
         platform=Platform(openshift=openshift),
     )["spec"]
-    every = [*spec["initContainers"], *spec["containers"]]
 
-    assert len(every) == 4
-    assert all(each["securityContext"] == RESTRICTED for each in every)
+    assert len(spec["containers"]) == 4
+    assert all(each["securityContext"] == RESTRICTED for each in spec["containers"])
     assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & set(spec)
 
 

@@ -75,7 +75,10 @@ def test_a_policy_belongs_to_the_entry_of_its_name():
             "my_app=nginx",
             f"{NAME}'my_app'",
         ),
-        ("install-sleep=nginx", "'install-sleep' is the name of the init container"),
+        (
+            "install-sleep=nginx",
+            "'install-sleep' is the name of the container that brings the sleep",
+        ),
         (
             "app=quay.io/Org/app",
             "'quay.io/Org/app' is not an image reference: the repository must be in lower case",

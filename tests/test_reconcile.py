@@ -835,7 +835,7 @@ def test_a_change_of_structure_is_first_tried_with_one_pod(
     installation.sent()
     replica(CACHING_MEMORY_LIMIT="30Mi", **AT_ONCE).tick()
     assert installation.sent() == [*LOOK, "POST pods dry run", WRITE]
-    (container,) = installation.template()["spec"]["containers"]
+    _, container = installation.template()["spec"]["containers"]
     assert container["resources"]["limits"]["memory"] == "30Mi"
 
 
@@ -907,7 +907,7 @@ def test_a_quota_does_not_count_where_the_new_pod_asks_for_no_more(
     replica(**AT_ONCE).tick()
     refuse_pods(cluster, "exceeded quota: small, requested: limits.memory=15Mi")
     replica(CACHING_MEMORY_LIMIT="15Mi", **AT_ONCE).tick()
-    (container,) = installation.template()["spec"]["containers"]
+    _, container = installation.template()["spec"]["containers"]
     assert container["resources"]["limits"]["memory"] == "15Mi"
 
 

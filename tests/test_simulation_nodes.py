@@ -25,7 +25,7 @@ def cluster() -> Iterator[SimulatedCluster]:
         yield cluster
 
 
-def daemon_set(*containers: Json, init: tuple[Json, ...] = (), **pod: object) -> Json:
+def daemon_set(*containers: Json, **pod: object) -> Json:
     labels = {"app": "puller"}
     return {
         "apiVersion": "apps/v1",
@@ -36,7 +36,7 @@ def daemon_set(*containers: Json, init: tuple[Json, ...] = (), **pod: object) ->
             "updateStrategy": {"rollingUpdate": {"maxUnavailable": "100%"}},
             "template": {
                 "metadata": {"labels": labels, "annotations": {"digests": "1"}},
-                "spec": {"containers": list(containers), "initContainers": list(init), **pod},
+                "spec": {"containers": list(containers), **pod},
             },
         },
     }
@@ -111,23 +111,42 @@ def test_status_changes_the_version_and_not_the_generation(cluster: SimulatedClu
 def test_containers_start_one_after_the_other(cluster: SimulatedCluster) -> None:
     cluster.pull_seconds["nginx:1"] = 5.0
     cluster.pull_seconds[f"{NGINX}:2"] = 7.0
-    init = (container("init", "kip:1"),)
-    cluster.add(
-        daemon_set(container("a", "nginx:1"), container("b", "nginx:2"), init=init), NAMESPACE
-    )
+    cluster.add(daemon_set(container("a", "nginx:1"), container("b", "nginx:2")), NAMESPACE)
     cluster.advance(1.0)
-    assert waiting(cluster, "a") == {"reason": "PodInitializing"}
-    cluster.advance(6.2)
-    assert [waiting(cluster, name) for name in "ab"] == [{}, {"reason": "PodInitializing"}]
+    assert waiting(cluster, "a") == {"reason": "ContainerCreating"}
+    cluster.advance(4.2)
+    assert [waiting(cluster, name) for name in "ab"] == [{}, {"reason": "ContainerCreating"}]
     cluster.advance(7.0)
     pod = pod_on(cluster, "node-1")
-    (ended,) = pod["status"]["initContainerStatuses"]
     started = [one["state"]["running"]["startedAt"] for one in pod["status"]["containerStatuses"]]
-    assert ended["state"]["terminated"]["reason"] == "Completed"
-    assert started == ["1970-01-01T00:00:07Z", "1970-01-01T00:00:14Z"]
+    assert started == ["1970-01-01T00:00:05Z", "1970-01-01T00:00:12Z"]
     assert pod["status"]["phase"] == "Running"
     assert status(cluster)["numberAvailable"] == 3
     assert "numberUnavailable" not in status(cluster)
+
+
+def test_a_command_in_a_volume_runs_once_a_hook_has_put_it_there(cluster: SimulatedCluster) -> None:
+    mounts = {"volumeMounts": [{"name": "kip", "mountPath": "/kip"}]}
+    hook = {"postStart": {"exec": {"command": ["/sleep", "--install", "/kip/sleep"]}}}
+    cluster.unpullable["kip:1"] = "not found"
+    cluster.add(
+        daemon_set(
+            container("installer", "kip:1", lifecycle=hook, **mounts),
+            container("a", "nginx:1", command=["/kip/sleep"], **mounts),
+            volumes=[{"name": "kip"}],
+        ),
+        NAMESPACE,
+    )
+    cluster.advance(2.3)
+    assert waiting(cluster, "a")["reason"] == "RunContainerError"
+    assert waiting(cluster, "a")["message"].endswith(
+        "/kip/sleep: no such file or directory: unknown"
+    )
+    cluster.advance(1.0)
+    assert waiting(cluster, "a")["reason"] == "CrashLoopBackOff"
+    del cluster.unpullable["kip:1"]
+    cluster.settle()
+    assert [waiting(cluster, name) for name in ("installer", "a")] == [{}, {}]
 
 
 def test_a_new_template_replaces_all_pods_at_once(cluster: SimulatedCluster) -> None:

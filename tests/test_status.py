@@ -10,6 +10,7 @@ import pytest
 from image_puller import state, status
 from image_puller.daemonset import DIGESTS, STATE
 from image_puller.errors import MissingError
+from image_puller.images import INSTALLER
 from image_puller.simulation import SimulatedCluster
 from image_puller.status import Live
 from tests.building import configuration, digest, push
@@ -150,16 +151,20 @@ def test_an_image_that_can_not_be_pulled_says_why_and_stops_no_other(
     assert described(puller)["daemonset"]["rollout"] == "in progress"
 
 
-def test_a_sleep_image_that_can_not_be_pulled_is_the_reason_of_all(
+def test_a_sleep_image_that_can_not_be_pulled_is_the_reason_of_all_that_were_pulled(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
-    puller = replica(KIP_IMAGE="registry.example.com/sleep:1", **AT_ONCE)
+    puller = replica(KIP_IMAGE="registry.example.com/sleep:1", IMAGES=BOTH, **AT_ONCE)
     cluster.unpullable["registry.example.com/sleep:1"] = "unauthorized"
+    cluster.unpullable[OTHER] = "not found"
     puller.tick()
     cluster.advance(30)
     reason = image(puller, APP)["nodes"]["node-1"]["reason"]
-    assert reason.startswith("ImagePullBackOff: ")
+    assert reason.startswith("waits for install-sleep (KIP_IMAGE): ImagePullBackOff: ")
     assert "unauthorized" in reason
+    own = image(puller, OTHER)["nodes"]["node-1"]["reason"]
+    assert own.startswith("ImagePullBackOff: ")
+    assert "not found" in own
 
 
 @pytest.mark.parametrize(("pulled", "said"), [(1, "same"), (2, "other")])
@@ -233,11 +238,11 @@ def test_a_pod_whose_annotation_is_gone_or_broken_proves_nothing(
 EDITS: dict[str, Callable[[Json], Any]] = {
     "has no status yet": lambda pod: pod.pop("status"),
     "has no statuses of containers yet": lambda pod: pod["status"].pop("containerStatuses"),
-    "waits for its init container": lambda pod: pod["status"].update(
+    "has no container yet": lambda pod: pod["status"].update(
         containerStatuses=[
-            {"name": "app", "state": {"waiting": {"reason": "PodInitializing"}}},
+            {"name": name, "state": {"waiting": {"reason": "ContainerCreating"}}}
+            for name in (INSTALLER, "app")
         ],
-        initContainerStatuses=[{"name": "install-sleep", "state": {"running": {}}}],
     ),
 }
 
@@ -266,7 +271,7 @@ def test_a_pod_that_the_kubelet_refused_says_its_message(
 def test_a_container_that_ended_says_how(replica: MakeReplica, cluster: SimulatedCluster) -> None:
     live = first_pods(replica(**AT_ONCE), cluster)
     for pod in live.pods:
-        (container,) = pod["status"]["containerStatuses"]
+        _, container = pod["status"]["containerStatuses"]
         container["state"] = {"terminated": {"reason": "StartError", "message": "exec format"}}
     assert nodes_of(replica(), live, APP)["node-1"]["reason"] == "StartError: exec format"
 

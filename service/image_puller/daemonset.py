@@ -10,7 +10,7 @@ from typing import Any
 
 from image_puller import decide, quantity
 from image_puller.config import Config
-from image_puller.images import INIT_CONTAINER, Entry
+from image_puller.images import INSTALLER, Entry
 from image_puller.policy import is_moving
 from image_puller.reference import parse
 from image_puller.state import Followed, State, Tag
@@ -28,6 +28,7 @@ _GRACE_SECONDS = 1
 _VOLUME = "kip"
 _VOLUME_SIZE = "1Mi"
 _SLEEP = "/kip/sleep"
+_DURATION = "720h"
 
 Manifest = dict[str, Any]
 
@@ -104,7 +105,7 @@ def owner_references(platform: Platform) -> Manifest:
 
 
 def template(config: Config, state: State, platform: Platform) -> Manifest:
-    """The pod template: a container for each image, in the order of `IMAGES`."""
+    """The pod template: the installer, then each image's container in the order of `IMAGES`."""
     containers = images(config, state)
     annotations = {
         DIGESTS: _json({i.container: i.expected for i in containers if i.expected is not None}),
@@ -119,8 +120,10 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
         },
         "spec": _pod_spec(config, platform)
         | {
-            "initContainers": [_init_container(config)],
-            "containers": [_container(config, image) for image in containers],
+            "containers": [
+                _installer(config),
+                *(_container(config, image) for image in containers),
+            ],
         },
     }
 
@@ -262,14 +265,22 @@ def _pod_spec(config: Config, platform: Platform) -> Manifest:
     return spec | {key: value for key, value in optional.items() if value}
 
 
-def _init_container(config: Config) -> Manifest:
+def _installer(config: Config) -> Manifest:
+    """The container that puts the sleep where all others find it; it stays, and sleeps itself.
+
+    No init container: a kubelet sees the end of one only at its next look, once a second. It starts
+    containers in their order, and none before the hook of the last one has returned. The container
+    installs by itself as well: a kubelet that was restarted in the middle runs no hook again.
+    """
     image = parse(config.kip_image)
     moving = image.digest is None and is_moving(image.tag or "latest")
+    install = ["/sleep", "--install", _SLEEP]
     return {
-        "name": INIT_CONTAINER,
+        "name": INSTALLER,
         "image": config.kip_image,
         "imagePullPolicy": "Always" if moving else "IfNotPresent",
-        "command": ["/sleep", "--install", _SLEEP],
+        "command": [*install, _DURATION],
+        "lifecycle": {"postStart": {"exec": {"command": install}}},
     } | _common(config)
 
 
@@ -279,7 +290,7 @@ def _container(config: Config, image: Image) -> Manifest:
         "image": image.image,
         "imagePullPolicy": "Always" if image.always else "IfNotPresent",
         "command": [_SLEEP],
-        "args": ["720h"],
+        "args": [_DURATION],
     } | _common(config)
 
 

@@ -7,7 +7,7 @@ from image_puller import policy, variables
 from image_puller.policy import InvalidPolicyError, Policy
 from image_puller.reference import Reference, parse
 
-INIT_CONTAINER = "install-sleep"
+INSTALLER = "install-sleep"
 """The one name that no entry can have: each entry's name is that of its container."""
 
 
@@ -75,8 +75,8 @@ def _entry(item: str, policies: Mapping[str, str]) -> Entry:
     name, separator, image = (part.strip() for part in item.partition("="))
     if not separator or "=" in image or not image:
         raise ValueError("not of the form name=image")
-    if variables.label(name) == INIT_CONTAINER:
-        raise ValueError(f"{name!r} is the name of the init container")
+    if variables.label(name) == INSTALLER:
+        raise ValueError(f"{name!r} is the name of the container that brings the sleep")
     reference = parse(image)
     return Entry(
         name=name,

@@ -9,9 +9,13 @@ from typing import Any
 from image_puller import daemonset, rollout
 from image_puller.config import Config
 from image_puller.daemonset import DIGESTS, Image, Manifest
+from image_puller.images import INSTALLER
 from image_puller.matching import RollAgain
 from image_puller.reference import InvalidReferenceError, Reference, is_digest, parse
 from image_puller.state import State
+
+_NOTHING_TO_RUN = ("RunContainerError", "StartError", "CrashLoopBackOff")
+"""What a kubelet says of a container whose image is there, and whose command is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,8 +198,7 @@ def _on_node(image: Image, pod: Manifest) -> dict[str, Any]:
     expected = _expected(pod).get(image.container)
     if spec is None or spec["image"] != image.image or expected != image.expected:
         return {"cached": False, "reason": "the node's pod is of an older template"}
-    statuses = pod.get("status", {}).get("containerStatuses", ())
-    status: Manifest = next((each for each in statuses if each["name"] == image.container), {})
+    status = _status_of(pod, image.container)
     if "running" in status.get("state", {}):
         return {"cached": True, "imageID": _compare(image, status.get("imageID", ""))}
     return {"cached": False, "reason": _why_not(pod, status)}
@@ -223,14 +226,25 @@ def _compare(image: Image, image_id: str) -> str:
 
 
 def _why_not(pod: Manifest, status: Manifest) -> str:
-    """The runtime's words, of the container itself or of the one that must run before it."""
-    inits = pod.get("status", {}).get("initContainerStatuses", ())
-    for each in (status, *inits):
-        state = each.get("state", {})
-        reason = state.get("waiting") or state.get("terminated") or {}
-        if reason.get("reason") not in (None, "PodInitializing", "Completed"):
-            return ": ".join(filter(None, (reason["reason"], reason.get("message"))))
-    return str(pod.get("status", {}).get("message") or "waiting")
+    """The runtime's words of the container, or of the one that brings what would run in it."""
+    own, installers = _words(status), _words(_status_of(pod, INSTALLER))
+    if installers and own.startswith(_NOTHING_TO_RUN):
+        return f"waits for {INSTALLER} (KIP_IMAGE): {installers}"
+    return own or str(pod.get("status", {}).get("message") or "waiting")
+
+
+def _words(status: Manifest) -> str:
+    """Why a container does not run; nothing where it does, or has only begun."""
+    state = status.get("state", {})
+    found = state.get("waiting") or state.get("terminated") or {}
+    if found.get("reason") in (None, "ContainerCreating"):
+        return ""
+    return ": ".join(filter(None, (found["reason"], found.get("message"))))
+
+
+def _status_of(pod: Manifest, container: str) -> Manifest:
+    statuses = pod.get("status", {}).get("containerStatuses", ())
+    return next((each for each in statuses if each["name"] == container), {})
 
 
 def _problems(config: Config, live: Live) -> list[str]:

@@ -36,6 +36,16 @@ def install_on_tmpfs(sleep: Program, options: str, folder: Path, prepare: str) -
     return ended.stdout.splitlines()
 
 
+def install_as_process_1(
+    sleep: Program, target: Path | str, **options
+) -> subprocess.CompletedProcess[str]:
+    namespace = unshare("--pid", "--fork", "--kill-child", "--mount-proc")
+    command = (*namespace, *sleep.command, "--install", str(target))
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=20, check=False, **options
+    )
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -106,13 +116,50 @@ def test_whoever_runs_it_meanwhile_gets_it_whole(native: Program, tmp_path: Path
     assert {each.returncode for each in ended} == {0}
 
 
+def test_two_may_install_at_the_same_time(native: Program, tmp_path: Path) -> None:
+    target, ended = tmp_path / "sleep", []
+    installers = [
+        threading.Thread(
+            target=lambda: ended.extend(native.run("--install", str(target)) for _ in range(50))
+        )
+        for _ in range(4)
+    ]
+    for installer in installers:
+        installer.start()
+    for installer in installers:
+        installer.join()
+    assert {(each.returncode, each.stderr) for each in ended} == {(0, "")}
+    assert target.read_bytes() == native.path.read_bytes()
+    assert names(tmp_path) == {"sleep"}
+
+
+def test_it_installs_and_then_sleeps(sleep: Program, tmp_path: Path) -> None:
+    with sleep.running("--install", str(tmp_path / "sleep"), "720h") as running:
+        assert (tmp_path / "sleep").read_bytes() == sleep.path.read_bytes()
+        running.terminate()
+        assert running.wait(10) == 0
+
+
+def test_what_it_can_not_install_it_does_not_sleep_for(sleep: Program, tmp_path: Path) -> None:
+    ended = sleep.run("--install", str(tmp_path / "missing" / "sleep"), "720h")
+    assert ended.returncode == 1
+    assert ended.stderr.endswith(": No such file or directory\n")
+
+
+def test_it_installs_nothing_for_a_wrong_duration(sleep: Program, tmp_path: Path) -> None:
+    ended = sleep.run("--install", str(tmp_path / "sleep"), "720")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith('sleep: invalid duration "720": no unit after "720"\n')
+    assert names(tmp_path) == set()
+
+
 @pytest.mark.parametrize("mode", [0o000, 0o755])
 def test_what_a_killed_installation_left_is_no_obstacle(
     sleep: Program, tmp_path: Path, mode: int
 ) -> None:
-    (tmp_path / "sleep.new").write_bytes(b"half")
-    (tmp_path / "sleep.new").chmod(mode)
-    assert sleep.run("--install", str(tmp_path / "sleep")).returncode == 0
+    (tmp_path / "sleep.new.1").write_bytes(b"half")
+    (tmp_path / "sleep.new.1").chmod(mode)
+    assert install_as_process_1(sleep, tmp_path / "sleep").returncode == 0
     assert names(tmp_path) == {"sleep"}
     assert (tmp_path / "sleep").read_bytes() == sleep.path.read_bytes()
 
@@ -121,8 +168,8 @@ def test_it_does_not_write_through_links(sleep: Program, tmp_path: Path) -> None
     other = tmp_path / "other"
     other.write_text("untouched")
     (tmp_path / "sleep").symlink_to(other)
-    (tmp_path / "sleep.new").symlink_to(other)
-    assert sleep.run("--install", str(tmp_path / "sleep")).returncode == 0
+    (tmp_path / "sleep.new.1").symlink_to(other)
+    assert install_as_process_1(sleep, tmp_path / "sleep").returncode == 0
     assert other.read_text() == "untouched"
     assert not (tmp_path / "sleep").is_symlink()
 
@@ -156,16 +203,16 @@ def test_it_says_why_it_can_not_install(
 def test_a_folder_in_the_way_of_its_temporary_file_is_left_alone(
     sleep: Program, tmp_path: Path
 ) -> None:
-    (tmp_path / "sleep.new").mkdir()
-    ended = sleep.run("--install", str(tmp_path / "sleep"))
+    (tmp_path / "sleep.new.1").mkdir()
+    ended = install_as_process_1(sleep, tmp_path / "sleep")
     assert ended.returncode == 1
     assert ended.stderr.endswith(": File exists\n")
-    assert names(tmp_path) == {"sleep.new"}
+    assert names(tmp_path) == {"sleep.new.1"}
 
 
 def test_the_longest_path_is_not_too_long(sleep: Program, tmp_path: Path) -> None:
-    target = "./" * 2044 + "abc"  # with ".new" and the final NUL 4096 bytes
-    assert sleep.run("--install", target, cwd=tmp_path).returncode == 0
+    target = "./" * 2043 + "abc"  # with ".new.1" and the final NUL 4096 bytes
+    assert install_as_process_1(sleep, target, cwd=tmp_path).returncode == 0
     assert names(tmp_path) == {"abc"}
 
 

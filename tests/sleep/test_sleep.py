@@ -22,7 +22,7 @@ from tests.sleep.programs import (
 )
 
 USAGE = (
-    "usage: sleep DURATION | sleep --install PATH | sleep --version\n"
+    "usage: sleep DURATION | sleep --install PATH [DURATION] | sleep --version\n"
     "DURATION is as in Go (720h, 1h30m, 1.5h, 300ms), or infinity\n"
 )
 SLACK = 5  # of a machine that is busy
@@ -112,7 +112,14 @@ def test_it_says_what_is_wrong_with_a_duration(sleep: Program, duration: str, fa
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("1s", "1s"), ("--install",), ("--install", "a", "b"), ("--version", "1s"), ("a", "b")],
+    [
+        (),
+        ("1s", "1s"),
+        ("--install",),
+        ("--install", "a", "1s", "1s"),
+        ("--version", "1s"),
+        ("a", "b"),
+    ],
     ids=" ".join,
 )
 def test_it_says_how_it_is_used(sleep: Program, arguments: tuple[str, ...]) -> None:

@@ -72,9 +72,8 @@ def _update_strategy(strategy: Mapping[str, Any]) -> Json:
 
 def _pod_template_spec(spec: Mapping[str, Any]) -> Json:
     complete = {**_POD, **spec}
-    for kind in ("initContainers", "containers"):
-        if kind in complete:
-            complete[kind] = [_container(container) for container in complete[kind]]
+    if "containers" in complete:
+        complete["containers"] = [_container(container) for container in complete["containers"]]
     if "volumes" in complete:
         complete["volumes"] = [_volume(volume) for volume in complete["volumes"]]
     if "serviceAccountName" in spec:

@@ -42,8 +42,8 @@ class Registries:
         )
 
 
-class PullError(Exception):
-    """A container has no image yet."""
+class StartError(Exception):
+    """A container does not run, and why: it has no image yet, or nothing that could run in it."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -62,22 +62,16 @@ class Kubelet:
     def life(self, pod: Json, report: Callable[[Json], None]) -> Iterator[float]:
         """Run a pod: yields the seconds until its next step, and reports its status meanwhile.
 
-        As in a real pod nothing is pulled at the same time, init containers come first and one
-        by one, and a container whose image can't be pulled holds up none of its neighbours.
+        As in a real pod nothing is pulled at the same time, containers start in their order, each
+        after the last one's hook, and one that fails holds up none of its neighbours.
         """
-        status = PodStatus(pod, report, self.now)
+        status, installed = PodStatus(pod, report, self.now), set[str]()
         yield SANDBOX_SECONDS
-        for container in pod["spec"].get("initContainers", []):
-            yield from self._start_all([container], status)
-            status.finish(container)
-        yield from self._start_all(pod["spec"]["containers"], status)
-
-    def _start_all(self, containers: list[Json], status: PodStatus) -> Iterator[float]:
-        back_off = BACK_OFF_SECONDS
+        containers, back_off = pod["spec"]["containers"], BACK_OFF_SECONDS
         while True:
             failed = []
             for container in containers:
-                has_started = yield from self._start(container, status)
+                has_started = yield from self._start(container, installed, status)
                 failed += [] if has_started else [container]
             if not failed:
                 return
@@ -87,13 +81,17 @@ class Kubelet:
             containers = failed
             back_off = min(back_off * 2, LONGEST_BACK_OFF_SECONDS)
 
-    def _start(self, container: Json, status: PodStatus) -> Generator[float, None, bool]:
+    def _start(
+        self, container: Json, installed: set[str], status: PodStatus
+    ) -> Generator[float, None, bool]:
         try:
             image = _resolved(container["image"])
             digest = yield from self._find(container, image)
-        except PullError as error:
+            _look_for_command(container, installed)
+        except StartError as error:
             status.wait(container, error.reason, str(error))
             return False
+        installed.update(_installs(container))
         status.run(container, image, digest)
         return True
 
@@ -103,7 +101,7 @@ class Kubelet:
             return self.images[str(image)]
         if policy == "Never":
             message = f'Container image "{name}" is not present with pull policy of Never'
-            raise PullError("ErrImageNeverPull", message)
+            raise StartError("ErrImageNeverPull", message)
         return (yield from self._pull(name, image))
 
     def _pull(self, name: str, image: Reference) -> Generator[float, None, str]:
@@ -114,7 +112,7 @@ class Kubelet:
                 "rpc error: code = NotFound desc = failed to pull and unpack image "
                 f'"{image}": failed to resolve reference "{image}": {refusal}'
             )
-            raise PullError("ErrImagePull", message)
+            raise StartError("ErrImagePull", message)
         digest = self.registries.digest(name, image)
         exact = f"{image.name}@{digest}"
         is_here = exact in self.images
@@ -130,5 +128,26 @@ def _resolved(name: str) -> Reference:
             f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}": '
             "invalid reference format"
         )
-        raise PullError("InvalidImageName", message)
+        raise StartError("InvalidImageName", message)
     return image
+
+
+def _look_for_command(container: Json, installed: set[str]) -> None:
+    """Refuse a command in a volume where nobody has put it; what images hold is not known."""
+    command = container.get("command", [""])[0]
+    mounts = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
+    if command not in installed and any(command.startswith(f"{mount}/") for mount in mounts):
+        message = (
+            "failed to create containerd task: failed to create shim task: OCI runtime create "
+            "failed: runc create failed: unable to start container process: exec: "
+            f'"{command}": stat {command}: no such file or directory: unknown'
+        )
+        raise StartError("RunContainerError", message)
+
+
+def _installs(container: Json) -> list[str]:
+    """The path at which a container's hook installs the sleep, if it is such a one."""
+    match container.get("lifecycle", {}).get("postStart", {}):
+        case {"exec": {"command": [_, "--install", path]}}:
+            return [path]
+    return []

@@ -14,9 +14,7 @@ class PodStatus:
     def __init__(self, pod: Json, report: Callable[[Json], None], now: Callable[[], float]) -> None:
         self._report, self._now = report, now
         spec = pod["spec"]
-        reason = "PodInitializing" if spec.get("initContainers") else "ContainerCreating"
-        self._init = {one["name"]: _waiting(one, reason) for one in spec.get("initContainers", [])}
-        self._main = {one["name"]: _waiting(one, reason) for one in spec["containers"]}
+        self._statuses = {one["name"]: _waiting(one) for one in spec["containers"]}
         self._started = stamp(now())
         self._tell()
 
@@ -25,12 +23,15 @@ class PodStatus:
         self._set(container, {"state": {"waiting": {"reason": reason, "message": message}}})
 
     def back_off(self, containers: list[Json]) -> None:
-        """Say of the containers whose pull has failed that it is tried again later."""
+        """Say of the containers that have failed that they are tried again later."""
         for container in containers:
-            waiting = self._of(container)["state"]["waiting"]
+            waiting = self._statuses[container["name"]]["state"]["waiting"]
             if waiting["reason"] == "ErrImagePull":
                 message = f'Back-off pulling image "{container["image"]}": ErrImagePull: '
                 self.wait(container, "ImagePullBackOff", message + waiting["message"])
+            elif waiting["reason"] == "RunContainerError":
+                message = f"back-off 10s restarting failed container={container['name']}"
+                self.wait(container, "CrashLoopBackOff", message)
 
     def run(self, container: Json, image: Reference, digest: str) -> None:
         """Say that a container runs, and of which manifest."""
@@ -45,27 +46,16 @@ class PodStatus:
         }
         self._set(container, running)
 
-    def finish(self, container: Json) -> None:
-        """Say that an init container has done its work."""
-        moment = stamp(self._now())
-        ended = {"exitCode": 0, "reason": "Completed", "startedAt": moment, "finishedAt": moment}
-        self._set(container, {"started": False, "state": {"terminated": ended}})
-
-    def _of(self, container: Json) -> Json:
-        statuses = self._init if container["name"] in self._init else self._main
-        return statuses[container["name"]]
-
     def _set(self, container: Json, change: Json) -> None:
-        self._of(container).update(change)
+        self._statuses[container["name"]].update(change)
         self._tell()
 
     def _tell(self) -> None:
-        initialized = all("terminated" in one["state"] for one in self._init.values())
-        ready = all(one["ready"] for one in self._main.values())
-        running = any(one["started"] for one in self._main.values())
+        ready = all(one["ready"] for one in self._statuses.values())
+        running = any(one["started"] for one in self._statuses.values())
         conditions = {
             "PodScheduled": True,
-            "Initialized": initialized,
+            "Initialized": True,
             "ContainersReady": ready,
             "Ready": ready,
         }
@@ -73,10 +63,8 @@ class PodStatus:
             "phase": "Running" if running else "Pending",
             "startTime": self._started,
             "conditions": [condition(type_, is_true) for type_, is_true in conditions.items()],
-            "containerStatuses": [dict(one) for one in self._main.values()],
+            "containerStatuses": [dict(one) for one in self._statuses.values()],
         }
-        if self._init:
-            status["initContainerStatuses"] = [dict(one) for one in self._init.values()]
         self._report(status)
 
 
@@ -85,7 +73,7 @@ def condition(type_: str, is_true: bool) -> Json:  # noqa: FBT001  the condition
     return {"type": type_, "status": "True" if is_true else "False"}
 
 
-def _waiting(container: Json, reason: str) -> Json:
+def _waiting(container: Json) -> Json:
     return {
         "name": container["name"],
         "image": container["image"],
@@ -94,5 +82,5 @@ def _waiting(container: Json, reason: str) -> Json:
         "started": False,
         "restartCount": 0,
         "lastState": {},
-        "state": {"waiting": {"reason": reason}},
+        "state": {"waiting": {"reason": "ContainerCreating"}},
     }

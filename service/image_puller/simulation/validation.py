@@ -97,14 +97,10 @@ def _pod(spec: Json, path: str) -> Iterator[Cause]:
         yield _required(f"{path}.containers")
     volumes = {volume["name"] for volume in spec.get("volumes", [])}
     taken: set[str] = set()
-    for kind, members in (
-        ("containers", containers),
-        ("initContainers", spec.get("initContainers", [])),
-    ):
-        for number, container in enumerate(members):
-            field = f"{path}.{kind}[{number}]"
-            yield from _container(container, field, volumes)
-            yield from _duplicate(container.get("name"), f"{field}.name", taken)
+    for number, container in enumerate(containers):
+        field = f"{path}.containers[{number}]"
+        yield from _container(container, field, volumes)
+        yield from _duplicate(container.get("name"), f"{field}.name", taken)
 
 
 def _container(container: Json, path: str, volumes: set[str]) -> Iterator[Cause]:
