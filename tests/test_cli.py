@@ -280,7 +280,7 @@ def test_render_prints_the_quota_that_so_many_nodes_need(
     assert cli.main(["render", "--quota", "10"]) == 0
     rendered = yaml.safe_load(capsys.readouterr().out)
     assert rendered == quota.manifest(configuration(IMAGES=f"app={APP}"), 10)
-    assert rendered["spec"]["hard"]["limits.memory"] == "600Mi"
+    assert rendered["spec"]["hard"]["limits.memory"] == "800Mi"
 
 
 @pytest.mark.parametrize("nodes", ["0", "-1", "many", "1.5"])

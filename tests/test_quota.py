@@ -18,19 +18,19 @@ def test_a_quota_names_the_daemonset_s_namespace():
     assert metadata == {"name": "d", "namespace": "n"}
 
 
-def test_the_original_s_formula_holds_where_no_other_tag_is_followed():
+def test_the_original_s_formula_holds_with_one_image_more_where_no_other_tag_is_followed():
     images = "a=quay.io/org/a:latest;b=quay.io/org/b:15;c=quay.io/org/c:next"
     assert hard(nodes=10, IMAGES=images) == {
-        "limits.cpu": "6",
-        "limits.memory": "600Mi",
+        "limits.cpu": "8",
+        "limits.memory": "800Mi",
         "pods": "10",
-        "requests.cpu": "1500m",
-        "requests.memory": "300Mi",
+        "requests.cpu": "2",
+        "requests.memory": "400Mi",
     }
 
 
 @pytest.mark.parametrize(
-    ("image", "policy", "containers"),
+    ("image", "policy", "images"),
     [
         ("quay.io/org/app:1.2.3", "auto", 4),
         ("quay.io/org/app:latest", "auto", 1),
@@ -45,9 +45,9 @@ def test_the_original_s_formula_holds_where_no_other_tag_is_followed():
         ("quay.io/org/app:latest", "regex:r.*", 4),
     ],
 )
-def test_followed_tags_count_where_they_can_come(image: str, policy: str, containers: int):
+def test_followed_tags_count_where_they_can_come(image: str, policy: str, images: int):
     found = hard(IMAGES=f"app={image}", IMAGE_TAG_POLICIES=f"app={policy}", KEEP_TAGS="3", **BIG)
-    assert found["limits.memory"] == f"{containers * 2048}Mi"
+    assert found["limits.memory"] == f"{(images + 1) * 2048}Mi"
 
 
 def test_no_pod_asks_for_more_than_its_share():
