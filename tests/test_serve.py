@@ -357,6 +357,7 @@ def test_a_pull_secret_that_can_not_be_read_is_named_and_stops_nothing(
     assert installation.images() == [APP]
     assert "registries are asked without pull secret mine: " in caplog.text
     assert "the service's Role needs to `get` secrets of that name" in caplog.text
+    assert "image_puller_registry_problems 2.0" in service.client.get("/metrics").text
     problems = service.client.get("/status").json["problems"]
     assert any("name a pull secret that covers it" in problem for problem in problems)
 

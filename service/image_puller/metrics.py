@@ -26,6 +26,12 @@ class Metrics:
             registry=self._registry,
         )
 
+        self.registry_problems = Gauge(
+            "image_puller_registry_problems",
+            "Reasons why registries did not say all that the last look asked; /status has them.",
+            registry=self._registry,
+        )
+
     def count_event(self, source: str, outcome: str) -> None:
         """Counts one event."""
         self._events.labels(source=source, outcome=outcome).inc()

@@ -56,6 +56,7 @@ class Service:
         commits = Commits(self._writer, self._metrics)
         is_on_knative = config.knative_service is not None
         self._looks = Looks(config, self._observer, commits, self._lookup)
+        self._metrics.registry_problems.set_function(lambda: len(self._looks.problems))
         self._ticker = Ticker(self._looks, ticks=not is_on_knative)
         self._intake = Intake(
             config,
