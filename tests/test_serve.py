@@ -336,7 +336,11 @@ def quay() -> Iterator[responses.RequestsMock]:
         yield mock
 
 
-ASKS = {"ASK_REGISTRIES": "true", "IMAGE_PULL_SECRETS": "mine"}
+ASKS = {
+    "ASK_REGISTRIES": "true",
+    "IMAGE_PULL_SECRETS": "mine",
+    "ROLLOUT_MIN_INTERVAL_SECONDS": "0",
+}
 
 
 def test_registries_are_asked_with_the_pull_secrets(
@@ -368,13 +372,13 @@ def test_pull_secrets_are_read_again_after_a_while_and_not_each_time(
     quay: responses.RequestsMock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(limits, "LOOKS_APART_SECONDS", 0.0)
     cluster = installation.cluster
     service = web(**ASKS)
     path = f"/api/v1/namespaces/{NAMESPACE}/secrets/mine"
     assert [request.path for request in cluster.requests].count(path) == 1
     assert installation.digests() == {}
     cluster.add(pull_secret("mine", "me"), NAMESPACE)
-    monkeypatch.setattr(limits, "LOOKS_APART_SECONDS", 0.0)
     service.service._pull_secrets._until = 0.0  # the while is over
     service.secret("events", "s3cret")
     service.client.post(
