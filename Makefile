@@ -16,7 +16,7 @@ COMPILE = $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras 
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint e2e bench build docker docker-multiarch lock clean
+.PHONY: help run test lint e2e bench build sbom licences docker docker-multiarch lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -32,6 +32,12 @@ $(VENV)/installed: requirements.lock pyproject.toml
 
 $(VENV)/tools: $(VENV)/installed requirements-test.lock
 	$(INSTALL) --require-hashes -r requirements-test.lock
+	touch $@
+
+# Apart from the service and its tests, so that these tools need not fit them.
+$(VENV)/release/installed: build/release.lock
+	$(PYTHON) -m venv $(VENV)/release
+	$(VENV)/release/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	touch $@
 
 run: $(VENV)/installed ## Start the service beside a simulated cluster of three nodes
@@ -58,6 +64,14 @@ build: $(VENV)/installed ## The wheel in dist/, the sleep binary in sleep/build/
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	$(MAKE) -C sleep ARCH=$(ARCH)
 
+sbom: $(VENV)/release/installed ## What the lock file brings, as CycloneDX: dist/sbom.cdx.json
+	mkdir -p dist
+	$(VENV)/release/bin/cyclonedx-py requirements --pyproject pyproject.toml \
+		--output-reproducible --output-file dist/sbom.cdx.json requirements.lock
+
+licences: $(VENV)/installed $(VENV)/release/installed ## Their licences and texts: dist/licences.txt; fails on a new one
+	build/licences $(VENV)/release/bin/pip-licenses $(BIN)/python dist/licences.txt
+
 docker: ## Both images, IMAGE_NAME:IMAGE_TAG and IMAGE_NAME-sleep:IMAGE_TAG
 	build/images '$(IMAGE_NAME)' '$(IMAGE_TAG)'
 
@@ -71,6 +85,7 @@ lock: ## Bring the lock files up to date with pyproject.toml
 	$(COMPILE) --extra oidc --output-file requirements-oidc.lock pyproject.toml
 	$(COMPILE) --extra oidc --extra test --output-file requirements-test.lock pyproject.toml
 	$(COMPILE) --allow-unsafe --output-file build/tools.lock build/tools.in
+	$(COMPILE) --output-file build/release.lock build/release.in
 
 clean: ## Remove what was installed and cached here
 	rm -rf $(VENV) .cache .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
