@@ -155,15 +155,24 @@ def deployed(installation: Installation, images: str, **environment: str) -> Ite
     deployment, service = yaml.safe_load_all((FOLDER / "service.yaml").read_text())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     container["image"] = SERVICE_IMAGE
+    with running(installation, deployment, service) as puller:
+        yield puller
+
+
+@contextmanager
+def running(installation: Installation, deployment: Json, service: Json) -> Iterator[Deployed]:
+    """Run this Deployment and its Service until the end of the context, with the DaemonSet."""
+    admin = installation.control_plane.admin
+    base = f"/api/v1/namespaces/{installation.namespace}"
     service["spec"]["clusterIP"] = ADDRESS
     deployments = f"/apis/apps/v1/namespaces/{installation.namespace}/deployments"
     wait_until(lambda: _post_service(installation.control_plane, base, service), "the address")
     admin.post(deployments, deployment)
-    running = Deployed(installation)
+    puller = Deployed(installation)
     try:
         wait_until(lambda: _is_ready(installation), "the service's pod ready")
-        running.status()
-        yield running
+        puller.status()
+        yield puller
     finally:
         admin.delete(f"{base}/services/{NAME}")
         admin.delete(f"{deployments}/{NAME}", propagationPolicy="Background")

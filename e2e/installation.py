@@ -1,7 +1,7 @@
 """The product installed in a namespace: its own ServiceAccount, Role and bindings, and secrets."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +37,15 @@ class Installation:
     secrets: Path
 
     @classmethod
-    def apply(cls, ground: Ground, control_plane: ControlPlane, namespace: str) -> "Installation":
-        """Apply the shipped manifests, and wait until they are in force."""
-        for document in yaml.safe_load_all(RBAC.read_text()):
+    def apply(
+        cls,
+        ground: Ground,
+        control_plane: ControlPlane,
+        namespace: str,
+        rights: Iterable[Json] | None = None,
+    ) -> "Installation":
+        """Apply the shipped manifests, or these rights, and wait until they are in force."""
+        for document in rights or yaml.safe_load_all(RBAC.read_text()):
             control_plane.admin.post(_PATHS[document["kind"]].format(namespace), document)
         token = control_plane.token_for(namespace, ACCOUNT)
         path = f"/api/v1/namespaces/{namespace}/pods"

@@ -1,0 +1,281 @@
+"""OpenShift's templates on a real API server, and the service as a pod of an arbitrary user.
+
+There is no OpenShift here. What of it matters is put in its place: the API group of Route, by which
+the service knows it; what restricted-v2 refuses, as an admission policy beside Pod Security
+`restricted`; and the user that it would assign, in the pod's manifest.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.control_plane import ControlPlane
+from e2e.deployed import SLEEP_IMAGE, WEBHOOK, push_images, running
+from e2e.ground import Ground, wait_until
+from e2e.images import File, Image, sleep_image
+from e2e.installation import SECRET, Installation, reference
+from e2e.kubernetes_api import ApiError, Json
+from e2e.nodes import Nodes
+from e2e.pods import restricted
+from e2e.registry import HOST, Registry
+from tests.oc_process import process
+
+FOLDER = Path(__file__).parents[1] / "deploy" / "openshift"
+USER = 1000730000
+LAST_USER = USER + 9999
+GROUP = "route.openshift.io"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+BINDINGS = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
+PATHS = {
+    "ConfigMap": "/api/v1/namespaces/{}/configmaps",
+    "Secret": "/api/v1/namespaces/{}/secrets",
+    "Service": "/api/v1/namespaces/{}/services",
+    "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
+    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+    "Route": f"/apis/{GROUP}/v1/namespaces/{{}}/routes",
+}
+
+
+@pytest.fixture
+def openshift(control_plane: ControlPlane) -> Iterator[None]:
+    """The API group that tells OpenShift, with what the Route of the template is made of."""
+    texts = {"type": "string"}
+    spec = {
+        "host": texts,
+        "to": {"type": "object", "properties": {"kind": texts, "name": texts}},
+        "port": {"type": "object", "properties": {"targetPort": texts}},
+        "tls": {
+            "type": "object",
+            "properties": {"termination": texts, "insecureEdgeTerminationPolicy": texts},
+        },
+    }
+    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": spec}}}
+    crd = {
+        "metadata": {"name": f"routes.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "names": {"kind": "Route", "plural": "routes"},
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": schema},
+                }
+            ],
+        },
+    }
+    control_plane.admin.post(CRDS, crd)
+    wait_until(lambda: has_group(control_plane), f"{GROUP} served")
+    yield
+    control_plane.admin.delete(f"{CRDS}/routes.{GROUP}")
+    wait_until(lambda: not has_group(control_plane), f"{GROUP} gone")
+
+
+def has_group(control_plane: ControlPlane) -> bool:
+    groups = control_plane.admin.get("/apis")["groups"]
+    return any(group["name"] == GROUP for group in groups)
+
+
+@pytest.fixture
+def project(control_plane: ControlPlane, openshift: None, namespace: str) -> Iterator[str]:
+    """A namespace that lets in what restricted-v2 does, of the users that are its own."""
+    admin = control_plane.admin
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    admin.patch(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": labels}})
+    name = f"{namespace}-restricted-v2"
+    admin.post(POLICIES, {"metadata": {"name": name}, "spec": restricted_v2()})
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    binding = {
+        "policyName": name,
+        "validationActions": ["Deny"],
+        "matchResources": {"namespaceSelector": selector},
+    }
+    admin.post(BINDINGS, {"metadata": {"name": name}, "spec": binding})
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    control_plane.wait_until_refused(path, pod(65532), saying="not of this project")
+    yield namespace
+    admin.delete(f"{BINDINGS}/{name}")
+    admin.delete(f"{POLICIES}/{name}")
+
+
+def restricted_v2() -> Json:
+    """What MustRunAsRange and MustRunAs of the SCC refuse; the rest is Pod Security's."""
+    return {
+        "matchConstraints": {
+            "resourceRules": [
+                {
+                    "apiGroups": [""],
+                    "apiVersions": ["v1"],
+                    "operations": ["CREATE"],
+                    "resources": ["pods"],
+                }
+            ]
+        },
+        "variables": [
+            {
+                "name": "containers",
+                "expression": "object.spec.containers + "
+                "(has(object.spec.initContainers) ? object.spec.initContainers : [])",
+            },
+            {
+                "name": "users",
+                "expression": "variables.containers"
+                ".filter(c, has(c.securityContext) && has(c.securityContext.runAsUser))"
+                ".map(c, c.securityContext.runAsUser)"
+                " + (has(object.spec.securityContext) && has(object.spec.securityContext.runAsUser)"
+                " ? [object.spec.securityContext.runAsUser] : [])",
+            },
+            {
+                "name": "groups",
+                "expression": "has(object.spec.securityContext)"
+                " && has(object.spec.securityContext.fsGroup)"
+                " ? [object.spec.securityContext.fsGroup] : []",
+            },
+        ],
+        "validations": [
+            {
+                "expression": f"variables.users.all(u, u >= {USER} && u <= {LAST_USER})",
+                "message": "a user that is not of this project",
+            },
+            {
+                "expression": f"variables.groups.all(g, g >= {USER} && g <= {LAST_USER})",
+                "message": "a group that is not of this project",
+            },
+        ],
+    }
+
+
+def pod(user: int) -> Json:
+    """One that Pod Security lets in, of this user."""
+    spec = restricted("probe")
+    spec["securityContext"]["runAsUser"] = user
+    return {"metadata": {"name": "probe"}, "spec": spec}
+
+
+def objects(name: str, **parameters: str) -> dict[str, Json]:
+    """What a template gives, by kind."""
+    return {each["kind"]: each for each in process(FOLDER / f"{name}.yaml", **parameters)}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("serviceaccount", {}),
+        ("configmap", {}),
+        ("app", {}),
+        ("app", {"PRIORITY_CLASS_NAME": "system-cluster-critical", "PORT": "9000"}),
+        ("secret", {"SOURCE": "quay"}),
+        ("route", {}),
+        ("route", {"HOST": "puller.example.com"}),
+    ],
+)
+def test_the_api_server_knows_every_field_of_what_a_template_gives(
+    control_plane: ControlPlane, project: str, name: str, parameters: dict[str, str]
+) -> None:
+    for kind, each in objects(name, **parameters).items():
+        path = PATHS[kind].format(project)
+        made = control_plane.admin.post(path, each, dryRun="All", fieldValidation="Strict")
+        assert made["metadata"]["name"] == each["metadata"]["name"]
+
+
+def test_a_field_that_nobody_knows_is_refused(control_plane: ControlPlane, project: str) -> None:
+    route = objects("route")["Route"]
+    route["spec"]["hots"] = "x"
+    with pytest.raises(ApiError, match=r'unknown field "spec\.hots"'):
+        control_plane.admin.post(
+            PATHS["Route"].format(project), route, dryRun="All", fieldValidation="Strict"
+        )
+
+
+def test_a_push_ends_on_the_nodes_by_a_service_that_runs_as_the_project_s_user(
+    nodes: Nodes,
+    registry: Callable[..., Registry],
+    ground: Ground,
+    control_plane: ControlPlane,
+    project: str,
+) -> None:
+    rights = objects("serviceaccount").values()
+    installation = Installation.apply(ground, control_plane, project, rights)
+    configured, followed = reference("openshift/app", "1.0.0"), reference("openshift/app", "1.1.0")
+    with registry([WEBHOOK]) as images:
+        push_images(images, ground.images)
+        images.push_image("openshift/app", "1.0.0", with_content(ground, "one"))
+        apply(
+            control_plane,
+            project,
+            objects(
+                "configmap",
+                IMAGES=f"app={configured}",
+                KIP_IMAGE=SLEEP_IMAGE,
+                ROLLOUT_MIN_INTERVAL_SECONDS="0",
+            ),
+            objects(
+                "secret",
+                SOURCE="distribution",
+                SOURCE_SECRET=SECRET,
+                EVENTS_SECRET=SECRET,
+                READ_SECRET=SECRET,
+            ),
+        )
+        app = objects("app", IMAGE=f"{HOST}/image-puller/service", IMAGE_TAG="e2e")
+        as_assigned(app["Deployment"])
+        with running(installation, app["Deployment"], app["Service"]) as puller:
+            assert users_of_the_service() == {(USER, 0)}
+            puller.wait_until_cached(configured, *nodes.names)
+            digest = images.push_image("openshift/app", "1.1.0", with_content(ground, "two"))
+            puller.wait_until_cached(followed, *nodes.names)
+            assert [node.images()[followed] for node in nodes] == [digest] * len(nodes.names)
+            security = template(installation)["spec"]["securityContext"]
+            assert "runAsUser" not in security
+            assert "fsGroup" not in security
+
+
+def apply(control_plane: ControlPlane, namespace: str, *found: dict[str, Json]) -> None:
+    """Create what templates give."""
+    for by_kind in found:
+        for kind, each in by_kind.items():
+            path = PATHS[kind].format(namespace)
+            control_plane.admin.post(path, each, fieldValidation="Strict")
+
+
+def as_assigned(deployment: Json) -> None:
+    """Give its pods the user and group that the SCC would; it assigns no main group: that is 0."""
+    spec = deployment["spec"]["template"]["spec"]
+    spec["securityContext"]["fsGroup"] = USER
+    for container in spec["containers"]:
+        container["securityContext"]["runAsUser"] = USER
+
+
+def users_of_the_service() -> set[tuple[int, int]]:
+    """The users and groups of the service's processes, which run on this machine."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+            status = dict(
+                line.split(":\t", 1) for line in (folder / "status").read_text().splitlines()
+            )
+        except OSError:
+            continue
+        if b"-m image_puller serve" in command:
+            found.add((int(status["Uid"].split()[0]), int(status["Gid"].split()[0])))
+    return found
+
+
+def with_content(ground: Ground, content: str) -> Image:
+    """An image that runs, with a content of its own."""
+    image = sleep_image(ground)
+    return replace(image, files={**image.files, "content": File(content.encode())})
+
+
+def template(installation: Installation) -> Any:
+    """The DaemonSet's template."""
+    return installation.settled()["spec"]["template"]

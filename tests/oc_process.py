@@ -1,0 +1,80 @@
+"""What `oc process` makes of a Template, as OpenShift's template processor does it.
+
+https://docs.openshift.com/container-platform/4.18/openshift_images/using-templates.html
+"""
+
+import json
+import re
+import secrets
+import string
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Json = dict[str, Any]
+
+_IN_TEXT = re.compile(r"\$\{([a-zA-Z0-9_]+)\}")
+_WHOLE_VALUE = re.compile(r"\$\{\{([a-zA-Z0-9_]+)\}\}")
+_GENERATED = re.compile(r"\[([^\]]+)\]\{([0-9]+)\}")
+_RANGES = {
+    "a-z": string.ascii_lowercase,
+    "A-Z": string.ascii_uppercase,
+    "0-9": string.digits,
+}
+
+
+def process(file: Path, **values: str) -> list[Json]:
+    """The objects of a Template with these parameters, and the others as they are by default.
+
+    Raises ValueError for a parameter that is not there, and for a required one without a value.
+    """
+    template = yaml.safe_load(file.read_text())
+    parameters = {each["name"]: _value(each, values) for each in template["parameters"]}
+    if unknown := values.keys() - parameters.keys():
+        raise ValueError(f"{file.name}: unknown parameter {sorted(unknown)}")
+    objects: list[Json] = _replaced(template["objects"], parameters)
+    return objects
+
+
+def _value(parameter: Json, values: dict[str, str]) -> str:
+    name = parameter["name"]
+    value = values.get(name, parameter.get("value", ""))
+    if not value and "generate" in parameter:
+        if parameter["generate"] != "expression":
+            raise ValueError(f"{name}: nothing generates {parameter['generate']!r}")
+        value = _GENERATED.sub(_generated, parameter["from"])
+    if not value and parameter.get("required"):
+        raise ValueError(f"{name} is required and must be specified")
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: a value is a string, not {value!r}")
+    return value
+
+
+def _generated(expression: re.Match[str]) -> str:
+    ranges, count = expression.groups()
+    alphabet = "".join(_RANGES[each] for each in re.findall(".-.", ranges))
+    return "".join(secrets.choice(alphabet) for _ in range(int(count)))
+
+
+def _replaced(value: Any, parameters: dict[str, str]) -> Any:
+    """The value with parameters put in, once, also in keys; unknown names stay as they are."""
+    match value:
+        case dict():
+            return {
+                _in_text(key, parameters): _replaced(each, parameters)
+                for key, each in value.items()
+            }
+        case list():
+            return [_replaced(each, parameters) for each in value]
+        case str():
+            whole = _WHOLE_VALUE.fullmatch(value)
+            if whole and whole[1] in parameters:
+                return json.loads(parameters[whole[1]])
+            return _in_text(value, parameters)
+        case _:
+            return value
+
+
+def _in_text(text: str, parameters: dict[str, str]) -> str:
+    return _IN_TEXT.sub(lambda name: parameters.get(name[1], name[0]), text)
