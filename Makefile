@@ -16,7 +16,7 @@ COMPILE = $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras 
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint e2e bench build sbom licences docker docker-multiarch lock clean
+.PHONY: help run test fuzz lint e2e bench build sbom licences docker docker-multiarch lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -47,6 +47,15 @@ test: $(VENV)/tools ## All fast tests on all cores, with branch coverage of serv
 	@# Where CI is set, what other architectures need must be there; elsewhere its tests may skip.
 	@if [ -n "$$CI" ]; then sleep/install-tools; fi
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term
+
+SECONDS ?= 60
+fuzz: $(VENV)/fuzz/installed ## Look for requests that no decoder expects, for SECONDS=60 in all; x86-64 only
+	$(VENV)/fuzz/bin/python -B fuzz/decode.py $(SECONDS) $(SOURCES)
+
+$(VENV)/fuzz/installed: requirements-fuzz.lock
+	test -x $(VENV)/fuzz/bin/python || $(PYTHON) -m venv $(VENV)/fuzz
+	$(VENV)/fuzz/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-fuzz.lock
+	touch $@
 
 lint: $(VENV)/tools ## Style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -83,6 +92,7 @@ lock: ## Bring the lock files up to date with pyproject.toml
 	$(VENV)/lock/bin/pip install --quiet pip-tools
 	$(COMPILE) --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra oidc --output-file requirements-oidc.lock pyproject.toml
+	$(COMPILE) --extra fuzz --output-file requirements-fuzz.lock pyproject.toml
 	$(COMPILE) --extra oidc --extra test --output-file requirements-test.lock pyproject.toml
 	$(COMPILE) --allow-unsafe --output-file build/tools.lock build/tools.in
 	$(COMPILE) --output-file build/release.lock build/release.in

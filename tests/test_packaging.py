@@ -144,7 +144,8 @@ def test_everything_that_is_copied_from_the_context_is_sent_and_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "lock", ["requirements.lock", "requirements-oidc.lock", "build/tools.lock"]
+    "lock",
+    ["requirements.lock", "requirements-oidc.lock", "requirements-fuzz.lock", "build/tools.lock"],
 )
 def test_every_requirement_has_hashes(lock: str) -> None:
     assert lines(TOP / lock)

@@ -140,7 +140,7 @@ def _header_value(name: str, value: str) -> str:
     try:
         return unquote_to_bytes(value).decode()
     except ValueError as error:
-        raise BadEventError(f"{name!r} is not UTF-8: {quote(value)}") from error
+        raise BadEventError(f"{quote(name)} is not UTF-8: {quote(value)}") from error
 
 
 def _event(attributes: dict[str, Any], data: Any) -> CloudEvent:
