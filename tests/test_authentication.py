@@ -15,7 +15,7 @@ from image_puller.authentication import (
     proves,
     proves_body,
     proves_header,
-    proves_path,
+    proves_in_url,
     proves_token,
 )
 from image_puller.parse import read_headers
@@ -99,7 +99,7 @@ def test_a_password_may_have_colons() -> None:
 def test_no_secret_is_ever_empty() -> None:
     for authorization in ("", "Bearer ", basic(":"), basic("")):
         assert not proves((b"",), authorization)
-    assert not proves_path((b"",), "")
+    assert not proves_in_url((b"",), "")
 
 
 @pytest.mark.parametrize("authorization", ["Bearer first", "bearer first", " Bearer  first "])
@@ -114,12 +114,12 @@ def test_a_token_is_nobody_elses(authorization: str) -> None:
 
 @pytest.mark.parametrize("secret", ["first", "second secret", "schlüssel"])
 def test_a_secret_may_stand_in_a_path(secret: str) -> None:
-    assert proves_path(SECRETS, secret)
+    assert proves_in_url(SECRETS, secret)
 
 
 @pytest.mark.parametrize("secret", ["", "fir", "first/", " first", "\udcff", "schlussel"])
 def test_no_other_may(secret: str) -> None:
-    assert not proves_path(SECRETS, secret)
+    assert not proves_in_url(SECRETS, secret)
 
 
 # Each sender's own scheme

@@ -271,6 +271,7 @@ def bodies() -> Iterator[Row]:
 def compressed() -> Iterator[Row]:
     # Nothing unpacks a body, so nothing small can grow.
     encoding = {"Content-Encoding": "gzip"}
+    said = "a body with Content-Encoding gzip is never unpacked\n"
     for unpacked in (structured(), b" " * 50 * limits.BODY_BYTES):
         body = gzip.compress(unpacked)
         for name in HOOKS:
@@ -278,7 +279,7 @@ def compressed() -> Iterator[Row]:
         for name in SIGNERS:
             yield "POST", f"/webhooks/{name}", signed(name, body) | encoding, body, 202, ""
         headers = proof("events", STRUCTURED) | encoding
-        yield "POST", "/", headers, body, 400, "not JSON: 'utf-8' codec can't decode byte 0x8b"
+        yield "POST", "/", headers, body, 400, said
 
 
 def without(name: str) -> Json:

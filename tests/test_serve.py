@@ -24,7 +24,7 @@ from image_puller import limits, serve
 from image_puller.cluster import KubernetesCluster
 from image_puller.errors import ConfigurationError
 from image_puller.reference import parse
-from image_puller.serve import Gunicorn, Service
+from image_puller.serve import Gunicorn, Service, Worker
 from image_puller.simulation import SimulatedCluster
 from tests.building import configuration, digest
 from tests.conftest import NAME, NAMESPACE, PATIENCE_SECONDS, Installation, Web, kubeconfig
@@ -163,7 +163,7 @@ def gunicorn(api: ApiClient) -> Gunicorn:
 def test_gunicorn_runs_one_process_with_many_threads(gunicorn: Gunicorn) -> None:
     settings = gunicorn.cfg
     assert settings.address == [("127.0.0.1", 8081)]
-    assert (settings.workers, settings.worker_class_str, settings.threads) == (1, "gthread", 32)
+    assert (settings.workers, settings.worker_class, settings.threads) == (1, Worker, 32)
     assert settings.keepalive > 90  # Knative's queue-proxy
     assert 10 <= settings.graceful_timeout < 30  # Kubernetes' grace period
     assert settings.control_socket_disable
@@ -292,6 +292,63 @@ def test_a_real_process_takes_pushes_and_applies_what_is_pending_on_sigterm(
     assert "quay: app 1.2.4 followed" in log
     assert "quay: a body above 1048576 bytes is ignored" in log
     assert "s3cret" not in log
+
+
+SECRET = "s3cret"
+HEAD = f"POST /webhooks/quay/{SECRET} HTTP/1.1\r\nHost: x\r\n"
+AUTHORIZED = HEAD + f"Authorization: Bearer {SECRET}\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered"),
+    [
+        (f"POST /webhooks/quay/{SECRET} with a space HTTP/1.1\r\n\r\n", b"400"),
+        (f"POST /webhooks/quay/{SECRET} HTTP/9.9\r\n\r\n", b"400"),
+        (f"{SECRET}! / HTTP/1.1\r\n\r\n", b"400"),
+        (f"POST /webhooks/quay/{SECRET}{'x' * 9000} HTTP/1.1\r\n\r\n", b"414"),
+        (HEAD + f"Authorization: Bearer {SECRET}\0\r\n\r\n", b"400"),
+        (HEAD + f"Author ization: Bearer {SECRET}\r\n\r\n", b"400"),
+        (HEAD + f"Authorization: Bearer\r\n {SECRET}\r\n\r\n", b"400"),
+        (HEAD + f"Authorization: {SECRET * 2000}\r\n\r\n", b"431"),
+        (AUTHORIZED + f"Transfer-Encoding: {SECRET}\r\n\r\n", b"501"),
+        (AUTHORIZED + f"Expect: {SECRET}\r\n\r\n", b"417"),
+        (AUTHORIZED + f"Content-Length: {SECRET}\r\n\r\n", b"400"),
+        (AUTHORIZED + f"Transfer-Encoding: chunked\r\n\r\n{SECRET}\r\n", b""),
+        (AUTHORIZED + f"Transfer-Encoding: chunked\r\n\r\n5;{SECRET}\r\nab", b""),
+        (AUTHORIZED + "Content-Length: 100\r\n\r\ncut off", b""),
+        (SECRET, b""),
+    ],
+)
+def test_what_gunicorn_can_not_read_is_not_repeated(
+    quiet: tuple[str, Path], sent: str, answered: bytes
+) -> None:
+    url, log = quiet
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(sent.encode())
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while received := connection.recv(65536):
+            answer += received
+    assert answered in answer.partition(b"\r\n")[0]
+    assert SECRET.encode() not in answer
+    assert answers(f"{url}/readyz")
+    assert SECRET not in log.read_text()
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A real process with a secret, and its log."""
+    folder = tmp_path_factory.mktemp("quiet")
+    (folder / "quay").write_text(SECRET)
+    with SimulatedCluster(nodes=1) as cluster:
+        environ = {
+            "IMAGES": f"app={APP}",
+            "KUBECONFIG": str(kubeconfig(cluster, folder)),
+            "WEBHOOK_SECRETS_DIR": str(folder),
+        }
+        with running(folder, **environ) as (_, url):
+            yield url, folder / "log"
 
 
 def test_a_real_process_with_a_bad_environment_ends_at_once(

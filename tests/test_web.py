@@ -517,6 +517,20 @@ def test_without_event_auth_webhooks_still_need_their_secrets(web: MakeWeb) -> N
     assert post(service, "/webhooks/quay", quay()).status_code == 401
 
 
+def test_an_event_may_show_its_token_in_the_query(web: MakeWeb, installation: Installation) -> None:
+    service = web(**AT_ONCE)
+    service.secret("events", "t/1")
+    service.secret("harbor", "s3cret")
+    content_type = {"Content-Type": "application/cloudevents+json"}
+    for query in ("", "?access_token=", "?access_token=t", "?access_token=s3cret", "?token=t/1"):
+        assert post(service, f"/{query}", event(), **content_type).status_code == 401
+    assert post(service, "/webhooks/harbor?access_token=s3cret", harbor()).status_code == 401
+    answer = post(service, "/?access_token=t%2F1", event(), **content_type)
+    assert_accepted(answer)
+    assert answer.headers["Cache-Control"] == "private"
+    assert installation.images() == [APP, NEWER]
+
+
 # Tokens of OpenID Connect: `test_oidc.py` has what a token may say
 
 
@@ -661,6 +675,7 @@ def test_no_secret_is_ever_logged(
     service = web(**AT_ONCE)
     paths = (
         "/",
+        f"/?access_token={SECRET}",
         *(f"/webhooks/{name}{rest}" for name in SOURCES for rest in ("", f"/{SECRET}")),
     )
     for names in ((), (*SOURCES, "events", "read")):

@@ -69,8 +69,8 @@ def proves_token(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
     return scheme.lower() == "bearer" and _is_one_of(secrets, _raw(token))
 
 
-def proves_path(secrets: tuple[bytes, ...], secret: str) -> bool:
-    """Whether the last part of a path is one of the secrets."""
+def proves_in_url(secrets: tuple[bytes, ...], secret: str) -> bool:
+    """Whether a part of a URL (the rest of a path, `access_token`) is one of the secrets."""
     return _is_one_of(secrets, secret.encode(errors="surrogateescape"))
 
 

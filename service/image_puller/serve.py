@@ -10,6 +10,8 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.http.errors import ParseException
+from gunicorn.workers.gthread import ThreadWorker
 
 from image_puller import limits, pull_secrets
 from image_puller.authentication import EVENTS
@@ -170,6 +172,22 @@ def _tokens(config: Config, cluster: KubernetesCluster) -> Mapping[str, Tokens]:
     return tokens
 
 
+class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
+    """Gunicorn's, which repeats nothing of a request in its log and its answers.
+
+    A line or a header that it can't read may hold a secret.
+    """
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:  # noqa: ARG002
+        """Logs and answers what is wrong, without the words."""
+        if isinstance(exc, ParseException):
+            hidden = f"{type(exc).__name__}, not shown"
+            for name, value in vars(exc).items():
+                if not isinstance(value, int):
+                    setattr(exc, name, hidden if isinstance(value, str | bytes) else None)
+        super().handle_error(None, client, addr, exc)
+
+
 class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
     """Gunicorn with one process: what it remembers and writes stays in one hand."""
 
@@ -183,7 +201,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
         settings: dict[str, Any] = {
             "bind": self._bind,
             "workers": 1,
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "threads": _THREADS,
             "timeout": 0,
             "keepalive": _KEEP_ALIVE_SECONDS,

@@ -210,7 +210,11 @@ class _Routes:
             self._check_token(EVENTS)
         else:
             secrets = self._secrets.of(EVENTS)
-            self._check(EVENTS, proven=authentication.proves_token(secrets, _authorization()))
+            # The CloudEvents specification of webhooks (3.2) has receivers take both.
+            in_query = request.args.get("access_token", "")
+            proven = authentication.proves_token(secrets, _authorization())
+            proven = proven or authentication.proves_in_url(secrets, in_query)
+            self._check(EVENTS, proven=proven)
 
     def _check_token(self, name: str) -> None:
         """Nothing else counts then: a secret beside it would be the weaker proof."""
@@ -241,7 +245,7 @@ def _unauthenticated(name: str) -> UnauthenticatedError:
 def _proves(source: Source, secrets: tuple[bytes, ...], in_path: str | None) -> bool:
     """By the schemes of the sender; the body is read only for who shows a signature of one."""
     if in_path is not None:
-        return source.proof.in_path and authentication.proves_path(secrets, in_path)
+        return source.proof.in_path and authentication.proves_in_url(secrets, in_path)
     headers = _headers()
     if authentication.proves_header(source.proof, secrets, headers):
         return True
@@ -275,15 +279,22 @@ def _is_test_call() -> bool:
 
 def _body() -> bytes:
     """The body. Of one in chunks Werkzeug cuts off what is too large, and says nothing."""
-    body = request.get_data()
+    try:
+        body = request.get_data()
+    except HTTPException:
+        raise
+    except Exception as error:
+        # The server's own errors: of chunks that are none, of a connection that broke off.
+        raise BadEventError(f"the body can't be read: {type(error).__name__}") from error
     if len(body) > limits.BODY_BYTES:
         raise RequestEntityTooLarge
     return body
 
 
 def _accepted() -> Response:
-    # A Broker takes a body that is no CloudEvent for a failure.
-    return Response(status=202)
+    # A Broker takes a body that is no CloudEvent for a failure. No cache may keep a URL that has a
+    # secret in it (RFC 6750, 2.3).
+    return Response(status=202, headers={"Cache-Control": "private"})
 
 
 def _answer(code: int, text: str) -> Response:

@@ -7,6 +7,7 @@ from typing import Any
 
 from image_puller import cloudevents_http
 from image_puller.cloudevents_http import CloudEvent
+from image_puller.errors import BadEventError
 from image_puller.events import Event, Ignored
 from image_puller.limits import PUSH_SECONDS
 from image_puller.payload import load
@@ -31,6 +32,8 @@ from image_puller.sources import (
 from image_puller.sources.proof import Proof, Signature
 from image_puller.sources.reasons import Reason
 
+_COMPRESSIONS = ("gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd")
+"""A small body could grow without bound; no sender that is known here compresses."""
 _STATIC = Proof(authorization=True)
 _IN_PATH = Proof(authorization=True, in_path=True)
 _GITHUB = Signature(header="x-hub-signature-256", prefix="sha256=")
@@ -165,6 +168,9 @@ def decode(source: str, headers: Mapping[str, str], body: bytes) -> tuple[Event,
 
 
 def _decode(source: Source, headers: Mapping[str, str], body: bytes) -> Iterable[Event]:
+    encoding = headers.get("content-encoding", "")
+    if encoding.strip().lower() in _COMPRESSIONS:
+        raise BadEventError(f"a body with Content-Encoding {encoding.strip()} is never unpacked")
     events = cloudevents_http.read(headers, body)
     if events is not None:
         return (found for event in events for found in _decode_event(source, event))
