@@ -30,6 +30,7 @@ FREE = {
     "containerSecurityContext",
     "podSecurityContext",
     "updateStrategy",
+    "deadLetterSink",
     "global",
 }
 

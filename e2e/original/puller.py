@@ -64,7 +64,11 @@ def daemonset(owner: client.V1Deployment) -> dict[str, object]:
 
 
 def delete() -> None:
-    """Delete the DaemonSet with its pods, and wait until it is gone."""
+    """Delete the DaemonSet with its pods, and wait until it is gone.
+
+    The original opens a watch before that. Where it may not any more, because the new chart's Role
+    came first, it leaves the DaemonSet, as one does that is killed.
+    """
     try:
         apps.delete_namespaced_daemon_set(NAME, NAMESPACE, propagation_policy="Foreground")
         while True:

@@ -12,6 +12,16 @@
 {{- if regexMatch $original $kip -}}
 {{- fail (printf "\n\nconfigMap.kipImage: %s is the original puller's image, which has no /sleep.\nLeave it out of your values: the service knows the image that was built with it. Or name a mirror of\n%s-sleep:%s.\n" .Values.configMap.kipImage $own .Chart.AppVersion) -}}
 {{- end -}}
+{{- if .Values.knative.enabled -}}
+{{- range $object := list "ingress" "httpRoute" "cronJob" "serviceMonitor" "podDisruptionBudget" "resourceQuota" -}}
+{{- if (get $.Values $object).enabled -}}
+{{- fail (printf "\n\n%s.enabled: not together with knative.enabled.\nOn Knative routes, ticks and replicas are Knative's own, a scrape would wake the service, and a quota would\nkeep out Knative's pods, which name no resources (see `image-puller render --quota`).\n" $object) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq (include "image-puller.eventAuth" .) "oidc") (not .Values.configMap.oidcAudience) -}}
+{{- fail "\n\nconfigMap.oidcAudience: must be set where configMap.eventAuth is oidc, to any name\n" -}}
+{{- end -}}
 {{- if not (include "image-puller.text" .Values.configMap.images) -}}
 {{- fail "\n\nconfigMap.images: must be set, as name=image;name=image;…\n" -}}
 {{- end -}}
@@ -48,12 +58,52 @@ image-puller.io/client-of: {{ .Values.deploymentName }}
 {{ .Values.secrets.existingSecret | default (printf "%s-secrets" .Values.deploymentName) }}
 {{- end -}}
 
+{{/* On Knative the public Service has one of its own. */}}
+{{- define "image-puller.webhooksSecret" -}}
+{{ .Values.knative.existingWebhooksSecret | default (printf "%s-webhooks" .Values.deploymentName) }}
+{{- end -}}
+
+{{- define "image-puller.subscriber" -}}
+ref:
+  apiVersion: serving.knative.dev/v1
+  kind: Service
+  name: {{ .Values.deploymentName }}
+{{- if eq (include "image-puller.eventAuth" .) "oidc" }}
+audience: {{ .Values.configMap.oidcAudience }}
+{{- end }}
+{{- end -}}
+
+{{/* A Secret with these keys: what it holds stays. */}}
+{{- define "image-puller.generated" -}}
+{{- $live := (lookup "v1" "Secret" .root.Release.Namespace .name).data | default dict -}}
+apiVersion: v1
+kind: Secret
+metadata:
+  name: {{ .name }}
+  labels:
+    {{- include "image-puller.labels" .root | nindent 4 }}
+type: Opaque
+data:
+  {{- range .keys }}
+  {{ . }}: {{ get $live . | default (randAlphaNum 40 | b64enc) }}
+  {{- end }}
+{{- end -}}
+
+{{- define "image-puller.eventAuth" -}}
+{{ include "image-puller.text" .Values.configMap.eventAuth | default (ternary "none" "token" .Values.knative.enabled) }}
+{{- end -}}
+
 {{- define "image-puller.secretsDir" -}}
 {{ .Values.configMap.webhookSecretsDir | default "/etc/image-puller/secrets" }}
 {{- end -}}
 
 {{- define "image-puller.port" -}}
 {{ .Values.configMap.port | default 8080 }}
+{{- end -}}
+
+{{/* The service, for what is in the cluster. */}}
+{{- define "image-puller.url" -}}
+http://{{ .Values.deploymentName }}.{{ .Release.Namespace }}{{ if and (not .Values.knative.enabled) (ne (int .Values.service.port) 80) }}:{{ .Values.service.port }}{{ end }}
 {{- end -}}
 
 {{/* A value as a variable has it: maps and lists as JSON, whole numbers without an exponent. */}}
@@ -72,7 +122,7 @@ image-puller.io/client-of: {{ .Values.deploymentName }}
 {{- end -}}
 
 {{- define "image-puller.containerSecurityContext" -}}
-{{ toYaml (mustMergeOverwrite (dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL"))) .Values.containerSecurityContext) }}
+{{ toYaml (mustMergeOverwrite (dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "runAsNonRoot" true "capabilities" (dict "drop" (list "ALL")) "seccompProfile" (dict "type" "RuntimeDefault")) .Values.containerSecurityContext) }}
 {{- end -}}
 
 {{/* How many containers a pod of the DaemonSet can have: what `image-puller render --quota` counts. */}}
@@ -97,7 +147,8 @@ image-puller.io/client-of: {{ .Values.deploymentName }}
 {{- $_ := set $containers $name (ternary (add1 $keep) 1 $follows) -}}
 {{- end -}}
 {{- end -}}
-{{- $total := 0 -}}
+{{- /* The one that brings the sleep. */ -}}
+{{- $total := 1 -}}
 {{- range values $containers -}}
 {{- $total = add $total . -}}
 {{- end -}}
