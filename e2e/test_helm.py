@@ -387,6 +387,30 @@ def test_without_a_cluster_no_secret_is_made_up(offline: Helm) -> None:
     assert "Secret" not in {each["kind"] for each in objects(text)}
 
 
+def test_a_namespace_that_helm_will_make_gets_its_secret(
+    ground: Ground, control_plane: ControlPlane
+) -> None:
+    kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
+    rendered = Helm(ground, kubeconfig, "not-there-yet").template({}, "--dry-run=server")
+    assert set(of_kind("Secret", rendered)["data"]) > {"events", "read", "harbor"}
+
+
+def test_who_rules_a_namespace_alone_can_install(
+    ground: Ground, control_plane: ControlPlane, helm: Helm
+) -> None:
+    base = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{helm.namespace}/rolebindings"
+    subject = {"kind": "ServiceAccount", "name": "default", "namespace": helm.namespace}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"}
+    binding = {"metadata": {"name": "rules"}, "roleRef": role, "subjects": [subject]}
+    control_plane.admin.post(base, binding)
+    token = control_plane.token_for(helm.namespace, "default")
+    own = Helm(ground, control_plane.kubeconfig(token), helm.namespace)
+    with pytest.raises(HelmError, match="clusterroles"):
+        own.install({"replicas": 0})
+    own.run("uninstall", "puller", "--ignore-not-found")
+    own.install({"replicas": 0, "nodes": {"watch": False}})
+
+
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
 def test_the_api_server_takes_all_that_is_rendered_and_lets_the_pods_in(
     helm: Helm, kinds: Kinds, values: Values
@@ -484,6 +508,39 @@ def test_who_is_inside_is_believed_as_it_is_said(
     triggers = [each for each in rendered if each["kind"] == "Trigger"]
     assert {each["spec"]["subscriber"].get("audience") for each in triggers} == {audience}
     assert any(each["kind"] == "EventPolicy" for each in rendered) == (audience is not None)
+
+
+FOLDER = Path(__file__).parents[1] / "knative" / "base"
+
+
+def test_on_knative_the_chart_makes_what_the_folder_makes(offline: Helm) -> None:
+    files = [*FOLDER.glob("*.yaml"), *FOLDER.glob("service/*.yaml")]
+    documents = [each for file in files for each in objects(file.read_text()) if "metadata" in each]
+    shipped = comparable([each for each in documents if each["kind"] != "Namespace"])
+    rendered = comparable(offline.template({"knative": {"enabled": True}}))
+    # kustomize makes it, and its name tells of its content, as the annotation does here.
+    del rendered["ConfigMap k8s-image-puller"], rendered[f"Pod {NAME}-test"]
+    pod = rendered[f"Service {NAME}"]["spec"]["template"]
+    del pod["metadata"]["annotations"]["checksum/config"]
+    del pod["spec"]["containers"][0]["imagePullPolicy"]
+    pod["spec"]["volumes"][0]["secret"]["secretName"] = "image-puller-secrets"
+    assert rendered == shipped
+
+
+def comparable(documents: list[Json]) -> dict[str, Json]:
+    """Return objects by kind and name, without what tells a release or a namespace apart."""
+    found = {}
+    for document in documents:
+        metadata = document["metadata"]
+        metadata["labels"] = metadata.get("labels", {}).get("networking.knative.dev/visibility")
+        metadata.pop("namespace", None)
+        for named in (metadata, document.get("roleRef", {})):
+            if document["kind"].startswith("Cluster"):
+                named.update(name=named.get("name", "").removeprefix("default-"))
+        for subject in document.get("subjects", ()):
+            subject.pop("namespace", None)
+        found[f"{document['kind']} {metadata['name']}"] = document
+    return found
 
 
 # The quota
