@@ -10,6 +10,7 @@ from e2e.ground import PATIENCE_SECONDS, http_session
 
 Json = dict[str, Any]
 
+APPLY_PATCH = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 
@@ -55,6 +56,11 @@ class KubernetesApi:
         """Change an object: by JSON Patch if the body is a list, else by merge patch."""
         content_type = JSON_PATCH if isinstance(body, list) else MERGE_PATCH
         return self._json("PATCH", path, query, json=body, headers={"Content-Type": content_type})
+
+    def apply(self, path: str, body: Json, **query: str) -> Json:
+        """Make an object what the body says, whether it is there or not."""
+        query = {"fieldManager": "e2e", "force": "true"} | query
+        return self._json("PATCH", path, query, json=body, headers={"Content-Type": APPLY_PATCH})
 
     def delete(self, path: str, **query: str) -> Json:
         """Delete an object, without waiting for its end."""

@@ -148,6 +148,10 @@ class Registry:
         """Count how often each blob was fetched, by digest, since the registry was made."""
         return Counter(BLOB_FETCH.findall(self._process.log.read_text()))
 
+    def failed_notifications(self) -> int:
+        """Count the attempts to tell of pushes that did not succeed."""
+        return self._process.log.read_text().count("error writing event")
+
     def _put_blobs(self, repository: str, image: Image) -> dict[str, Any]:
         for blob in image.blobs:
             self._put_blob(repository, blob)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
+from e2e.ground import ADDRESS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
@@ -21,9 +23,9 @@ class Sink:
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.status = 202
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer((ADDRESS, 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"http://{ADDRESS}:{self._server.server_port}"
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -1,0 +1,230 @@
+"""The product on a real Knative: Serving and its gateway, Broker and sources, true nodes.
+
+One installation for all tests, which run in the order in which they stand.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from e2e import knative
+from e2e.control_plane import ControlPlane
+from e2e.deployed import push_images
+from e2e.ground import Ground, http_session, wait_until
+from e2e.images import File, Image, sleep_image
+from e2e.installation import NAME, reference
+from e2e.kustomize import TOP, render
+from e2e.nodes import Nodes
+from e2e.objects import Objects
+from e2e.on_knative import (
+    BROKER,
+    INTERNAL_HOST,
+    NAMESPACE,
+    NEVER,
+    PUBLIC_HOST,
+    WEBHOOK,
+    WEBHOOKS,
+    OnKnative,
+    on_knative,
+)
+from e2e.registry import HOST, Registry
+from e2e.sender import notification, post_once
+
+MakeRegistry = Callable[..., Registry]
+
+REPOSITORY = "knative/app"
+OFTEN = "*/2 * * * * *"  # with seconds
+REFRESH = "io.image-puller.refresh"
+NODE_JOINED = "dev.knative.apiserver.ref.add"
+TICK = "dev.knative.sources.ping"
+COLD_STARTS = 5
+
+
+@pytest.fixture(scope="module")
+def images(ground: Ground, nodes: Nodes, registry: MakeRegistry) -> Iterator[Registry]:
+    """A registry that has all images, and tells the public Service of every push."""
+    with registry([WEBHOOK]) as images:
+        push_images(images, ground.images)
+        knative.push_images(ground, images)
+        push(images, ground, "1.0.0")
+        yield images
+
+
+@pytest.fixture(scope="module")
+def objects(ground: Ground, control_plane: ControlPlane, images: Registry) -> Objects:
+    """Knative."""
+    knative.install(ground, control_plane)
+    return Objects(control_plane.admin)
+
+
+@pytest.fixture(scope="module")
+def puller(ground: Ground, control_plane: ControlPlane, objects: Objects) -> Iterator[OnKnative]:
+    """The product on Knative."""
+    settings = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0", "INSECURE_REGISTRIES": HOST}
+    with on_knative(ground, control_plane, f"app={of_tag('1.0.0')}", **settings) as puller:
+        wait_for_tag(puller, "1.0.0")
+        yield puller
+
+
+def of_tag(tag: str) -> str:
+    return reference(REPOSITORY, tag)
+
+
+def push(images: Registry, ground: Ground, tag: str) -> str:
+    image = sleep_image(ground)
+    content: dict[str, File] = {"content": File(tag.encode())}
+    own: Image = replace(image, files={**image.files, **content})
+    return images.push_image(REPOSITORY, tag, own)
+
+
+def wait_for_tag(puller: OnKnative, tag: str) -> None:
+    wait_until(lambda: of_tag(tag) in puller.installation.images(), f"{tag} in the DaemonSet")
+
+
+@pytest.mark.parametrize(
+    "folder", [TOP, *sorted((TOP / "overlays").iterdir())], ids=lambda each: each.name
+)
+def test_what_ships_has_no_field_that_knative_does_not_know(
+    ground: Ground, objects: Objects, folder: Path
+) -> None:
+    documents = render(ground, folder)
+    (namespace,) = (each for each in documents if each["kind"] == "Namespace")
+    objects.apply([namespace])
+    objects.apply(documents, fieldValidation="Strict", dryRun="All")
+
+
+def test_a_push_through_the_gateway_to_zero_pods_ends_on_the_nodes(
+    puller: OnKnative, nodes: Nodes, images: Registry, ground: Ground
+) -> None:
+    puller.bring_to_zero()
+    digest = push(images, ground, "1.1.0")
+    wait_until(
+        lambda: all(node.images().get(of_tag("1.1.0")) == digest for node in nodes),
+        "1.1.0 on all nodes",
+    )
+
+
+def test_a_node_that_joins_comes_as_an_event_through_the_broker(
+    puller: OnKnative, nodes: Nodes
+) -> None:
+    puller.bring_to_zero()
+    with nodes.join() as third:
+        address = puller.wait_for_pod(NAME)
+        wait_until(lambda: puller.taken(address) > 0, "the event")
+        wait_until(lambda: of_tag("1.1.0") in third.images(), "1.1.0 on the node")
+        joined = [each for each in puller.events() if each.headers["ce-type"] == NODE_JOINED]
+        assert [each.headers["ce-name"] for each in joined] == [third.name]
+        assert not puller.pods(WEBHOOKS)
+
+
+def test_a_tick_of_the_ping_source_repairs_a_deleted_daemonset(puller: OnKnative) -> None:
+    puller.bring_to_zero()
+    puller.installation.control_plane.admin.delete(puller.installation.path)
+    wait_until(lambda: puller.installation.daemonset() is None, "the DaemonSet gone")
+    puller.set_schedule(OFTEN)
+    try:
+        wait_for_tag(puller, "1.0.0")
+    finally:
+        puller.set_schedule(NEVER)
+    assert TICK in {each.headers["ce-type"] for each in puller.events()}
+
+
+def test_the_broker_delivers_each_event_once(puller: OnKnative) -> None:
+    puller.bring_to_zero()
+    assert puller.send(BROKER, REFRESH, "first") == 202
+    address = puller.wait_for_pod(NAME)
+    wait_until(lambda: puller.taken(address) > 0, "the first event")
+    ids = [f"once-{number}" for number in range(10)]
+    for each in ids:
+        assert puller.send(BROKER, REFRESH, each) == 202
+    # Told to go, it still answers, and has had no request for seconds: a retry comes sooner.
+    puller.wait_until_told_to_go()
+    assert puller.taken(address) == 1 + len(ids)
+    sent = [each.headers["ce-id"] for each in puller.events()]
+    assert sorted(each for each in sent if each.startswith("once-")) == ids
+    assert not puller.dead_letters()
+
+
+def test_both_services_go_back_to_zero_by_themselves(
+    puller: OnKnative, images: Registry, ground: Ground
+) -> None:
+    push(images, ground, "1.2.0")
+    assert puller.send(BROKER, REFRESH, "again") == 202
+    puller.wait_for_pod(NAME)
+    puller.wait_for_pod(WEBHOOKS)
+    wait_for_tag(puller, "1.2.0")
+    puller.wait_for_zero()
+
+
+def test_a_push_while_the_api_server_is_down_is_retried_and_arrives(
+    puller: OnKnative, images: Registry, ground: Ground
+) -> None:
+    push(images, ground, "1.3.0")
+    wait_for_tag(puller, "1.3.0")
+    api_server = puller.installation.control_plane.api_server
+    failed = images.failed_notifications()
+    api_server.stop()
+    try:
+        push(images, ground, "1.4.0")
+        wait_until(lambda: images.failed_notifications() > failed, "a failed notification")
+    finally:
+        api_server.start()
+    wait_for_tag(puller, "1.4.0")
+
+
+def test_a_new_revision_takes_over_and_the_old_one_writes_nothing_more(
+    puller: OnKnative, images: Registry, ground: Ground
+) -> None:
+    push(images, ground, "1.5.0")
+    wait_for_tag(puller, "1.5.0")
+    old = f"http://{puller.wait_for_pod(WEBHOOKS)}:8080"
+    before = puller.installation.state()["configuration"]
+    puller.apply("public", KEEP_TAGS="3")
+    wait_until(
+        lambda: puller.installation.state()["configuration"] != before, "the new configuration"
+    )
+    assert post_once(old, notification(REPOSITORY, "9.9.9", "old")).status_code == 503
+    with http_session() as session:
+        assert session.get(f"{old}/readyz", timeout=60).status_code == 503
+    puller.wait_until_ready()
+    push(images, ground, "1.6.0")
+    wait_for_tag(puller, "1.6.0")
+    assert of_tag("9.9.9") not in puller.installation.images()
+    assert puller.installation.state()["configuration"] != before
+
+
+def test_a_push_to_zero_pods_is_answered_within_seconds(puller: OnKnative) -> None:
+    """Prints how long: the DaemonSet has changed before the answer comes."""
+    seconds = []
+    for number in range(COLD_STARTS):
+        puller.bring_to_zero()
+        tag = f"2.{number}.0"
+        began = time.monotonic()
+        answer = post_once(f"http://{PUBLIC_HOST}", notification(REPOSITORY, tag, tag))
+        seconds.append(time.monotonic() - began)
+        assert answer.status_code == 202
+        assert of_tag(tag) in puller.installation.images()
+    listed = ", ".join(f"{each:.2f}" for each in sorted(seconds))
+    print(f"cold starts, s: {listed}; median {statistics.median(seconds):.2f}")
+
+
+def test_with_oidc_only_events_of_the_sources_come_in(puller: OnKnative) -> None:
+    control_plane = puller.installation.control_plane
+    path = "/api/v1/namespaces/knative-eventing/configmaps/config-features"
+    control_plane.admin.patch(path, {"data": {"authentication-oidc": "enabled"}})
+    puller.remove_broker()  # its channel can't be changed
+    puller.apply("public", "oidc", "in-memory-channel")
+    puller.wait_until_ready()
+    service = f"http://{INTERNAL_HOST}/"
+    assert puller.send(service, REFRESH, "no token") == 401
+    wrong = control_plane.token_for(NAMESPACE, "default")
+    assert puller.send(service, REFRESH, "wrong", authorization=f"Bearer {wrong}") == 401
+    assert puller.send(BROKER, REFRESH, "no token") == 401
+    address = puller.wait_for_pod(NAME)
+    before = puller.taken(address)
+    puller.set_schedule(OFTEN)
+    wait_until(lambda: puller.taken(address) > before, "a tick with its token")
