@@ -3,8 +3,9 @@
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Template
 
 import yaml
 
@@ -12,6 +13,8 @@ from e2e.ground import Ground
 from e2e.kubernetes_api import Json
 
 TOP = Path(__file__).parents[1] / "knative"
+OVERLAY = Path(__file__).parent / "overlay.yaml"
+FILE = "kustomization.yaml"
 
 
 def render(ground: Ground, folder: Path) -> list[Json]:
@@ -28,20 +31,22 @@ def render(ground: Ground, folder: Path) -> list[Json]:
     return list(yaml.safe_load_all(done.stdout))
 
 
-def overlay(ground: Ground, *components: str, **more: object) -> list[Json]:
-    """Return the objects of the base with components, and what else a user's own file has."""
+def overlay(
+    ground: Ground, names: Mapping[str, str], components: Sequence[str], **more: object
+) -> list[Json]:
+    """Return the objects of `overlay.yaml` with these names, more components and what else."""
+    users = ground.folder("overlay")
+    text = Template(OVERLAY.read_text()).substitute(names, knative=os.path.relpath(TOP, users))
+    (users / FILE).write_text(text)
     folder = ground.folder("overlay")
     kustomization: Mapping[str, object] = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "resources": [_from(folder, "base")],
-        "components": [_from(folder, f"components/{name}") for name in components],
+        # Never an absolute path.
+        "resources": [os.path.relpath(users, folder)],
+        "components": [
+            os.path.relpath(TOP / "components" / component, folder) for component in components
+        ],
     }
-    text = json.dumps({**kustomization, **more})
-    (folder / "kustomization.yaml").write_text(text)
+    (folder / FILE).write_text(json.dumps({**kustomization, **more}))
     return render(ground, folder)
-
-
-def _from(folder: Path, path: str) -> str:
-    """Return a path as kustomize takes it: never an absolute one."""
-    return os.path.relpath(TOP / path, folder)

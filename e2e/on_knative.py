@@ -16,7 +16,7 @@ from e2e.knative import BROKERS, DOMAIN, GATEWAY, INTERNAL_GATEWAY
 from e2e.kubernetes_api import ApiError, Json, KubernetesApi
 from e2e.kustomize import overlay
 from e2e.objects import Objects
-from e2e.registry import Webhook
+from e2e.registry import HOST, Webhook
 from e2e.sink import Received, Sink
 
 NAMESPACE = "k8s-image-puller"
@@ -49,7 +49,6 @@ class OnKnative:
     installation: Installation
     sink: Sink
     images: str
-    environment: dict[str, str]
     _objects: Objects = field(init=False)
     _documents: list[Json] = field(init=False)
 
@@ -57,9 +56,14 @@ class OnKnative:
         self._objects = Objects(self.installation.control_plane.admin)
 
     def apply(self, *components: str, **environment: str) -> None:
-        """Apply the base with these components, and some changed variables."""
-        self.environment |= environment
-        documents = overlay(self.ground, *components, **self._overlay())
+        """Apply the overlay with more components, and some changed variables."""
+        names = {
+            "service": SERVICE_IMAGE.removesuffix(":e2e"),
+            "sleep": SLEEP_IMAGE,
+            "registry": HOST,
+            "images": self.images,
+        }
+        documents = overlay(self.ground, names, components, **self._own(environment))
         self._objects.apply(documents, fieldValidation="Strict")
         self._documents = [*documents, self._tap()]
         self._objects.apply(self._documents[-1:])
@@ -159,33 +163,20 @@ class OnKnative:
     def _admin(self) -> KubernetesApi:
         return self.installation.control_plane.admin
 
-    def _overlay(self) -> Json:
-        own = {"IMAGES": self.images, "KIP_IMAGE": SLEEP_IMAGE, **self.environment}
-        repository, _, tag = SERVICE_IMAGE.rpartition(":")
+    def _own(self, environment: dict[str, str]) -> Json:
+        restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
         return {
             "configMapGenerator": [
                 {
                     "name": "k8s-image-puller",
                     "behavior": "merge",
-                    "literals": [f"{name}={value}" for name, value in own.items()],
-                }
-            ],
-            "images": [
-                {
-                    "name": "quay.io/kubernetes-image-puller/kubernetes-image-puller",
-                    "newName": repository,
-                    "newTag": tag,
+                    "literals": [f"{name}={value}" for name, value in environment.items()],
                 }
             ],
             "patches": [
                 _patch("PingSource", "replace", "/spec/schedule", NEVER),
                 _patch("Broker", "add", "/spec/delivery/deadLetterSink", self._uri("/dead")),
-                _patch(
-                    "Namespace",
-                    "add",
-                    "/metadata/labels",
-                    {"pod-security.kubernetes.io/enforce": "restricted"},
-                ),
+                _patch("Namespace", "add", "/metadata/labels", restricted),
             ],
         }
 
@@ -218,9 +209,7 @@ class OnKnative:
 
 
 @contextmanager
-def on_knative(
-    ground: Ground, control_plane: ControlPlane, images: str, **environment: str
-) -> Iterator[OnKnative]:
+def on_knative(ground: Ground, control_plane: ControlPlane, images: str) -> Iterator[OnKnative]:
     """Run the product with its public Service until the end of the context."""
     name_hosts(ground)
     admin = control_plane.admin
@@ -232,9 +221,9 @@ def on_knative(
     kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
     installation = Installation(control_plane, NAMESPACE, kubeconfig, ground.folder("secrets"))
     with Sink() as sink:
-        puller = OnKnative(ground, installation, sink, images, environment)
+        puller = OnKnative(ground, installation, sink, images)
         try:
-            puller.apply("public")
+            puller.apply()
             puller.wait_until_ready()
             yield puller
         finally:

@@ -31,7 +31,7 @@ from e2e.on_knative import (
     OnKnative,
     on_knative,
 )
-from e2e.registry import HOST, Registry
+from e2e.registry import Registry
 from e2e.sender import notification, post_once
 
 MakeRegistry = Callable[..., Registry]
@@ -64,8 +64,7 @@ def objects(ground: Ground, control_plane: ControlPlane, images: Registry) -> Ob
 @pytest.fixture(scope="module")
 def puller(ground: Ground, control_plane: ControlPlane, objects: Objects) -> Iterator[OnKnative]:
     """The product on Knative."""
-    settings = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0", "INSECURE_REGISTRIES": HOST}
-    with on_knative(ground, control_plane, f"app={of_tag('1.0.0')}", **settings) as puller:
+    with on_knative(ground, control_plane, f"app={of_tag('1.0.0')}") as puller:
         wait_for_tag(puller, "1.0.0")
         yield puller
 
@@ -92,8 +91,8 @@ def test_what_ships_has_no_field_that_knative_does_not_know(
     ground: Ground, objects: Objects, folder: Path
 ) -> None:
     documents = render(ground, folder)
-    (namespace,) = (each for each in documents if each["kind"] == "Namespace")
-    objects.apply([namespace])
+    # Serving tries out whether the pods of a Service would be let in.
+    objects.apply(each for each in documents if each["kind"] in ("Namespace", "ServiceAccount"))
     objects.apply(documents, fieldValidation="Strict", dryRun="All")
 
 
@@ -183,7 +182,7 @@ def test_a_new_revision_takes_over_and_the_old_one_writes_nothing_more(
     wait_for_tag(puller, "1.5.0")
     old = f"http://{puller.wait_for_pod(WEBHOOKS)}:8080"
     before = puller.installation.state()["configuration"]
-    puller.apply("public", KEEP_TAGS="3")
+    puller.apply(KEEP_TAGS="3")
     wait_until(
         lambda: puller.installation.state()["configuration"] != before, "the new configuration"
     )
@@ -217,7 +216,7 @@ def test_with_oidc_only_events_of_the_sources_come_in(puller: OnKnative) -> None
     path = "/api/v1/namespaces/knative-eventing/configmaps/config-features"
     control_plane.admin.patch(path, {"data": {"authentication-oidc": "enabled"}})
     puller.remove_broker()  # its channel can't be changed
-    puller.apply("public", "oidc", "in-memory-channel")
+    puller.apply("oidc", "in-memory-channel")
     puller.wait_until_ready()
     service = f"http://{INTERNAL_HOST}/"
     assert puller.send(service, REFRESH, "no token") == 401
