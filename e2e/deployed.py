@@ -131,6 +131,7 @@ class Deployed:
                 + [each["restartCount"] for each in pod["status"].get("containerStatuses", ())]
             )
             for pod in listed["items"]
+            if "nodeName" in pod["spec"]  # the scheduler has seen it
         }
 
     def _running(self) -> int:

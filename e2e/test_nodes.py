@@ -238,7 +238,7 @@ def restarts(pods: Pods, node: Node) -> int:
     return sum(
         each["restartCount"]
         for pod in pods.all()
-        if pod["spec"]["nodeName"] == node.name
+        if pod["spec"].get("nodeName") == node.name
         for each in pod["status"].get("containerStatuses", ())
         if each["ready"]
     )

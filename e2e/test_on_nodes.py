@@ -184,6 +184,25 @@ def test_a_node_that_dies_delays_no_other(
         third.stop()
 
 
+def test_a_node_that_died_holds_its_images_again_once_it_is_back(
+    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+) -> None:
+    name = reference("nodes/reborn", "1.0.0")
+    digest = images.push_image("nodes/reborn", "1.0.0", with_content(ground, "reborn"))
+    with (
+        nodes.join() as third,
+        deployed(installation, f"app={name}", **AT_ONCE) as puller,
+    ):
+        puller.wait_until_told(name, digest)
+        puller.wait_until_cached(name, *nodes.names)
+        before = puller.pods()
+        third.kill()
+        third.start()
+        wait_until(lambda: puller.pods() != before, "its containers started again")
+        puller.wait_until_cached(name, *nodes.names)
+        assert puller.pods().keys() == before.keys()
+
+
 def test_a_missing_image_leaves_the_others_cached_and_a_push_heals_it_at_once(
     nodes: Nodes, images: Registry, installation: Installation, ground: Ground
 ) -> None:
