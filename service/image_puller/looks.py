@@ -115,7 +115,7 @@ class Looks:
         return self._lookup.digests(references, seconds=seconds)
 
     def _commit(self, changes: Sequence[Change]) -> None:
-        self._commits.commit(SOURCE, changes, patience=limits.TICK_SECONDS)
+        self._commits.commit(SOURCE, changes, patience=limits.LOOK_SECONDS)
 
 
 def _now() -> datetime:
