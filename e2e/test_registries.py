@@ -88,6 +88,19 @@ def followed(installation: Installation, entry: str = "app") -> dict[str, str]:
     return {tag["tag"]: tag["digest"] for tag in tags}
 
 
+def is_seen(installation: Installation, entry: str, tag: str) -> bool:
+    """Tell whether a look has seen a tag that was pushed at its registry."""
+    tags = installation.state()["entries"][entry]["tags"]
+    return any(each["tag"] == tag and each.get("seen", False) for each in tags)
+
+
+def told(repository: str, tag: str, digest: str) -> Json:
+    """Return the registry's notification of a push with this digest."""
+    notified = notification(repository, tag, "")
+    notified["events"][0]["target"]["digest"] = digest
+    return notified
+
+
 def test_a_push_whose_notification_has_no_digest_is_completed_at_the_registry(
     installation: Installation, registry: MakeRegistry, service: MakeService
 ) -> None:
@@ -144,23 +157,25 @@ def test_with_verification_a_push_is_held_until_its_registry_confirms_it(
     installation: Installation, registry: MakeRegistry, service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **ASKING, VERIFY_PUSHES="true")
-    early = notification("ask/app", "1.1.0", "not there yet")
     with registry() as images:
         images.push("ask/app", "1.0.0", "configured")
+        true = images.push("ask/elsewhere", "1.1.0", "the true one")
+        early, forged = told("ask/app", "1.1.0", true), told("ask/app", "1.0.0", f"sha256:{6:064}")
         with service(environment, kubeconfig=installation.kubeconfig) as puller:
             installation.wait_for_images(APP)
             assert post(puller.url, early) == 202
-            (held,) = status(puller)["unverified"]
-            assert (held["tag"], held["reason"]) == ("1.1.0", f"{HOST} has no ask/app:1.1.0") or (
-                held["reason"].startswith(f"{HOST} has no {HOST}/ask/app:1.1.0")
-            )
+            assert post(puller.url, forged) == 202
+            held = {push["tag"]: push["reason"] for push in status(puller)["unverified"]}
+            assert held["1.1.0"] == f"{HOST} has no {HOST}/ask/app:1.1.0"
+            assert held["1.0.0"].startswith(f"{HOST} has sha256:")
             assert installation.images() == [APP]
             puller.kill()
-        # Another process goes on with it; what comes in is what the registry has.
+        # Another process goes on with them.
         with service(environment, kubeconfig=installation.kubeconfig) as puller:
-            true = images.push("ask/app", "1.1.0", "the true one")
+            images.push("ask/app", "1.1.0", "the true one")
             wait_for_digest(installation, reference("ask/app", "1.1.0"), true)
-            assert status(puller)["unverified"] == []
+            assert [push["tag"] for push in status(puller)["unverified"]] == ["1.0.0"]
+            assert forged["events"][0]["target"]["digest"] not in digests(installation).values()
 
 
 def test_without_event_auth_an_event_makes_the_service_ask_and_believe_the_registry_alone(
@@ -202,11 +217,12 @@ def test_after_ten_missed_webhooks_one_tick_makes_the_state_what_they_would_have
             images.push(f"ask/{repository}", tag, f"{repository} configured")
         with service(environment, kubeconfig=installation.kubeconfig) as puller:
             doomed = images.push("ask/app", "1.1.0", "to be deleted")
-            assert post(puller.url, notification("ask/app", "1.1.0", "x")) == 202
-            images.push("ask/ranged", "1.1.0", "early")
-            assert post(puller.url, notification("ask/ranged", "1.1.0", "x")) == 202
+            assert post(puller.url, told("ask/app", "1.1.0", doomed)) == 202
+            early = images.push("ask/ranged", "1.1.0", "early")
+            assert post(puller.url, told("ask/ranged", "1.1.0", early)) == 202
             tick(puller.url)
-            wait_until(lambda: followed(installation).get("1.1.0") == doomed, "the true digest")
+            for entry in ("app", "ranged"):
+                wait_until(lambda entry=entry: is_seen(installation, entry, "1.1.0"), "a look")
             assert puller.terminate() == 0
 
         # Nobody is there to hear of ten pushes and a deletion.

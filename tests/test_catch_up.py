@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from image_puller import catch_up, decide, limits
 from image_puller.catch_up import Question
 from image_puller.lookup import Absent, Present, Unanswered
-from image_puller.matching import Follow, Found, Hold
+from image_puller.matching import Follow, Found, Hold, Known
 from image_puller.reference import parse
 from tests.building import at, configuration, deletion, digest, push, state_of
 
@@ -107,7 +107,11 @@ def test_a_tag_that_moved_is_followed_to_where_it_moved():
 def test_a_tag_that_stayed_stays_as_it_is():
     config = config_of("latest")
     state = state_of(config, push("latest", 1))
-    assert after(config, state, found(config, state, latest=1)) == (state, ("unchanged",))
+    once, outcomes = after(config, state, found(config, state, latest=1))
+    (tag,) = once.entries["app"].tags
+    assert (tag.digest, tag.moved, tag.time, tag.seen) == (digest(1), True, at(0), True)
+    assert outcomes == ("unchanged",)
+    assert after(config, once, found(config, once, latest=1)) == (once, ("unchanged",))
 
 
 def test_the_first_digest_of_the_configured_tag_is_no_move():
@@ -148,7 +152,7 @@ def test_a_registry_that_shows_nothing_at_all_is_not_believed():
     state = state_of(config, push("1.2.4", 1))
     findings = found(config, state, v1_2_3=None, v1_2_4=None)
     assert findings.changes == ()
-    assert findings.unanswered == {("app", "1.2.3"), ("app", "1.2.4")}
+    assert findings.closed == frozenset()
     assert findings.reasons == (
         f"registry quay.io shows nothing of {NAME}: is it deleted, or is a pull secret missing?",
     )
@@ -167,8 +171,16 @@ def test_what_a_registry_did_not_say_changes_nothing_and_is_told_of():
     state = state_of(config, push("1.2.4", 1))
     findings = found(config, state, v1_2_3="away", v1_2_4="away")
     assert findings.changes == ()
-    assert findings.unanswered == {("app", "1.2.3"), ("app", "1.2.4")}
+    assert findings.closed == frozenset()
     assert findings.reasons == ("away",)
+
+
+def test_what_a_registry_does_not_show_to_us_nodes_may_be_shown():
+    config = config_of()
+    (question,) = catch_up.questions(config, state_of(config), {})
+    answers = {question.reference: Unanswered("401", is_closed=True)}
+    findings = catch_up.findings(config, state_of(config), [question], answers, time=NOW)
+    assert findings.closed == {("app", "1.2.3")}
 
 
 def test_a_push_that_was_heard_of_after_the_question_counts_more():
@@ -177,7 +189,7 @@ def test_a_push_that_was_heard_of_after_the_question_counts_more():
     assert after(config, state, found(config, state, latest=1)) == (state, ("older",))
     state = state_of(config, push("1.2.4", 2, seconds=601))
     gone = Found(entry="app", tag="1.2.4", digest=None, time=NOW)
-    assert decide.apply(config, state, [gone]) == (state, ("unchanged",))
+    assert decide.apply(config, state, [gone]) == (state, ("older",))
 
 
 # Unverified pushes
@@ -205,11 +217,16 @@ def test_a_push_that_is_confirmed_counts_as_it_was_made():
     assert followed.entries["app"].unverified == ()
 
 
-def test_of_a_push_with_another_digest_the_registry_is_believed():
+def test_of_a_push_with_another_digest_the_registry_is_believed_in_the_end():
     config = config_of()
-    state = state_of(config, hold(number=7))
+    state = state_of(config, hold(number=7, seconds=600 - limits.SETTLING_SECONDS + 1))
+    assert found(config, state, v1_2_4=1).changes == ()
+    state = state_of(config, hold(number=7, seconds=600 - limits.SETTLING_SECONDS))
     findings = found(config, state, v1_2_4=1)
-    assert findings.changes == (Found(entry="app", tag="1.2.4", digest=digest(1), time=NOW),)
+    unknown = Known(is_followed=False, digest=None)
+    assert findings.changes == (
+        Found(entry="app", tag="1.2.4", digest=digest(1), time=NOW, known=unknown),
+    )
     assert after(config, state, findings)[0].entries["app"].unverified == ()
 
 

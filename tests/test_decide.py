@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from image_puller import decide, limits
 from image_puller.daemonset import configuration_hash
 from image_puller.decide import Outcome
-from image_puller.matching import Confirm, Found, Hold, Refresh, RollAgain
+from image_puller.matching import Confirm, Found, Hold, Known, Refresh, RollAgain
 from image_puller.state import Blocked, Refused, State, Tag, Unverified
 from tests.building import at, configuration, deletion, digest, push, state_of
 
@@ -210,7 +210,7 @@ def test_no_more_tags_are_remembered_than_can_be_of_use():
     state = state_of(config, *(push(f"1.2.{n}", n) for n in range(4, 99)))
 
     assert len(names(state)) == 2 + limits.SPARE_TAGS
-    assert decide.apply(config, state, [push("1.2.4", 4)]) == (state, (Outcome.OLDER,))
+    assert decide.apply(config, state, [push("1.2.4", 4)]) == (state, (Outcome.SURPASSED,))
 
 
 def test_the_configured_tag_is_remembered_however_old_it_is():
@@ -297,11 +297,17 @@ def refused_names(state):
 def test_of_the_refused_the_newest_are_remembered():
     config = configuration()
     state = state_of(config)
-    for number in range(9):
+    most = limits.REFUSED_TAGS
+    for number in range(2 * most):
         refused = Refused(name=f"1.3.{number}", digest=None, reason="no")
         state = decide.refuse(state, config.entries[0], refused)
 
-    assert refused_names(state) == ["1.3.8", "1.3.7", "1.3.6", "1.3.5"]
+    assert refused_names(state) == [f"1.3.{n}" for n in range(2 * most - 1, most - 1, -1)]
+
+
+def test_as_many_refused_tags_are_remembered_as_a_look_can_bring():
+    config = configuration(KEEP_TAGS=str(limits.KEEP_TAGS_MOST))
+    assert config.keep_tags + limits.SPARE_TAGS + 1 <= limits.REFUSED_TAGS
 
 
 def test_a_refusal_takes_the_place_of_an_earlier_one_of_that_tag():
@@ -317,11 +323,12 @@ def test_a_refusal_takes_the_place_of_an_earlier_one_of_that_tag():
 def test_a_refused_configured_image_is_never_pushed_out_by_refused_tags():
     config = configuration()
     state = state_of(config)
-    for tag in ("1.2.3", *(f"1.3.{number}" for number in range(9))):
+    most = limits.REFUSED_TAGS
+    for tag in ("1.2.3", *(f"1.3.{number}" for number in range(2 * most))):
         refused = Refused(name=tag, digest=None, reason="no")
         state = decide.refuse(state, config.entries[0], refused)
 
-    assert refused_names(state) == ["1.2.3", "1.3.8", "1.3.7", "1.3.6"]
+    assert refused_names(state) == ["1.2.3", *(f"1.3.{n}" for n in range(2 * most - 1, most, -1))]
 
 
 TWO = "app=quay.io/org/app:1.2.3;web=quay.io/org/web:1.2.3"
@@ -487,7 +494,7 @@ def test_the_last_push_again_changes_nothing(history):
         after, (outcome,) = decide.apply(config, state, [pushes[count - 1]])
 
         assert after == state
-        assert outcome in {Outcome.UNCHANGED, Outcome.OLDER}
+        assert outcome in {Outcome.UNCHANGED, Outcome.OLDER, Outcome.SURPASSED}
 
 
 @given(histories(ORDERING), st.data())
@@ -618,7 +625,7 @@ def test_a_found_version_that_is_too_old_to_be_of_use_is_left():
     config = configuration(KEEP_TAGS="1")
     newer = [push(f"1.3.{number}", 1) for number in range(1 + limits.SPARE_TAGS)]
     state = state_of(config, *newer)
-    assert decide.apply(config, state, [word()]) == (state, ("older",))
+    assert decide.apply(config, state, [word()]) == (state, (Outcome.SURPASSED,))
 
 
 def test_nodes_with_another_content_are_rolled_once_more():
@@ -668,3 +675,52 @@ def test_what_nobody_confirmed_is_never_followed(changes):
     state = state_of(config, *changes)
     confirmed = {c.tag for c in changes if not isinstance(c, Hold)}
     assert set(names(state)) <= confirmed
+
+
+# A registry that does not show yet what was pushed, and clocks that differ
+
+
+def test_what_was_just_pushed_is_not_contradicted_by_a_registry_that_does_not_show_it_yet():
+    config = configuration()
+    state = state_of(config, push("1.2.4", 1), push("1.2.4", 2, seconds=60))
+    for number in (1, None):
+        early = word(number=number, seconds=60 + limits.SETTLING_SECONDS - 1)
+        assert decide.apply(config, state, [early]) == (state, (Outcome.OLDER,))
+    late = word(number=1, seconds=60 + limits.SETTLING_SECONDS)
+    assert decide.apply(config, state, [late])[1] == (Outcome.MOVED,)
+    late = word(number=None, seconds=60 + limits.SETTLING_SECONDS)
+    assert decide.apply(config, state, [late])[1] == (Outcome.FORGOTTEN,)
+
+
+def test_what_a_registry_was_seen_to_have_it_can_take_back_at_once():
+    config = configuration()
+    seen = state_of(config, push("1.2.4", 2), word(number=2, seconds=1))
+    assert followed(seen, "1.2.4").seen
+    assert decide.apply(config, seen, [word(number=1, seconds=2)])[1] == (Outcome.MOVED,)
+    assert decide.apply(config, seen, [word(number=None, seconds=2)])[1] == (Outcome.FORGOTTEN,)
+
+
+def test_a_push_of_another_content_has_to_be_seen_anew():
+    config = configuration()
+    state = state_of(config, push("1.2.4", 2), word(number=2, seconds=1))
+    moved = decide.apply(config, state, [push("1.2.4", 3, seconds=2)])[0]
+    assert not followed(moved, "1.2.4").seen
+
+
+@pytest.mark.parametrize("number", [1, None])
+@pytest.mark.parametrize("seconds", [-999, 5, 999])
+def test_an_answer_is_overtaken_by_whatever_was_heard_since_the_question(number, seconds):
+    """Whatever the clocks of registries and replicas say."""
+    config = configuration()
+    state = state_of(config, push("1.2.4", 2, seconds=seconds))
+    then = Known(is_followed=True, digest=digest(1))
+    for known in (then, Known(is_followed=False, digest=None)):
+        answer = replace(word(number=number, seconds=9999), known=known)
+        assert decide.apply(config, state, [answer]) == (state, (Outcome.OLDER,))
+
+
+def test_an_answer_is_overtaken_by_a_deletion_that_was_heard_of_since():
+    config = configuration()
+    then = Known(is_followed=True, digest=digest(1))
+    answer = replace(word(seconds=9999), known=then)
+    assert decide.apply(config, state_of(config), [answer])[1] == (Outcome.OLDER,)

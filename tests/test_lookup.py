@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from image_puller import limits
-from image_puller.errors import RefusedByRegistryError
+from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
 from image_puller.lookup import Absent, Lookup, Present, Unanswered
 from image_puller.reference import parse
 from tests.building import digest
@@ -29,7 +29,7 @@ def test_each_question_has_its_answer(lookup: Lookup, answers: Answers) -> None:
     assert lookup.digests([APP, OTHER, refused], seconds=5) == {
         APP: Present(digest(1)),
         OTHER: Absent(),
-        refused: Unanswered("not for you"),
+        refused: Unanswered("not for you", is_closed=True),
     }
 
 
@@ -37,7 +37,7 @@ def test_tags_are_listed_in_the_same_way(lookup: Lookup, answers: Answers) -> No
     answers.listings = {APP: ("1", "2"), OTHER: RefusedByRegistryError("not for you")}
     assert lookup.tags([APP, OTHER], seconds=5) == {
         APP: ("1", "2"),
-        OTHER: Unanswered("not for you"),
+        OTHER: Unanswered("not for you", is_closed=True),
     }
 
 
@@ -85,3 +85,29 @@ def test_what_waits_behind_a_slow_registry_is_not_asked_once_its_time_is_over(
     answers.open_all()
     lookup.digests([OTHER], seconds=5)
     assert len(answers.asked) == limits.QUESTIONS_AT_ONCE + 1
+
+
+AWAY = RegistryUnavailableError("quay.io is away")
+
+
+def test_a_registry_that_fails_again_and_again_is_asked_nothing_more_at_that_time(
+    lookup: Lookup, answers: Answers
+) -> None:
+    images = [parse(f"quay.io/org/app:{number}") for number in range(100)]
+    answers.digests = dict.fromkeys(images, AWAY)
+    found = lookup.digests(images, seconds=5)
+    assert set(found.values()) == {Unanswered("quay.io is away")}
+    assert limits.FAILURES <= len(answers.asked) < limits.FAILURES + limits.QUESTIONS_AT_ONCE
+    answers.asked.clear()
+    answers.digests = {APP: digest(1)}
+    assert lookup.digests([APP], seconds=5) == {APP: Present(digest(1))}
+
+
+def test_a_question_that_always_fails_keeps_no_others_from_being_asked(
+    lookup: Lookup, answers: Answers
+) -> None:
+    images = [parse(f"quay.io/org/app:{number}") for number in range(100)]
+    answers.digests = {image: digest(1) for image in images}
+    answers.digests |= dict.fromkeys(images[::10], AWAY)
+    found = lookup.digests(images, seconds=5)
+    assert [*found.values()].count(Present(digest(1))) == 90

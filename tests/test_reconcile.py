@@ -643,7 +643,7 @@ def test_a_moving_tag_is_rolled_once_per_caching_interval(
     replica: MakeReplica, installation: Installation, now: Time
 ) -> None:
     puller = replica(IMAGES=LATEST, CACHING_INTERVAL_HOURS="0.5")
-    look = Refresh(unanswered=frozenset({("app", "latest")}))
+    look = Refresh(closed=frozenset({("app", "latest")}))
     puller.tick()
     now.advance(1799)
     puller.commit(look)

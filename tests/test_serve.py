@@ -451,6 +451,23 @@ def test_pull_secrets_are_read_again_after_a_while_and_not_each_time(
     wait_until(lambda: installation.digests() == {"app": digest(1)})
 
 
+def test_an_api_server_that_is_away_for_a_moment_costs_no_credentials(
+    web: MakeWeb, installation: Installation, quay: responses.RequestsMock
+) -> None:
+    cluster = installation.cluster
+    cluster.add(pull_secret("mine", "me"), NAMESPACE)
+    cluster.fail(times=2, path="/secrets/mine")  # the listing, the digest
+    service = web(**ASKS)
+    (problem,) = service.service._looks.problems
+    assert problem.startswith("pull secrets can't be read: ")
+    assert not any("Authorization" in call.request.headers for call in quay.calls)
+    secrets = service.service._pull_secrets
+    (mine,) = secrets(parse(APP))
+    cluster.fail(times=1, path="/secrets/mine")
+    secrets._until = 0.0
+    assert secrets(parse(APP)) == (mine,)
+
+
 def test_what_is_wrong_with_a_pull_secret_is_said_once(
     web: MakeWeb,
     installation: Installation,

@@ -33,6 +33,7 @@ tags = st.lists(
         time=times,
         moved=st.booleans(),
         again=st.booleans(),
+        seen=st.booleans(),
     ),
     max_size=3,
 ).map(tuple)
@@ -81,7 +82,7 @@ FULL = State(
         "app": Followed(
             image="quay.io/org/app:1.2.3",
             tags=(
-                Tag(name="1.2.5", digest=None, time=at(2), again=True),
+                Tag(name="1.2.5", digest=None, time=at(2), again=True, seen=True),
                 Tag(name="1.2.4", digest=digest(1), time=at(1), moved=True),
             ),
             applied=(Tag(name="1.2.4", digest=digest(1), time=at(1), moved=True),),
@@ -96,7 +97,8 @@ TEXT = (
     '"changed":"2026-01-15T12:00:00.000Z","refreshed":"2026-01-15T12:00:00.500Z",'
     '"blocked":{"template":"0ff","reason":"no \'é\'"},"entries":{"app":{'
     '"image":"quay.io/org/app:1.2.3","tags":['
-    '{"tag":"1.2.5","digest":null,"time":"2026-01-15T12:00:02.000Z","again":true},'
+    '{"tag":"1.2.5","digest":null,"time":"2026-01-15T12:00:02.000Z","again":true,'
+    '"seen":true},'
     f'{{"tag":"1.2.4","digest":"{digest(1)}","time":"2026-01-15T12:00:01.000Z","moved":true}}],'
     f'"applied":[{{"tag":"1.2.4","digest":"{digest(1)}","time":"2026-01-15T12:00:01.000Z",'
     '"moved":true}],"refused":[{"tag":"1.2.6","digest":null,"reason":"quota"}],'
@@ -116,6 +118,18 @@ def test_a_written_state_is_read():
 
 def test_entries_keep_their_order():
     assert list(decode(encode(FULL)).entries) == ["app", "web"]
+
+
+def test_where_space_is_short_the_newest_unverified_pushes_stay_without_their_reasons():
+    pushes = tuple(
+        Unverified(tag=f"1.3.{n}", digest=digest(n), time=at(n), reason="x" * 200) for n in range(8)
+    )
+    entry = replace(FULL.entries["app"], unverified=pushes)
+
+    left = trimmed(FULL.with_entry("app", entry), 2).entries["app"].unverified
+
+    assert [push.tag for push in left] == ["1.3.6", "1.3.7"]
+    assert all(len(push.reason) < 40 for push in left)
 
 
 def test_what_is_applied_is_not_written_twice():

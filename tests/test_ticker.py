@@ -10,7 +10,7 @@ import pytest
 from image_puller import limits
 from image_puller.commits import Commits
 from image_puller.decide import Outcome
-from image_puller.errors import RefusedByRegistryError
+from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
 from image_puller.looks import SOURCE, Looks
 from image_puller.lookup import Lookup
 from image_puller.matching import Change, Hold, Refresh
@@ -216,7 +216,7 @@ def test_what_a_registry_does_not_say_is_a_problem_and_changes_nothing(
     service = process()
     service.start()
     assert installation.live() == before
-    assert service.looks.problems == ("quay.io answered 401; name a pull secret",) * 2
+    assert service.looks.problems == ("quay.io answered 401; name a pull secret",)
     assert "quay.io answered 401; name a pull secret" in caplog.messages
 
 
@@ -229,9 +229,10 @@ def test_a_moving_tag_that_nobody_can_be_asked_about_is_rolled_once_per_interval
     now.advance(3600)
     process(**LATEST).start()
     assert installation.live()["metadata"]["generation"] == generation
-    answers.digests = {parse(f"{NAME}:latest"): RefusedByRegistryError("401")}
-    process(**LATEST).start()
-    assert installation.live()["metadata"]["generation"] == generation + 1
+    for error, rolls in ((RegistryUnavailableError("away"), 0), (RefusedByRegistryError("401"), 1)):
+        answers.digests = {parse(f"{NAME}:latest"): error}
+        process(**LATEST).start()
+        assert installation.live()["metadata"]["generation"] == generation + rolls
 
 
 # Ticks
@@ -268,6 +269,18 @@ def test_off_knative_it_looks_again_and_again(
     service = process(ticks=True)
     service.start()
     service.wait_for_looks(3)
+
+
+def test_a_push_that_seems_older_has_its_registry_asked(
+    process: MakeProcess, installation: Installation, answers: Answers
+) -> None:
+    has(answers, latest=1)
+    service = process(**LATEST)
+    service.start()
+    has(answers, latest=2)
+    # The registry's clock is far behind ours.
+    assert service.commit(push("latest", 2)) == (Outcome.OLDER,)
+    wait_until(lambda: installation.digests() == {"app": digest(2)})
 
 
 # Unverified pushes

@@ -39,7 +39,7 @@ TABLE = [
     # Its word counts once it is confirmed.
     (NAMED, Trust.CONFIRMED, Present(digest(1)), NAMED),
     (BARE, Trust.CONFIRMED, Present(digest(1)), NAMED),
-    (OTHER, Trust.CONFIRMED, Present(digest(1)), AS_FOUND),
+    (OTHER, Trust.CONFIRMED, Present(digest(1)), held(OTHER, f"quay.io has {digest(1)} there")),
     (NAMED, Trust.CONFIRMED, Absent(), held(NAMED, GONE)),
     (NAMED, Trust.CONFIRMED, Unanswered("away"), held(NAMED, "away")),
     (BARE, Trust.CONFIRMED, Unanswered("away"), held(BARE, "away")),
@@ -97,3 +97,15 @@ def test_why_registries_did_not_say_is_told_once():
     answers = {NEWER: Unanswered("away"), parse("a.b/c:1"): Unanswered("away"),
                parse("a.b/c:2"): Absent(), parse("a.b/c:3"): Present(digest(1))}  # fmt: skip
     assert verification.reasons(answers) == ("away",)
+
+
+@pytest.mark.parametrize("policy", ["any", "glob:*", "regex:.*"])
+def test_a_hint_does_not_put_an_old_tag_before_others(policy):
+    config = configuration(IMAGES="app=quay.io/org/app:main", IMAGE_TAG_POLICIES=f"app={policy}")
+
+    def hinted(tag):
+        answers = {parse(f"quay.io/org/app:{tag}"): Present(digest(1))}
+        return verification.settle(config, [push(tag, 1)], Trust.HINT, answers, asked=ASKED)
+
+    assert hinted("old") == (Refresh(),)
+    assert hinted("main") == (Found(entry="app", tag="main", digest=digest(1), time=ASKED),)

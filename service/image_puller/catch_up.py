@@ -6,13 +6,13 @@ that order tags by themselves can find newer ones.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from image_puller import limits
 from image_puller.config import Config
 from image_puller.images import Entry
 from image_puller.lookup import Absent, Answer, Present, Unanswered
-from image_puller.matching import Change, Follow, Found
+from image_puller.matching import Change, Follow, Found, Known
 from image_puller.reference import Reference
 from image_puller.state import Followed, State, Unverified
 
@@ -34,10 +34,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What the answers change; the tags without an answer, by entry and name, and why."""
+    """What the answers change; the tags about which nobody can be asked; what was not said.
+
+    Tags are given by entry and name.
+    """
 
     changes: tuple[Change, ...]
-    unanswered: frozenset[tuple[str, str]]
+    closed: frozenset[tuple[str, str]]
     reasons: tuple[str, ...]
 
 
@@ -76,33 +79,34 @@ def findings(
     """What registries said when they were asked at that time."""
     seen = {question.entry for question in asked if isinstance(_of(answers, question), Present)}
     changes: list[Change] = []
-    unanswered = set()
+    closed = set()
     reasons = []
     for question in asked:
+        followed = state.entries[question.entry]
         match _of(answers, question):
             case Present(digest):
-                changes.append(_present(state.entries[question.entry], question, digest, time))
+                changes += _present(followed, question, digest, time)
             case Absent() if question.entry in seen:
-                changes.append(_found(question, None, time))
+                changes.append(_found(followed, question, None, time))
                 if question.tag == config.entry(question.entry).tag:
                     reasons.append(
                         f"{question.reference} is configured, but gone from its registry"
                     )
-            case Absent() if _is_new(state.entries[question.entry], question.tag):
-                changes.append(_found(question, None, time))
+            case Absent() if _is_new(followed, question.tag):
+                changes.append(_found(followed, question, None, time))
             case Absent():
                 # A registry that hides a repository says the same as one that never had it.
-                unanswered.add((question.entry, question.tag))
                 reasons.append(
                     f"registry {question.reference.registry} shows nothing of "
                     f"{question.reference.name}: is it deleted, or is a pull secret missing?"
                 )
-            case Unanswered(reason):
-                unanswered.add((question.entry, question.tag))
+            case Unanswered(reason, is_closed):
                 reasons.append(reason)
+                if is_closed:
+                    closed.add((question.entry, question.tag))
     return Findings(
         changes=tuple(changes),
-        unanswered=frozenset(unanswered),
+        closed=frozenset(closed),
         reasons=tuple(dict.fromkeys(reasons)),
     )
 
@@ -134,16 +138,26 @@ def _newest(config: Config, entry: Entry, listings: Listings) -> Iterator[str]:
     return iter(newest[: config.keep_tags + limits.SPARE_TAGS])
 
 
-def _present(followed: Followed, question: Question, digest: str, time: datetime) -> Change:
-    """A push that is confirmed by now counts as it was made; anything else as it was found."""
+def _present(
+    followed: Followed, question: Question, digest: str, time: datetime
+) -> Iterator[Change]:
+    """A push that is confirmed by now counts as it was made; anything else as it was found.
+
+    Of another digest than was pushed a registry is not believed at once: it may be about to come.
+    """
     push = _waiting(followed, question.tag)
-    if push is not None and push.digest in (None, digest):
-        return Follow(entry=question.entry, tag=push.tag, digest=digest, time=push.time)
-    return _found(question, digest, time)
+    if push is None:
+        yield _found(followed, question, digest, time)
+    elif push.digest in (None, digest):
+        yield Follow(entry=question.entry, tag=push.tag, digest=digest, time=push.time)
+    elif time - push.time >= timedelta(seconds=limits.SETTLING_SECONDS):
+        yield _found(followed, question, digest, time)
 
 
-def _found(question: Question, digest: str | None, time: datetime) -> Found:
-    return Found(entry=question.entry, tag=question.tag, digest=digest, time=time)
+def _found(followed: Followed, question: Question, digest: str | None, time: datetime) -> Found:
+    tag = followed.tag(question.tag)
+    known = Known(is_followed=tag is not None, digest=None if tag is None else tag.digest)
+    return Found(entry=question.entry, tag=question.tag, digest=digest, time=time, known=known)
 
 
 def _is_new(followed: Followed, tag: str) -> bool:

@@ -158,7 +158,7 @@ class KubernetesCluster:
         return tuple(listed["items"])
 
     def pull_secrets(self) -> tuple[Manifest, ...]:
-        """The Secrets that `IMAGE_PULL_SECRETS` names, less those that can't be read."""
+        """The Secrets that `IMAGE_PULL_SECRETS` names, less those that are not to be had."""
         return tuple(
             secret
             for name in self._config.image_pull_secrets
@@ -168,7 +168,7 @@ class KubernetesCluster:
     def _pull_secret(self, name: str) -> Manifest | None:
         try:
             return self._request("GET", f"{self._core}/secrets/{name}")
-        except ImagePullerError as error:
+        except (MissingError, RejectedError) as error:
             log.warning(
                 "registries are asked without pull secret %s: %s; the service's Role needs to "
                 "`get` secrets of that name",

@@ -16,6 +16,7 @@ from image_puller.matching import (
     Forget,
     Found,
     Hold,
+    Known,
     Refresh,
     RollAgain,
 )
@@ -29,6 +30,7 @@ class Outcome(StrEnum):
     MOVED = "moved"
     UNCHANGED = "unchanged"
     OLDER = "older"
+    SURPASSED = "newer ones are kept"
     FORGOTTEN = "forgotten"
     CHECKED = "checked"
     COMPLETED = "digest learned"
@@ -144,7 +146,7 @@ def _placed(
     others = (other for other in followed.tags if other.name != tag.name)
     tags = arranged(config, entry, [tag, *others])
     if tag not in tags:
-        return followed, Outcome.OLDER
+        return followed, Outcome.SURPASSED
     refused = tuple(refused for refused in followed.refused if refused.name != tag.name)
     return replace(followed, tags=tags, refused=refused), outcome
 
@@ -159,18 +161,39 @@ def _find(
     ):
         return followed, Outcome.REFUSED
     known = followed.tag(found.tag)
-    if known is None:
-        tag = Tag(name=found.tag, digest=found.digest, time=found.time)
-        return _placed(config, entry, followed, tag, Outcome.FOLLOWED)
-    if found.time < known.time:
+    if _is_overtaken(known, found):
         return followed, Outcome.OLDER
+    tag, outcome = _seen(known, found)
+    return _placed(config, entry, followed, tag, outcome)
+
+
+def _seen(known: Tag | None, found: Found) -> tuple[Tag, Outcome]:
+    """The tag as its registry has it."""
+    there = Tag(name=found.tag, digest=found.digest, time=found.time, seen=True)
+    if known is None:
+        return there, Outcome.FOLLOWED
     if known.digest == found.digest:
-        return followed, Outcome.UNCHANGED
+        return replace(known, seen=True), Outcome.UNCHANGED
     if known.digest is None:
-        tag = replace(known, digest=found.digest)
-        return _placed(config, entry, followed, tag, Outcome.COMPLETED)
-    tag = Tag(name=found.tag, digest=found.digest, time=found.time, moved=True)
-    return _placed(config, entry, followed, tag, Outcome.MOVED)
+        return replace(known, digest=found.digest, seen=True), Outcome.COMPLETED
+    return replace(there, moved=True), Outcome.MOVED
+
+
+def _is_overtaken(known: Tag | None, found: Found) -> bool:
+    """Whether what was pushed counts more than what a registry said of it.
+
+    So it does if it was heard of since the registry was asked, whoever's clock says what; and for
+    a while after a push, because some registries tell of one before they show it.
+    """
+    digest = None if known is None else known.digest
+    now = Known(is_followed=known is not None, digest=digest)
+    if found.known is not None and found.known != now:
+        return True
+    if known is None:
+        return False
+    settling = timedelta(seconds=0 if known.seen else limits.SETTLING_SECONDS)
+    is_contradicted = known.digest not in (None, found.digest) or found.digest is None
+    return found.time < known.time + (settling if is_contradicted else timedelta(0))
 
 
 def _miss(entry: Entry, followed: Followed, missed: Found) -> tuple[Followed, Outcome]:
@@ -183,6 +206,8 @@ def _miss(entry: Entry, followed: Followed, missed: Found) -> tuple[Followed, Ou
     )
     if waiting != followed.unverified:
         return replace(followed, unverified=waiting), Outcome.GIVEN_UP
+    if _is_overtaken(followed.tag(missed.tag), missed):
+        return followed, Outcome.OLDER
     gone = Forget(entry=missed.entry, tag=missed.tag, digest=None, time=missed.time)
     return _forget(entry, followed, gone)
 

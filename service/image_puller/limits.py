@@ -9,15 +9,22 @@ STATE_BYTES = 192 * 1024
 KEEP_TAGS_MOST = 20
 SPARE_TAGS = 4
 """Followed tags remembered beyond `KEEP_TAGS`, to fall back to when one is deleted or refused."""
-REFUSED_TAGS = 4
-"""Tags that the cluster refused, remembered per entry."""
+REFUSED_TAGS = KEEP_TAGS_MOST + SPARE_TAGS + 1
+"""Tags that the cluster refused, remembered per entry: all that a look at a registry can bring."""
+REFUSED_CHARACTERS = 300
+"""Of the cluster's words about each of them that are kept."""
 
 UNVERIFIED_PUSHES = 8
 """Pushes that wait for their registry's word, remembered per entry; the oldest go."""
 UNVERIFIED_SECONDS = 3600.0
 """After which a push of a tag that its registry does not have is given up."""
-UNVERIFIED_CHARACTERS = 300
+UNVERIFIED_PUSHES_AT_LEAST = 2
+"""The same where space is short."""
+UNVERIFIED_CHARACTERS = 200
 """Of the reason why a push could not be verified that are kept."""
+
+SETTLING_SECONDS = 300.0
+"""After a push, in which its registry may still show what was there before."""
 
 REASON_CHARACTERS = 1000
 """Of the API server's words that are kept; Pod Security can name every container."""
@@ -41,6 +48,10 @@ FIRST_LOOK_SECONDS = 5.0
 """For all questions of the look at start, which the DaemonSet's creation waits for."""
 LOOK_SECONDS = 120.0
 """For all questions of any later one."""
+VERIFICATION_SECONDS = 10.0
+"""For all questions about pushes that are not verified."""
+FAILURES = 4
+"""In a row, after which a registry is asked nothing more at that time."""
 LOOKS_APART_SECONDS = 5.0
 """Between looks that others ask for."""
 PULL_SECRETS_SECONDS = 60.0
@@ -79,4 +90,4 @@ RETRY_AFTER_SECONDS = 5
 PUSH_SECONDS = 2.5
 """How long `POST /` and sources without a documented patience are kept waiting."""
 WAITING_EVENTS = 10_000
-"""Events accepted but not committed yet; more are answered 503."""
+"""Requests whose events are not committed yet; more are answered 503."""

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 SOURCE = "timer"
 """What the changes that looks make are counted under."""
 
-_NOTHING = Findings(changes=(), unanswered=frozenset(), reasons=())
-_NOT_ASKED = Unanswered("no registry is asked (ASK_REGISTRIES)")
+_NOTHING = Findings(changes=(), closed=frozenset(), reasons=())
+_NOT_ASKED = Unanswered("no registry is asked (ASK_REGISTRIES)", is_closed=True)
 
 
 class Observer(Protocol):
@@ -54,8 +54,13 @@ class Looks:
         self._observer = observer
         self._commits = commits
         self._lookup = lookup
-        self.problems: tuple[str, ...] = ()
-        """What the last look at registries could not learn, and why."""
+        self._missed: tuple[str, ...] = ()
+        self._unconfirmed: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What the last looks at registries could not learn, and why."""
+        return tuple(dict.fromkeys((*self._missed, *self._unconfirmed)))
 
     def everything(self, seconds: float, *, only_if_new: bool = False) -> None:
         """Asks about all that may have been missed, and has the DaemonSet repaired in any case.
@@ -68,17 +73,19 @@ class Looks:
             if not only_if_new or state.changed is None:
                 findings = self._catch_up(state, seconds)
         finally:
-            self._commit((Refresh(findings.unanswered), *findings.changes))
+            self._commit((Refresh(findings.closed), *findings.changes))
 
     def unverified(self) -> bool:
         """Asks once more about pushes that nobody has confirmed; whether there are any left."""
         asked_at, state = _now(), self._observer.state()
         asked = catch_up.unverified(self._config, state)
+        findings = _NOTHING
         if asked:
-            answers = self._ask(asked, limits.LOOK_SECONDS)
+            answers = self._ask(asked, limits.VERIFICATION_SECONDS)
             findings = catch_up.findings(self._config, state, asked, answers, time=asked_at)
-            if findings.changes:
-                self._commit(findings.changes)
+        self._unconfirmed = findings.reasons
+        if findings.changes:
+            self._commit(findings.changes)
         return bool(asked)
 
     def rollout(self, *, is_last: bool) -> bool:
@@ -103,8 +110,8 @@ class Looks:
         answers = self._ask(asked, deadline - time.monotonic())
         findings = catch_up.findings(self._config, state, asked, answers, time=asked_at)
         if self._lookup is not None:
-            self.problems = (*catch_up.unlisted(listings), *findings.reasons)
-        for problem in self.problems:
+            self._missed = (*catch_up.unlisted(listings), *findings.reasons)
+        for problem in self._missed:
             log.warning("%s", problem)
         return findings
 

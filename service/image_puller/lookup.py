@@ -6,6 +6,7 @@ counts as unanswered, and whatever still waits behind it is not asked.
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from image_puller import limits
-from image_puller.errors import RegistryError
+from image_puller.errors import RegistryError, RegistryUnavailableError
 from image_puller.reference import Reference
 
 T = TypeVar("T")
@@ -43,9 +44,14 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """The registry did not say, and why."""
+    """The registry did not say, and why.
+
+    `is_closed` where it never will, as far as one can see: it shows nothing to this service, or
+    may not be asked. Nodes may still pull from it.
+    """
 
     reason: str
+    is_closed: bool = False
 
 
 Answer = Present | Absent | Unanswered
@@ -94,13 +100,22 @@ class Lookup:
         seconds: float,
     ) -> Mapping[Reference, T | Unanswered]:
         deadline = self._clock() + seconds
+        failures: dict[str, list[str]] = defaultdict(list)
 
         def in_time(reference: Reference) -> T | Unanswered:
+            failed = failures[reference.registry]
+            if len(failed) >= limits.FAILURES:
+                return Unanswered(failed[0])
             remaining = deadline - self._clock()
             try:
-                return ask(reference, min(remaining, limits.QUESTION_SECONDS))
-            except RegistryError as error:
+                answer = ask(reference, min(remaining, limits.QUESTION_SECONDS))
+            except RegistryUnavailableError as error:
+                failed.append(str(error))
                 return Unanswered(str(error))
+            except RegistryError as error:
+                return Unanswered(str(error), is_closed=True)
+            failed.clear()
+            return answer
 
         asked = {
             reference: self._workers_of(reference.registry).submit(in_time, reference)

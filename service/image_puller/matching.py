@@ -42,13 +42,26 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What was remembered of a tag when its registry was asked about it."""
+
+    is_followed: bool
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a registry said of a tag when it was asked: its digest, or None for no such tag."""
+    """What a registry said of a tag when it was asked: its digest, or None for no such tag.
+
+    The answer says nothing any more where the state is no longer as it was `known`; that is None
+    where nobody had looked.
+    """
 
     entry: str
     tag: str
     digest: str | None
     time: datetime
+    known: Known | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +94,11 @@ class Confirm:
 class Refresh:
     """The DaemonSet is to be looked at whole, and repaired.
 
-    `unanswered` has the tags that no registry said anything of, each as its entry and name: of
-    them, those that move are rolled once per `CACHING_INTERVAL_HOURS`.
+    `closed` has the tags that no registry can be asked about, each as its entry and name: of them,
+    those that move are rolled once per `CACHING_INTERVAL_HOURS`.
     """
 
-    unanswered: frozenset[tuple[str, str]] = frozenset()
+    closed: frozenset[tuple[str, str]] = frozenset()
 
 
 Change = Follow | Forget | Found | Hold | RollAgain | Confirm | Refresh

@@ -166,8 +166,8 @@ class Reconciler:
         self._keep_platform(live)
         text = live["metadata"].get("annotations", {}).get(STATE)
         state = self._take_charge(text)
-        unanswered = _unanswered(changes)
-        state = rollout.refreshed(self._config, state, self._now(), unanswered)
+        closed = _closed(changes)
+        state = rollout.refreshed(self._config, state, self._now(), closed)
         state = replace(state, blocked=None)
         decided, outcomes = decide.apply(self._config, state, changes)
         if rollout.is_pending(self._config, decided):
@@ -466,8 +466,8 @@ class Reconciler:
         self._inspected = False
 
 
-def _unanswered(changes: Sequence[Change]) -> frozenset[tuple[str, str]]:
-    looks = (change.unanswered for change in changes if isinstance(change, Refresh))
+def _closed(changes: Sequence[Change]) -> frozenset[tuple[str, str]]:
+    looks = (change.closed for change in changes if isinstance(change, Refresh))
     return frozenset().union(*looks)
 
 

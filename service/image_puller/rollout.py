@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from image_puller import decide
+from image_puller import decide, limits
 from image_puller.config import Config
 from image_puller.daemonset import images, structure_hash, template_hash
 from image_puller.images import Entry
@@ -45,18 +45,18 @@ def advance(config: Config, state: State, now: datetime) -> State:
 
 
 def refreshed(
-    config: Config, state: State, now: datetime, unanswered: Collection[tuple[str, str]]
+    config: Config, state: State, now: datetime, closed: Collection[tuple[str, str]]
 ) -> State:
     """The state with a roll of the moving tags, if nothing rolled for `CACHING_INTERVAL_HOURS`.
 
-    Only for tags that no registry could be asked about; `unanswered` has them by entry and name.
+    Only for tags that no registry can be asked about; `closed` has them by entry and name.
     Whatever changes the template makes every node ask for its moving tags again, so only the time
     of the last change counts.
     """
     if state.changed is None or now < state.changed + config.caching_interval:
         return state
     moving = {(image.entry, image.name) for image in images(config, state) if image.always}
-    return replace(state, refreshed=now) if moving.intersection(unanswered) else state
+    return replace(state, refreshed=now) if moving.intersection(closed) else state
 
 
 def isolate(config: Config, state: State, admits: Admits) -> State:
@@ -135,6 +135,7 @@ def _live(config: Config, entry: Entry, followed: Followed) -> tuple[Tag, ...]:
 
 
 def _refused(entry: Entry, tag: Tag | None, reason: str) -> Refused:
+    reason = reason[: limits.REFUSED_CHARACTERS]
     if tag is None:
         return Refused(name=entry.label, digest=None, reason=reason)
     return Refused(name=tag.name, digest=tag.digest, reason=reason)

@@ -18,7 +18,13 @@ from image_puller.authentication import EVENTS
 from image_puller.cluster import KubernetesCluster
 from image_puller.commits import Commits
 from image_puller.config import Config
-from image_puller.errors import ConfigurationError, ImagePullerError, RejectedError
+from image_puller.errors import (
+    ClusterUnavailableError,
+    ConfigurationError,
+    ImagePullerError,
+    RegistryUnavailableError,
+    RejectedError,
+)
 from image_puller.events import NodeJoined
 from image_puller.intake import Intake
 from image_puller.looks import Looks
@@ -54,17 +60,20 @@ class Service:
         self._metrics.malformed_entries.set(len(config.warnings))
         self._observer = Observer(config, cluster)
         self._pull_secrets = _PullSecrets(cluster)
-        self._lookup = _lookup(config, self._pull_secrets) if config.ask_registries else None
+        registries = _registries(config, self._pull_secrets)
+        # One for pushes, so that none waits behind all the questions of a look.
+        self._lookups = [Lookup(registries) for _ in range(2)] if config.ask_registries else []
+        for_pushes, for_looks = self._lookups or (None, None)
         commits = Commits(self._writer, self._metrics)
         is_on_knative = config.knative_service is not None
-        self._looks = Looks(config, self._observer, commits, self._lookup)
+        self._looks = Looks(config, self._observer, commits, for_looks)
         self._metrics.registry_problems.set_function(lambda: len(self._looks.problems))
         self._ticker = Ticker(self._looks, ticks=not is_on_knative)
         self._intake = Intake(
             config,
             commits,
             self._metrics,
-            lookup=self._lookup,
+            lookup=for_pushes,
             follow_up=self._ticker.follow_up,
         )
         self._stopping = threading.Event()
@@ -86,8 +95,8 @@ class Service:
         self._stopping.set()
         self._ticker.stop()
         self._writer.stop()
-        if self._lookup is not None:
-            self._lookup.close()
+        for lookup in self._lookups:
+            lookup.close()
 
     def status(self) -> dict[str, Any]:
         """The status as JSON; raises ClusterUnavailableError."""
@@ -120,32 +129,37 @@ class _PullSecrets:
     def __init__(self, cluster: KubernetesCluster) -> None:
         self._cluster = cluster
         self._lock = threading.Lock()
-        self._keyring = Keyring()
+        self._keyring: Keyring | None = None
         self._warnings: tuple[str, ...] = ()
         self._until = 0.0
 
     def __call__(self, reference: Reference) -> Sequence[Credentials]:
         with self._lock:
-            if time.monotonic() >= self._until:
+            if self._keyring is None or time.monotonic() >= self._until:
                 self._read()
-            return self._keyring.credentials(reference)
+            return self._keyring.credentials(reference) if self._keyring else ()
 
     def _read(self) -> None:
-        self._keyring, warnings = pull_secrets.read(self._cluster.pull_secrets())
+        try:
+            secrets = self._cluster.pull_secrets()
+        except ClusterUnavailableError as error:
+            self._until = time.monotonic() + limits.RETRY_SECONDS
+            if self._keyring is None:
+                raise RegistryUnavailableError(f"pull secrets can't be read: {error}") from error
+            return
+        self._keyring, warnings = pull_secrets.read(secrets)
         for warning in warnings if warnings != self._warnings else ():
             log.warning("%s", warning)
         self._warnings = warnings
         self._until = time.monotonic() + limits.PULL_SECRETS_SECONDS
 
 
-def _lookup(config: Config, secrets: _PullSecrets) -> Lookup:
-    return Lookup(
-        Registries(
-            hosts={entry.reference.registry for entry in config.entries},
-            credentials=secrets,
-            insecure_hosts=config.insecure_registries,
-            ca_file=config.registry_ca_file,
-        )
+def _registries(config: Config, secrets: _PullSecrets) -> Registries:
+    return Registries(
+        hosts={entry.reference.registry for entry in config.entries},
+        credentials=secrets,
+        insecure_hosts=config.insecure_registries,
+        ca_file=config.registry_ca_file,
     )
 
 

@@ -14,6 +14,7 @@ from image_puller.errors import ImagePullerError
 from image_puller.reference import parse
 
 SCHEMA = 1
+_SHORT = "not told: space is short"
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -32,7 +33,8 @@ class Tag:
     `digest` is None where no registry has said it. `time` is when it was pushed, by the registry's
     clock where it gives one, and never later than its receipt. `moved` says that it was seen to
     change, so that nodes must ask for it again even where its name is that of a version. `again`
-    says that nodes which had another content were made to ask for this one once more.
+    says that nodes which had another content were made to ask for this one once more. `seen` says
+    that its registry was seen to have it: some tell of a push before they show it.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Tag:
     time: datetime
     moved: bool = False
     again: bool = False
+    seen: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +191,8 @@ def fits(text: str) -> bool:
 
 def _trimmed(entry: Followed, keep: int) -> Followed:
     configured = parse(entry.image).tag or "latest"
+    latest = entry.unverified[-limits.UNVERIFIED_PUSHES_AT_LEAST :]
+    entry = replace(entry, unverified=tuple(replace(push, reason=_SHORT) for push in latest))
 
     def trim(tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
         newest = [tag for tag in tags if tag.name != configured][:keep]
@@ -226,6 +231,8 @@ def _tag_json(tag: Tag) -> dict[str, Any]:
         value["moved"] = True
     if tag.again:
         value["again"] = True
+    if tag.seen:
+        value["seen"] = True
     return value
 
 
@@ -278,6 +285,7 @@ def _tag(value: Mapping[str, Any]) -> Tag:
         time=_known_time(value["time"]),
         moved=value.get("moved", False) is True,
         again=value.get("again", False) is True,
+        seen=value.get("seen", False) is True,
     )
 
 

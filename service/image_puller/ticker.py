@@ -73,7 +73,8 @@ class Ticker:
         """Goes on soon with what was committed and is not finished by that."""
         with self._wakes:
             for change, outcome in zip(changes, outcomes, strict=True):
-                if isinstance(change, Refresh):
+                # Clocks differ: what seems older may be what the registry has now.
+                if isinstance(change, Refresh) or outcome is Outcome.OLDER:
                     self._tick = _earlier(self._tick, max(time.monotonic(), self._not_before))
                 if isinstance(change, Hold):
                     self._verification.begin()
@@ -84,12 +85,12 @@ class Ticker:
     def _run(self) -> None:
         self._look(limits.FIRST_LOOK_SECONDS, only_if_new=not self._ticks)
         while self._wait():
-            if self._take_tick():
-                self._look(limits.LOOK_SECONDS)
-            elif self._take(self._verification):
+            if self._take(self._verification):
                 self._verify()
             elif self._take(self._rollout):
                 self._compare()
+            elif self._take_tick():
+                self._look(limits.LOOK_SECONDS)
 
     def _wait(self) -> bool:
         """Until something is due; False where the service stops."""
@@ -116,9 +117,9 @@ class Ticker:
             return True
 
     def _look(self, seconds: float, *, only_if_new: bool = False) -> None:
-        self._not_before = time.monotonic() + limits.LOOKS_APART_SECONDS
         self._attempt(lambda: self._looks.everything(seconds, only_if_new=only_if_new))
         with self._wakes:
+            self._not_before = time.monotonic() + limits.LOOKS_APART_SECONDS
             # What another process has not finished is gone on with.
             self._verification.begin()
             self._rollout.begin()
@@ -129,6 +130,7 @@ class Ticker:
         if self._attempt(self._looks.unverified):
             with self._wakes:
                 self._verification.go_on()
+                self._rollout.begin()
 
     def _compare(self) -> None:
         is_last = self._rollout.is_last

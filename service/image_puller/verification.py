@@ -60,10 +60,20 @@ def _settle(
     if not isinstance(change, Follow) or not _is_open(change, trust):
         return change
     reference = config.entry(change.entry).reference_of(change.tag)
-    answer = answers.get(reference, NOT_ASKED)
+    return _answered(config, change, trust, answers.get(reference, NOT_ASKED), asked)
+
+
+def _answered(
+    config: Config, change: Follow, trust: Trust, answer: Answer, asked: datetime
+) -> Change:
+    reference = config.entry(change.entry).reference_of(change.tag)
     match answer:
+        case Present(digest) if trust is Trust.HINT:
+            return _hinted(config, change, digest, asked)
+        case Present(digest) if change.digest in (None, digest):
+            return replace(change, digest=digest)
         case Present(digest):
-            return _present(change, digest, trust, asked)
+            return _unconfirmed(change, trust, f"{reference.registry} has {digest} there")
         case Absent():
             return _unconfirmed(change, trust, f"{reference.registry} has no {reference}")
         case Unanswered(reason):
@@ -74,11 +84,12 @@ def _is_open(push: Follow, trust: Trust) -> bool:
     return trust is not Trust.WORD or push.digest is None
 
 
-def _present(push: Follow, digest: str, trust: Trust, asked: datetime) -> Change:
-    """Where the registry says otherwise the tag has moved on, or never was what the push said."""
-    if trust is not Trust.HINT and push.digest in (None, digest):
-        return replace(push, digest=digest)
-    return Found(entry=push.entry, tag=push.tag, digest=digest, time=asked)
+def _hinted(config: Config, push: Follow, digest: str, asked: datetime) -> Change:
+    """What the registry has counts, unless its being named now would put it before others."""
+    entry = config.entry(push.entry)
+    if entry.policy.orders_tags or push.tag == entry.tag:
+        return Found(entry=push.entry, tag=push.tag, digest=digest, time=asked)
+    return Refresh()
 
 
 def _unconfirmed(push: Follow, trust: Trust, reason: str) -> Change:
