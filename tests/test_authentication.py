@@ -355,3 +355,30 @@ def test_what_can_not_be_read_hides_no_other_secret(folder: Path) -> None:
     (folder / "quay.folder").mkdir()
     (folder / "quay.gone").symlink_to("nowhere")
     assert Secrets(folder).of("quay") == (b"a",)
+
+
+def test_every_secret_is_compared_in_constant_time_whichever_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[bytes] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(one)
+        return one == other
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    for secret in (*SECRETS, b"none of them"):
+        for proof in (
+            lambda: proves_in_url(SECRETS, secret.decode()),
+            lambda: proves_token(SECRETS, f"Bearer {as_wsgi_gives_it(secret.decode())}"),
+            lambda: proves_header(
+                Proof(headers=("a",)), SECRETS, {"a": as_wsgi_gives_it(secret.decode())}
+            ),
+        ):
+            compared.clear()
+            assert proof() is (secret in SECRETS)
+            assert compared == list(SECRETS)
+        headers = {"x-hub-signature-256": "sha256=" + sha256(secret, b"body")}
+        compared.clear()
+        assert signed("github", headers, b"body", *SECRETS) is (secret in SECRETS)
+        assert len(compared) == len(SECRETS)

@@ -8,7 +8,7 @@ import pytest
 from image_puller.errors import BadEventError
 from image_puller.parse import render
 from image_puller.sources import SOURCES, decode
-from tests.samples import sample, source_of
+from tests.samples import FIXTURES, sample, source_of
 
 PAYLOADS = Path(__file__).parents[2] / "shared" / "payloads"
 
@@ -66,3 +66,11 @@ def test_a_sample_means_the_same_wrapped_in_a_cloudevent(source, case):
 def test_the_samples_are_found_for_every_source():
     assert len(samples()) >= 119
     assert {source_of(case["name"]) for case in listed()} == set(SOURCES)
+
+
+@pytest.mark.skipif(not PAYLOADS.is_dir(), reason=f"no sample requests in {PAYLOADS}")
+def test_the_fixtures_are_all_samples_that_may_be_copied_byte_by_byte():
+    copied = {case["name"] for case in listed() if case["kind"] == "constructed"}
+    assert {file.name.removesuffix(".headers.txt") for file in FIXTURES.glob("*.txt")} == copied
+    for file in FIXTURES.iterdir():
+        assert file.read_bytes() == (PAYLOADS / file.name).read_bytes()

@@ -138,6 +138,8 @@ def metadata(tag="", digest=None, manifest=None):
         ({"container_metadata": metadata(DIGEST)}, pushed(None)),
         ({"container_metadata": metadata("v1", SHORT, SHORT)}, pushed()),
         ({"version": None}, pushed()),
+        ({"body": "a text"}, pushed()),  # or an object: fluxcd/notification-controller#393
+        ({"body": {"repository": {"owner": None}}}, pushed()),
         ({"version": SHORT, "name": "v1", "container_metadata": metadata("v1", DIGEST, OTHER)}, pushed(digest=OTHER)),  # noqa: E501
         ({"version": None, "name": None, "container_metadata": metadata("v1", OTHER)}, pushed(digest=OTHER)),  # noqa: E501
         ({"version": "v3", "name": "", "container_metadata": None}, pushed("v3", None)),
