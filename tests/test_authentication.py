@@ -368,17 +368,13 @@ def test_every_secret_is_compared_in_constant_time_whichever_it_is(
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
     for secret in (*SECRETS, b"none of them"):
-        for proof in (
-            lambda: proves_in_url(SECRETS, secret.decode()),
-            lambda: proves_token(SECRETS, f"Bearer {as_wsgi_gives_it(secret.decode())}"),
-            lambda: proves_header(
-                Proof(headers=("a",)), SECRETS, {"a": as_wsgi_gives_it(secret.decode())}
-            ),
-        ):
-            compared.clear()
-            assert proof() is (secret in SECRETS)
-            assert compared == list(SECRETS)
-        headers = {"x-hub-signature-256": "sha256=" + sha256(secret, b"body")}
+        header = as_wsgi_gives_it(secret.decode())
+        assert proves_in_url(SECRETS, secret.decode()) is (secret in SECRETS)
+        assert proves_token(SECRETS, f"Bearer {header}") is (secret in SECRETS)
+        assert proves_header(Proof(headers=("a",)), SECRETS, {"a": header}) is (secret in SECRETS)
+        assert compared == list(SECRETS) * 3
         compared.clear()
+        headers = {"x-hub-signature-256": "sha256=" + sha256(secret, b"body")}
         assert signed("github", headers, b"body", *SECRETS) is (secret in SECRETS)
         assert len(compared) == len(SECRETS)
+        compared.clear()
