@@ -7,6 +7,7 @@ import json
 import re
 import secrets
 import string
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,19 @@ _RANGES = {
 }
 
 
+@cache
+def read(file: Path) -> Json:
+    """A Template as it is in its file; nobody changes it."""
+    template: Json = yaml.safe_load(file.read_text())
+    return template
+
+
 def process(file: Path, **values: str) -> list[Json]:
     """The objects of a Template with these parameters, and the others as they are by default.
 
     Raises ValueError for a parameter that is not there, and for a required one without a value.
     """
-    template = yaml.safe_load(file.read_text())
+    template = read(file)
     parameters = {each["name"]: _value(each, values) for each in template["parameters"]}
     if unknown := values.keys() - parameters.keys():
         raise ValueError(f"{file.name}: unknown parameter {sorted(unknown)}")

@@ -10,7 +10,7 @@ import yaml
 
 from image_puller import __version__
 from image_puller.config import from_environ
-from tests.oc_process import Json, process
+from tests.oc_process import Json, process, read
 
 TOP = Path(__file__).parents[1]
 FOLDER = TOP / "deploy" / "openshift"
@@ -79,10 +79,7 @@ def variables() -> set[str]:
 
 
 def parameters(file: Path) -> dict[str, str]:
-    return {
-        each["name"]: each.get("value", "")
-        for each in yaml.safe_load(file.read_text())["parameters"]
-    }
+    return {each["name"]: each.get("value", "") for each in read(file)["parameters"]}
 
 
 def objects(**values: str) -> dict[str, Json]:
@@ -229,6 +226,6 @@ def test_a_parameter_that_is_not_there_is_refused() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_parameter_is_used_and_every_name_is_a_parameter(file: Path) -> None:
-    template = yaml.safe_load(file.read_text())
+    template = read(file)
     used = set(re.findall(r"\$\{+([A-Z_]+)\}", yaml.safe_dump(template["objects"])))
     assert used == {each["name"] for each in template["parameters"]}
