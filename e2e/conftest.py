@@ -102,8 +102,12 @@ def sink() -> Iterator[Sink]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run last what needs nodes: they stay, and others want a cluster that runs no pods."""
-    items.sort(key=lambda item: "nodes" in getattr(item, "fixturenames", ()))
+    """Run last what needs nodes, and then Knative: they stay, and others want a quiet cluster."""
+
+    def stays(item: pytest.Item) -> list[bool]:
+        return [name in getattr(item, "fixturenames", ()) for name in ("knative", "nodes")]
+
+    items.sort(key=stays)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -104,7 +104,7 @@ def install(ground: Ground, control_plane: ControlPlane) -> None:
     wait_until(lambda: not _missing(control_plane), "Knative ready", seconds=600)
 
 
-def push_images(ground: Ground, registry: Registry) -> None:
+def push_parts(ground: Ground, registry: Registry) -> None:
     """Push the images of all parts, made of their programs; a gigabyte."""
     programs = [path for part in _PARTS for path in sorted((ground.programs / part).iterdir())]
 
