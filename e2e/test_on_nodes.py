@@ -295,8 +295,7 @@ def test_a_template_that_a_limit_range_would_refuse_leaves_the_old_pods(
         )
         puller.restart(CACHING_MEMORY_LIMIT="400Mi")
         wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
-        (problem,) = puller.status()["problems"]
-        assert "maximum memory usage per Container is 300Mi" in problem
+        wait_for_problem(puller, "maximum memory usage per Container is 300Mi")
         assert puller.pods() == before
 
 
@@ -315,8 +314,7 @@ def test_a_template_that_a_policy_on_pods_would_refuse_leaves_the_old_pods(
         allow = deny(installation, "tolerant", TOLERANT)
         puller.restart(TOLERATIONS=json.dumps(EVERYTHING))
         wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
-        (problem,) = puller.status()["problems"]
-        assert TOLERANT.words in problem
+        wait_for_problem(puller, TOLERANT.words)
         assert puller.pods() == before
         allow()
         puller.restart()
@@ -411,6 +409,11 @@ def wait_for_reason(puller: Deployed, name: str, words: str) -> str:
         return text if words in text else None
 
     return wait_until(found, f"{name} lacking: {words}")
+
+
+def wait_for_problem(puller: Deployed, words: str) -> None:
+    """Wait until /status names a problem in these words, among others of its own."""
+    wait_until(lambda: any(words in each for each in puller.status()["problems"]), words)
 
 
 def with_layers(ground: Ground, *layers: bytes) -> Image:
