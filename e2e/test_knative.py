@@ -18,6 +18,7 @@ from e2e.helm import Helm, Values
 from e2e.images import File, Image, sleep_image
 from e2e.installation import NAME, reference
 from e2e.knative import install, push_parts
+from e2e.kubernetes_api import ApiError
 from e2e.kustomize import TOP, render
 from e2e.nodes import Nodes
 from e2e.objects import Objects
@@ -89,12 +90,32 @@ def wait_for_tag(puller: OnKnative, tag: str) -> None:
     "folder", [TOP, *sorted((TOP / "overlays").iterdir())], ids=lambda each: each.name
 )
 def test_what_ships_has_no_field_that_knative_does_not_know(
-    ground: Ground, knative: Objects, folder: Path
+    ground: Ground, control_plane: ControlPlane, knative: Objects, folder: Path
 ) -> None:
     documents = render(ground, folder)
     # Serving tries out whether the pods of a Service would be let in.
     knative.apply(each for each in documents if each["kind"] in ("Namespace", "ServiceAccount"))
-    knative.apply(documents, fieldValidation="Strict", dryRun="All")
+
+    def are_accepted() -> bool:
+        try:
+            knative.apply(documents, fieldValidation="Strict", dryRun="All")
+        except ApiError as error:
+            if "oidc-authentication feature not enabled" in str(error):  # or not yet
+                return False
+            raise
+        return True
+
+    set_oidc(control_plane, "enabled")
+    try:
+        wait_until(are_accepted, f"{folder} accepted")
+    finally:
+        set_oidc(control_plane, "disabled")
+
+
+def set_oidc(control_plane: ControlPlane, to: str) -> None:
+    """Switch the feature of Eventing without which it takes no EventPolicy."""
+    path = "/api/v1/namespaces/knative-eventing/configmaps/config-features"
+    control_plane.admin.patch(path, {"data": {"authentication-oidc": to}})
 
 
 @pytest.mark.parametrize(
@@ -242,8 +263,7 @@ def test_a_push_to_zero_pods_is_answered_within_seconds(puller: OnKnative) -> No
 
 def test_with_oidc_only_events_of_the_sources_come_in(puller: OnKnative) -> None:
     control_plane = puller.installation.control_plane
-    path = "/api/v1/namespaces/knative-eventing/configmaps/config-features"
-    control_plane.admin.patch(path, {"data": {"authentication-oidc": "enabled"}})
+    set_oidc(control_plane, "enabled")
     puller.remove_broker()  # its channel can't be changed
     puller.apply("oidc", "in-memory-channel")
     puller.wait_until_ready()
