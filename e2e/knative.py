@@ -4,7 +4,6 @@ The programs and manifests are its own, of the versions in e2e/components/knativ
 below, with the reason.
 """
 
-import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from e2e.ground import Ground, wait_until
 from e2e.images import File, Image
 from e2e.kubernetes_api import Json
 from e2e.objects import Objects
+from e2e.processes import listens
 from e2e.registry import HOST, Registry
 
 GATEWAY = "10.1.77.2"
@@ -101,7 +101,10 @@ def install(ground: Ground, control_plane: ControlPlane) -> None:
     config = ground.programs / "config"
     for patterns in (_FIRST, _SECOND, _WEBHOOKS):
         objects.apply(_edited(config, patterns))
-    wait_until(lambda: not _missing(control_plane), "Knative ready", seconds=600)
+    try:
+        wait_until(lambda: not _missing(control_plane), "Knative ready", seconds=600)
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}: {_missing(control_plane)}") from None
 
 
 def push_parts(ground: Ground, registry: Registry) -> None:
@@ -192,11 +195,17 @@ def _missing(control_plane: ControlPlane) -> list[str]:
             for condition in each["status"].get("conditions", ())
         )
     ]
+    services = set()
     for kind in ("validating", "mutating"):
         path = f"/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations"
-        missing.extend(
-            each["metadata"]["name"]
-            for each in admin.get(path)["items"]
-            if '"caBundle"' not in json.dumps(each["webhooks"])
-        )
+        for each in admin.get(path)["items"]:
+            for webhook in each["webhooks"]:
+                config = webhook["clientConfig"]
+                services.add((config["service"]["namespace"], config["service"]["name"]))
+                if "caBundle" not in config:
+                    missing.append(webhook["name"])
+    for namespace, name in services:
+        service = admin.get(f"/api/v1/namespaces/{namespace}/services/{name}")
+        if not listens(service["spec"]["clusterIP"], 443):
+            missing.append(name)
     return missing

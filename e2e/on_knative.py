@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -115,6 +116,13 @@ class OnKnative:
             return None
 
         return wait_until(ready, f"a pod of {service}")
+
+    def first_words(self, service: str) -> float:
+        """Return when the service in the one pod of a Service said something first, as a time."""
+        (pod,) = self.pods(service)
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['metadata']['name']}/log"
+        log = self._admin.text(f"{path}?container=service&timestamps=true")
+        return datetime.fromisoformat(log.split()[0]).timestamp()
 
     def send(self, url: str, event_type: str, event_id: str, **headers: str) -> int:
         """Send a CloudEvent without data, and return the status code."""

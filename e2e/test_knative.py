@@ -168,7 +168,6 @@ def test_a_node_that_joins_comes_as_an_event_through_the_broker(
         wait_until(lambda: of_tag("1.1.0") in third.images(), "1.1.0 on the node")
         joined = [each for each in puller.events() if each.headers["ce-type"] == NODE_JOINED]
         assert [each.headers["ce-name"] for each in joined] == [third.name]
-        assert not puller.pods(WEBHOOKS)
 
 
 def test_a_tick_of_the_ping_source_repairs_a_deleted_daemonset(puller: OnKnative) -> None:
@@ -249,16 +248,18 @@ def test_a_new_revision_takes_over_and_the_old_one_writes_nothing_more(
 
 def test_a_push_to_zero_pods_is_answered_within_seconds(puller: OnKnative) -> None:
     """Prints how long: the DaemonSet has changed before the answer comes."""
-    seconds = []
+    started, answered = [], []
     for number in range(COLD_STARTS):
         puller.bring_to_zero()
         tag = f"2.{number}.0"
-        began = time.monotonic()
+        began = time.time()
         assert post(f"http://{PUBLIC_HOST}", notification(REPOSITORY, tag, tag)) == 202
-        seconds.append(time.monotonic() - began)
+        answered.append(time.time() - began)
         assert of_tag(tag) in puller.installation.images()
-    listed = ", ".join(f"{each:.2f}" for each in sorted(seconds))
-    print(f"cold starts, s: {listed}; median {statistics.median(seconds):.2f}")
+        started.append(puller.first_words(WEBHOOKS) - began)
+    for what, seconds in (("the service has started", started), ("it has answered", answered)):
+        listed = ", ".join(f"{each:.2f}" for each in sorted(seconds))
+        print(f"s until {what}: {listed}; median {statistics.median(seconds):.2f}")
 
 
 def test_with_oidc_only_events_of_the_sources_come_in(puller: OnKnative) -> None:
