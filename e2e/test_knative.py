@@ -147,35 +147,6 @@ def test_what_the_chart_makes_has_no_field_that_knative_does_not_know(
     objects.apply(rendered, fieldValidation="Strict", dryRun="All")
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"knative": {"enabled": True}},
-        {
-            "knative": {
-                "enabled": True,
-                "public": True,
-                "inMemoryChannel": True,
-                "deadLetterSink": {"uri": "http://dead.example.com"},
-            },
-            "configMap": {"eventAuth": "oidc", "oidcAudience": "puller"},
-        },
-    ],
-    ids=["defaults", "everything"],
-)
-def test_what_the_chart_makes_has_no_field_that_knative_does_not_know(
-    ground: Ground, control_plane: ControlPlane, objects: Objects, values: Values
-) -> None:
-    kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
-    rendered = Helm(ground, kubeconfig, NAMESPACE).template(values, "--dry-run=server")
-    for document in rendered:
-        if not document["kind"].startswith("Cluster"):
-            document["metadata"]["namespace"] = NAMESPACE
-    objects.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}])
-    objects.apply(each for each in rendered if each["kind"] == "ServiceAccount")
-    objects.apply(rendered, fieldValidation="Strict", dryRun="All")
-
-
 def test_a_push_through_the_gateway_to_zero_pods_ends_on_the_nodes(
     puller: OnKnative, nodes: Nodes, images: Registry, ground: Ground
 ) -> None:
