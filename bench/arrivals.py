@@ -89,7 +89,7 @@ class Arrivals:
         """Take in a node's events; containerd keeps none for those that come later."""
         socket = node._runtime.socket
         client = (self._program, f"--address={socket}", "--namespace=k8s.io")
-        command = (*client, "events", *(f"topic=={topic}" for topic in TOPICS))
+        command = (*client, "events", *(f'topic=="{topic}"' for topic in TOPICS))
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             thread = threading.Thread(target=self._read, args=(child, seen))
             thread.start()
