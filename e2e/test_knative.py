@@ -5,7 +5,7 @@ One installation for all tests, which run in the order in which they stand.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from e2e.helm import Helm, Values
 from e2e.images import File, Image, sleep_image
 from e2e.installation import NAME, reference
 from e2e.knative import install, push_parts
-from e2e.kubernetes_api import ApiError
+from e2e.kubernetes_api import ApiError, Json
 from e2e.kustomize import TOP, render
 from e2e.nodes import Nodes
 from e2e.objects import Objects
@@ -92,30 +92,7 @@ def wait_for_tag(puller: OnKnative, tag: str) -> None:
 def test_what_ships_has_no_field_that_knative_does_not_know(
     ground: Ground, control_plane: ControlPlane, knative: Objects, folder: Path
 ) -> None:
-    documents = render(ground, folder)
-    # Serving tries out whether the pods of a Service would be let in.
-    knative.apply(each for each in documents if each["kind"] in ("Namespace", "ServiceAccount"))
-
-    def are_accepted() -> bool:
-        try:
-            knative.apply(documents, fieldValidation="Strict", dryRun="All")
-        except ApiError as error:
-            if "oidc-authentication feature not enabled" in str(error):  # or not yet
-                return False
-            raise
-        return True
-
-    set_oidc(control_plane, "enabled")
-    try:
-        wait_until(are_accepted, f"{folder} accepted")
-    finally:
-        set_oidc(control_plane, "disabled")
-
-
-def set_oidc(control_plane: ControlPlane, to: str) -> None:
-    """Switch the feature of Eventing without which it takes no EventPolicy."""
-    path = "/api/v1/namespaces/knative-eventing/configmaps/config-features"
-    control_plane.admin.patch(path, {"data": {"authentication-oidc": to}})
+    try_out(control_plane, knative, render(ground, folder))
 
 
 @pytest.mark.parametrize(
@@ -135,16 +112,41 @@ def set_oidc(control_plane: ControlPlane, to: str) -> None:
     ids=["defaults", "everything"],
 )
 def test_what_the_chart_makes_has_no_field_that_knative_does_not_know(
-    ground: Ground, control_plane: ControlPlane, objects: Objects, values: Values
+    ground: Ground, control_plane: ControlPlane, knative: Objects, values: Values
 ) -> None:
     kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
     rendered = Helm(ground, kubeconfig, NAMESPACE).template(values, "--dry-run=server")
     for document in rendered:
         if not document["kind"].startswith("Cluster"):
             document["metadata"]["namespace"] = NAMESPACE
-    objects.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}])
-    objects.apply(each for each in rendered if each["kind"] == "ServiceAccount")
-    objects.apply(rendered, fieldValidation="Strict", dryRun="All")
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    try_out(control_plane, knative, [namespace, *rendered])
+
+
+def try_out(control_plane: ControlPlane, knative: Objects, documents: Sequence[Json]) -> None:
+    """Apply as a dry run; for real only what Serving asks for, which tries out a Service's pods."""
+    knative.apply(each for each in documents if each["kind"] in ("Namespace", "ServiceAccount"))
+
+    def are_accepted() -> bool:
+        try:
+            knative.apply(documents, fieldValidation="Strict", dryRun="All")
+        except ApiError as error:
+            if "oidc-authentication feature not enabled" in str(error):  # or not yet
+                return False
+            raise
+        return True
+
+    set_oidc(control_plane, "enabled")
+    try:
+        wait_until(are_accepted, "all accepted")
+    finally:
+        set_oidc(control_plane, "disabled")
+
+
+def set_oidc(control_plane: ControlPlane, to: str) -> None:
+    """Switch the feature of Eventing without which it takes no EventPolicy."""
+    path = "/api/v1/namespaces/knative-eventing/configmaps/config-features"
+    control_plane.admin.patch(path, {"data": {"authentication-oidc": to}})
 
 
 def test_a_push_through_the_gateway_to_zero_pods_ends_on_the_nodes(
