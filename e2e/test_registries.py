@@ -160,9 +160,10 @@ def test_with_verification_a_push_is_held_until_its_registry_confirms_it(
     with registry() as images:
         images.push("ask/app", "1.0.0", "configured")
         true = images.push("ask/elsewhere", "1.1.0", "the true one")
-        early, forged = told("ask/app", "1.1.0", true), told("ask/app", "1.0.0", f"sha256:{6:064}")
         with service(environment, kubeconfig=installation.kubeconfig) as puller:
             installation.wait_for_images(APP)
+            early = told("ask/app", "1.1.0", true)
+            forged = told("ask/app", "1.0.0", f"sha256:{6:064}")
             assert post(puller.url, early) == 202
             assert post(puller.url, forged) == 202
             held = {push["tag"]: push["reason"] for push in status(puller)["unverified"]}
