@@ -88,8 +88,7 @@ def test_200_pushes_over_16_connections_end_at_the_newest_with_few_writes(
     changes = live["metadata"]["generation"] - generation
     print(f"{written} writes, {changes} template changes, {duration:.2f} s")
     assert changes <= duration / interval + 2
-    # About 2 * PUSHES / CONNECTIONS; more where a busy machine sends fewer at the same time.
-    assert written <= PUSHES / 2
+    assert written <= 2 * PUSHES / CONNECTIONS + 10
     tags = [newest(images) for images in history.generations()]
     assert tags == sorted(tags)
 
