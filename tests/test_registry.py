@@ -208,7 +208,7 @@ def test_other_answers_are_for_later(
         registries.digest(APP)
     assert f"registry quay.io can't be asked about {APP}: " in str(error.value)
     assert f"answered {status}" in str(error.value)
-    assert error.value.retry_after is None
+    assert "limits requests" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -829,14 +829,13 @@ def test_a_registry_that_limits_requests_is_left_alone_as_long_as_it_asks(
     seconds: float,
 ) -> None:
     web.head(MANIFEST, status=status, headers=headers)
-    with pytest.raises(RegistryUnavailableError, match=r"quay\.io .* limits requests") as error:
+    limited = rf"quay\.io .* limits requests for {seconds} s"
+    with pytest.raises(RegistryUnavailableError, match=limited):
         registries.digest(APP)
-    assert error.value.retry_after == seconds
     if seconds:
         clock.now += seconds - 1
-        with pytest.raises(RegistryUnavailableError, match="for another 1 s") as error:
+        with pytest.raises(RegistryUnavailableError, match="for another 1 s"):
             registries.digest(parse("quay.io/org/other:1"))
-        assert error.value.retry_after == 1
         assert len(web.calls) == 1
     clock.now += 1
     web.upsert("HEAD", MANIFEST, headers={"Docker-Content-Digest": DIGEST})

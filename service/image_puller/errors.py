@@ -76,11 +76,4 @@ class RefusedByRegistryError(RegistryError):
 
 
 class RegistryUnavailableError(RegistryError):
-    """A registry can't be reached, limits requests, or answers what can't be read: later again.
-
-    `retry_after` is the number of seconds that it is left alone, where it asked for that.
-    """
-
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+    """A registry can't be reached, limits requests, or answers what can't be read: later again."""

@@ -104,8 +104,9 @@ class Lookup:
 
         def in_time(reference: Reference) -> T | Unanswered:
             failed = failures[reference.registry]
-            if len(failed) >= limits.FAILURES:
-                return Unanswered(failed[0])
+            why = tuple(failed)  # as it is now: others clear it
+            if len(why) >= limits.FAILURES:
+                return Unanswered(why[0])
             remaining = deadline - self._clock()
             try:
                 answer = ask(reference, min(remaining, limits.QUESTION_SECONDS))

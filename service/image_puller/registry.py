@@ -39,8 +39,6 @@ from image_puller.reference import Reference, is_digest, is_repository, is_tag
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 10.0
-"""One question, with all its requests, where the caller is not in a greater hurry."""
 ANSWER_BYTES = 4 * 1024 * 1024
 """Any answer; the distribution specification has registries take manifests of 4 MiB."""
 REDIRECTS = 3
@@ -147,9 +145,9 @@ class _Question:
     clock: Clock
     deadline: float
 
-    def unavailable(self, why: str, retry_after: float | None = None) -> RegistryUnavailableError:
+    def unavailable(self, why: str) -> RegistryUnavailableError:
         message = f"registry {self.reference.registry} can't be asked about {self.reference}: {why}"
-        return RegistryUnavailableError(message, retry_after)
+        return RegistryUnavailableError(message)
 
     def refused(self, why: str) -> RefusedByRegistryError:
         return RefusedByRegistryError(
@@ -259,7 +257,9 @@ class Registries:
         """Closes connections that are kept; a later question opens new ones."""
         self._adapter.close()
 
-    def digest(self, reference: Reference, *, timeout: float = ANSWER_SECONDS) -> str | None:
+    def digest(
+        self, reference: Reference, *, timeout: float = limits.QUESTION_SECONDS
+    ) -> str | None:
         """The digest that the registry has for a tag now; None where it has no such image.
 
         Without a tag the reference's digest is asked for, without either `latest`. Raises
@@ -281,7 +281,7 @@ class Registries:
             return None
         raise question.unavailable(f"it answered {answer.status}")
 
-    def tags(self, name: Reference, *, timeout: float = ANSWER_SECONDS) -> tuple[str, ...]:
+    def tags(self, name: Reference, *, timeout: float = limits.QUESTION_SECONDS) -> tuple[str, ...]:
         """The tags of a repository, in the registry's order; none where there is no such one.
 
         What is no tag by the grammar is left out. A list that is too long is cut off, and that is
@@ -510,7 +510,7 @@ class Registries:
         seconds = self._remembered.limited.get(address.netloc, 0.0) - self._clock()
         if seconds > 0:
             raise question.unavailable(
-                f"{address.netloc} limits requests for another {seconds:.0f} s", seconds
+                f"{address.netloc} limits requests for another {seconds:.0f} s"
             )
 
     def _heed_limit(self, question: _Question, answer: _Answer) -> None:
@@ -521,8 +521,7 @@ class Registries:
             self._remembered.put(self._remembered.limited, answer.address.netloc, until)
             raise question.unavailable(
                 f"{answer.address.netloc} answered {answer.status} and limits requests for "
-                f"{seconds:.0f} s; credentials in IMAGE_PULL_SECRETS often raise a limit",
-                seconds,
+                f"{seconds:.0f} s; credentials in IMAGE_PULL_SECRETS often raise a limit"
             )
 
 
