@@ -211,22 +211,6 @@ def test_both_services_go_back_to_zero_by_themselves(
     puller.wait_for_zero()
 
 
-def test_a_push_while_the_api_server_is_down_is_retried_and_arrives(
-    puller: OnKnative, images: Registry, ground: Ground
-) -> None:
-    push(images, ground, "1.3.0")
-    wait_for_tag(puller, "1.3.0")
-    api_server = puller.installation.control_plane.api_server
-    failed = images.failed_notifications()
-    api_server.stop()
-    try:
-        push(images, ground, "1.4.0")
-        wait_until(lambda: images.failed_notifications() > failed, "a failed notification")
-    finally:
-        api_server.start()
-    wait_for_tag(puller, "1.4.0")
-
-
 def test_a_new_revision_takes_over_and_the_old_one_writes_nothing_more(
     puller: OnKnative, images: Registry, ground: Ground
 ) -> None:
@@ -279,3 +263,20 @@ def test_with_oidc_only_events_of_the_sources_come_in(puller: OnKnative) -> None
     before = puller.taken(address)
     puller.set_schedule(OFTEN)
     wait_until(lambda: puller.taken(address) > before, "a tick with its token")
+
+
+def test_a_push_while_the_api_server_is_down_is_retried_and_arrives(
+    puller: OnKnative, images: Registry, ground: Ground
+) -> None:
+    """The last: Knative itself may take its time to get over this."""
+    push(images, ground, "3.0.0")
+    wait_for_tag(puller, "3.0.0")
+    api_server = puller.installation.control_plane.api_server
+    failed = images.failed_notifications()
+    api_server.stop()
+    try:
+        push(images, ground, "3.1.0")
+        wait_until(lambda: images.failed_notifications() > failed, "a failed notification")
+    finally:
+        api_server.start()
+    wait_for_tag(puller, "3.1.0")
