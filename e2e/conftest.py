@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -113,20 +114,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Remember how long each log is before the test."""
-    item.stash[LOG_SIZES] = {log: log.stat().st_size for log in _logs()}
+    item.stash[LOG_SIZES] = _log_sizes()
     return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Reporting:
-    """Show with a failure what each component logged during the test."""
+    """Show with a failure what each component, and each pod that is there, logged in the test."""
     report = yield
     if report.failed:
-        for log in _logs():
-            if text := tail(log, start=item.stash[LOG_SIZES].get(log, 0)):
-                report.sections.append((f"end of {log.name}", text))
+        before = item.stash[LOG_SIZES]
+        for log, size in sorted(_log_sizes().items()):
+            start = before.get(log, 0)
+            if size > start:
+                with suppress(FileNotFoundError):
+                    text = tail(log, start=start)
+                    report.sections.append((f"end of {log.relative_to(_logs())}", text))
     return report
 
 
-def _logs() -> list[Path]:
-    return sorted(Path(os.environ.get("E2E_STATE", "/nowhere"), "logs").glob("*.log"))
+def _log_sizes() -> dict[Path, int]:
+    """Return how long each log is; those of pods come and go."""
+    sizes = {}
+    for log in _logs().rglob("*.log"):
+        with suppress(FileNotFoundError):
+            sizes[log] = log.stat().st_size
+    return sizes
+
+
+def _logs() -> Path:
+    return Path(os.environ.get("E2E_STATE", "/nowhere"), "logs")

@@ -22,8 +22,13 @@ def kubelet(
 ) -> Process:
     """Make a kubelet that keeps all it has in the folder; it is ready before its node is."""
     configuration = folder / "kubelet.json"
+    pod_logs = ground.logs / f"{name}-pods"
     configuration.write_text(
-        json.dumps(_configuration(folder, address=address, cgroup=cgroup, runtime=runtime))
+        json.dumps(
+            _configuration(
+                folder, pod_logs=pod_logs, address=address, cgroup=cgroup, runtime=runtime
+            )
+        )
     )
     return Process(
         name=f"kubelet of {name}",
@@ -42,7 +47,9 @@ def kubelet(
     )
 
 
-def _configuration(folder: Path, *, address: str, cgroup: str, runtime: Path) -> Json:
+def _configuration(
+    folder: Path, *, pod_logs: Path, address: str, cgroup: str, runtime: Path
+) -> Json:
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -64,7 +71,7 @@ def _configuration(folder: Path, *, address: str, cgroup: str, runtime: Path) ->
         "cgroupRoot": cgroup,
         "enforceNodeAllocatable": [],
         "localStorageCapacityIsolation": False,
-        "podLogsDir": str(folder / "pod-logs"),
+        "podLogsDir": str(pod_logs),
         "volumePluginDir": str(folder / "volume-plugins"),
         # Nothing is removed but by tests.
         "evictionHard": {},

@@ -86,12 +86,12 @@ class Process:
         return self.is_ready()
 
 
-def tail(log: Path, *, start: int = 0, lines: int = TAIL_LINES) -> str:
+def tail(log: Path, *, start: int = 0) -> str:
     """Return the last lines of what a log has from byte `start` on."""
     with log.open("rb") as file:
         file.seek(start)
         text = file.read().decode(errors="replace")
-    return "\n".join(text.splitlines()[-lines:])
+    return "\n".join(text.splitlines()[-TAIL_LINES:])
 
 
 def answers(url: str, *, ca: Path | None = None) -> bool:
