@@ -17,7 +17,6 @@ from e2e.ground import Ground, wait_until
 from e2e.nodes import Node, Nodes
 
 TOPICS = ("/images/create", "/containers/create", "/tasks/start", "/namespaces/update")
-"""No others: told of each exit too, containerd 1.6 takes minutes to stop a pod of 50 containers."""
 
 
 @dataclass
