@@ -1,5 +1,6 @@
 /*
- * Keeps a container alive, and its image on the node: sleeps, and ends at once on any signal.
+ * Keeps a container alive, and its image on the node: sleeps, and ends on any signal, at once or
+ * after as long as it was told to linger.
  * It runs as process 1 in images of all kinds, so it needs nothing from them: no libc, no shell.
  */
 #include "duration.h"
@@ -10,7 +11,7 @@
 enum { DONE = 0, FAILED = 1, MISUSED = 2 };
 
 static const uint64_t NANOSECONDS = 1000000000;
-static const uint64_t EVERY_SIGNAL = UINT64_MAX;
+static const uint64_t EVERY_SIGNAL = UINT64_MAX, NO_SIGNAL = 0;
 
 static int fail(const char *attempt, long error)
 {
@@ -21,8 +22,10 @@ static int fail(const char *attempt, long error)
 static int refuse(void)
 {
 	write_text(STANDARD_ERROR,
-		   "usage: sleep DURATION | sleep --install PATH [DURATION] | sleep --version\n"
-		   "DURATION is as in Go (720h, 1h30m, 1.5h, 300ms), or infinity\n");
+		   "usage: sleep DURATION [LINGER] | sleep --install PATH [DURATION [LINGER]] | "
+		   "sleep --version\n"
+		   "DURATION is as in Go (720h, 1h30m, 1.5h, 300ms), or infinity; "
+		   "LINGER, from a signal to the end, too\n");
 	return MISUSED;
 }
 
@@ -67,18 +70,18 @@ static long read_clock(uint64_t *nanoseconds)
 }
 
 /* Returns the signal that came, or an error, of which EAGAIN says that the time is over. */
-static long wait_for_signal(uint64_t nanoseconds)
+static long wait_for(const uint64_t *signals, uint64_t nanoseconds)
 {
 	struct timespec limit = {
 		.seconds = (int64_t)(nanoseconds / NANOSECONDS),
 		.nanoseconds = (int64_t)(nanoseconds % NANOSECONDS),
 	};
 
-	return sys_sigtimedwait(&EVERY_SIGNAL, &limit);
+	return sys_sigtimedwait(signals, &limit);
 }
 
 /* Whoever is told to end has not failed, hence the same exit code for both ways to wake up. */
-static int sleep_for(uint64_t nanoseconds)
+static int sleep_for(uint64_t nanoseconds, uint64_t linger)
 {
 	uint64_t now = 0, end;
 	long result = hold_signals();
@@ -88,9 +91,11 @@ static int sleep_for(uint64_t nanoseconds)
 	result = read_clock(&now);
 	end = now + nanoseconds;
 	while (result == 0 && now < end) {
-		result = wait_for_signal(end - now);
-		if (result > 0)
+		result = wait_for(&EVERY_SIGNAL, end - now);
+		if (result > 0) {
+			wait_for(&NO_SIGNAL, linger);
 			return DONE;
+		}
 		if (result == -EAGAIN || result == -EINTR)
 			result = read_clock(&now);
 	}
@@ -98,16 +103,20 @@ static int sleep_for(uint64_t nanoseconds)
 }
 
 /* Installs first, where a path is given. */
-static int sleep_as_told(const char *path, const char *text)
+static int sleep_as_told(const char *path, const char *duration, const char *linger)
 {
+	int64_t nanoseconds, lingering;
 	struct complaint complaint;
-	int64_t nanoseconds;
 
-	if (!parse_duration(text, &nanoseconds, &complaint))
-		return refuse_duration(text, &complaint);
+	if (!parse_duration(duration, &nanoseconds, &complaint))
+		return refuse_duration(duration, &complaint);
+	if (!parse_duration(linger, &lingering, &complaint))
+		return refuse_duration(linger, &complaint);
 	if (path != NULL && install(path) != DONE)
 		return FAILED;
-	return nanoseconds > 0 ? sleep_for((uint64_t)nanoseconds) : DONE;
+	if (nanoseconds <= 0)
+		return DONE;
+	return sleep_for((uint64_t)nanoseconds, lingering > 0 ? (uint64_t)lingering : 0);
 }
 
 static int print_version(void)
@@ -120,13 +129,18 @@ static int print_version(void)
 
 int main(int argc, char **argv)
 {
-	if (argc == 2 && is_same(argv[1], "--version"))
-		return print_version();
-	if (argc == 3 && is_same(argv[1], "--install"))
-		return install(argv[2]);
-	if (argc == 4 && is_same(argv[1], "--install"))
-		return sleep_as_told(argv[2], argv[3]);
-	if (argc == 2 && !is_same(argv[1], "--install"))
-		return sleep_as_told(NULL, argv[1]);
+	const char *path = NULL;
+
+	if (argc > 1 && is_same(argv[1], "--version"))
+		return argc == 2 ? print_version() : refuse();
+	if (argc > 2 && is_same(argv[1], "--install")) {
+		path = argv[2];
+		if (argc == 3)
+			return install(path);
+		argc -= 2;
+		argv += 2;
+	}
+	if ((argc == 2 && !is_same(argv[1], "--install")) || argc == 3)
+		return sleep_as_told(path, argv[1], argc == 3 ? argv[2] : "0");
 	return refuse();
 }

@@ -146,6 +146,27 @@ def test_containers_stand_in_the_order_of_images():
     ]
 
 
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (1, ["720h"]),
+        (10, ["720h"]),
+        (11, ["720h", "120ms"]),
+        (50, ["720h", "510ms"]),
+        (149, ["720h", "1500ms"]),
+        (300, ["720h", "1500ms"]),
+    ],
+)
+def test_containers_of_a_large_pod_outlive_what_stops_them_but_not_the_grace_period(number, told):
+    config = configuration(IMAGES=";".join(f"app-{n}=nginx:1.{n}" for n in range(number)))
+    spec = template(config)["spec"]
+
+    installer, *others = spec["containers"]
+    assert installer["command"] == ["/sleep", "--install", "/kip/sleep", *told]
+    assert [each["args"] for each in others] == [told] * number
+    assert spec["terminationGracePeriodSeconds"] == 1  # of which a kubelet makes two
+
+
 def test_followed_tags_stand_behind_the_configured_image_of_their_entry():
     config = configuration(IMAGES="app=quay.io/org/app:1.2.3;web=nginx:1.2.3")
 

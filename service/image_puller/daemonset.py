@@ -29,6 +29,9 @@ _VOLUME = "kip"
 _VOLUME_SIZE = "1Mi"
 _SLEEP = "/kip/sleep"
 _DURATION = "720h"
+_FEW = 11
+_LINGER_MILLISECONDS = 10
+_MOST_LINGER_MILLISECONDS = 1500
 
 Manifest = dict[str, Any]
 
@@ -107,6 +110,7 @@ def owner_references(platform: Platform) -> Manifest:
 def template(config: Config, state: State, platform: Platform) -> Manifest:
     """The pod template: the installer, then each image's container in the order of `IMAGES`."""
     containers = images(config, state)
+    sleep = _sleep(len(containers) + 1)
     annotations = {
         DIGESTS: _json({i.container: i.expected for i in containers if i.expected is not None}),
         "sidecar.istio.io/inject": "false",
@@ -121,8 +125,8 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
         "spec": _pod_spec(config, platform)
         | {
             "containers": [
-                _installer(config),
-                *(_container(config, image) for image in containers),
+                _installer(config, sleep),
+                *(_container(config, image, sleep) for image in containers),
             ],
         },
     }
@@ -265,7 +269,22 @@ def _pod_spec(config: Config, platform: Platform) -> Manifest:
     return spec | {key: value for key, value in optional.items() if value}
 
 
-def _installer(config: Config) -> Manifest:
+def _sleep(containers: int) -> tuple[str, ...]:
+    """What the sleep of each container is told: for how long, and in a large pod to linger.
+
+    A kubelet stops all containers of a pod at once, and the runtime one process for each. Its shim
+    takes in no further end while such a process has not ended whose container has, and where more
+    than 32 ends wait, a second over each: https://github.com/containerd/containerd/issues/12678.
+    So a container outlives what stops it, but not the two seconds that the kubelet waits. In a pod
+    of few there are never as many: three for each of the others, with the process that deletes it.
+    """
+    if containers <= _FEW:
+        return (_DURATION,)
+    milliseconds = min(_LINGER_MILLISECONDS * containers, _MOST_LINGER_MILLISECONDS)
+    return _DURATION, f"{milliseconds}ms"
+
+
+def _installer(config: Config, sleep: tuple[str, ...]) -> Manifest:
     """The container that puts the sleep where all others find it; it stays, and sleeps itself.
 
     No init container: a kubelet sees the end of one only at its next look, once a second. It starts
@@ -279,18 +298,18 @@ def _installer(config: Config) -> Manifest:
         "name": INSTALLER,
         "image": config.kip_image,
         "imagePullPolicy": "Always" if moving else "IfNotPresent",
-        "command": [*install, _DURATION],
+        "command": [*install, *sleep],
         "lifecycle": {"postStart": {"exec": {"command": install}}},
     } | _common(config)
 
 
-def _container(config: Config, image: Image) -> Manifest:
+def _container(config: Config, image: Image, sleep: tuple[str, ...]) -> Manifest:
     return {
         "name": image.container,
         "image": image.image,
         "imagePullPolicy": "Always" if image.always else "IfNotPresent",
         "command": [_SLEEP],
-        "args": [_DURATION],
+        "args": [*sleep],
     } | _common(config)
 
 

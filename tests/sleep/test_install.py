@@ -1,6 +1,7 @@
 import os
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,14 @@ def test_it_installs_and_then_sleeps(sleep: Program, tmp_path: Path) -> None:
         assert (tmp_path / "sleep").read_bytes() == sleep.path.read_bytes()
         running.terminate()
         assert running.wait(10) == 0
+
+
+def test_it_installs_and_lingers_after_a_signal(sleep: Program, tmp_path: Path) -> None:
+    with sleep.running("--install", str(tmp_path / "sleep"), "720h", "300ms") as running:
+        began = time.monotonic()
+        running.terminate()
+        assert running.wait(10) == 0
+        assert time.monotonic() - began >= 0.3
 
 
 def test_what_it_can_not_install_it_does_not_sleep_for(sleep: Program, tmp_path: Path) -> None:

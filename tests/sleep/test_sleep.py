@@ -22,8 +22,9 @@ from tests.sleep.programs import (
 )
 
 USAGE = (
-    "usage: sleep DURATION | sleep --install PATH [DURATION] | sleep --version\n"
-    "DURATION is as in Go (720h, 1h30m, 1.5h, 300ms), or infinity\n"
+    "usage: sleep DURATION [LINGER] | sleep --install PATH [DURATION [LINGER]] | sleep --version\n"
+    "DURATION is as in Go (720h, 1h30m, 1.5h, 300ms), or infinity; "
+    "LINGER, from a signal to the end, too\n"
 )
 SLACK = 5  # of a machine that is busy
 CATCHABLE = [number for number in range(1, 65) if number not in {signal.SIGKILL, signal.SIGSTOP}]
@@ -110,15 +111,20 @@ def test_it_says_what_is_wrong_with_a_duration(sleep: Program, duration: str, fa
     assert (ended.returncode, ended.stdout) == (2, "")
 
 
+def test_it_says_what_is_wrong_with_how_long_it_is_to_linger(sleep: Program) -> None:
+    ended = sleep.run("720h", "soon")
+    assert ended.stderr == f'sleep: invalid duration "soon": no number before "soon"\n{USAGE}'
+    assert (ended.returncode, ended.stdout) == (2, "")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         (),
-        ("1s", "1s"),
+        ("1s", "1s", "1s"),
         ("--install",),
-        ("--install", "a", "1s", "1s"),
+        ("--install", "a", "1s", "1s", "1s"),
         ("--version", "1s"),
-        ("a", "b"),
     ],
     ids=" ".join,
 )
@@ -145,6 +151,24 @@ def test_a_version_that_can_not_be_written_is_a_failure(native: Program) -> None
 def test_a_signal_ends_it_at_once(sleep: Program, number: int) -> None:
     with sleep.running("720h") as running:
         running.send_signal(number)
+        assert running.wait(SLACK) == 0
+
+
+def test_it_lingers_after_a_signal_as_long_as_it_is_told_whatever_else_comes(
+    sleep: Program,
+) -> None:
+    with sleep.running("720h", "300ms") as running:
+        began = time.monotonic()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            running.send_signal(number)
+        assert running.wait(SLACK) == 0
+        assert time.monotonic() - began >= 0.3
+
+
+@pytest.mark.parametrize("linger", ["0", "-1h"])
+def test_it_need_not_linger(sleep: Program, linger: str) -> None:
+    with sleep.running("720h", linger) as running:
+        running.terminate()
         assert running.wait(SLACK) == 0
 
 
