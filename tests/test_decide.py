@@ -104,6 +104,17 @@ def test_a_push_without_digest_forgets_the_digest_that_was_known():
     assert followed(state, "1.2.4").digest is None
 
 
+def test_a_push_at_the_same_moment_as_one_without_digest_is_that_one_with_its_digest():
+    config = configuration()
+    both = [push("1.2.4", None), push("1.2.4", 1)]
+    state, outcomes = decide.apply(config, state_of(config), both)
+
+    assert outcomes == (Outcome.FOLLOWED, Outcome.COMPLETED)
+    assert followed(state, "1.2.4") == Tag(name="1.2.4", digest=digest(1), time=at(0), moved=False)
+    assert state_of(config, *reversed(both)) == state
+    assert state_of(config, *both, *both) == state
+
+
 def test_an_older_push_changes_no_content():
     config = configuration(**LATEST)
     state = state_of(config, push("latest", 2, seconds=5))
@@ -619,6 +630,32 @@ def test_what_the_cluster_refused_is_tried_again_only_with_another_content(numbe
     assert outcome == ("followed" if is_tried else "refused by the cluster")
     assert names(after) == (["1.2.4"] if is_tried else [])
     assert after.entries["app"].refuses("1.2.4") is not is_tried
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_forgotten"),
+    [
+        (deletion("1.2.4"), True),
+        (deletion("1.2.4", 1), True),
+        (deletion("1.2.4", 2), False),
+        (deletion("1.2.5"), False),
+        (deletion(None, 1), True),
+        (deletion(None, 2), False),
+        (deletion(None), True),
+    ],
+)
+def test_what_the_cluster_refused_is_forgotten_when_it_is_deleted(asked, is_forgotten):
+    config = configuration()
+    before = refused_by_the_cluster(config, "1.2.4", 1)
+    after, (outcome,) = decide.apply(config, before, [asked])
+    assert outcome == ("forgotten" if is_forgotten else "unchanged")
+    assert refused_names(after) == ([] if is_forgotten else ["1.2.4"])
+
+
+def test_that_the_configured_image_was_refused_is_remembered_when_it_is_deleted():
+    config = configuration()
+    before = refused_by_the_cluster(config, "1.2.3", 1)
+    assert decide.apply(config, before, [deletion("1.2.3")])[0] == before
 
 
 def test_a_found_version_that_is_too_old_to_be_of_use_is_left():

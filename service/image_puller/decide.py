@@ -266,6 +266,8 @@ def _pushed(entry: Entry, known: Tag | None, push: Follow) -> tuple[Tag, Outcome
         return replace(known, moved=known.moved or has_moved), Outcome.OLDER
     if _is_same(known, push):
         return replace(known, time=push.time), Outcome.UNCHANGED
+    if known.digest is None and push.time == known.time:
+        return replace(known, digest=push.digest), Outcome.COMPLETED
     return pushed, Outcome.MOVED
 
 
@@ -286,23 +288,29 @@ def _is_newest(entry: Entry, followed: Followed, tag: str) -> bool:
 def _forget(entry: Entry, followed: Followed, deletion: Forget) -> tuple[Followed, Outcome]:
     """The configured image stays: to restart pods for it now would only lose it on the nodes."""
     tags = tuple(
-        tag for tag in followed.tags if tag.name == entry.tag or not _is_deleted(tag, deletion)
+        tag
+        for tag in followed.tags
+        if tag.name == entry.tag
+        or tag.time > deletion.time
+        or not _is_named(deletion, tag.name, tag.digest)
     )
-    if tags == followed.tags:
-        return followed, Outcome.UNCHANGED
-    return replace(followed, tags=tags), Outcome.FORGOTTEN
+    refused = tuple(
+        each
+        for each in followed.refused
+        if each.name == entry.label or not _is_named(deletion, each.name, each.digest)
+    )
+    rest = replace(followed, tags=tags, refused=refused)
+    return rest, Outcome.UNCHANGED if rest == followed else Outcome.FORGOTTEN
 
 
-def _is_deleted(tag: Tag, deletion: Forget) -> bool:
-    if tag.time > deletion.time:
-        return False
-    if deletion.tag is not None and deletion.tag != tag.name:
+def _is_named(deletion: Forget, tag: str, digest: str | None) -> bool:
+    if deletion.tag is not None and deletion.tag != tag:
         return False
     if deletion.digest is None:
         return True
-    if deletion.tag is not None and tag.digest is None:
+    if deletion.tag is not None and digest is None:
         return True
-    return deletion.digest == tag.digest
+    return deletion.digest == digest
 
 
 def _adopted(config: Config, state: State, entry: Entry) -> Followed:
