@@ -14,6 +14,7 @@ from e2e.control_plane import ControlPlane
 from e2e.ground import http_session, wait_until
 from e2e.installation import NAME, SECRET, Installation
 from e2e.kubernetes_api import ApiError, Json
+from e2e.pods import Pods
 from e2e.registry import HOST, Registry, Webhook
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "kubernetes"
@@ -162,7 +163,10 @@ def deployed(installation: Installation, images: str, **environment: str) -> Ite
 
 @contextmanager
 def running(installation: Installation, deployment: Json, service: Json) -> Iterator[Deployed]:
-    """Run this Deployment and its Service until the end of the context, with the DaemonSet."""
+    """Run this Deployment and its Service until the end of the context, with the DaemonSet.
+
+    What ends it early is told with what the pods, which go then, have logged.
+    """
     admin = installation.control_plane.admin
     base = f"/api/v1/namespaces/{installation.namespace}"
     service["spec"]["clusterIP"] = ADDRESS
@@ -174,6 +178,9 @@ def running(installation: Installation, deployment: Json, service: Json) -> Iter
         wait_until(lambda: _is_ready(installation), "the service's pod ready")
         puller.status()
         yield puller
+    except Exception as error:
+        error.add_note(Pods(admin, installation.namespace).last_words())
+        raise
     finally:
         admin.delete(f"{base}/services/{NAME}")
         admin.delete(f"{deployments}/{NAME}", propagationPolicy="Background")

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from e2e.ground import wait_until
-from e2e.kubernetes_api import Json, KubernetesApi
+from e2e.kubernetes_api import ApiError, Json, KubernetesApi
+from e2e.processes import TAIL_LINES
 
 LABELS = {"app": "e2e"}
 
@@ -58,6 +59,21 @@ class Pods:
     def log(self, name: str) -> str:
         """Return what a pod's container has printed."""
         return self.admin.text(f"{self.path}/{name}/log")
+
+    def last_words(self) -> str:
+        """Return the ends of what the containers of all pods have printed, or why there is none."""
+        words = []
+        for pod in self.all():
+            name = pod["metadata"]["name"]
+            for container in pod["spec"]["containers"]:
+                query = f"container={container['name']}&tailLines={TAIL_LINES}"
+                try:
+                    text = self.admin.text(f"{self.path}/{name}/log?{query}")
+                except ApiError as error:
+                    text = f"{error}\n"
+                if text:
+                    words.append(f"{container['name']} of {name}:\n{text}")
+        return "".join(words)
 
     def output(self, image: str, *arguments: str, node: str) -> str:
         """Run a pod to its end, and return what it printed; AssertionError if it fails."""

@@ -14,7 +14,7 @@ from e2e.deployed import NEXT_SERVICE_IMAGE, WEBHOOK, Deployed, deployed, push_i
 from e2e.ground import PATIENCE_SECONDS, Ground, wait_until
 from e2e.images import File, Image, sleep_image
 from e2e.installation import Denial, Installation, deny, reference
-from e2e.kubernetes_api import ApiError
+from e2e.kubernetes_api import ApiError, Json
 from e2e.nodes import Nodes
 from e2e.pods import Pods, restricted
 from e2e.registry import LOCKED_HOST, PASSWORD, USER, Registry
@@ -107,6 +107,23 @@ def test_images_of_all_kinds_are_held_and_end_at_once(
         for name, digest in digests.items():
             assert on_all(nodes, reference(f"kinds/{name}", "1.0.0"), digest)
         # Whoever ignores its signal is waited for.
+        end_pods(installation, puller, grace=600, seconds=300)
+
+
+def test_the_many_images_of_a_large_pod_are_held_and_end_soon(
+    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+) -> None:
+    names = [f"large-{number}" for number in range(12)]
+    for name in names:
+        images.push_image(f"nodes/{name}", "1.0.0", with_content(ground, name))
+    entries = ";".join(f"{name}={reference(f'nodes/{name}', '1.0.0')}" for name in names)
+    with deployed(installation, entries, **AT_ONCE) as puller:
+        for name in names:
+            puller.wait_until_cached(reference(f"nodes/{name}", "1.0.0"), *nodes.names)
+        live = wait_until(lambda: all_ready(installation, nodes), "all pods ready")
+        _, *containers = live["spec"]["template"]["spec"]["containers"]
+        assert [each["args"] for each in containers] == [["720h", "130ms"]] * len(names)
+        assert not any(any(json.loads(pod)[1:]) for pod in puller.pods().values()), "restarted"
         end_pods(installation, puller, grace=600, seconds=300)
 
 
@@ -433,6 +450,12 @@ def end_pods(installation: Installation, puller: Deployed, *, grace: int, second
     for pod in admin.get(path, labelSelector="app.kubernetes.io/name=image-puller")["items"]:
         admin.delete(f"{path}/{pod['metadata']['name']}", gracePeriodSeconds=str(grace))
     wait_until(lambda: is_replaced(puller, before), "pods gone", seconds=seconds)
+
+
+def all_ready(installation: Installation, nodes: Nodes) -> Json | None:
+    """Return the DaemonSet once all containers run on each node."""
+    live = installation.settled()
+    return live if live["status"].get("numberReady") == len(nodes.names) else None
 
 
 def is_replaced(puller: Deployed, before: Mapping[str, str]) -> bool:
