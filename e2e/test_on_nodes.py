@@ -13,7 +13,7 @@ import pytest
 from e2e.deployed import NEXT_SERVICE_IMAGE, WEBHOOK, Deployed, deployed, push_images
 from e2e.ground import PATIENCE_SECONDS, Ground, wait_until
 from e2e.images import File, Image, sleep_image
-from e2e.installation import Denial, Installation, deny, reference
+from e2e.installation import NAME, Denial, Installation, deny, reference
 from e2e.kubernetes_api import ApiError, Json
 from e2e.nodes import Nodes
 from e2e.pods import Pods, restricted
@@ -125,6 +125,18 @@ def test_the_many_images_of_a_large_pod_are_held_and_end_soon(
         assert [each["args"] for each in containers] == [["720h", "130ms"]] * len(names)
         assert not any(any(json.loads(pod)[1:]) for pod in puller.pods().values()), "restarted"
         end_pods(installation, puller, grace=600, seconds=300)
+
+
+def test_what_fails_is_told_with_what_the_pods_have_logged(
+    nodes: Nodes, images: Registry, installation: Installation, app: Image
+) -> None:
+    images.push_image("nodes/told", "1.0.0", app)
+    entry = f"app={reference('nodes/told', '1.0.0')}"
+    with pytest.raises(RuntimeError, match="by the test") as failed, deployed(installation, entry):
+        raise RuntimeError("by the test")
+    (told,) = failed.value.__notes__
+    assert f"service of {NAME}-" in told
+    assert "INFO image_puller.reconcile" in told
 
 
 def test_a_moved_tag_is_new_on_every_node_and_no_other_layers_are_fetched(

@@ -305,7 +305,7 @@ def test_what_is_sent_reads_back():
 @pytest.mark.parametrize("data", [{"a": "é"}, [1, True, None], False, "text", 0])
 def test_any_json_value_can_be_sent(data):
     time = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
-    headers, body = to_request(type="t", source="/s", id="1", time=time, data=data)
+    headers, body = to_request(event_type="t", source="/s", event_id="1", time=time, data=data)
     (found,) = read(headers, body)
     assert found.content_type == "application/json"
     assert found.json() == data

@@ -200,9 +200,9 @@ def _extension(name: str, value: Any) -> str | int | bool:
 
 
 def to_request(
-    type: str,  # noqa: A002 - the attributes by the names that the specification gives them
+    event_type: str,
     source: str,
-    id: str,  # noqa: A002
+    event_id: str,
     time: datetime,
     data: Any,
 ) -> tuple[dict[str, str], bytes]:
@@ -210,7 +210,12 @@ def to_request(
 
     `time` is aware. `data` is a JSON value; None sends no body.
     """
-    attributes: dict[str, Any] = {"type": type, "source": source, "id": id, "time": time}
+    attributes: dict[str, Any] = {
+        "type": event_type,
+        "source": source,
+        "id": event_id,
+        "time": time,
+    }
     body = None
     if data is not None:
         attributes["datacontenttype"] = "application/json"

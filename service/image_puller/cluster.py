@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _JSON = "application/json"
 _JSON_PATCH = "application/json-patch+json"
+_DRY_RUN = (("dryRun", "All"),)
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 _REJECTIONS = (400, 403, 413, 422)
@@ -91,14 +92,14 @@ class KubernetesCluster:
         """The DaemonSet as it was made; raises LostRaceError where one is there, RejectedError."""
         path = f"{self._apps}/daemonsets"
         try:
-            return self._request("POST", path, body=manifest, dry_run=dry_run)
+            return self._request("POST", path, body=manifest, query=_DRY_RUN if dry_run else ())
         except MissingError as error:
             raise ClusterUnavailableError(f"the DaemonSet can't be made: {error}") from error
 
     def patch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> Manifest:
         """The DaemonSet as a JSON Patch made it; raises MissingError, RejectedError."""
         return self._request(
-            "PATCH", self._path, body=list(operations), content_type=_JSON_PATCH, dry_run=dry_run
+            "PATCH", self._path, body=list(operations), query=_DRY_RUN if dry_run else ()
         )
 
     def delete(self, uid: str) -> None:
@@ -119,7 +120,7 @@ class KubernetesCluster:
             "spec": template["spec"],
         }
         try:
-            self._request("POST", f"{self._core}/pods", body=pod, dry_run=True)
+            self._request("POST", f"{self._core}/pods", body=pod, query=_DRY_RUN)
         except RejectedError as error:
             if "cannot create resource" not in str(error):
                 raise
@@ -266,7 +267,7 @@ class KubernetesCluster:
         except urllib3.exceptions.HTTPError as error:
             raise _unreachable(error) from error
 
-    def _send(  # noqa: PLR0913 - all but the first two are seldom given
+    def _send(
         self,
         method: str,
         path: str,
@@ -274,17 +275,15 @@ class KubernetesCluster:
         body: Any = None,
         query: Sequence[tuple[str, str]] = (),
         accept: str = _JSON,
-        content_type: str = _JSON,
-        dry_run: bool = False,
         timeout: tuple[float, float] | None = None,
     ) -> Any:
         """The client's response, its body not read yet, if it is a good one."""
-        headers = {"Accept": accept, "Content-Type": content_type}
+        content_type = _JSON_PATCH if method == "PATCH" else _JSON
         request = self._api.param_serialize(
             method,
             path,
-            query_params=[*query, *([("dryRun", "All")] if dry_run else [])],
-            header_params=headers,
+            query_params=list(query),
+            header_params={"Accept": accept, "Content-Type": content_type},
             body=body,
             auth_settings=["BearerToken"],
         )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
+from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,16 +36,16 @@ _AFFINITIES = ("nodeAffinity", "podAffinity", "podAntiAffinity")
 class EventAuth(StrEnum):
     """How senders at `POST /` prove themselves."""
 
-    TOKEN = "token"  # noqa: S105 - the name of a scheme
-    OIDC = "oidc"
-    NONE = "none"
+    TOKEN = auto()
+    OIDC = auto()
+    NONE = auto()
 
 
 class ReadAuth(StrEnum):
     """How readers of `/status` and `/metrics` prove themselves."""
 
-    TOKEN = "token"  # noqa: S105 - the name of a scheme
-    NONE = "none"
+    TOKEN = auto()
+    NONE = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -265,15 +265,15 @@ def _pushed(entry: Entry, known: Tag | None, push: Follow) -> tuple[Tag, Outcome
         has_moved = entry.policy.orders_tags and not _is_same(known, push)
         return replace(known, moved=known.moved or has_moved), Outcome.OLDER
     if _is_same(known, push):
-        return replace(known, time=push.time), Outcome.UNCHANGED
-    if known.digest is None and push.time == known.time:
-        return replace(known, digest=push.digest), Outcome.COMPLETED
+        same = replace(known, time=push.time, digest=push.digest or known.digest)
+        is_learned = same.digest != known.digest
+        return same, Outcome.COMPLETED if is_learned else Outcome.UNCHANGED
     return pushed, Outcome.MOVED
 
 
 def _is_same(known: Tag, push: Follow) -> bool:
     """A push without digest may always have moved its tag, but for the very push that is known."""
-    if push.digest is None:
+    if None in (push.digest, known.digest):
         return push.time == known.time
     return push.digest == known.digest
 
