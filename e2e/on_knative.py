@@ -17,6 +17,7 @@ from e2e.knative import BROKERS, DOMAIN, GATEWAY, INTERNAL_GATEWAY
 from e2e.kubernetes_api import ApiError, Json, KubernetesApi
 from e2e.kustomize import overlay
 from e2e.objects import Objects
+from e2e.processes import listens
 from e2e.registry import HOST, Webhook
 from e2e.sink import Received, Sink
 
@@ -31,6 +32,7 @@ WEBHOOK = Webhook(
 )
 
 NEVER = "0 0 29 2 *"
+PORT = 8080  # of the service in a pod
 _HOSTS = f"""127.0.0.1 localhost
 {GATEWAY} {PUBLIC_HOST}
 {INTERNAL_GATEWAY} {INTERNAL_HOST}
@@ -103,19 +105,9 @@ class OnKnative:
             "pods of the Services told to go",
         )
 
-    def wait_for_pod(self, service: str) -> str:
-        """Wait until a Service has a ready pod that stays, and return its address."""
-
-        def ready() -> str | None:
-            for pod in self.pods(service):
-                conditions = pod["status"].get("conditions", ())
-                if "deletionTimestamp" not in pod["metadata"] and any(
-                    each["type"] == "Ready" and each["status"] == "True" for each in conditions
-                ):
-                    return str(pod["status"]["podIP"])
-            return None
-
-        return wait_until(ready, f"a pod of {service}")
+    def address(self, service: str) -> str:
+        """Return the address of a Service's pod, of one that is about to go too."""
+        return str(self.pods(service)[0]["status"]["podIP"])
 
     def first_words(self, service: str) -> float:
         """Return when the service in the one pod of a Service said something first, as a time."""
@@ -131,22 +123,10 @@ class OnKnative:
             answer = session.post(url, headers=own | {"ce-source": "/e2e"} | headers, timeout=60)
         return answer.status_code
 
-    def taken(self, address: str) -> float:
-        """Count the events that the service in a pod has taken at `POST /` since it started."""
-        with http_session() as session:
-            answer = session.get(
-                f"http://{address}:8080/metrics",
-                headers={"Authorization": f"Bearer {SECRET}"},
-                timeout=60,
-            )
-        answer.raise_for_status()
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(answer.text)
-            for sample in family.samples
-            if sample.name == "image_puller_events_total"
-            and sample.labels["source"] == "cloudevents"
-        )
+    def taken(self) -> float:
+        """Count the events that the internal Service's pods have taken at `POST /`."""
+        addresses = (pod["status"].get("podIP") for pod in self.pods(NAME))
+        return sum(_taken(each) for each in addresses if each and listens(each, PORT))
 
     def events(self) -> list[Received]:
         """Return what came to the Broker."""
@@ -243,6 +223,22 @@ def name_hosts(ground: Ground) -> None:
     hosts = ground.folder("names") / "hosts"
     hosts.write_text(_HOSTS)
     subprocess.run(("mount", "--bind", hosts, "/etc/hosts"), check=True)
+
+
+def _taken(address: str) -> float:
+    with http_session() as session:
+        answer = session.get(
+            f"http://{address}:{PORT}/metrics",
+            headers={"Authorization": f"Bearer {SECRET}"},
+            timeout=60,
+        )
+    answer.raise_for_status()
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+        if sample.name == "image_puller_events_total" and sample.labels["source"] == "cloudevents"
+    )
 
 
 def _patch(kind: str, operation: str, path: str, value: object) -> Json:
