@@ -8,12 +8,13 @@ static const char SUFFIX[] = ".new.";
 
 enum { PATH_SIZE = 4096, CHUNK_SIZE = 4096, EXECUTABLE = 0755 };
 
-static int fail(const char *attempt, const char *path, long error)
+static bool fail(const char *attempt, const char *path, long error)
 {
 	write_text(STANDARD_ERROR, attempt);
 	write_text(STANDARD_ERROR, path);
 	write_text(STANDARD_ERROR, ": ");
-	return write_error(error);
+	write_error(error);
+	return false;
 }
 
 static long write_all(int file, const char *bytes, size_t size)
@@ -101,7 +102,7 @@ static long name_temporary(const char *path, char temporary[PATH_SIZE])
 	return 0;
 }
 
-int install(const char *path)
+bool install(const char *path)
 {
 	char temporary[PATH_SIZE];
 	long self = sys_open(SELF, O_CLOEXEC, 0);
@@ -114,5 +115,5 @@ int install(const char *path)
 		error = install_from((int)self, temporary, path);
 	if (error < 0)
 		return fail("sleep: can't install to ", path, error);
-	return 0;
+	return true;
 }

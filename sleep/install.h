@@ -2,7 +2,9 @@
 #ifndef INSTALL_H
 #define INSTALL_H
 
-/* Returns the exit code. Whoever looks sees the old file, or none, until the new one is whole. */
-int install(const char *path);
+#include <stdbool.h>
+
+/* Returns whether it did, else has said why not. Whoever looks sees the old file, or none, until the new one is whole. */
+bool install(const char *path);
 
 #endif

@@ -16,7 +16,8 @@ static const uint64_t EVERY_SIGNAL = UINT64_MAX, NO_SIGNAL = 0;
 static int fail(const char *attempt, long error)
 {
 	write_text(STANDARD_ERROR, attempt);
-	return write_error(error);
+	write_error(error);
+	return FAILED;
 }
 
 static int refuse(void)
@@ -84,11 +85,8 @@ static long wait_for(const uint64_t *signals, uint64_t nanoseconds)
 static int sleep_for(uint64_t nanoseconds, uint64_t linger)
 {
 	uint64_t now = 0, end;
-	long result = hold_signals();
+	long result = read_clock(&now);
 
-	if (result < 0)
-		return fail("sleep: can't block signals: ", result);
-	result = read_clock(&now);
 	end = now + nanoseconds;
 	while (result == 0 && now < end) {
 		result = wait_for(&EVERY_SIGNAL, end - now);
@@ -102,17 +100,21 @@ static int sleep_for(uint64_t nanoseconds, uint64_t linger)
 	return result < 0 ? fail("sleep: can't wait: ", result) : DONE;
 }
 
-/* Installs first, where a path is given. */
+/* Installs first, where a path is given; a signal that comes meanwhile is kept, and ends it then. */
 static int sleep_as_told(const char *path, const char *duration, const char *linger)
 {
 	int64_t nanoseconds, lingering;
 	struct complaint complaint;
+	long error;
 
 	if (!parse_duration(duration, &nanoseconds, &complaint))
 		return refuse_duration(duration, &complaint);
 	if (!parse_duration(linger, &lingering, &complaint))
 		return refuse_duration(linger, &complaint);
-	if (path != NULL && install(path) != DONE)
+	error = hold_signals();
+	if (error < 0)
+		return fail("sleep: can't block signals: ", error);
+	if (path != NULL && !install(path))
 		return FAILED;
 	if (nanoseconds <= 0)
 		return DONE;
@@ -136,7 +138,7 @@ int main(int argc, char **argv)
 	if (argc > 2 && is_same(argv[1], "--install")) {
 		path = argv[2];
 		if (argc == 3)
-			return install(path);
+			return install(path) ? DONE : FAILED;
 		argc -= 2;
 		argv += 2;
 	}

@@ -83,7 +83,7 @@ static const char *text_of(long number)
 	return NULL;
 }
 
-int write_error(long error)
+void write_error(long error)
 {
 	const char *text = text_of(-error);
 
@@ -94,5 +94,4 @@ int write_error(long error)
 		write_number(STANDARD_ERROR, -error);
 	}
 	write_text(STANDARD_ERROR, "\n");
-	return 1;
 }

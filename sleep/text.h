@@ -16,7 +16,7 @@ void write_part(int file, const char *text, size_t length);
 enum { MOST_DIGITS = 20 };
 const char *digits_of(long number, char text[MOST_DIGITS]);
 
-/* Writes what the (negated) error number means and ends the line; returns exit code 1. */
-int write_error(long error);
+/* Writes what the (negated) error number means, and ends the line. */
+void write_error(long error);
 
 #endif

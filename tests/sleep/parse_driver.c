@@ -10,7 +10,7 @@ int main(void);
 static void write_nanoseconds(int64_t nanoseconds)
 {
 	uint64_t left = nanoseconds < 0 ? 0 - (uint64_t)nanoseconds : (uint64_t)nanoseconds;
-	char digits[20];
+	char digits[MOST_DIGITS];
 	size_t first = sizeof digits;
 
 	do {

@@ -99,11 +99,14 @@ def unshare(*flags: str) -> tuple[str, ...]:
 
 
 def is_sleeping(pid: int) -> bool:
-    """Whether the process waits for signals: it ignores SIGCHLD just before it does."""
-    status = dict(
-        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-    )
+    """Whether the process waits for signals: it ignores SIGCHLD before it does."""
+    status = _status(pid)
     return status["State"].startswith("S") and bool(int(status["SigIgn"], 16) & SIGCHLD_IGNORED)
+
+
+def is_held(pid: int, number: int) -> bool:
+    """Whether a signal that comes now is kept until the process asks for it."""
+    return bool(int(_status(pid)["SigBlk"], 16) >> (number - 1) & 1)
 
 
 def children(pid: int) -> list[int]:
@@ -117,6 +120,11 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "it does not happen"
         time.sleep(0.001)
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines)
 
 
 def _emulator(machine: str) -> str:

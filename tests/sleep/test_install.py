@@ -1,12 +1,14 @@
 import os
+import signal
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.sleep.programs import Program, unshare
+from tests.sleep.programs import Program, is_held, process, unshare, wait_until
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 HERE = Path("/proc/self/cwd")  # above it, folders of the test may be closed to other users
@@ -135,8 +137,10 @@ def test_two_may_install_at_the_same_time(native: Program, tmp_path: Path) -> No
 
 
 def test_it_installs_and_then_sleeps(sleep: Program, tmp_path: Path) -> None:
-    with sleep.running("--install", str(tmp_path / "sleep"), "720h") as running:
-        assert (tmp_path / "sleep").read_bytes() == sleep.path.read_bytes()
+    target = tmp_path / "sleep"
+    with sleep.running("--install", str(target), "720h") as running:
+        wait_until(target.exists)
+        assert target.read_bytes() == sleep.path.read_bytes()
         running.terminate()
         assert running.wait(10) == 0
 
@@ -181,6 +185,22 @@ def test_it_does_not_write_through_links(sleep: Program, tmp_path: Path) -> None
     assert install_as_process_1(sleep, tmp_path / "sleep").returncode == 0
     assert other.read_text() == "untouched"
     assert not (tmp_path / "sleep").is_symlink()
+
+
+def test_signals_that_come_while_it_installs_are_kept(native: Program, tmp_path: Path) -> None:
+    """Seen while it can't get rid of its complaint: process 1 is spared a signal that is not held."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    command = (*native.command, "--install", str(tmp_path / "missing" / "sleep"), "720h")
+    with process(*command, stderr=writer) as installing:
+        wait_until(lambda: is_held(installing.pid, signal.SIGTERM))
+        assert installing.poll() is None
+    os.close(reader)
+    os.close(writer)
 
 
 @pytest.mark.parametrize(
