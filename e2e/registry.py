@@ -140,6 +140,16 @@ class Registry:
             raise
         return response.headers["Docker-Content-Digest"]
 
+    def manifest(self, repository: str, reference: str) -> dict[str, Any]:
+        """Return the manifest or index of a tag or digest."""
+        path, accept = f"/v2/{repository}/manifests/{reference}", f"{MANIFEST}, {INDEX}"
+        manifest: dict[str, Any] = self._send("GET", path, headers={"Accept": accept}).json()
+        return manifest
+
+    def blob(self, repository: str, digest: str) -> bytes:
+        """Return the content of a blob."""
+        return self._send("GET", f"/v2/{repository}/blobs/{digest}").content
+
     def delete(self, repository: str, digest: str) -> None:
         """Delete a manifest and with it all its tags."""
         self._send("DELETE", f"/v2/{repository}/manifests/{digest}")

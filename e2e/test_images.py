@@ -4,13 +4,14 @@ There is no container engine here. What one would do for a pod is done by hand: 
 that nobody can write to, a fresh /dev, a numeric user without groups, the image's environment.
 """
 
+import io
 import json
 import shutil
 import stat
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 
 from e2e.ground import Ground, http_session
 from e2e.processes import free_port
+from e2e.registry import HOST, Registry
 from image_puller import __version__
 
 BUILD = Path(__file__).parent / "components" / "images"
@@ -26,6 +28,13 @@ OWN_USER = "65532:65532"
 OPENSHIFT_USER = "1000680000:0"
 SERVICE_ACCOUNT = "run/secrets/kubernetes.io/serviceaccount"  # /var/run is a link to /run
 START_SECONDS = 120
+# As in their ELF headers, in their own order of bytes.
+ELF_MACHINES = {
+    "amd64": b"\x3e\0",
+    "arm64": b"\xb7\0",
+    "ppc64le": b"\x15\0",
+    "s390x": b"\0\x16",
+}
 WHITEOUT = ".wh."
 
 ENTER = """
@@ -192,6 +201,26 @@ def test_another_build_of_the_sleep_image_is_the_same_image(sleep: Image, ground
     again = ground.folder("again")
     subprocess.run([BUILD, "--fresh", again, "sleep"], check=True)
     assert Layout(again / "sleep").digest == sleep.layout.digest
+
+
+def test_sleep_images_of_all_machines_are_one_list_and_the_same_each_time(
+    sleep: Image, registry: Callable[..., Registry]
+) -> None:
+    name, digests = "all-sleep", set()
+    with registry() as images:
+        for _ in range(2):
+            subprocess.run([BUILD, "--push", f"{HOST}/all"], check=True)
+            digests.add(images.digest(name, "e2e"))
+        assert len(digests) == 1
+        listed = images.manifest(name, "e2e")["manifests"]
+        assert [each["platform"]["architecture"] for each in listed] == list(ELF_MACHINES)
+        assert sleep.layout.digest in {each["digest"] for each in listed}
+        for each, machine in zip(listed, ELF_MACHINES.values(), strict=True):
+            (layer,) = images.manifest(name, each["digest"])["layers"]
+            with tarfile.open(fileobj=io.BytesIO(images.blob(name, layer["digest"]))) as files:
+                (binary,) = map(files.extractfile, files.getmembers())
+                assert binary is not None
+                assert binary.read(20)[18:] == machine
 
 
 def test_service_image_answers_the_command(service_image: Image, user: str) -> None:
