@@ -73,12 +73,12 @@ build: $(VENV)/installed ## The wheel in dist/, the sleep binary in sleep/build/
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	$(MAKE) -C sleep ARCH=$(ARCH)
 
-sbom: $(VENV)/release/installed ## What the lock file brings, as CycloneDX: dist/sbom.cdx.json
+sbom: $(VENV)/release/installed ## What the image's lock file brings, as CycloneDX: dist/sbom.cdx.json
 	mkdir -p dist
 	$(VENV)/release/bin/cyclonedx-py requirements --pyproject pyproject.toml \
-		--output-reproducible --output-file dist/sbom.cdx.json requirements.lock
+		--output-reproducible --output-file dist/sbom.cdx.json requirements-oidc.lock
 
-licences: $(VENV)/installed $(VENV)/release/installed ## Their licences and texts: dist/licences.txt; fails on a new one
+licences: $(VENV)/tools $(VENV)/release/installed ## Their licences and texts: dist/licences.txt; fails on a new one
 	build/licences $(VENV)/release/bin/pip-licenses $(BIN)/python dist/licences.txt
 
 docker: ## Both images, IMAGE_NAME:IMAGE_TAG and IMAGE_NAME-sleep:IMAGE_TAG

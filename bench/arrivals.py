@@ -86,7 +86,7 @@ class Arrivals:
     @contextmanager
     def _follow(self, node: Node, seen: _Seen) -> Iterator[None]:
         """Take in a node's events; containerd keeps none for those that come later."""
-        socket = node._runtime.socket
+        socket = node.runtime.socket
         client = (self._program, f"--address={socket}", "--namespace=k8s.io")
         command = (*client, "events", *(f'topic=="{topic}"' for topic in TOPICS))
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -108,5 +108,5 @@ class Arrivals:
 
 def _is_told(node: Node, seen: _Seen) -> bool:
     """Make something harmless happen on the node, and answer whether such was seen before."""
-    node._runtime.ctr("namespaces", "label", "k8s.io", "followed=yes")
+    node.runtime.ctr("namespaces", "label", "k8s.io", "followed=yes")
     return seen.anything

@@ -13,8 +13,8 @@ What a push is compared with, on three more DaemonSets on the same nodes:
 - the floor, in the same shape: the image is at the registry before, and the same change of the
   template is sent by hand, with one PATCH over a connection that is open. Time zero is just before
   the PATCH.
-- a sleep that ignores signals, as the original's: the same by hand, and its pods are held by
-  `stubborn.c`. Spared the way through registry and service, so what it loses is its sleep alone.
+- a sleep that ignores signals, as coreutils' does as process 1: the same by hand, and its pods are
+  held by `stubborn.c`. Spared the way through registry and service, so what it loses is its sleep alone.
 - an init container that brings the sleep, by hand too: a kubelet looks once a second whether it has
   ended. The product's own pods have a first container that stays, and whose hook returns.
 
@@ -101,11 +101,11 @@ class Pushed:
 
     def prepare(self, tag: str) -> tuple[str, Callable[[], None]]:
         """Upload the blobs."""
-        manifest = self.registry._put_blobs(self.repository, fresh(self.ground, self.size))
+        manifest = self.registry.put_blobs(self.repository, fresh(self.ground, self.size))
         return reference(self.repository, tag), lambda: self._put(tag, manifest)
 
     def _put(self, tag: str, manifest: dict[str, object]) -> None:
-        self.registry._put_manifest(self.repository, tag, manifest)
+        self.registry.put_manifest(self.repository, tag, manifest)
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ def with_init_container(pod: Json) -> None:
 
 def is_pulling(node: Node) -> bool:
     """Answer whether the node is fetching content."""
-    return len(node._runtime.ctr("content", "active").splitlines()) > 1
+    return len(node.runtime.ctr("content", "active").splitlines()) > 1
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 /*
  * A sleep that signals can't end, as process 1 of a container: it has no handler, and the kernel
- * keeps from process 1 what it does not handle. So is the one of the original puller.
+ * keeps from process 1 what it does not handle. So is that of coreutils.
  *
  *   sleep --install PATH             copies itself there, as the product's own does
  *   sleep --install PATH ANYTHING    copies itself there, and never ends

@@ -37,7 +37,7 @@ class Node:
         self._admin = control_plane.admin
         self._folder = ground.folder(self.name)
         self._cgroup = Cgroup(f"/{ground.state.name}/{self.name}")
-        self._runtime = Containerd(
+        self.runtime = Containerd(
             ground, self._folder, name=self.name, pods=f"10.245.{number}.0/24", pause=pause
         )
         self._kubelet = kubelet(
@@ -46,7 +46,7 @@ class Node:
             name=self.name,
             address=self.address,
             cgroup=self._cgroup.name,
-            runtime=self._runtime.socket,
+            runtime=self.runtime.socket,
             kubeconfig=control_plane.kubeconfig(control_plane.admin_token),
         )
 
@@ -57,17 +57,17 @@ class Node:
         heard = self._heartbeat()
         wait_until(lambda: int(time()) > heard, "another second")
         self._cgroup.make()
-        self._runtime.start()
+        self.runtime.start()
         self._kubelet.start()
         try:
-            wait_until(lambda: self._is_ready(heard), f"{self.name} ready")
+            wait_until(lambda: self._is_up(heard), f"{self.name} ready")
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{tail(self._kubelet.log)}") from None
 
     def kill(self) -> None:
         """Let it die, with all that runs on it; the API server isn't told."""
         self._kubelet.kill()
-        self._runtime.kill()
+        self.runtime.kill()
         self._cgroup.kill()
 
     def stop(self) -> None:
@@ -81,26 +81,30 @@ class Node:
         shutil.rmtree(self._folder / "kubelet", ignore_errors=True)
         self._forget()
 
+    def is_ready(self) -> bool:
+        """Answer whether Kubernetes takes it for ready: one that died is, for most of a minute."""
+        return any(condition["status"] == "True" for condition in _readiness(self._node()))
+
     def images(self) -> dict[str, str]:
         """Return the digests of its images by name, as its runtime has them.
 
         An image that was pulled has more names than that with the tag.
         """
-        return self._runtime.images()
+        return self.runtime.images()
 
     def blobs(self) -> set[str]:
         """Return the digests of all manifests, configs and layers that it has."""
-        return self._runtime.blobs()
+        return self.runtime.blobs()
 
     def pull(self, name: str) -> None:
         """Pull an image, without a pod."""
-        self._runtime.pull(name)
+        self.runtime.pull(name)
 
     def remove_image(self, name: str) -> None:
         """Remove an image with all its names, and the layers that no other image has."""
-        self._runtime.remove_image(name)
+        self.runtime.remove_image(name)
 
-    def _is_ready(self, heard: float) -> bool:
+    def _is_up(self, heard: float) -> bool:
         node = self._node()
         return "taints" not in node["spec"] and any(
             condition["status"] == "True" and _seconds(condition["lastHeartbeatTime"]) > heard

@@ -56,7 +56,8 @@ class Registry:
         self.host = LOCKED_HOST if locked else HOST
         self._credentials = (USER, PASSWORD) if locked else None
         config = folder / "config.yml"  # JSON is YAML
-        settings = _configuration(self.host, str(folder / "images"), webhooks)
+        self.storage = folder / "images"
+        settings = _configuration(self.host, str(self.storage), webhooks)
         if locked:
             (folder / "htpasswd").write_text(HTPASSWD)
             realm = {"realm": "e2e", "path": str(folder / "htpasswd")}
@@ -91,18 +92,18 @@ class Registry:
 
     def push_image(self, repository: str, tag: str, image: Image) -> str:
         """Push an image that containers can be made of, and return its digest."""
-        return self._put_manifest(repository, tag, self._put_blobs(repository, image))
+        return self.put_manifest(repository, tag, self.put_blobs(repository, image))
 
     def push_index(self, repository: str, tag: str, content: str) -> str:
         """Push a multi-platform image as clients do: its images without a tag, the index last."""
         children = []
         for architecture in ("amd64", "arm64"):
-            manifest = self._put_blobs(repository, _image_of(content, architecture))
-            self._put_manifest(repository, digest_of(canonical(manifest)), manifest)
+            manifest = self.put_blobs(repository, _image_of(content, architecture))
+            self.put_manifest(repository, digest_of(canonical(manifest)), manifest)
             platform = {"architecture": architecture, "os": "linux"}
             children.append(descriptor(MANIFEST, canonical(manifest)) | {"platform": platform})
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": children}
-        return self._put_manifest(repository, tag, index)
+        return self.put_manifest(repository, tag, index)
 
     def push_layout(
         self, repository: str, tag: str, layout: Path, *, label: str | None = None
@@ -127,6 +128,20 @@ class Registry:
             self._put_blob(repository, blob)
         headers = {"Content-Type": described["mediaType"]}
         self._send("PUT", f"/v2/{repository}/manifests/{tag}", data=body, headers=headers)
+        return digest_of(body)
+
+    def put_blobs(self, repository: str, image: Image) -> dict[str, Any]:
+        """Upload what an image is made of, and return its manifest, which is not pushed yet."""
+        for blob in image.blobs:
+            self._put_blob(repository, blob)
+        return image.manifest()
+
+    def put_manifest(self, repository: str, reference: str, manifest: dict[str, Any]) -> str:
+        """Push a manifest or index, and return its digest."""
+        body = canonical(manifest)
+        headers = {"Content-Type": manifest["mediaType"]}
+        path = f"/v2/{repository}/manifests/{reference}"
+        self._send("PUT", path, data=body, headers=headers)
         return digest_of(body)
 
     def digest(self, repository: str, tag: str) -> str | None:
@@ -162,22 +177,10 @@ class Registry:
         """Count the attempts to tell of pushes that did not succeed."""
         return self._process.log.read_text().count("error writing event")
 
-    def _put_blobs(self, repository: str, image: Image) -> dict[str, Any]:
-        for blob in image.blobs:
-            self._put_blob(repository, blob)
-        return image.manifest()
-
     def _put_blob(self, repository: str, blob: bytes) -> None:
         upload = self._send("POST", f"/v2/{repository}/blobs/uploads/").headers["Location"]
         path = upload.removeprefix(f"http://{self.host}")
         self._send("PUT", f"{path}&digest={digest_of(blob)}", data=blob)
-
-    def _put_manifest(self, repository: str, reference: str, manifest: dict[str, Any]) -> str:
-        body = canonical(manifest)
-        headers = {"Content-Type": manifest["mediaType"]}
-        path = f"/v2/{repository}/manifests/{reference}"
-        self._send("PUT", path, data=body, headers=headers)
-        return digest_of(body)
 
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         with http_session() as session:

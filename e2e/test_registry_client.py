@@ -219,11 +219,6 @@ def another_registry(ground: Ground, images: Path, **settings: Any) -> Iterator[
         process.kill()
 
 
-def images_of(registry: Registry) -> Path:
-    """The folder in which a registry keeps its images."""
-    return Path(registry._process.command[-1]).parent / "images"
-
-
 def test_a_private_ca_is_trusted_where_it_is_configured(ground: Ground, registry: Making) -> None:
     """And without it the message says what is missing."""
     folder = ground.folder("tls")
@@ -236,7 +231,7 @@ def test_a_private_ca_is_trusted_where_it_is_configured(ground: Ground, registry
     with registry() as images:
         digest = images.push("client/app", "1.0", "tls")
     app = Reference(registry=ANOTHER_HOST, repository="client/app", tag="1.0")
-    with another_registry(ground, images_of(images), http={"tls": tls}):
+    with another_registry(ground, images.storage, http={"tls": tls}):
         with Registries(hosts=[ANOTHER_HOST], ca_file=Path(tls["certificate"])) as registries:
             assert registries.digest(app) == digest
         with (
@@ -258,7 +253,7 @@ def test_tokens_are_fetched_from_the_registrys_own_server(
         "issuer": ISSUER,
         "rootcertbundle": str(token_server.certificate),
     }
-    with another_registry(ground, images_of(images), auth={"token": token}):
+    with another_registry(ground, images.storage, auth={"token": token}):
         for held, name in ((None, "open/app"), (keyring(ANOTHER_HOST), "me/app")):
             token_server.asked.clear()
             app = Reference(registry=ANOTHER_HOST, repository=name, tag="1.0")

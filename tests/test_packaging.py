@@ -160,7 +160,7 @@ def test_wheels_are_made_by_what_pyproject_names() -> None:
 
 
 def test_no_dependency_brings_cryptography_of_its_own() -> None:
-    """What the README says of FIPS: all of it is the base image's OpenSSL."""
+    """What the README says of FIPS: one package does, and an image can do without it."""
     own = {"cryptography", "pynacl", "pycryptodome", "pycryptodomex", "pyopenssl", "bcrypt"}
     assert not locked("requirements.lock") & own
     assert locked("requirements-oidc.lock") & own == {"cryptography"}

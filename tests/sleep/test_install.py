@@ -188,7 +188,7 @@ def test_it_does_not_write_through_links(sleep: Program, tmp_path: Path) -> None
 
 
 def test_signals_that_come_while_it_installs_are_kept(native: Program, tmp_path: Path) -> None:
-    """Seen while it can't get rid of its complaint: process 1 is spared a signal that is not held."""
+    """Process 1 is spared a signal that is not held. Seen while it can't get rid of a complaint."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with suppress(BlockingIOError):
