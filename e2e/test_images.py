@@ -1,8 +1,8 @@
 """The images hold what pods need and no more, and run as they will in a pod.
 
-On nodes they run in test_on_nodes.py, as the one user that pods have there. Here what a runtime does
-is done by hand, for any user: a read-only root that nobody can write to, a fresh /dev, a numeric user
-without groups, the image's environment.
+On nodes they run in test_on_nodes.py, as the one user that pods have there. Here what a runtime
+does is done by hand, for any user: a read-only root that nobody can write to, a fresh /dev, a
+numeric user without groups, the image's environment.
 """
 
 import io

@@ -251,14 +251,27 @@ def test_several_platforms_are_pushed_as_one_list(
     monkeypatch.setenv("CONTAINER_TOOL", "podman")
     run = run_build("--only", "sleep", "--platforms", "linux/amd64,linux/arm64", "r.io/p", "1")
     assert run.returncode == 0
-    assert [line.split()[1] for line in build.read_text().splitlines()] == [
-        "manifest",
-        "build",
-        "manifest",
-    ]
-    assert build.read_text().endswith(
-        "podman manifest push --all r.io/p-sleep:1-all docker://r.io/p-sleep:1\n"
-    )
+    _, amd64, arm64, push = build.read_text().splitlines()
+    assert " --platform linux/amd64 --manifest r.io/p-sleep:1-all " in amd64
+    assert " --platform linux/arm64 --manifest r.io/p-sleep:1-all " in arm64
+    assert push == "podman manifest push --all r.io/p-sleep:1-all docker://r.io/p-sleep:1"
+
+
+def test_several_platforms_need_a_registry_to_push_to(build: Path) -> None:
+    run = run_build("--platforms", "linux/amd64,linux/arm64", "puller", "1")
+    assert run.returncode == 1
+    assert "'puller' must say where to, as registry.example.com/puller" in run.stderr
+    assert not build.exists()
+
+
+def test_no_layers_are_kept_for_the_sleep_image(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTAINER_TOOL", "buildah")
+    assert run_build("r.io/puller", "1.0").returncode == 0
+    sleep, service = build.read_text().splitlines()
+    assert " --target sleep --layers=false " in sleep
+    assert "--layers" not in service
 
 
 @pytest.mark.parametrize("arguments", [(), ("name",), ("--only", "base", "name", "tag"), ("--x",)])
