@@ -14,7 +14,8 @@ What a push is compared with, on three more DaemonSets on the same nodes:
   template is sent by hand, with one PATCH over a connection that is open. Time zero is just before
   the PATCH.
 - a sleep that ignores signals, as coreutils' does as process 1: the same by hand, and its pods are
-  held by `stubborn.c`. Spared the way through registry and service, so what it loses is its sleep alone.
+  held by `stubborn.c`. Spared the way through registry and service, so what it loses is its sleep
+  alone.
 - an init container that brings the sleep, by hand too: a kubelet looks once a second whether it has
   ended. The product's own pods have a first container that stays, and whose hook returns.
 
