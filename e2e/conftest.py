@@ -68,6 +68,12 @@ def pods(control_plane: ControlPlane, namespace: str) -> Pods:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     path = f"/api/v1/namespaces/{namespace}"
     control_plane.admin.patch(path, {"metadata": {"labels": labels}})
+    spec = {"containers": [{"name": "main", "image": "example.com/lax:1"}]}
+    control_plane.wait_until_refused(
+        f"{path}/pods",
+        {"metadata": {"name": "lax"}, "spec": spec},
+        saying="violates PodSecurity",
+    )
     return Pods(control_plane.admin, namespace)
 
 

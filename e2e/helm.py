@@ -14,7 +14,7 @@ from e2e.ground import Ground
 from e2e.kubernetes_api import Json, KubernetesApi
 
 CHART = Path(__file__).parents[1] / "deploy" / "helm"
-SECONDS = 120
+SECONDS = 200
 
 Values = Mapping[str, Any]
 
@@ -69,7 +69,7 @@ class Helm:
         return done.stdout
 
 
-WAIT = ("--wait", "--timeout=90s")
+WAIT = ("--wait", "--timeout=170s")
 
 
 def objects(text: str) -> list[Json]:

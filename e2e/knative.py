@@ -169,7 +169,12 @@ def _edit_pod(pod: Json) -> None:
         container.pop("resources", None)  # together they ask for most of two processors
         container.pop("lifecycle", None)  # Envoy's needs a shell, which its image here lacks
         if "readinessProbe" in container:  # shipped ones wait for up to 20 s first
-            container["readinessProbe"] |= {"initialDelaySeconds": 0, "periodSeconds": 1}
+            container["readinessProbe"] |= {
+                "initialDelaySeconds": 0,
+                "periodSeconds": 1,
+                "timeoutSeconds": 10,
+                "failureThreshold": 10,  # or a busy machine takes a part out of its Service
+            }
         if "livenessProbe" in container:  # while all start at once, all are slow
             container["livenessProbe"] |= {
                 "initialDelaySeconds": 60,

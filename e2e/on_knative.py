@@ -19,6 +19,7 @@ from e2e.kustomize import overlay
 from e2e.objects import Objects
 from e2e.processes import listens
 from e2e.registry import HOST, Webhook
+from e2e.sender import until_taken
 from e2e.sink import Received, Sink
 
 NAMESPACE = "k8s-image-puller"
@@ -117,10 +118,11 @@ class OnKnative:
         return datetime.fromisoformat(log.split()[0]).timestamp()
 
     def send(self, url: str, event_type: str, event_id: str, **headers: str) -> int:
-        """Send a CloudEvent without data, and return the status code."""
+        """Send a CloudEvent without data until it is not answered 503; return the status code."""
         own = {"ce-specversion": "1.0", "ce-type": event_type, "ce-id": event_id}
+        all_headers = own | {"ce-source": "/e2e"} | headers
         with http_session() as session:
-            answer = session.post(url, headers=own | {"ce-source": "/e2e"} | headers, timeout=60)
+            answer = until_taken(lambda: session.post(url, headers=all_headers, timeout=60))
         return answer.status_code
 
     def taken(self) -> float:

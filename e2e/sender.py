@@ -1,13 +1,13 @@
 """Webhook requests as a registry would send them, over as many connections as a test wants."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
 
 import requests
 
-from e2e.ground import PATIENCE_SECONDS, http_session
+from e2e.ground import PATIENCE_SECONDS, http_session, wait_until
 from e2e.installation import SECRET
 from e2e.kubernetes_api import Json
 from e2e.registry import HOST, MANIFEST
@@ -46,9 +46,18 @@ def send(session: requests.Session, url: str, body: Json) -> requests.Response:
 
 def deliver(session: requests.Session, url: str, body: Json) -> int:
     """Send a request until it is not answered 503, as registries do, and return the status code."""
-    while (answer := send(session, url, body)).status_code == 503:
-        pass
-    return answer.status_code
+    return until_taken(lambda: send(session, url, body)).status_code
+
+
+def until_taken(send: Callable[[], requests.Response]) -> requests.Response:
+    """Send until the answer is not 503, which a stall of the machine may be, and return it."""
+
+    def attempt() -> tuple[requests.Response] | None:
+        answer = send()
+        return None if answer.status_code == requests.codes.service_unavailable else (answer,)
+
+    (answer,) = wait_until(attempt, "an answer other than 503")
+    return answer
 
 
 def post(url: str, body: Json) -> int:

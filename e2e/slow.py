@@ -1,12 +1,16 @@
 """A way to a server on which answers take their time, and a server that says nothing at all."""
 
+import json
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Self
 
 from e2e.ground import ADDRESS
+from e2e.installation import Installation
 
 _CHUNK = 65536
 
@@ -49,6 +53,18 @@ class Slow:
                     time.sleep(self.seconds)
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def slow_api_server(installation: Installation) -> Iterator[tuple[Slow, Path]]:
+    """Lead a service to the API server by a way that can be slow: the way, and a kubeconfig."""
+    config = json.loads(installation.kubeconfig.read_text())
+    host, _, port = config["clusters"][0]["cluster"]["server"].rpartition("//")[2].rpartition(":")
+    with Slow(host, int(port)) as way:
+        config["clusters"][0]["cluster"]["server"] = f"https://{ADDRESS}:{way.port}"
+        path = installation.kubeconfig.with_name("slow")
+        path.write_text(json.dumps(config))
+        yield way, path
 
 
 class Silent:

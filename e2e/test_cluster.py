@@ -206,7 +206,7 @@ def test_a_foreign_daemonset_of_that_name_is_never_touched(
     with service(environment, kubeconfig=installation.kubeconfig) as puller:
         answer = post_once(puller.url, notification("team/app", "1.1.0", "new"))
         assert answer.status_code == 503
-        assert "belongs to somebody else" in puller.log.read_text()
+        wait_until(lambda: "belongs to somebody else" in puller.log.read_text(), "the reason")
     live = installation.daemonset()
     assert live is not None
     assert live["metadata"]["uid"] == foreign["metadata"]["uid"]
@@ -316,7 +316,7 @@ def greedy_pod() -> Json:
 
 
 def tick_with(puller: Service, installation: Installation) -> None:
-    """Send the scheduled tick by the shipped command; it returns once the tick is done."""
+    """Send the scheduled tick by the shipped command until it is taken, and so is done."""
     command = (
         str(Path(sys.executable).with_name("image-puller")),
         "tick",
@@ -325,4 +325,12 @@ def tick_with(puller: Service, installation: Installation) -> None:
         "--token-file",
         str(installation.secrets / "events"),
     )
-    subprocess.run(command, check=True, env={"PATH": os.environ["PATH"]}, timeout=PATIENCE_SECONDS)
+    environment = {"PATH": os.environ["PATH"]}
+    wait_until(
+        lambda: (
+            not subprocess.run(
+                command, check=False, env=environment, timeout=PATIENCE_SECONDS
+            ).returncode
+        ),
+        "a tick taken",
+    )

@@ -29,7 +29,10 @@ def test_the_api_server_is_of_the_pinned_version(control_plane: ControlPlane) ->
 
 def test_pods_find_the_api_server_at_an_address_off_loopback(control_plane: ControlPlane) -> None:
     path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
-    (endpoint,) = control_plane.admin.get(path)["endpoints"]
+    # After a restart it says so some seconds later.
+    (endpoint,) = wait_until(
+        lambda: control_plane.admin.get(path)["endpoints"], "the API server's address"
+    )
     assert endpoint["addresses"] == [ADDRESS]
 
 

@@ -12,7 +12,7 @@ import yaml
 from e2e.control_plane import ControlPlane
 from e2e.deployed import ADDRESS, SERVICE_IMAGE, SLEEP_IMAGE, WEBHOOK, Deployed, push_images
 from e2e.ground import Ground, wait_until
-from e2e.helm import CHART, Helm, HelmError, Kinds, Values, objects, of_kind
+from e2e.helm import CHART, WAIT, Helm, HelmError, Kinds, Values, objects, of_kind
 from e2e.images import File, Image, sleep_image
 from e2e.installation import NAME, SECRET, Installation, reference
 from e2e.kubernetes_api import ApiError, Json
@@ -181,7 +181,7 @@ def helm(ground: Ground, control_plane: ControlPlane, pods: Pods) -> Iterator[He
     helm = Helm(ground, control_plane.kubeconfig(control_plane.admin_token), pods.namespace)
     yield helm
     with suppress(HelmError):
-        helm.run("uninstall", "puller", "--wait", "--timeout=60s")
+        helm.run("uninstall", "puller", *WAIT)
     wait_until(lambda: not pods.all(), "all pods gone")
     address = f"/apis/networking.k8s.io/v1/ipaddresses/{ADDRESS}"
     wait_until(lambda: not is_there(control_plane, address), f"{ADDRESS} free")
@@ -723,7 +723,7 @@ def test_a_push_ends_on_the_nodes_and_uninstalling_leaves_nothing(
     puller.wait_until_cached(followed, *nodes.names)
     assert "forbidden" not in log(installation)
     documents = helm.manifest()
-    helm.run("uninstall", "puller", "--wait", "--timeout=60s")
+    helm.run("uninstall", "puller", *WAIT)
     assert left_over(installation, documents) == []
     wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone with its owner")
 
@@ -751,13 +751,13 @@ def test_secrets_and_pods_stay_through_upgrade_and_rollback(
     assert secret(installation) == generated | rotated
     puller.wait_until_cached(configured, *nodes.names)
 
-    helm.run("rollback", "puller", "1", "--wait", "--timeout=90s")
+    helm.run("rollback", "puller", "1", *WAIT)
     assert data(installation) == variables
     assert secret(installation) == generated | rotated | {"quay": generated["quay"]}
     puller.wait_until_cached(configured, *nodes.names)
     assert puller.pods() == before
 
-    helm.run("test", "puller", "--timeout=60s")
+    helm.run("test", "puller", "--timeout=170s")
 
 
 def data(installation: Installation) -> dict[str, str]:
@@ -939,7 +939,7 @@ def test_moving_over_from_the_original_pulls_no_image_again_and_leaves_nothing_o
     now = {(each["kind"], each["metadata"]["name"]) for each in helm.manifest()}
     assert {(each["kind"], each["metadata"]["name"]) for each in old_objects} <= now
 
-    helm.run("rollback", "puller", "1", "--wait", "--timeout=90s")
+    helm.run("rollback", "puller", "1", *WAIT)
     wait_until(lambda: len(original_pods(installation)) == len(nodes.names), "its pods again")
 
 

@@ -128,20 +128,25 @@ def try_out(control_plane: ControlPlane, knative: Objects, documents: Sequence[J
     """Apply as a dry run; for real only what Serving asks for, which tries out a Service's pods."""
     knative.apply(each for each in documents if each["kind"] in ("Namespace", "ServiceAccount"))
 
-    def are_accepted() -> bool:
-        try:
-            knative.apply(documents, fieldValidation="Strict", dryRun="All")
-        except ApiError as error:
-            if "oidc-authentication feature not enabled" in str(error):  # or not yet
-                return False
-            raise
-        return True
+    def dry_run() -> None:
+        knative.apply(documents, fieldValidation="Strict", dryRun="All")
 
     set_oidc(control_plane, "enabled")
     try:
-        wait_until(are_accepted, "all accepted")
+        wait_until(lambda: unless_oidc_is_off(dry_run), "all accepted")
     finally:
         set_oidc(control_plane, "disabled")
+
+
+def unless_oidc_is_off(apply: Callable[[], None]) -> bool:
+    """Apply what needs the feature; False where Eventing does not know yet that it is on."""
+    try:
+        apply()
+    except ApiError as error:
+        if "oidc-authentication feature not enabled" in str(error):
+            return False
+        raise
+    return True
 
 
 def set_oidc(control_plane: ControlPlane, to: str) -> None:
@@ -179,9 +184,9 @@ def test_a_tick_of_the_ping_source_repairs_a_deleted_daemonset(puller: OnKnative
     puller.set_schedule(OFTEN)
     try:
         wait_for_tag(puller, "1.0.0")
+        wait_until(lambda: TICK in {each.headers["ce-type"] for each in puller.events()}, "a tick")
     finally:
         puller.set_schedule(NEVER)
-    assert TICK in {each.headers["ce-type"] for each in puller.events()}
 
 
 def test_the_broker_delivers_each_event_once(puller: OnKnative) -> None:
@@ -191,6 +196,7 @@ def test_the_broker_delivers_each_event_once(puller: OnKnative) -> None:
     ids = [f"once-{number}" for number in range(10)]
     for each in ids:
         assert puller.send(BROKER, REFRESH, each) == 202
+    wait_until(lambda: puller.taken() >= 1 + len(ids), "all events")
     # Told to go, they still answer, and have had no request for seconds: a retry comes sooner.
     puller.wait_until_told_to_go()
     assert puller.taken() == 1 + len(ids)
@@ -252,7 +258,10 @@ def test_with_oidc_only_events_of_the_sources_come_in(puller: OnKnative) -> None
     control_plane = puller.installation.control_plane
     set_oidc(control_plane, "enabled")
     puller.remove_broker()  # its channel can't be changed
-    puller.apply("oidc", "in-memory-channel")
+    wait_until(
+        lambda: unless_oidc_is_off(lambda: puller.apply("oidc", "in-memory-channel")),
+        "all accepted",
+    )
     puller.wait_until_ready()
     service = f"http://{INTERNAL_HOST}/"
     assert puller.send(service, REFRESH, "no token") == 401

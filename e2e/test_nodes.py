@@ -139,6 +139,7 @@ def test_a_layer_is_fetched_once(nodes: Nodes, images: Registry, ground: Ground)
     for tag, image in ("1", one), ("2", two):
         images.push_image("ground/layers", tag, image)
         nodes["node-1"].pull(reference("ground/layers", tag))
+    wait_until(lambda: images.blob_fetches()[own], "the log of the last fetch")
     fetches = images.blob_fetches()
     assert (fetches[shared], fetches[own]) == (1, 1)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from e2e.control_plane import ControlPlane
 from e2e.ground import http_session
 from e2e.installation import Installation, reference
+from e2e.sender import until_taken
 from e2e.service import Service
 
 AUDIENCE = "puller.images"
@@ -41,7 +42,9 @@ def send(url: str, token: str) -> int:
         "Content-Type": "application/cloudevents+json",
     }
     with http_session() as session:
-        return session.post(url, json=EVENT, headers=headers, timeout=10).status_code
+        return until_taken(
+            lambda: session.post(url, json=EVENT, headers=headers, timeout=10)
+        ).status_code
 
 
 def test_a_token_counts_by_what_the_api_server_publishes_and_the_shipped_rights(

@@ -131,9 +131,15 @@ def test_what_fails_is_told_with_what_the_pods_have_logged(
     nodes: Nodes, images: Registry, installation: Installation, app: Image
 ) -> None:
     images.push_image("nodes/told", "1.0.0", app)
-    entry = f"app={reference('nodes/told', '1.0.0')}"
-    with pytest.raises(RuntimeError, match="by the test") as failed, deployed(installation, entry):
-        raise RuntimeError("by the test")
+    name = reference("nodes/told", "1.0.0")
+
+    def fail() -> None:
+        with deployed(installation, f"app={name}") as puller:
+            puller.wait_until_cached(name, *nodes.names)
+            raise RuntimeError("by the test")
+
+    with pytest.raises(RuntimeError, match="by the test") as failed:
+        fail()
     (told,) = failed.value.__notes__
     assert f"service of {NAME}-" in told
     assert "INFO image_puller.reconcile" in told
@@ -197,9 +203,10 @@ def test_a_node_that_dies_delays_no_other(
 ) -> None:
     configured, followed = reference("nodes/death", "1.0.0"), reference("nodes/death", "1.1.0")
     images.push_image("nodes/death", "1.0.0", with_content(ground, "one"))
+    # The service does not run on the node that dies: it was there first.
     with (
-        nodes.join() as third,
         deployed(installation, f"app={configured}", **AT_ONCE) as puller,
+        nodes.join() as third,
     ):
         puller.wait_until_cached(configured, *nodes.names)
         third.kill()
@@ -248,7 +255,7 @@ def test_a_missing_image_leaves_the_others_cached_and_a_push_heals_it_at_once(
         puller.wait_until_cached(missing, *nodes.names)
         assert on_all(nodes, missing, digest)
         # New pods, which wait for nothing: a kubelet's back-off is that of a pod.
-        assert is_replaced(puller, before)
+        wait_until(lambda: is_replaced(puller, before), "new pods")
 
 
 def test_an_image_that_appears_without_a_push_is_pulled_within_the_kubelets_back_off(

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from math import ceil
 from time import monotonic
 
+import requests
+
 from e2e.ground import PATIENCE_SECONDS, http_session, wait_until
 from e2e.history import History
 from e2e.installation import DIGESTS, NAME, SECRET, STATE, Installation, reference
@@ -14,6 +16,7 @@ from e2e.registry import Registry, Webhook
 from e2e.sender import notification, post, post_all, post_once
 from e2e.service import Service
 from e2e.sink import Sink
+from e2e.slow import slow_api_server
 
 MakeRegistry = Callable[..., Registry]
 MakeService = Callable[..., Service]
@@ -77,8 +80,13 @@ def test_200_pushes_over_16_connections_end_at_the_newest_with_few_writes(
     bodies = [notification("team/app", f"1.1.{n}", f"{n}") for n in range(PUSHES)]
     interval = 2
     environment = installation.environment(f"app={APP}", ROLLOUT_MIN_INTERVAL_SECONDS=str(interval))
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with (
+        slow_api_server(installation) as (way, kubeconfig),
+        service(environment, kubeconfig=kubeconfig) as puller,
+    ):
         generation = installation.wait_for_images(APP)["metadata"]["generation"]
+        # Slower than the connections on a busy machine: as many as can join the next write.
+        way.seconds = 0.1
         writes, start = installation.patches(), monotonic()
         with History(installation) as history:
             assert post_all([puller.url], bodies, connections=CONNECTIONS) == [202] * PUSHES
@@ -109,7 +117,7 @@ def test_a_serial_sender_costs_at_most_one_write_per_push(
 def test_a_sigkill_between_answer_and_rollout_loses_nothing(
     installation: Installation, service: MakeService
 ) -> None:
-    environment = installation.environment(f"app={APP}", ROLLOUT_MIN_INTERVAL_SECONDS="20")
+    environment = installation.environment(f"app={APP}", ROLLOUT_MIN_INTERVAL_SECONDS="30")
     with service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
         # The creation was a change of the template: what follows is kept, and waits.
@@ -216,14 +224,21 @@ def test_an_old_process_does_not_write_over_a_newer_configuration(
             assert answer.status_code == 503
             assert int(answer.headers["Retry-After"]) > 0
             with http_session() as session:
-                unready = session.get(f"{before.url}/readyz", timeout=PATIENCE_SECONDS)
-            assert unready.status_code == 503
-            assert "another configuration is in charge" in unready.text
+                unready = wait_until(
+                    lambda: refusal(session.get(f"{before.url}/readyz", timeout=PATIENCE_SECONDS)),
+                    "unready",
+                )
+            assert "another configuration is in charge" in unready
             assert installation.images() == [APP, other]
             assert post(after.url, notification("team/app", "1.1.0", "new")) == 202
             installation.wait_for_images(APP, app("1.1.0"), other)
             assert before.terminate() == 0
             assert sorted(installation.images()) == sorted([APP, app("1.1.0"), other])
+
+
+def refusal(answer: requests.Response) -> str | None:
+    """Return the words of a 503."""
+    return answer.text if answer.status_code == requests.codes.service_unavailable else None
 
 
 def tagged(sink: Sink) -> Json | None:
