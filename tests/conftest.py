@@ -37,6 +37,14 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what other threads or processes do."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 class Installation:
     """The cluster as its administrator sees it: the one DaemonSet, and what was asked for it."""
 
@@ -244,10 +252,7 @@ class Web:
 
     def wait_for_first_look(self) -> None:
         """Wait until the look that each start takes is over, so that it meets no test's faults."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while 'source="timer"' not in self.service._metrics.text().decode():
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        wait_until(lambda: 'source="timer"' in self.service._metrics.text().decode())
 
     def stop(self) -> None:
         """Stop the service, as SIGTERM does."""

@@ -2,25 +2,17 @@
 
 import threading
 import time
-from collections.abc import Callable
 
 from image_puller import limits
 from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
 from image_puller.lookup import Absent, Lookup, Present, Unanswered
 from image_puller.reference import parse
 from tests.building import digest
-from tests.conftest import PATIENCE_SECONDS
+from tests.conftest import PATIENCE_SECONDS, wait_until
 from tests.registries import Answers
 
 APP = parse("quay.io/org/app:1")
 OTHER = parse("quay.io/org/other:1")
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def test_each_question_has_its_answer(lookup: Lookup, answers: Answers) -> None:

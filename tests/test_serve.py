@@ -27,7 +27,15 @@ from image_puller.reference import parse
 from image_puller.serve import Gunicorn, Service, Worker
 from image_puller.simulation import SimulatedCluster
 from tests.building import configuration, digest
-from tests.conftest import NAME, NAMESPACE, PATIENCE_SECONDS, Installation, Web, kubeconfig
+from tests.conftest import (
+    NAME,
+    NAMESPACE,
+    PATIENCE_SECONDS,
+    Installation,
+    Web,
+    kubeconfig,
+    wait_until,
+)
 
 APP = "quay.io/org/app:1.2.3"
 NEWER = "quay.io/org/app:1.2.4"
@@ -35,13 +43,6 @@ PATH = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{NAME}"
 QUAY = {"docker_url": "quay.io/org/app", "updated_tags": ["1.2.4"]}
 
 MakeWeb = Callable[..., Web]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def is_there(cluster: SimulatedCluster) -> bool:

@@ -21,19 +21,12 @@ from image_puller.simulation import SimulatedCluster
 from image_puller.ticker import Ticker
 from image_puller.writer import Writer
 from tests.building import digest, push
-from tests.conftest import PATIENCE_SECONDS, Installation, Replica, Time
+from tests.conftest import PATIENCE_SECONDS, Installation, Replica, Time, wait_until
 from tests.registries import Answers
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
 NAME = "quay.io/org/app"
 LATEST = {"IMAGES": f"app={NAME}:latest"} | AT_ONCE
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 class Process:

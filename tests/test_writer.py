@@ -17,7 +17,7 @@ from image_puller.reconcile import Reconciler
 from image_puller.simulation import SimulatedCluster
 from image_puller.writer import Writer
 from tests.building import configuration, push
-from tests.conftest import NAME, NAMESPACE, PATIENCE_SECONDS, Gate, Installation
+from tests.conftest import NAME, NAMESPACE, PATIENCE_SECONDS, Gate, Installation, wait_until
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
 APP = "quay.io/org/app:1.2.3"
@@ -51,13 +51,6 @@ def writer(api: ApiClient) -> Iterator[MakeWriter]:
 def senders() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(32) as pool:
         yield pool
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def submit(writer: Writer, number: int, *, patience: float = PATIENCE_SECONDS) -> Outcome:
