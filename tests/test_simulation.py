@@ -120,10 +120,25 @@ def test_a_watch_tells_of_nodes_that_join(cluster: SimulatedCluster, api: Api) -
     assert change["object"]["metadata"]["name"] == "node-2"
 
 
+def test_a_watch_from_a_list_of_nothing_tells_all_since_and_one_from_0_what_is_there() -> None:
+    with SimulatedCluster(nodes=0) as cluster, Api(url=cluster.url, token="", namespace="") as api:
+        listed = api.send("GET", "/api/v1/nodes").json()["metadata"]["resourceVersion"]
+        for name in ("gone", "there"):
+            cluster.join(name)
+        cluster.leave("gone")
+
+        def first_from(version: str) -> Any:
+            changes = api.watched("/api/v1/nodes", {"resourceVersion": version}, until="ADDED")
+            return next(changes)["object"]["metadata"]["name"]
+
+        assert first_from(listed) == "gone"
+        assert first_from("0") == first_from("") == "there"
+
+
 def test_a_watch_tells_nothing_of_other_writes(
     cluster: SimulatedCluster, api: Api, puller: None
 ) -> None:
-    query = {"watch": "true", "timeoutSeconds": "0.05", "resourceVersion": "1"}
+    query = {"watch": "true", "timeoutSeconds": "0.05", "resourceVersion": "2"}
     assert api.send("GET", "/api/v1/nodes", query=query).text == ""
 
 

@@ -37,11 +37,12 @@ class Change:
 class Store:
     """Stored objects are never changed in place: whoever has one in hand may read it without lock.
 
-    `changed` is the lock, and is notified of every write.
+    `changed` is the lock, and is notified of every write. Versions begin with 1, as etcd's do: to
+    watch from 0 is to ask for what is there.
     """
 
     changed: threading.Condition = field(default_factory=threading.Condition)
-    version: int = 0
+    version: int = 1
     _changes: deque[Change] = field(default_factory=lambda: deque(maxlen=HISTORY))
     _items: dict[Key, Json] = field(default_factory=dict)
 
