@@ -87,11 +87,15 @@ def test_what_arrives_while_a_write_is_in_flight_goes_out_together(
 
 
 def test_many_senders_cost_about_two_writes_for_a_push_of_each(
-    writer: MakeWriter, installation: Installation, senders: ThreadPoolExecutor
+    writer: MakeWriter,
+    installation: Installation,
+    cluster: SimulatedCluster,
+    senders: ThreadPoolExecutor,
 ) -> None:
     connections, pushes = 16, 160
     puller = writer(**AT_ONCE)
     installation.sent()
+    cluster.delay(0.1, method="PATCH", times=pushes)  # senders come back meanwhile, slow ones too
     queue = iter(range(4, 4 + pushes))
 
     def send(_connection: int) -> list[Outcome]:
