@@ -48,8 +48,8 @@ def test_a_registry_that_says_nothing_holds_up_neither_its_asker_nor_the_others(
     other = parse("ghcr.io/org/app:1")
     answers.digests = {other: digest(1)}
     started = time.monotonic()
-    found = lookup.digests([APP, other], seconds=0.05)
-    assert time.monotonic() - started < 2
+    found = lookup.digests([APP, other], seconds=1)
+    assert time.monotonic() - started < 5
     assert found == {
         APP: Unanswered(f"registry quay.io did not say in time what {APP} is"),
         other: Present(digest(1)),
@@ -73,7 +73,7 @@ def test_what_waits_behind_a_slow_registry_is_not_asked_once_its_time_is_over(
 ) -> None:
     answers.close("quay.io")
     images = [parse(f"quay.io/org/app:{number}") for number in range(20)]
-    lookup.digests(images, seconds=0.05)
+    lookup.digests(images, seconds=1)
     answers.open_all()
     lookup.digests([OTHER], seconds=5)
     assert len(answers.asked) == limits.QUESTIONS_AT_ONCE + 1
