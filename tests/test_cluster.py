@@ -22,7 +22,7 @@ from image_puller.errors import (
 )
 from image_puller.simulation import SimulatedCluster
 from tests.building import configuration, state_of
-from tests.conftest import NAME, NAMESPACE, Installation, Replica, kubeconfig
+from tests.conftest import NAME, NAMESPACE, Installation, Replica, kubeconfig, wait_until
 
 CONFIG = configuration()
 TEMPLATE = daemonset.template(CONFIG, state_of(CONFIG), Platform())
@@ -166,7 +166,7 @@ def test_an_api_server_that_is_slow_is_unavailable(
     cluster.delay(10, times=1)
     with pytest.raises(ClusterUnavailableError, match="can't be reached"):
         puller.create(MANIFEST)
-    assert cluster.daemonset(NAME, NAMESPACE) is not None  # it was made all the same
+    wait_until(lambda: cluster.daemonset(NAME, NAMESPACE) is not None)  # it is made all the same
 
 
 def test_an_answer_that_is_not_json_is_unavailable(
@@ -187,13 +187,23 @@ def test_a_refusal_that_is_no_status_object_is_told_as_it_is(api: ApiClient) -> 
 # Nodes
 
 
+def once_watched(cluster: SimulatedCluster, act: Callable[[], None]) -> None:
+    """Act in another thread, as soon as nodes are watched."""
+
+    def wait() -> None:
+        wait_until(lambda: any("watch" in request.query for request in cluster.requests))
+        act()
+
+    threading.Thread(target=wait).start()
+
+
 def test_a_node_that_joins_is_told_once_and_those_that_were_there_are_not(
     puller: KubernetesCluster, cluster: SimulatedCluster
 ) -> None:
     joins = puller.joins()
-    threading.Timer(0.05, lambda: cluster.join("node-4")).start()
+    once_watched(cluster, lambda: cluster.join("node-4"))
     assert next(joins) == "node-4"
-    threading.Timer(0.05, lambda: cluster.join("node-5")).start()
+    cluster.join("node-5")
     assert next(joins) == "node-5"
 
 
@@ -224,7 +234,7 @@ def test_a_watch_that_breaks_off_is_unavailable(
     puller: KubernetesCluster, cluster: SimulatedCluster
 ) -> None:
     joins = puller.joins()
-    threading.Timer(0.05, cluster.close).start()
+    once_watched(cluster, cluster.close)
     with pytest.raises(ClusterUnavailableError):
         next(joins)
 
