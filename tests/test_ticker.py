@@ -4,10 +4,11 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
-from image_puller import limits
+from image_puller import limits, ticker
 from image_puller.commits import Commits
 from image_puller.decide import Outcome
 from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
@@ -245,11 +246,17 @@ def test_a_tick_that_somebody_sends_is_followed_by_a_look(
 def test_ticks_that_arrive_together_are_one(
     process: MakeProcess, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "LOOKS_APART_SECONDS", 0.5)
+    apart = 60.0
+    monkeypatch.setattr(limits, "LOOKS_APART_SECONDS", apart)
     service = process()
     service.start()
+    wait_until(lambda: service.ticker._not_before > 0)
     for _ in range(20):
         service.commit(Refresh())
+    assert service.taken() == 1
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + apart)
+    monkeypatch.setattr(ticker, "time", later)
+    service.ticker.follow_up((), ())  # has it look at the clock
     service.wait_for_looks(2)
     time.sleep(0.05)
     assert service.taken() == 2
