@@ -216,7 +216,7 @@ def once_it_answers(session: requests.Session, curl: Curl) -> requests.Response:
     while True:
         try:
             return send(session, curl)
-        except requests.ConnectionError:
+        except requests.RequestException:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 

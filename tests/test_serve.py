@@ -263,7 +263,7 @@ def running(folder: Path, **environ: str) -> Iterator[tuple[subprocess.Popen[byt
 def answers(url: str) -> bool:
     try:
         return requests.get(url, timeout=1).status_code == 200
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
 
 
