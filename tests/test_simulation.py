@@ -105,7 +105,8 @@ def test_closing_ends_a_watch(cluster: SimulatedCluster, api: Api) -> None:
         lines = answer.iter_lines()
         assert b'"ADDED"' in next(lines)
         cluster.close()
-        assert list(lines) == []
+        with contextlib.suppress(requests.exceptions.ChunkedEncodingError):  # its end may be lost
+            assert list(lines) == []
 
 
 # Watching
