@@ -4,7 +4,10 @@
 
 #include <stdbool.h>
 
-/* Returns whether it did, else has said why not. Whoever looks sees the old file, or none, until the new one is whole. */
+/*
+ * Returns whether it did, else has said why not. Whoever looks sees the old file, or none, until
+ * the new one is whole.
+ */
 bool install(const char *path);
 
 #endif

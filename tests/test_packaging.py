@@ -181,6 +181,19 @@ def test_the_image_can_be_built_without_them(build: Path, monkeypatch: pytest.Mo
     assert "--build-arg LOCK_FILE=requirements.lock " in service
 
 
+def test_what_a_release_lists_is_what_the_default_image_brings() -> None:
+    (lock,) = (
+        value.removeprefix("LOCK_FILE=")
+        for name, value in stages()["packages"]
+        if name == "ARG" and value.startswith("LOCK_FILE=")
+    )
+    make = ["make", "--dry-run", "--no-print-directory", "sbom"]
+    path = {"PATH": os.environ["PATH"]}
+    run = subprocess.run(make, cwd=TOP, env=path, capture_output=True, text=True, check=True)
+    assert f" {lock}\n" in run.stdout
+    assert f"/{lock}" in (TOP / "build/licences").read_text()
+
+
 def test_images_are_named_as_the_original_names_them() -> None:
     def names(*assignments: str) -> list[str]:
         make = ["make", "--dry-run", "--no-print-directory", "docker", *assignments]

@@ -182,15 +182,18 @@ class Reconciler:
         try:
             state = self._decode(text)
         except UnreadableStateError as error:
-            log.error("%s: what was followed starts again from IMAGES", error)  # noqa: TRY400
-            self._cluster.report("StateUnreadable", f"{error}: starting again from IMAGES")
-            state = State(configuration="")
+            state = self._start_again(str(error))
         if state.configuration == self._configuration:
             self._claimed = True
             return state
         if self._claimed and state.configuration:
             raise self._step_back("another configuration is in charge of the DaemonSet")
         return decide.adopt(self._config, state, self._configuration)
+
+    def _start_again(self, reason: str) -> State:
+        log.error("%s: what was followed starts again from IMAGES", reason)
+        self._cluster.report("StateUnreadable", f"{reason}: starting again from IMAGES")
+        return State(configuration="")
 
     def _step_back(self, reason: str) -> SupersededError:
         self.superseded = (
