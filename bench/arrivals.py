@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
-from e2e.ground import Ground, wait_until
-from e2e.nodes import Node, Nodes
+from e2e.harness.ground import Ground, wait_until
+from e2e.harness.nodes import Node, Nodes
 
 TOPICS = ("/images/create", "/containers/create", "/tasks/start", "/namespaces/update")
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Self
 
-from e2e.control_plane import ControlPlane
-from e2e.ground import http_session
-from e2e.installation import DIGESTS, Installation
-from e2e.kubernetes_api import JSON_PATCH, Json
+from e2e.harness.control_plane import ControlPlane
+from e2e.harness.ground import http_session
+from e2e.harness.installation import DIGESTS, Installation
+from e2e.harness.kubernetes_api import JSON_PATCH, Json
 
 LABEL = "by-hand"
 FOLLOWED = "app-"  # what names of containers begin with, of tags that were followed

@@ -6,8 +6,8 @@ import pytest
 
 from bench.arrivals import Arrivals
 from bench.table import Table
-from e2e.ground import Ground
-from e2e.nodes import Nodes
+from e2e.harness.ground import Ground
+from e2e.harness.nodes import Nodes
 
 pytest_plugins = ("e2e.conftest",)
 

@@ -40,13 +40,13 @@ from bench.arrivals import Arrivals
 from bench.by_hand import ByHand, is_rolled_out
 from bench.table import Table, milliseconds, percentiles
 from bench.templates import Templates
-from e2e.deployed import WEBHOOK, deployed, push_images
-from e2e.ground import Ground, wait_until
-from e2e.images import File, Image, sleep_image
-from e2e.installation import Installation, reference
-from e2e.kubernetes_api import Json
-from e2e.nodes import Node, Nodes
-from e2e.registry import Registry
+from e2e.harness.deployed import WEBHOOK, deployed, push_images
+from e2e.harness.ground import Ground, wait_until
+from e2e.harness.images import File, Image, sleep_image
+from e2e.harness.installation import Installation, reference
+from e2e.harness.kubernetes_api import Json
+from e2e.harness.nodes import Node, Nodes
+from e2e.harness.registry import Registry
 
 PUSHES = 20
 MANY = 50

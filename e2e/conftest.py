@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from e2e.control_plane import ControlPlane
-from e2e.ground import Ground, wait_until
-from e2e.installation import Installation
-from e2e.nodes import Nodes
-from e2e.pods import Pods
-from e2e.processes import tail
-from e2e.registry import Registry
-from e2e.service import Service
-from e2e.sink import Sink
+from e2e.harness.control_plane import ControlPlane
+from e2e.harness.ground import Ground, wait_until
+from e2e.harness.installation import Installation
+from e2e.harness.nodes import Nodes
+from e2e.harness.pods import Pods
+from e2e.harness.processes import tail
+from e2e.harness.registry import Registry
+from e2e.harness.service import Service
+from e2e.harness.sink import Sink
+
+pytest.register_assert_rewrite("tests.support.contract")
 
 Reporting = Generator[None, pytest.TestReport, pytest.TestReport]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from e2e.ground import PATIENCE_SECONDS, http_session, wait_until
-from e2e.installation import ACCOUNT, NAME, SECRET, STATE, Installation, deny_tag, reference
-from e2e.kubernetes_api import Json
-from e2e.sender import notification, post, post_once
-from e2e.service import Service
+from e2e.harness.ground import PATIENCE_SECONDS, http_session, wait_until
+from e2e.harness.installation import ACCOUNT, NAME, SECRET, STATE, Installation, deny_tag, reference
+from e2e.harness.kubernetes_api import Json
+from e2e.harness.sender import notification, post, post_once
+from e2e.harness.service import Service
 
 MakeService = Callable[..., Service]
 

@@ -4,12 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e.control_plane import ControlPlane
-from e2e.ground import wait_until
-
-pytest.register_assert_rewrite("tests.contract")
-
-from tests.contract import Api, Contract  # noqa: E402 - after it is to be rewritten
+from e2e.harness.control_plane import ControlPlane
+from e2e.harness.ground import wait_until
+from tests.support.contract import Api, Contract
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import kubernetes
 import pytest
 import requests
 
-from e2e.control_plane import ControlPlane
-from e2e.ground import ADDRESS, PATIENCE_SECONDS, Ground, wait_until
-from e2e.kubernetes_api import ApiError, Json, KubernetesApi
-from e2e.processes import Process, StartError
-from e2e.registry import HOST, INDEX, MANIFEST, Registry, Webhook
-from e2e.sink import Sink
+from e2e.harness.control_plane import ControlPlane
+from e2e.harness.ground import ADDRESS, PATIENCE_SECONDS, Ground, wait_until
+from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
+from e2e.harness.processes import Process, StartError
+from e2e.harness.registry import HOST, INDEX, MANIFEST, Registry, Webhook
+from e2e.harness.sink import Sink
 
 SECRET = "Bearer a secret"
 

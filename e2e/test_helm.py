@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.control_plane import ControlPlane
-from e2e.deployed import ADDRESS, SERVICE_IMAGE, SLEEP_IMAGE, WEBHOOK, Deployed, push_images
-from e2e.ground import Ground, wait_until
-from e2e.helm import CHART, WAIT, Helm, HelmError, Kinds, Values, objects, of_kind
-from e2e.images import File, Image, sleep_image
-from e2e.installation import NAME, SECRET, Installation, reference
-from e2e.kubernetes_api import ApiError, Json
-from e2e.nodes import Nodes
-from e2e.pods import Pods
-from e2e.registry import HOST, Registry
-from image_puller import config, quantity, quota
+from e2e.harness.control_plane import ControlPlane
+from e2e.harness.deployed import ADDRESS, SERVICE_IMAGE, SLEEP_IMAGE, WEBHOOK, Deployed, push_images
+from e2e.harness.ground import Ground, wait_until
+from e2e.harness.helm import CHART, WAIT, Helm, HelmError, Kinds, Values, objects, of_kind
+from e2e.harness.images import File, Image, sleep_image
+from e2e.harness.installation import NAME, SECRET, Installation, reference
+from e2e.harness.kubernetes_api import ApiError, Json
+from e2e.harness.nodes import Nodes
+from e2e.harness.pods import Pods
+from e2e.harness.registry import HOST, Registry
+from image_puller.config import configuration
+from image_puller.core import quota
+from image_puller.values import quantity
 
 MakeRegistry = Callable[..., Registry]
 
@@ -229,7 +231,7 @@ def kinds(ground: Ground, control_plane: ControlPlane) -> Iterator[Kinds]:
 
 
 @pytest.mark.parametrize(
-    "image", [*config.ORIGINAL_IMAGES, "mirror:5000/eclipse/kubernetes-image-puller"]
+    "image", [*configuration.ORIGINAL_IMAGES, "mirror:5000/eclipse/kubernetes-image-puller"]
 )
 def test_the_original_s_image_is_refused_with_what_to_write(offline: Helm, image: str) -> None:
     for values in (
@@ -245,7 +247,7 @@ def test_the_original_s_image_is_refused_with_what_to_write(offline: Helm, image
 
 
 @pytest.mark.parametrize("suffix", ["", ":next", ":1.1.2", f"@sha256:{'0' * 64}"])
-@pytest.mark.parametrize("image", config.ORIGINAL_IMAGES)
+@pytest.mark.parametrize("image", configuration.ORIGINAL_IMAGES)
 def test_the_original_s_image_brings_no_sleep(offline: Helm, image: str, suffix: str) -> None:
     with pytest.raises(HelmError, match=r"configMap\.kipImage: .* has no /sleep"):
         offline.template({"configMap": {"kipImage": image + suffix}})
@@ -293,14 +295,14 @@ def test_lint_finds_nothing(offline: Helm, values: Values) -> None:
 def test_values_of_the_original_s_chart_reach_the_service(offline: Helm) -> None:
     rendered = offline.template(OLD_VALUES)
     found = of_kind("ConfigMap", rendered)
-    read = config.from_environ(found["data"])
+    read = configuration.from_environ(found["data"])
     assert found["metadata"]["name"] == "old-config"
     assert [(entry.name, entry.image) for entry in read.entries] == [
         ("one", "nginx:1.29.1"),
         ("two", "quay.io/org/two:latest"),
     ]
     assert read.caching_interval.total_seconds() == 7200
-    assert read.resources == config.Resources(
+    assert read.resources == configuration.Resources(
         memory_request="11Mi", memory_limit="21Mi", cpu_request=".06", cpu_limit="0.3"
     )
     assert (read.daemonset_name, read.deployment_name) == ("old-name", "old-name")
@@ -337,13 +339,13 @@ def test_every_variable_reaches_the_service(offline: Helm) -> None:
     values = {"configMap": OLD_VALUES["configMap"] | NEW_VARIABLES}  # type: ignore[operator]
     rendered = offline.template(values)
     found = of_kind("ConfigMap", rendered)["data"]
-    read = config.from_environ(found)
+    read = configuration.from_environ(found)
     known = yaml.safe_load((CHART / "values.yaml").read_text())["configMap"]
     # And NAMESPACE, DEPLOYMENT_NAME, DAEMONSET_NAME, but for the ConfigMap's own name.
     assert len(found) == len(known) + 2
     assert read.keep_tags == 3
     assert read.rollout_min_interval.total_seconds() == 1_000_000
-    assert read.event_auth is config.EventAuth.OIDC
+    assert read.event_auth is configuration.EventAuth.OIDC
     assert read.verify_pushes
     (container,) = of_kind("Deployment", rendered)["spec"]["template"]["spec"]["containers"]
     assert container["ports"] == [{"name": "http", "containerPort": read.port}]
@@ -353,8 +355,8 @@ def test_every_variable_reaches_the_service(offline: Helm) -> None:
 
 def test_what_is_not_said_is_the_service_s_own_default(offline: Helm) -> None:
     data = of_kind("ConfigMap", offline.template({"configMap": {"images": "app=nginx:1"}}))["data"]
-    chart = config.from_environ(data)
-    own = config.from_environ({"IMAGES": "app=nginx:1", "NAMESPACE": "default"})
+    chart = configuration.from_environ(data)
+    own = configuration.from_environ({"IMAGES": "app=nginx:1", "NAMESPACE": "default"})
     bounds = {"resources": own.resources}
     differing = {
         name for name in own.__slots__ if getattr(chart, name) != getattr(own, name)
@@ -598,7 +600,7 @@ def test_the_chart_s_quota_is_what_the_service_says_and_its_own_pods(
             "cronJob": {"resources": own},
         }
     )
-    read = config.from_environ(of_kind("ConfigMap", rendered)["data"])
+    read = configuration.from_environ(of_kind("ConfigMap", rendered)["data"])
     expected = amounts(quota.manifest(read, nodes))
     pods = 5  # three replicas, a tick, a test
     expected["pods"] += pods

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from e2e.ground import Ground, http_session
-from e2e.processes import free_port
-from e2e.registry import HOST, Registry
+from e2e.harness.ground import Ground, http_session
+from e2e.harness.processes import free_port
+from e2e.harness.registry import HOST, Registry
 from image_puller import __version__
 
 BUILD = Path(__file__).parent / "components" / "images"

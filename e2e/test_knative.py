@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from e2e.control_plane import ControlPlane
-from e2e.deployed import push_images
-from e2e.ground import Ground, http_session, wait_until
-from e2e.helm import Helm, Values
-from e2e.images import File, Image, sleep_image
-from e2e.installation import NAME, reference
-from e2e.knative import install, push_parts
-from e2e.kubernetes_api import ApiError, Json
-from e2e.kustomize import TOP, render
-from e2e.nodes import Nodes
-from e2e.objects import Objects
-from e2e.on_knative import (
+from e2e.harness.control_plane import ControlPlane
+from e2e.harness.deployed import push_images
+from e2e.harness.ground import Ground, http_session, wait_until
+from e2e.harness.helm import Helm, Values
+from e2e.harness.images import File, Image, sleep_image
+from e2e.harness.installation import NAME, reference
+from e2e.harness.knative import install, push_parts
+from e2e.harness.kubernetes_api import ApiError, Json
+from e2e.harness.kustomize import TOP, render
+from e2e.harness.nodes import Nodes
+from e2e.harness.objects import Objects
+from e2e.harness.on_knative import (
     BROKER,
     INTERNAL_HOST,
     NAMESPACE,
@@ -34,8 +34,8 @@ from e2e.on_knative import (
     OnKnative,
     on_knative,
 )
-from e2e.registry import Registry
-from e2e.sender import notification, post, post_once
+from e2e.harness.registry import Registry
+from e2e.harness.sender import notification, post, post_once
 
 MakeRegistry = Callable[..., Registry]
 

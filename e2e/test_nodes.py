@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from e2e.control_plane import ControlPlane
-from e2e.ground import Ground, http_session, wait_until
-from e2e.images import File, Image, sleep_image
-from e2e.installation import reference
-from e2e.kubernetes_api import ApiError, KubernetesApi
-from e2e.nodes import Node, Nodes
-from e2e.pods import LABELS, Pods, daemonset, restricted
-from e2e.registry import Registry
+from e2e.harness.control_plane import ControlPlane
+from e2e.harness.ground import Ground, http_session, wait_until
+from e2e.harness.images import File, Image, sleep_image
+from e2e.harness.installation import reference
+from e2e.harness.kubernetes_api import ApiError, KubernetesApi
+from e2e.harness.nodes import Node, Nodes
+from e2e.harness.pods import LABELS, Pods, daemonset, restricted
+from e2e.harness.registry import Registry
 
 MakeRegistry = Callable[..., Registry]
 

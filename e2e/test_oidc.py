@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from e2e.control_plane import ControlPlane
-from e2e.ground import http_session
-from e2e.installation import Installation, reference
-from e2e.sender import until_taken
-from e2e.service import Service
+from e2e.harness.control_plane import ControlPlane
+from e2e.harness.ground import http_session
+from e2e.harness.installation import Installation, reference
+from e2e.harness.sender import until_taken
+from e2e.harness.service import Service
 
 AUDIENCE = "puller.images"
 APP = reference("team/app", "1.0.0")

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import pytest
 
-from e2e.deployed import NEXT_SERVICE_IMAGE, WEBHOOK, Deployed, deployed, push_images
-from e2e.ground import PATIENCE_SECONDS, Ground, wait_until
-from e2e.images import File, Image, sleep_image
-from e2e.installation import NAME, Denial, Installation, deny, reference
-from e2e.kubernetes_api import ApiError, Json
-from e2e.nodes import Nodes
-from e2e.pods import Pods, restricted
-from e2e.registry import LOCKED_HOST, PASSWORD, USER, Registry
+from e2e.harness.deployed import NEXT_SERVICE_IMAGE, WEBHOOK, Deployed, deployed, push_images
+from e2e.harness.ground import PATIENCE_SECONDS, Ground, wait_until
+from e2e.harness.images import File, Image, sleep_image
+from e2e.harness.installation import NAME, Denial, Installation, deny, reference
+from e2e.harness.kubernetes_api import ApiError, Json
+from e2e.harness.nodes import Nodes
+from e2e.harness.pods import Pods, restricted
+from e2e.harness.registry import LOCKED_HOST, PASSWORD, USER, Registry
 
 MakeRegistry = Callable[..., Registry]
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from e2e.control_plane import ControlPlane
-from e2e.deployed import SLEEP_IMAGE, WEBHOOK, push_images, running
-from e2e.ground import Ground, wait_until
-from e2e.images import File, Image, sleep_image
-from e2e.installation import SECRET, Installation, reference
-from e2e.kubernetes_api import ApiError, Json
-from e2e.nodes import Nodes
-from e2e.pods import restricted
-from e2e.registry import HOST, Registry
-from tests.oc_process import process
+from e2e.harness.control_plane import ControlPlane
+from e2e.harness.deployed import SLEEP_IMAGE, WEBHOOK, push_images, running
+from e2e.harness.ground import Ground, wait_until
+from e2e.harness.images import File, Image, sleep_image
+from e2e.harness.installation import SECRET, Installation, reference
+from e2e.harness.kubernetes_api import ApiError, Json
+from e2e.harness.nodes import Nodes
+from e2e.harness.pods import restricted
+from e2e.harness.registry import HOST, Registry
+from tests.support.oc_process import process
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "openshift"
 USER = 1000730000

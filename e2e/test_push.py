@@ -7,16 +7,16 @@ from time import monotonic
 
 import requests
 
-from e2e.ground import PATIENCE_SECONDS, http_session, wait_until
-from e2e.history import History
-from e2e.installation import DIGESTS, NAME, SECRET, STATE, Installation, reference
-from e2e.kubernetes_api import Json
-from e2e.processes import free_port
-from e2e.registry import Registry, Webhook
-from e2e.sender import notification, post, post_all, post_once
-from e2e.service import Service
-from e2e.sink import Sink
-from e2e.slow import slow_api_server
+from e2e.harness.ground import PATIENCE_SECONDS, http_session, wait_until
+from e2e.harness.history import History
+from e2e.harness.installation import DIGESTS, NAME, SECRET, STATE, Installation, reference
+from e2e.harness.kubernetes_api import Json
+from e2e.harness.processes import free_port
+from e2e.harness.registry import Registry, Webhook
+from e2e.harness.sender import notification, post, post_all, post_once
+from e2e.harness.service import Service
+from e2e.harness.sink import Sink
+from e2e.harness.slow import slow_api_server
 
 MakeRegistry = Callable[..., Registry]
 MakeService = Callable[..., Service]

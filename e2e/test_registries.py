@@ -9,14 +9,14 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from e2e.ground import http_session, wait_until
-from e2e.installation import DIGESTS, SECRET, Installation, reference
-from e2e.kubernetes_api import Json
-from e2e.registry import HOST, LOCKED_HOST, PASSWORD, PORT, USER, Registry
-from e2e.sender import notification, post, until_taken
-from e2e.service import Service
-from e2e.slow import Silent, slow_api_server
-from image_puller.sources import SOURCES
+from e2e.harness.ground import http_session, wait_until
+from e2e.harness.installation import DIGESTS, SECRET, Installation, reference
+from e2e.harness.kubernetes_api import Json
+from e2e.harness.registry import HOST, LOCKED_HOST, PASSWORD, PORT, USER, Registry
+from e2e.harness.sender import notification, post, until_taken
+from e2e.harness.service import Service
+from e2e.harness.slow import Silent, slow_api_server
+from image_puller.events.sources import SOURCES
 
 MakeRegistry = Callable[..., Registry]
 MakeService = Callable[..., Service]

@@ -15,12 +15,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from e2e.ground import ADDRESS, Ground
-from e2e.processes import Process, listens
-from e2e.registry import HOST, LOCKED_HOST, PASSWORD, USER, Registry
-from image_puller import pull_secrets
-from image_puller.reference import Reference, parse
-from image_puller.registry import RefusedByRegistryError, Registries, RegistryUnavailableError
+from e2e.harness.ground import ADDRESS, Ground
+from e2e.harness.processes import Process, listens
+from e2e.harness.registry import HOST, LOCKED_HOST, PASSWORD, USER, Registry
+from image_puller.registries import pull_secrets
+from image_puller.registries.client import (
+    RefusedByRegistryError,
+    Registries,
+    RegistryUnavailableError,
+)
+from image_puller.values.reference import Reference, parse
 
 ANOTHER_PORT, TOKEN_PORT = 5002, 5003
 ANOTHER_HOST = f"{ADDRESS}:{ANOTHER_PORT}"
@@ -81,7 +85,7 @@ def test_a_long_list_of_tags_is_read_to_its_end(
     registry: Making, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether this registry pages or not."""
-    monkeypatch.setattr("image_puller.registry.TAGS_A_PAGE", 3)
+    monkeypatch.setattr("image_puller.registries.client.TAGS_A_PAGE", 3)
     with registry() as images, client(HOST) as registries:
         for number in range(8):
             images.push("client/many", f"1.{number}", "same")

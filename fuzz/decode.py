@@ -22,10 +22,10 @@ sys.path[:0] = [str(TOP), str(TOP / "service")]
 import atheris  # noqa: E402 - the paths come first
 
 with atheris.instrument_imports(include=["image_puller"], enable_loader_override=False):
-    from image_puller.sources import SOURCES
+    from image_puller.events.sources import SOURCES
 
-from tests.decoding import check  # noqa: E402
-from tests.samples import FIXTURES, sample, source_of  # noqa: E402
+from tests.support.decoding import check  # noqa: E402
+from tests.support.samples import FIXTURES, sample, source_of  # noqa: E402
 
 FOUND = TOP / ".cache" / "fuzz"
 SHARED = TOP.parent / "shared" / "payloads"

@@ -13,18 +13,20 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
 from kubernetes.client import ApiClient
 
-from image_puller.cluster import KubernetesCluster, connect
-from image_puller.config import Config
-from image_puller.daemonset import DIGESTS, STATE
-from image_puller.decide import Outcome
-from image_puller.images import INSTALLER
-from image_puller.lookup import Lookup
-from image_puller.matching import Change, Confirm, Refresh
-from image_puller.reconcile import Reconciler
+from image_puller.cluster.client import KubernetesCluster, connect
+from image_puller.cluster.reconcile import Reconciler
+from image_puller.config.configuration import Config
+from image_puller.config.entries import INSTALLER
+from image_puller.core.daemonset import DIGESTS, STATE
+from image_puller.core.decide import Outcome
+from image_puller.core.matching import Change, Confirm, Refresh
+from image_puller.registries.lookup import Lookup
 from image_puller.serve import Service
 from image_puller.simulation import SimulatedCluster
-from tests.building import NOON, configuration
-from tests.registries import Answers
+from tests.support.building import NOON, configuration
+from tests.support.registries import Answers
+
+pytest.register_assert_rewrite("tests.support.contract")
 
 NAME = "kubernetes-image-puller"
 NAMESPACE = "k8s-image-puller"

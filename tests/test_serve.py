@@ -19,14 +19,12 @@ import requests
 import responses
 from kubernetes.client import ApiClient
 
-import image_puller
-from image_puller import limits, serve
-from image_puller.cluster import KubernetesCluster
+from image_puller import http, limits, serve
+from image_puller.cluster.client import KubernetesCluster
 from image_puller.errors import ConfigurationError
-from image_puller.reference import parse
 from image_puller.serve import Gunicorn, Service, Worker
 from image_puller.simulation import SimulatedCluster
-from tests.building import configuration, digest
+from image_puller.values.reference import parse
 from tests.conftest import (
     NAME,
     NAMESPACE,
@@ -36,6 +34,7 @@ from tests.conftest import (
     kubeconfig,
     wait_until,
 )
+from tests.support.building import configuration, digest
 
 APP = "quay.io/org/app:1.2.3"
 NEWER = "quay.io/org/app:1.2.4"
@@ -503,8 +502,8 @@ def test_who_believes_tokens_without_the_packages_for_it_ends_at_once(
     package: str,
 ) -> None:
     for module in ("oidc", "key_sets"):
-        monkeypatch.delitem(sys.modules, f"image_puller.{module}", raising=False)
-        monkeypatch.delattr(image_puller, module, raising=False)
+        monkeypatch.delitem(sys.modules, f"image_puller.http.{module}", raising=False)
+        monkeypatch.delattr(http, module, raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     config = configuration(**variables)
     with pytest.raises(ConfigurationError) as refused:

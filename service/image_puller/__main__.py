@@ -2,6 +2,6 @@
 
 import sys
 
-from image_puller import cli
+from image_puller.cli.main import main
 
-sys.exit(cli.main())
+sys.exit(main())

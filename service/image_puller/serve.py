@@ -13,11 +13,17 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
-from image_puller import limits, pull_secrets
-from image_puller.authentication import EVENTS
-from image_puller.cluster import KubernetesCluster
-from image_puller.commits import Commits
-from image_puller.config import Config
+from image_puller import limits
+from image_puller.cluster.client import KubernetesCluster
+from image_puller.cluster.observer import Observer
+from image_puller.cluster.reconcile import Reconciler
+from image_puller.config.configuration import Config
+from image_puller.controller.checks import Looks
+from image_puller.controller.commits import Commits
+from image_puller.controller.intake import Intake
+from image_puller.controller.metrics import Metrics
+from image_puller.controller.schedule import Ticker
+from image_puller.controller.writer import Writer
 from image_puller.errors import (
     ClusterUnavailableError,
     ConfigurationError,
@@ -25,19 +31,14 @@ from image_puller.errors import (
     RegistryUnavailableError,
     RejectedError,
 )
-from image_puller.events import NodeJoined
-from image_puller.intake import Intake
-from image_puller.looks import Looks
-from image_puller.lookup import Lookup
-from image_puller.metrics import Metrics
-from image_puller.observer import Observer
-from image_puller.pull_secrets import Credentials, Keyring
-from image_puller.reconcile import Reconciler
-from image_puller.reference import Reference
-from image_puller.registry import Registries
-from image_puller.ticker import Ticker
-from image_puller.web import Tokens, create_app
-from image_puller.writer import Writer
+from image_puller.events.event import NodeJoined
+from image_puller.http.authentication import EVENTS
+from image_puller.http.routes import Tokens, create_app
+from image_puller.registries import pull_secrets
+from image_puller.registries.client import Registries
+from image_puller.registries.lookup import Lookup
+from image_puller.registries.pull_secrets import Credentials, Keyring
+from image_puller.values.reference import Reference
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ def _tokens(config: Config, cluster: KubernetesCluster) -> Mapping[str, Tokens]:
         return {}
     try:
         # These take time to import (0.1 s), and an image for FIPS is built without.
-        from image_puller import key_sets, oidc  # noqa: PLC0415
+        from image_puller.http import key_sets, oidc  # noqa: PLC0415
     except ImportError as error:
         variable = "EVENT_AUTH: oidc needs" if config.oidc else "GAR_SERVICE_ACCOUNT: needs"
         raise ConfigurationError(

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
-from image_puller.reference import Reference
 from image_puller.simulation import references
 from image_puller.simulation.answers import Json
 from image_puller.simulation.pod_status import PodStatus
+from image_puller.values.reference import Reference
 
 SANDBOX_SECONDS = 0.1
 CHECK_SECONDS = 0.1  # asking the registry about an image whose layers are all there

@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Callable
 
-from image_puller.reference import Reference
 from image_puller.simulation.answers import Json
 from image_puller.simulation.clock import stamp
+from image_puller.values.reference import Reference
 
 
 class PodStatus:

@@ -6,7 +6,7 @@ import math
 import re
 from fractions import Fraction
 
-from image_puller import quantity
+from image_puller.values import quantity
 
 _DECIMAL = ("m", "", "k", "M", "G", "T", "P", "E")
 _BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")

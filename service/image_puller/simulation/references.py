@@ -2,8 +2,8 @@
 
 import hashlib
 
-from image_puller import reference
-from image_puller.reference import InvalidReferenceError, Reference
+from image_puller.values import reference
+from image_puller.values.reference import InvalidReferenceError, Reference
 
 
 def resolve(image: str) -> Reference | None:

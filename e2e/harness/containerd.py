@@ -1,0 +1,151 @@
+"""A containerd of its own for each node."""
+
+import json
+import os
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from e2e.harness.ground import PATIENCE_SECONDS, Ground, wait_until
+from e2e.harness.images import Image
+from e2e.harness.processes import Process
+from e2e.harness.registry import HOST, LOCKED_HOST
+
+CNI_PROGRAMS = "/usr/lib/cni"
+PAUSE = "localhost/pause:1"  # imported: nodes need no registry to make pods
+
+CONFIGURATION = """
+version = 2
+root = "{folder}/root"
+state = "{folder}/state"
+
+[grpc]
+  address = "{socket}"
+
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{folder}/opt"
+
+[plugins."io.containerd.grpc.v1.cri"]
+  # Else no sandbox starts where CAP_SYS_RESOURCE is missing.
+  restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
+  sandbox_image = "{pause}"
+  # Several on one host.
+  stream_server_port = "0"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{cni_programs}"
+    conf_dir = "{folder}/cni"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "{folder}/registries"
+"""
+
+
+class Containerd:
+    """The runtime of a node, which makes pods in a range of addresses."""
+
+    def __init__(self, ground: Ground, folder: Path, *, name: str, pods: str, pause: Image) -> None:
+        self.socket = folder / "containerd.sock"
+        self._ctr = (ground.program("ctr"), f"--address={self.socket}", "--namespace=k8s.io")
+        self._registries = folder / "registries"
+        self._pause = folder / "pause.tar"
+        self._pause.write_bytes(pause.archive(PAUSE))
+        _write_registry(self._registries)
+        _write_network(folder / "cni", name=name, pods=pods, leases=folder / "leases")
+        configuration = folder / "containerd.toml"
+        configuration.write_text(
+            CONFIGURATION.format(
+                folder=folder, socket=self.socket, pause=PAUSE, cni_programs=CNI_PROGRAMS
+            )
+        )
+        self._process = Process(
+            name=f"containerd of {name}",
+            command=(ground.program("containerd"), f"--config={configuration}"),
+            environment=ground.environment(),
+            log=ground.log(f"{name}-containerd"),
+            is_ready=self._answers,
+        )
+
+    def start(self) -> None:
+        """Start it and wait until it answers: a kubelet that is earlier ends."""
+        self._process.start()
+        if PAUSE not in self.images():
+            self.ctr("images", "import", str(self._pause))
+
+    def kill(self) -> None:
+        """Kill it and its shims; containers go on, without anybody to tell how they are."""
+        self._process.kill()
+        wait_until(lambda: not self._killed_shims(), f"no shim of {self._process.name}")
+
+    def images(self) -> dict[str, str]:
+        """Return the digests of all images by name; a pulled image has more names than its tag."""
+        rows = (line.split() for line in self.ctr("images", "list").splitlines()[1:])
+        return {name: digest for name, _, digest, *_ in rows}
+
+    def blobs(self) -> set[str]:
+        """Return the digests of all manifests, configs and layers that it has."""
+        return set(self.ctr("content", "list", "--quiet").split())
+
+    def pull(self, name: str) -> None:
+        """Pull an image as the kubelet would, pods or none."""
+        self.ctr("images", "pull", f"--hosts-dir={self._registries}", name)
+
+    def remove_image(self, name: str) -> None:
+        """Remove an image with all its names, and what no other image needs of its content."""
+        images = self.images()
+        digest = images[name]
+        names = [each for each, other in images.items() if other == digest]
+        self.ctr("images", "remove", "--sync", *names)
+
+    def ctr(self, *arguments: str) -> str:
+        """Run containerd's own client, and return what it prints."""
+        done = subprocess.run(
+            (*self._ctr, *arguments),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+        if done.returncode:
+            raise RuntimeError(f"ctr {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def _answers(self) -> bool:
+        try:
+            self.ctr("version")
+        except RuntimeError:
+            return False
+        return True
+
+    def _killed_shims(self) -> list[int]:
+        """Kill its shims, and return those that were there: they may take a moment to be gone."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended
+                arguments = (process / "cmdline").read_bytes().decode().split("\0")
+                if "containerd-shim" in arguments[0] and str(self.socket) in arguments:
+                    found.append(int(process.name))
+                    os.kill(int(process.name), signal.SIGKILL)
+        return found
+
+
+def _write_registry(folder: Path) -> None:
+    """Let nodes pull from the test registries by plain HTTP."""
+    for host in (HOST, LOCKED_HOST):
+        hosts = folder / host / "hosts.toml"
+        hosts.parent.mkdir(parents=True)
+        hosts.write_text(f'server = "http://{host}"\n[host."http://{host}"]\n')
+
+
+def _write_network(folder: Path, *, name: str, pods: str, leases: Path) -> None:
+    """Give each pod a link to the host, where all nodes are: there are no routes to add."""
+    addresses = {
+        "type": "host-local",
+        "ranges": [[{"subnet": pods}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "dataDir": str(leases),
+    }
+    link = {"type": "ptp", "ipMasq": False, "ipam": addresses}
+    network = {"cniVersion": "1.0.0", "name": name, "plugins": [link]}
+    folder.mkdir()
+    (folder / "10-pods.conflist").write_text(json.dumps(network))

@@ -1,0 +1,176 @@
+"""A real Kubernetes control plane: etcd, API server, controller manager and scheduler."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from e2e.harness.ground import ADDRESS, Ground, wait_until
+from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
+from e2e.harness.processes import Process, answers, listens
+
+ETCD = "http://127.0.0.1:2379"
+URL = f"https://{ADDRESS}:6443"
+ADMIN_TOKEN = "admin-of-a-cluster-that-nobody-else-reaches"
+# The defaults of 20 requests a second slow large DaemonSets down.
+CLIENT_LIMITS = ("--kube-api-qps=500", "--kube-api-burst=1000")
+
+
+class ControlPlane:
+    """The four programs, with what tests need to use and to disturb them.
+
+    `api_server` can be stopped and started during a test; all others go on.
+    """
+
+    url = URL
+    admin_token = ADMIN_TOKEN
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._folder = ground.folder("control-plane")
+        self._running = ExitStack()
+        self.ca = self._folder / "certificates" / "apiserver.crt"
+        self.admin = self.client(ADMIN_TOKEN)
+        self.etcd = self._etcd()
+        self.api_server = self._api_server()
+        self.controller_manager = self._controller_manager()
+        self.scheduler = self._scheduler()
+
+    def __enter__(self) -> Self:
+        """Start all, in about 3 s; none is left if one fails."""
+        with ExitStack() as started:
+            for process in (self.etcd, self.api_server, self.controller_manager, self.scheduler):
+                started.callback(process.kill)  # nothing of it is kept, so nothing need be in order
+                process.start()
+            self._running = started.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def client(self, token: str) -> KubernetesApi:
+        """Return the API as the owner of this token sees it."""
+        return KubernetesApi(url=self.url, ca=self.ca, token=token)
+
+    def token_for(self, namespace: str, service_account: str) -> str:
+        """Ask for a token of a service account, valid for an hour."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token"
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        token: str = self.admin.post(path, request)["status"]["token"]
+        return token
+
+    def kubeconfig(self, token: str) -> Path:
+        """Write a kubeconfig file for the owner of this token."""
+        cluster = {"server": self.url, "certificate-authority": str(self.ca)}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "e2e", "cluster": cluster}],
+            "users": [{"name": "owner", "user": {"token": token}}],
+            "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": "owner"}}],
+            "current-context": "e2e",
+        }
+        path = self._ground.folder("kubeconfig") / "config"
+        path.write_text(json.dumps(config))
+        return path
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Add up the API server's samples of this name that have these labels; 0 without any.
+
+        Counters start again with the API server.
+        """
+        # Its page has tens of thousands of lines: only those of the name are worth parsing.
+        lines = [line for line in self.admin.text("/metrics").splitlines() if line.startswith(name)]
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families("\n".join(lines) + "\n")
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def wait_until_refused(self, path: str, body: Json, *, saying: str) -> ApiError:
+        """Try to create an object, as a dry run, until admission refuses it with these words.
+
+        For policies and the like, which are enforced some time after they were created.
+        """
+
+        def refusal() -> ApiError | None:
+            try:
+                self.admin.post(path, body, dryRun="All")
+            except ApiError as error:
+                return error if saying in str(error) else None
+            return None
+
+        return wait_until(refusal, f"refused with {saying!r}: {path}")
+
+    def _etcd(self) -> Process:
+        return self._process(
+            "etcd",
+            f"--data-dir={self._folder / 'etcd'}",
+            f"--listen-client-urls={ETCD}",
+            f"--advertise-client-urls={ETCD}",
+            "--log-level=warn",
+            "--unsafe-no-fsync",  # its data need not outlive the machine
+            is_ready=lambda: answers(f"{ETCD}/health"),
+        )
+
+    def _api_server(self) -> Process:
+        key = self._folder / "service-accounts.key"
+        subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+        tokens = self._folder / "tokens.csv"
+        tokens.write_text(f'{ADMIN_TOKEN},admin,admin,"system:masters"\n')
+        return self._process(
+            "kube-apiserver",
+            f"--etcd-servers={ETCD}",
+            f"--cert-dir={self.ca.parent}",
+            f"--bind-address={ADDRESS}",
+            f"--advertise-address={ADDRESS}",
+            "--secure-port=6443",
+            "--service-cluster-ip-range=10.1.0.0/16",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--token-auth-file={tokens}",
+            "--authorization-mode=RBAC",
+            "--allow-privileged=true",
+            "--kubelet-preferred-address-types=InternalIP",
+            # Else a stop takes a minute: it waits for watches, without asking them to end.
+            "--shutdown-watch-termination-grace-period=1s",
+            is_ready=lambda: answers(f"{URL}/readyz", ca=self.ca),
+        )
+
+    def _controller_manager(self) -> Process:
+        return self._process(
+            "kube-controller-manager",
+            f"--kubeconfig={self.kubeconfig(ADMIN_TOKEN)}",
+            f"--service-account-private-key-file={self._folder / 'service-accounts.key'}",
+            f"--root-ca-file={self.ca}",
+            "--use-service-account-credentials=true",
+            "--leader-elect=false",
+            "--bind-address=127.0.0.1",
+            *CLIENT_LIMITS,
+            is_ready=lambda: listens("127.0.0.1", 10257),
+        )
+
+    def _scheduler(self) -> Process:
+        return self._process(
+            "kube-scheduler",
+            f"--kubeconfig={self.kubeconfig(ADMIN_TOKEN)}",
+            "--leader-elect=false",
+            "--bind-address=127.0.0.1",
+            *CLIENT_LIMITS,
+            is_ready=lambda: listens("127.0.0.1", 10259),
+        )
+
+    def _process(self, name: str, *flags: str, is_ready: Callable[[], bool]) -> Process:
+        return Process(
+            name=name,
+            command=(self._ground.program(name), *flags),
+            environment=self._ground.environment(),
+            log=self._ground.log(name),
+            is_ready=is_ready,
+        )

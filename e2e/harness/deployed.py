@@ -1,0 +1,231 @@
+"""The product as its users run it: both images at the registry, the Deployment in a namespace."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+from e2e.harness.control_plane import ControlPlane
+from e2e.harness.ground import http_session, wait_until
+from e2e.harness.installation import NAME, SECRET, Installation
+from e2e.harness.kubernetes_api import ApiError, Json
+from e2e.harness.pods import Pods
+from e2e.harness.registry import HOST, Registry, Webhook
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
+SERVICE_IMAGE = f"{HOST}/image-puller/service:e2e"
+NEXT_SERVICE_IMAGE = f"{HOST}/image-puller/service:next"
+SLEEP_IMAGE = f"{HOST}/image-puller/service-sleep:e2e"
+ADDRESS = "10.1.77.1"
+"""Of the Service: known beforehand, so that the registry can be told."""
+
+WEBHOOK = Webhook(url=f"http://{ADDRESS}/webhooks/distribution", authorization=f"Bearer {SECRET}")
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The service running as a pod, and what tests ask of it."""
+
+    installation: Installation
+    url: str = f"http://{ADDRESS}"
+    token: str = SECRET
+
+    @property
+    def _admin(self) -> Any:
+        return self.installation.control_plane.admin
+
+    @property
+    def _path(self) -> str:
+        namespace = self.installation.namespace
+        return f"/apis/apps/v1/namespaces/{namespace}/deployments/{NAME}"
+
+    def status(self) -> Json:
+        """Return what /status says, as soon as it does.
+
+        On a busy machine a probe may be late, and the Service is without its pod for a moment.
+        """
+        return wait_until(self._status, f"{self.url}/status")
+
+    def _status(self) -> Json | None:
+        try:
+            with http_session() as session:
+                answer = session.get(
+                    f"{self.url}/status",
+                    headers={"Authorization": f"Bearer {self.token}"},
+                    timeout=10,
+                )
+        except (requests.ConnectionError, requests.Timeout):
+            return None
+        if answer.status_code == requests.codes.service_unavailable:
+            return None
+        answer.raise_for_status()
+        found: Json = answer.json()
+        return found
+
+    def cached_on(self, image: str) -> set[str]:
+        """Return the nodes of which /status says that they have this image."""
+        return {
+            node
+            for each in self.status()["images"]
+            if each["image"] == image
+            for node, found in each["nodes"].items()
+            if found["cached"]
+        }
+
+    def wait_until_cached(self, image: str, *nodes: str) -> None:
+        """Wait until /status says that exactly these nodes have this image."""
+        wait_until(lambda: self.cached_on(image) == set(nodes), f"{image} on {nodes}")
+
+    def wait_until_told(self, image: str, digest: str) -> None:
+        """Wait until the registry's notification of this content has come: it may be late."""
+        wait_until(
+            lambda: any(
+                each["image"] == image and each["digest"] == digest
+                for each in self.status()["images"]
+            ),
+            f"the notification of {image}",
+        )
+
+    def scale(self, replicas: int) -> None:
+        """Run so many pods of the service, and wait until it is so."""
+        self._admin.patch(self._path, {"spec": {"replicas": replicas}})
+        wait_until(lambda: self._running() == replicas, f"{replicas} replicas")
+        if replicas:
+            self.status()
+
+    def restart(self, **environment: str) -> None:
+        """Replace the service's pod, with changed variables if any are given."""
+        configs = f"/api/v1/namespaces/{self.installation.namespace}/configmaps/k8s-image-puller"
+        if environment:
+            self._admin.patch(configs, {"data": environment})
+        self.scale(0)
+        self.scale(1)
+
+    def upgrade(self, image: str) -> None:
+        """Let the Deployment roll to another image of the service, and wait until it has."""
+        path = "/spec/template/spec/containers/0/image"
+        self._admin.patch(self._path, [{"op": "replace", "path": path, "value": image}])
+        wait_until(self._is_rolled_out, f"the service of {image}")
+        self.status()
+
+    def _is_rolled_out(self) -> bool:
+        deployment = self._admin.get(self._path)
+        status = deployment["status"]
+        return (
+            status.get("observedGeneration") == deployment["metadata"]["generation"]
+            and status.get("updatedReplicas") == status.get("readyReplicas") == 1
+            and status.get("replicas") == 1
+        )
+
+    def pods(self) -> dict[str, str]:
+        """Return the DaemonSet's pods by node: name and how often its containers started again."""
+        path = f"/api/v1/namespaces/{self.installation.namespace}/pods"
+        listed = self._admin.get(path, labelSelector=f"image-puller.io/daemonset={NAME}")
+        return {
+            pod["spec"]["nodeName"]: json.dumps(
+                [pod["metadata"]["uid"]]
+                + [each["restartCount"] for each in pod["status"].get("containerStatuses", ())]
+            )
+            for pod in listed["items"]
+            if "nodeName" in pod["spec"]  # the scheduler has seen it
+        }
+
+    def _running(self) -> int:
+        status = self._admin.get(self._path)["status"]
+        if status.get("readyReplicas", 0) == status.get("replicas", 0) == 0:
+            path = f"/api/v1/namespaces/{self.installation.namespace}/pods"
+            return len(self._admin.get(path, labelSelector=f"app={NAME}")["items"])
+        return int(status.get("readyReplicas", 0))
+
+
+@contextmanager
+def deployed(installation: Installation, images: str, **environment: str) -> Iterator[Deployed]:
+    """Run the service as a pod until the end of the context; the DaemonSet goes with it."""
+    admin = installation.control_plane.admin
+    base = f"/api/v1/namespaces/{installation.namespace}"
+    _let_see_nodes(installation)
+    data = {"IMAGES": images, "KIP_IMAGE": SLEEP_IMAGE, **environment}
+    admin.post(f"{base}/configmaps", {"metadata": {"name": "k8s-image-puller"}, "data": data})
+    secrets = dict.fromkeys(("distribution", "events", "read"), SECRET)
+    body = {"metadata": {"name": "image-puller-secrets"}, "stringData": secrets}
+    admin.post(f"{base}/secrets", body)
+    deployment, service = yaml.safe_load_all((FOLDER / "service.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    container["image"] = SERVICE_IMAGE
+    with running(installation, deployment, service) as puller:
+        yield puller
+
+
+@contextmanager
+def running(installation: Installation, deployment: Json, service: Json) -> Iterator[Deployed]:
+    """Run this Deployment and its Service until the end of the context, with the DaemonSet.
+
+    What ends it early is told with what the pods, which go then, have logged.
+    """
+    admin = installation.control_plane.admin
+    base = f"/api/v1/namespaces/{installation.namespace}"
+    service["spec"]["clusterIP"] = ADDRESS
+    deployments = f"/apis/apps/v1/namespaces/{installation.namespace}/deployments"
+    wait_until(lambda: _post_service(installation.control_plane, base, service), "the address")
+    admin.post(deployments, deployment)
+    puller = Deployed(installation)
+    try:
+        wait_until(lambda: _is_ready(installation), "the service's pod ready")
+        puller.status()
+        yield puller
+    except Exception as error:
+        error.add_note(Pods(admin, installation.namespace).last_words())
+        raise
+    finally:
+        admin.delete(f"{base}/services/{NAME}")
+        admin.delete(f"{deployments}/{NAME}", propagationPolicy="Background")
+        _wait_until_empty(installation, base)
+
+
+def _let_see_nodes(installation: Installation) -> None:
+    """Apply the shipped ClusterRole and its binding, under names of this namespace."""
+    admin = installation.control_plane.admin
+    text = (FOLDER / "nodes.yaml").read_text()
+    own = text.replace("k8s-image-puller-nodes", f"{installation.namespace}-nodes")
+    for document in yaml.safe_load_all(own):
+        if document["kind"] == "ClusterRoleBinding":
+            document["subjects"][0]["namespace"] = installation.namespace
+        path = f"/apis/rbac.authorization.k8s.io/v1/{document['kind'].lower()}s"
+        admin.post(path, document)
+
+
+def push_images(registry: Registry, folder: Path) -> None:
+    """Push the images that were built by the Dockerfile, from their OCI layouts."""
+    registry.push_layout("image-puller/service", "e2e", folder / "service")
+    registry.push_layout("image-puller/service", "next", folder / "service", label="next")
+    registry.push_layout("image-puller/service-sleep", "e2e", folder / "sleep")
+
+
+def _post_service(control_plane: ControlPlane, base: str, service: Json) -> bool:
+    """Make the Service; its address may still be that of the last test's."""
+    try:
+        control_plane.admin.post(f"{base}/services", service)
+    except ApiError as error:
+        if "already allocated" in str(error):
+            return False
+        raise
+    return True
+
+
+def _is_ready(installation: Installation) -> bool:
+    path = f"/apis/apps/v1/namespaces/{installation.namespace}/deployments/{NAME}"
+    status = installation.control_plane.admin.get(path)["status"]
+    return bool(status.get("readyReplicas"))
+
+
+def _wait_until_empty(installation: Installation, base: str) -> None:
+    """Let all pods end before the next test's come: the nodes are small."""
+    admin = installation.control_plane.admin
+    wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone")
+    admin.delete(f"{base}/pods")
+    wait_until(lambda: not admin.get(f"{base}/pods")["items"], "all pods gone")

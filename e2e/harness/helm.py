@@ -1,0 +1,117 @@
+"""helm itself, and what it renders."""
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from e2e.harness.ground import Ground
+from e2e.harness.kubernetes_api import Json, KubernetesApi
+
+CHART = Path(__file__).parents[2] / "deploy" / "helm"
+SECONDS = 200
+
+Values = Mapping[str, Any]
+
+
+class HelmError(Exception):
+    """helm's refusal, in its own words."""
+
+
+@dataclass(frozen=True)
+class Helm:
+    """helm with nothing of the caller's settings, and maybe a cluster and a namespace."""
+
+    ground: Ground
+    kubeconfig: Path | None = None
+    namespace: str = "default"
+
+    def lint(self, values: Values) -> str:
+        """Return what it says of the chart, warnings counted as errors."""
+        return self.run("lint", "--strict", str(CHART), values=values)
+
+    def template(self, values: Values, *arguments: str, chart: Path = CHART) -> list[Json]:
+        """Return the objects that it renders without a cluster, its tests too."""
+        return objects(self.run("template", "puller", str(chart), *arguments, values=values))
+
+    def install(self, values: Values, *arguments: str, chart: Path = CHART) -> str:
+        """Install a release and wait until it is ready; return its notes."""
+        return self.run("install", "puller", str(chart), *WAIT, *arguments, values=values)
+
+    def upgrade(self, values: Values, *arguments: str, chart: Path = CHART) -> str:
+        """Upgrade the release and wait until it is ready; return its notes."""
+        return self.run("upgrade", "puller", str(chart), *WAIT, *arguments, values=values)
+
+    def manifest(self) -> list[Json]:
+        """Return the objects of the release as it is now."""
+        return objects(self.run("get", "manifest", "puller"))
+
+    def run(self, *arguments: str, values: Values | None = None) -> str:
+        """Run helm, and return what it prints; raises HelmError."""
+        command = [self.ground.program("helm"), *arguments, f"--namespace={self.namespace}"]
+        if values is not None:
+            file = self.ground.folder("values") / "values.json"  # JSON is YAML
+            file.write_text(json.dumps(values))
+            command.append(f"--values={file}")
+        environment = self.ground.environment()
+        if self.kubeconfig is not None:
+            environment["KUBECONFIG"] = str(self.kubeconfig)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS
+        )
+        if done.returncode:
+            raise HelmError(done.stderr.strip() or done.stdout)
+        return done.stdout
+
+
+WAIT = ("--wait", "--timeout=170s")
+
+
+def objects(text: str) -> list[Json]:
+    """Return the objects of a stream of YAML."""
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def of_kind(kind: str, documents: Sequence[Json]) -> Json:
+    """Return the one object of that kind."""
+    (found,) = (each for each in documents if each["kind"] == kind)
+    return found
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Where the API server keeps objects of whichever kind, as it says itself."""
+
+    api: KubernetesApi
+
+    def folder(self, document: Json, namespace: str) -> str:
+        """Return the path at which such an object is created."""
+        version = document["apiVersion"]
+        base = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        resources = _resources(self.api, base)
+        plural, is_namespaced = resources[document["kind"]]
+        return f"{base}/namespaces/{namespace}/{plural}" if is_namespaced else f"{base}/{plural}"
+
+    def path(self, document: Json, namespace: str) -> str:
+        """Return the path of this object."""
+        return f"{self.folder(document, namespace)}/{document['metadata']['name']}"
+
+    def would_take(self, document: Json, namespace: str) -> Json:
+        """Create the object as a dry run in which an unknown or doubled field is an error."""
+        folder = self.folder(document, namespace)
+        return self.api.post(folder, document, dryRun="All", fieldValidation="Strict")
+
+
+@cache
+def _resources(api: KubernetesApi, base: str) -> dict[str, tuple[str, bool]]:
+    listed = api.get(base)["resources"]
+    return {
+        each["kind"]: (each["name"], each["namespaced"])
+        for each in listed
+        if "/" not in each["name"]
+    }

@@ -1,0 +1,227 @@
+"""The product installed in a namespace: its own ServiceAccount, Role and bindings, and secrets."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from e2e.harness.control_plane import ControlPlane
+from e2e.harness.ground import Ground, wait_until
+from e2e.harness.kubernetes_api import ApiError, Json
+from e2e.harness.registry import HOST
+
+RBAC = Path(__file__).parents[2] / "deploy" / "kubernetes" / "rbac.yaml"
+ACCOUNT = "k8s-image-puller"
+NAME = "kubernetes-image-puller"
+SECRET = "e2e-secret"
+STATE = "image-puller.io/state"
+DIGESTS = "image-puller.io/digests"
+INSTALLER = "install-sleep"
+
+_PATHS = {
+    "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
+    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
+    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+}
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What a service needs to run in a namespace, and what tests look at there."""
+
+    control_plane: ControlPlane
+    namespace: str
+    kubeconfig: Path
+    secrets: Path
+
+    @classmethod
+    def apply(
+        cls,
+        ground: Ground,
+        control_plane: ControlPlane,
+        namespace: str,
+        rights: Iterable[Json] | None = None,
+    ) -> "Installation":
+        """Apply the shipped manifests, or these rights, and wait until they are in force."""
+        for document in rights or yaml.safe_load_all(RBAC.read_text()):
+            control_plane.admin.post(_PATHS[document["kind"]].format(namespace), document)
+        token = control_plane.token_for(namespace, ACCOUNT)
+        path = f"/api/v1/namespaces/{namespace}/pods"
+        wait_until(lambda: _may_list(control_plane, token, path), "the Role in force")
+        secrets = ground.folder("secrets")
+        for name in ("harbor", "quay", "distribution", "gitlab", "events", "read"):
+            (secrets / name).write_text(f"{SECRET}\n")
+        return cls(control_plane, namespace, control_plane.kubeconfig(token), secrets)
+
+    def environment(self, images: str, **more: str) -> dict[str, str]:
+        """Return the environment of a service that caches these images."""
+        own = {
+            "IMAGES": images,
+            "NAMESPACE": self.namespace,
+            "WEBHOOK_SECRETS_DIR": str(self.secrets),
+        }
+        return own | more
+
+    @property
+    def path(self) -> str:
+        """Return the DaemonSet's path."""
+        return f"/apis/apps/v1/namespaces/{self.namespace}/daemonsets/{NAME}"
+
+    def daemonset(self) -> Json | None:
+        """Return the DaemonSet, or None if there is none."""
+        try:
+            return self.control_plane.admin.get(self.path)
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    def images(self) -> list[str]:
+        """Return the images of the template, in order; none where there is no DaemonSet."""
+        daemonset = self.daemonset()
+        return [] if daemonset is None else images_of(daemonset)
+
+    def wait_for_images(self, *images: str) -> Json:
+        """Wait until the template has these images, in any order, and return the DaemonSet."""
+        wait_until(lambda: sorted(self.images()) == sorted(images), f"images {images}")
+        return self.control_plane.admin.get(self.path)
+
+    def settled(self) -> Json:
+        """Return the DaemonSet once its controller has seen it, and has no more to write."""
+
+        def seen() -> Json | None:
+            live = self.control_plane.admin.get(self.path)
+            generation = live["metadata"]["generation"]
+            return live if live["status"].get("observedGeneration") == generation else None
+
+        return wait_until(seen, "the DaemonSet seen by its controller")
+
+    def state(self) -> Json:
+        """Return the state that the DaemonSet holds."""
+        live = self.control_plane.admin.get(self.path)
+        state: Json = json.loads(live["metadata"]["annotations"][STATE])
+        return state
+
+    def warnings(self) -> list[str]:
+        """Return the messages of the warnings that were left among the Events."""
+        events = self.control_plane.admin.get(f"/api/v1/namespaces/{self.namespace}/events")
+        return [event["message"] for event in events["items"] if event["type"] == "Warning"]
+
+    def wait_for_warning(self, words: str) -> None:
+        """Wait until a warning has these words: Events are sent beside what they tell of."""
+        wait_until(lambda: any(words in each for each in self.warnings()), f"warning: {words}")
+
+    def patches(self) -> float:
+        """Count the PATCH requests for DaemonSets so far, dry runs and statuses left out."""
+        return self.control_plane.metric(
+            "apiserver_request_total",
+            verb="PATCH",
+            resource="daemonsets",
+            subresource="",
+            dry_run="",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denial:
+    """What admission refuses to have in a namespace: where the expression (CEL) is true, and why.
+
+    `probe` is an object for which it is.
+    """
+
+    group: str
+    resource: str
+    expression: str
+    words: str
+    probe: Json
+
+
+def deny(installation: Installation, name: str, denial: Denial) -> Callable[[], None]:
+    """Make admission refuse such objects in the namespace, and return how to end that."""
+    plane, name = installation.control_plane, f"{installation.namespace}-{name}"
+    policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
+    rule = {
+        "apiGroups": [denial.group],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": [denial.resource],
+    }
+    validation = {"expression": f"!({denial.expression})", "message": denial.words}
+    plane.admin.post(
+        policies,
+        {
+            "metadata": {"name": name},
+            "spec": {
+                "matchConstraints": {"resourceRules": [rule]},
+                "validations": [validation],
+            },
+        },
+    )
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": installation.namespace}}
+    plane.admin.post(
+        bindings,
+        {
+            "metadata": {"name": name},
+            "spec": {
+                "policyName": name,
+                "validationActions": ["Deny"],
+                "matchResources": {"namespaceSelector": selector},
+            },
+        },
+    )
+    group = f"/apis/{denial.group}/v1" if denial.group else "/api/v1"
+    path = f"{group}/namespaces/{installation.namespace}/{denial.resource}"
+    plane.wait_until_refused(path, denial.probe, saying=denial.words)
+
+    def allow() -> None:
+        plane.admin.delete(f"{bindings}/{name}")
+
+    return allow
+
+
+def deny_tag(installation: Installation, tag: str) -> None:
+    """Make admission refuse every DaemonSet in the namespace that has an image of this tag."""
+    probe = {
+        "metadata": {"name": "probe"},
+        "spec": {
+            "selector": {"matchLabels": {"probe": "probe"}},
+            "template": {
+                "metadata": {"labels": {"probe": "probe"}},
+                "spec": {"containers": [{"name": "probe", "image": f"probe:{tag}"}]},
+            },
+        },
+    }
+    found = f"c.image.endsWith(':{tag}')"
+    deny(
+        installation,
+        tag.replace(".", "-"),
+        Denial(
+            group="apps",
+            resource="daemonsets",
+            expression=f"object.spec.template.spec.containers.exists(c, {found})",
+            words=f"{tag} is not allowed",
+            probe=probe,
+        ),
+    )
+
+
+def images_of(daemonset: Json) -> list[str]:
+    """Return the images that a DaemonSet is there for, in order."""
+    containers = daemonset["spec"]["template"]["spec"]["containers"]
+    return [each["image"] for each in containers if each["name"] != INSTALLER]
+
+
+def reference(repository: str, tag: str) -> str:
+    """Return the name by which nodes pull from the test registry."""
+    return f"{HOST}/{repository}:{tag}"
+
+
+def _may_list(control_plane: ControlPlane, token: str, path: str) -> bool:
+    try:
+        control_plane.client(token).get(path)
+    except ApiError:
+        return False
+    return True

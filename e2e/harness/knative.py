@@ -1,0 +1,216 @@
+"""A real Knative: Serving, Kourier with Envoy, Eventing with Broker and sources.
+
+The programs and manifests are its own, of the versions in e2e/components/knative; what is edited is
+below, with the reason.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import yaml
+
+from e2e.harness.control_plane import ControlPlane
+from e2e.harness.ground import Ground, wait_until
+from e2e.harness.images import File, Image
+from e2e.harness.kubernetes_api import Json
+from e2e.harness.objects import Objects
+from e2e.harness.processes import listens
+from e2e.harness.registry import HOST, Registry
+
+GATEWAY = "10.1.77.2"
+INTERNAL_GATEWAY = "10.1.77.3"
+BROKERS = "10.1.77.4"
+DOMAIN = "example.test"
+NAMESPACES = ("knative-eventing", "knative-serving", "kourier-system")
+WINDOW_SECONDS = 6  # without a request, until a Service is scaled to zero: the least that it takes
+
+_PARTS = ("serving", "eventing", "kourier")
+_TAG = "e2e"
+_PROGRAM = re.compile(r"ko://knative\.dev/(?:net-)?(\w+)/cmd/(?:\w+/)*(\w+)")
+_ENVOY = re.compile(r"docker\.io/envoyproxy/envoy:[\w.-]+")
+_CHANNEL, _BROKER = "channels/in-memory-channel", "brokers/mt-channel-broker"
+# In the order to apply them.
+_FIRST = (
+    "eventing/core/100-namespace.yaml",
+    "eventing/core/resources/*.yaml",
+    f"eventing/{_CHANNEL}/resources/*.yaml",
+    "serving/core/100-namespace.yaml",
+    "serving/core/300-resources/*.yaml",
+    "networking/certificate.yaml",
+    "networking/domain-claim.yaml",
+    "networking/ingress.yaml",
+    "networking/serverlessservice.yaml",
+    "caching/image.yaml",
+)
+_SECOND = (
+    "eventing/core/200-*.yaml",
+    "eventing/core/roles/*.yaml",
+    "eventing/core/configmaps/*.yaml",
+    "eventing/integrations/eventing-*-images.yaml",
+    f"eventing/{_CHANNEL}/200-*.yaml",
+    f"eventing/{_CHANNEL}/roles/*.yaml",
+    f"eventing/{_CHANNEL}/configmaps/*.yaml",
+    f"eventing/{_BROKER}/roles/*.yaml",
+    "eventing/core/webhooks/secret.yaml",
+    f"eventing/{_CHANNEL}/webhooks/secret.yaml",
+    "eventing/core/deployments/*.yaml",
+    f"eventing/{_CHANNEL}/deployments/*.yaml",
+    f"eventing/{_BROKER}/deployments/*.yaml",
+    "serving/core/200-*.yaml",
+    "serving/core/200-roles/*.yaml",
+    "serving/core/configmaps/*.yaml",
+    "networking/config-network.yaml",
+    "serving/core/webhooks/secret.yaml",
+    "serving/core/deployments/*.yaml",
+    "net-kourier/*.yaml",
+)
+# Last, because the running webhooks fill them in.
+_WEBHOOKS = (
+    "eventing/core/webhooks/*.yaml",
+    f"eventing/{_CHANNEL}/webhooks/*.yaml",
+    "serving/core/webhooks/*.yaml",
+)
+# Scaling needs a metrics server; the two others' programs are not built.
+_LEFT_OUT_KINDS = ("HorizontalPodAutoscaler", "PodDisruptionBudget")
+_LEFT_OUT_NAMES = ("job-sink", "request-reply")
+_ADDRESSES = {
+    "kourier": GATEWAY,
+    "kourier-internal": INTERNAL_GATEWAY,
+    "broker-ingress": BROKERS,
+}
+_SETTINGS = {
+    "config-network": {"ingress-class": "kourier.ingress.networking.knative.dev"},
+    "config-domain": {DOMAIN: ""},
+    # Tests are in a hurry.
+    "config-autoscaler": {
+        "stable-window": f"{WINDOW_SECONDS}s",
+        "scale-to-zero-grace-period": "1s",
+    },
+}
+
+
+def install(ground: Ground, control_plane: ControlPlane) -> None:
+    """Apply all of it, and wait until it works; its images must be at the registry.
+
+    It is never removed: it goes with the cluster.
+    """
+    objects = Objects(control_plane.admin)
+    config = ground.programs / "config"
+    for patterns in (_FIRST, _SECOND, _WEBHOOKS):
+        objects.apply(_edited(config, patterns))
+    try:
+        wait_until(lambda: not _missing(control_plane), "Knative ready", seconds=600)
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}: {_missing(control_plane)}") from None
+
+
+def push_parts(ground: Ground, registry: Registry) -> None:
+    """Push the images of all parts, made of their programs; a gigabyte."""
+    programs = [path for part in _PARTS for path in sorted((ground.programs / part).iterdir())]
+
+    def push(path: Path) -> None:
+        image = Image(
+            files={f"ko-app/{path.name}": File(path.read_bytes(), 0o755)},
+            entrypoint=(f"/ko-app/{path.name}",),
+            user="65532:65532",  # Knative's manifests ask for some user that is not root
+        )
+        registry.push_image(f"{path.parent.name}/{path.name}", _TAG, image)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(push, programs))
+    registry.push_image("envoy", _TAG, _envoy(ground))
+
+
+def _envoy(ground: Ground) -> Image:
+    program = Path(ground.program("envoy"))
+    linked = subprocess.run(("ldd", program), capture_output=True, text=True, check=True).stdout
+    libraries = [Path(found) for found in re.findall(r"(/\S+) \(", linked)]
+    files = {str(path)[1:]: File(path.read_bytes(), 0o755) for path in libraries}
+    return Image(files=files | {"usr/local/bin/envoy": File(program.read_bytes(), 0o755)})
+
+
+def _edited(config: Path, patterns: tuple[str, ...]) -> Iterator[Json]:
+    for pattern in patterns:
+        files = sorted(config.glob(pattern))
+        if not files:
+            raise FileNotFoundError(f"{config / pattern}: Knative has moved it")
+        for file in files:
+            text = _PROGRAM.sub(rf"{HOST}/\1/\2:{_TAG}", file.read_text())
+            text = _ENVOY.sub(f"{HOST}/envoy:{_TAG}", text)
+            for document in yaml.safe_load_all(text):
+                if document and not _is_left_out(document):
+                    yield _edit(document)
+
+
+def _is_left_out(document: Json) -> bool:
+    is_run = document["kind"] in ("Deployment", "Service", "StatefulSet")
+    return document["kind"] in _LEFT_OUT_KINDS or (
+        is_run and document["metadata"]["name"] in _LEFT_OUT_NAMES
+    )
+
+
+def _edit(document: Json) -> Json:
+    name = document["metadata"]["name"]
+    if document["kind"] == "Deployment":
+        _edit_pod(document["spec"]["template"]["spec"])
+    elif document["kind"] == "Service" and name in _ADDRESSES:
+        document["spec"]["clusterIP"] = _ADDRESSES[name]  # so that names can be written down
+    elif document["kind"] == "ConfigMap" and name in _SETTINGS:
+        document["data"] = document.get("data", {}) | _SETTINGS[name]
+    return document
+
+
+def _edit_pod(pod: Json) -> None:
+    pod["terminationGracePeriodSeconds"] = 5
+    for container in pod["containers"]:
+        container.pop("resources", None)  # together they ask for most of two processors
+        container.pop("lifecycle", None)  # Envoy's needs a shell, which its image here lacks
+        if "readinessProbe" in container:  # shipped ones wait for up to 20 s first
+            container["readinessProbe"] |= {
+                "initialDelaySeconds": 0,
+                "periodSeconds": 1,
+                "timeoutSeconds": 10,
+                "failureThreshold": 10,  # or a busy machine takes a part out of its Service
+            }
+        if "livenessProbe" in container:  # while all start at once, all are slow
+            container["livenessProbe"] |= {
+                "initialDelaySeconds": 60,
+                "periodSeconds": 10,
+                "timeoutSeconds": 10,
+                "failureThreshold": 6,
+            }
+
+
+def _missing(control_plane: ControlPlane) -> list[str]:
+    """Return what is not there yet: Deployments that run, and webhooks that can be called."""
+    admin = control_plane.admin
+    deployments = [
+        each
+        for namespace in NAMESPACES
+        for each in admin.get(f"/apis/apps/v1/namespaces/{namespace}/deployments")["items"]
+    ]
+    missing = [
+        each["metadata"]["name"]
+        for each in deployments
+        if not any(
+            condition["type"] == "Available" and condition["status"] == "True"
+            for condition in each["status"].get("conditions", ())
+        )
+    ]
+    services = set()
+    for kind in ("validating", "mutating"):
+        path = f"/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations"
+        for each in admin.get(path)["items"]:
+            for webhook in each["webhooks"]:
+                config = webhook["clientConfig"]
+                services.add((config["service"]["namespace"], config["service"]["name"]))
+                if "caBundle" not in config:
+                    missing.append(webhook["name"])
+    for namespace, name in services:
+        service = admin.get(f"/api/v1/namespaces/{namespace}/services/{name}")
+        if not listens(service["spec"]["clusterIP"], 443):
+            missing.append(name)
+    return missing

@@ -1,0 +1,48 @@
+"""What makes Services' addresses reachable, from pods and from the host."""
+
+import json
+from pathlib import Path
+
+from e2e.harness.ground import ADDRESS, Ground
+from e2e.harness.processes import Process, answers
+
+HEALTH = "127.0.0.1:10256"
+
+
+def kube_proxy(ground: Ground, *, node: str, pods: str, kubeconfig: Path) -> Process:
+    """Make the one kube-proxy that all nodes of the host need; `node` is any of them.
+
+    Its tables are in the run's network namespace, and go with it.
+    """
+    folder = ground.folder("kube-proxy")
+    configuration = folder / "configuration.json"
+    configuration.write_text(
+        json.dumps(
+            {
+                "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+                "kind": "KubeProxyConfiguration",
+                "mode": "nftables",
+                "clientConnection": {"kubeconfig": str(kubeconfig)},
+                "hostnameOverride": node,
+                "clusterCIDR": pods,
+                "bindAddress": ADDRESS,
+                "nodePortAddresses": [f"{ADDRESS}/32"],
+                "healthzBindAddress": HEALTH,
+                "metricsBindAddress": "127.0.0.1:10249",
+                # Leaves the machine's settings alone.
+                "conntrack": {
+                    "maxPerCore": 0,
+                    "tcpEstablishedTimeout": "0s",
+                    "tcpCloseWaitTimeout": "0s",
+                },
+                "nftables": {"minSyncPeriod": "0s", "syncPeriod": "30s"},
+            }
+        )
+    )
+    return Process(
+        name="kube-proxy",
+        command=(ground.program("kube-proxy"), f"--config={configuration}"),
+        environment=ground.environment(),
+        log=ground.log("kube-proxy"),
+        is_ready=lambda: answers(f"http://{HEALTH}/healthz"),
+    )

@@ -1,0 +1,87 @@
+"""A kubelet for each node."""
+
+import json
+from pathlib import Path
+
+from e2e.harness.ground import ADDRESS, Ground
+from e2e.harness.kubernetes_api import Json
+from e2e.harness.processes import Process, answers
+
+HEALTH_PORT = 10248
+
+
+def kubelet(
+    ground: Ground,
+    folder: Path,
+    *,
+    name: str,
+    address: str,
+    cgroup: str,
+    runtime: Path,
+    kubeconfig: Path,
+) -> Process:
+    """Make a kubelet that keeps all it has in the folder; it is ready before its node is."""
+    configuration = folder / "kubelet.json"
+    pod_logs = ground.logs / f"{name}-pods"
+    configuration.write_text(
+        json.dumps(
+            _configuration(
+                folder, pod_logs=pod_logs, address=address, cgroup=cgroup, runtime=runtime
+            )
+        )
+    )
+    return Process(
+        name=f"kubelet of {name}",
+        command=(
+            ground.program("kubelet"),
+            f"--config={configuration}",
+            f"--kubeconfig={kubeconfig}",
+            f"--hostname-override={name}",
+            f"--node-ip={address}",
+            f"--root-dir={folder / 'kubelet'}",
+            f"--cert-dir={folder / 'certificates'}",
+        ),
+        environment=ground.environment(),
+        log=ground.log(f"{name}-kubelet"),
+        is_ready=lambda: answers(f"http://{address}:{HEALTH_PORT}/healthz"),
+    )
+
+
+def _configuration(
+    folder: Path, *, pod_logs: Path, address: str, cgroup: str, runtime: Path
+) -> Json:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "containerRuntimeEndpoint": f"unix://{runtime}",
+        "address": address,
+        "healthzBindAddress": address,
+        "healthzPort": HEALTH_PORT,
+        # Whoever is in this network namespace may: the API server asks it for logs.
+        "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+        "authorization": {"mode": "AlwaysAllow"},
+        "clusterDNS": [ADDRESS],
+        "clusterDomain": "cluster.local",
+        "resolvConf": "",
+        # What it would do to the host that all nodes are on.
+        "makeIPTablesUtilChains": False,
+        "failSwapOn": False,
+        "failCgroupV1": False,
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": cgroup,
+        "enforceNodeAllocatable": [],
+        "localStorageCapacityIsolation": False,
+        "podLogsDir": str(pod_logs),
+        "volumePluginDir": str(folder / "volume-plugins"),
+        # Nothing is removed but by tests.
+        "evictionHard": {},
+        "imageGCHighThresholdPercent": 100,
+        # Pulls, and reports of them, as fast as they can be.
+        "serializeImagePulls": False,
+        "maxParallelImagePulls": 8,
+        "registryPullQPS": 0,
+        "kubeAPIQPS": 200,
+        "kubeAPIBurst": 400,
+        "nodeStatusUpdateFrequency": "1s",
+        "maxPods": 200,
+    }

@@ -1,0 +1,70 @@
+"""Objects as manifests have them, applied where the API server says that their kind belongs."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from e2e.harness.ground import wait_until
+from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
+
+
+class _Kind(NamedTuple):
+    plural: str
+    is_namespaced: bool
+
+
+class Objects:
+    """All kinds of objects of a cluster, those too that are made known while it runs."""
+
+    def __init__(self, admin: KubernetesApi) -> None:
+        self._admin = admin
+        self._kinds: dict[tuple[str, str], _Kind] = {}
+
+    def apply(self, documents: Iterable[Json], **query: str) -> None:
+        """Make all that, one after the other; unknown fields are errors with `fieldValidation`."""
+        for document in documents:
+            self._admin.apply(self.path(document), document, **query)
+
+    def path(self, document: Json) -> str:
+        """Return the path of this object."""
+        version, metadata = document["apiVersion"], document["metadata"]
+        kind = self._kind(version, document["kind"])
+        place = f"/namespaces/{metadata['namespace']}" if kind.is_namespaced else ""
+        return f"{_root(version)}{place}/{kind.plural}/{metadata['name']}"
+
+    def live(self, document: Json) -> Json:
+        """Return the object as it is now."""
+        return self._admin.get(self.path(document))
+
+    def is_there(self, document: Json) -> bool:
+        """Answer whether there is such an object."""
+        try:
+            self.live(document)
+        except ApiError as error:
+            if error.code == 404:
+                return False
+            raise
+        return True
+
+    def _kind(self, version: str, kind: str) -> _Kind:
+        def known() -> _Kind | None:
+            if (version, kind) not in self._kinds:
+                self._discover(version)
+            return self._kinds.get((version, kind))
+
+        return wait_until(known, f"the API server knowing {kind} of {version}")
+
+    def _discover(self, version: str) -> None:
+        try:
+            listed = self._admin.get(_root(version))["resources"]
+        except ApiError as error:
+            if error.code == 404:  # its definition was made a moment ago
+                return
+            raise
+        for each in listed:
+            if "/" not in each["name"]:  # no status, no scale
+                found = _Kind(plural=each["name"], is_namespaced=each["namespaced"])
+                self._kinds[version, each["kind"]] = found
+
+
+def _root(version: str) -> str:
+    return f"/apis/{version}" if "/" in version else f"/api/{version}"

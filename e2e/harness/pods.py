@@ -1,0 +1,116 @@
+"""Pods as tests make and watch them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from e2e.harness.ground import wait_until
+from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
+from e2e.harness.processes import TAIL_LINES
+
+LABELS = {"app": "e2e"}
+
+
+@dataclass(frozen=True)
+class Pods:
+    """The pods of a namespace."""
+
+    admin: KubernetesApi
+    namespace: str
+
+    @property
+    def path(self) -> str:
+        """The path of all of them."""
+        return f"/api/v1/namespaces/{self.namespace}/pods"
+
+    def run(self, image: str, *arguments: str, node: str, **container: object) -> str:
+        """Create a pod on a node, and return its name; `container` goes into its container."""
+        spec = restricted(image, *arguments, **container) | {"restartPolicy": "Never"}
+        body = {
+            "metadata": {"generateName": "pod-", "labels": LABELS},
+            "spec": spec | {"nodeName": node},
+        }
+        name: str = self.admin.post(self.path, body)["metadata"]["name"]
+        return name
+
+    def all(self) -> list[Json]:
+        """Return all of them, those too that are about to go."""
+        pods: list[Json] = self.admin.get(self.path)["items"]
+        return pods
+
+    def status(self, name: str) -> Json:
+        """Return what is known of a pod."""
+        status: Json = self.admin.get(f"{self.path}/{name}")["status"]
+        return status
+
+    def wait_for(self, name: str, *phases: str) -> Json:
+        """Wait until a pod is in one of these phases, and return its status."""
+        wait_until(lambda: self.status(name)["phase"] in phases, f"{name} {phases}")
+        return self.status(name)
+
+    def wait_for_reason(self, name: str, reason: str) -> None:
+        """Wait until a pod's container waits for this reason, such as `ErrImagePull`."""
+
+        def reasons() -> list[str]:
+            containers = self.status(name).get("containerStatuses", ())
+            return [each["state"].get("waiting", {}).get("reason") for each in containers]
+
+        wait_until(lambda: reason in reasons(), f"{name} waiting: {reason}")
+
+    def log(self, name: str) -> str:
+        """Return what a pod's container has printed."""
+        return self.admin.text(f"{self.path}/{name}/log")
+
+    def last_words(self) -> str:
+        """Return the ends of what the containers of all pods have printed, or why there is none."""
+        words = []
+        for pod in self.all():
+            name = pod["metadata"]["name"]
+            for container in pod["spec"]["containers"]:
+                query = f"container={container['name']}&tailLines={TAIL_LINES}"
+                try:
+                    text = self.admin.text(f"{self.path}/{name}/log?{query}")
+                except ApiError as error:
+                    text = f"{error}\n"
+                if text:
+                    words.append(f"{container['name']} of {name}:\n{text}")
+        return "".join(words)
+
+    def output(self, image: str, *arguments: str, node: str) -> str:
+        """Run a pod to its end, and return what it printed; AssertionError if it fails."""
+        name = self.run(image, *arguments, node=node)
+        phase = self.wait_for(name, "Succeeded", "Failed")["phase"]
+        output = self.log(name)
+        assert phase == "Succeeded", output
+        return output
+
+
+def restricted(image: str, *arguments: str, **container: object) -> Json:
+    """Make a pod's specification that Pod Security `restricted` lets in, with a small limit."""
+    main = {
+        "name": "main",
+        "image": image,
+        "args": list(arguments),
+        "resources": {"limits": {"memory": "20Mi"}, "requests": {"cpu": "5m"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    return {
+        "containers": [main | container],
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    }
+
+
+def daemonset(name: str, pod: Mapping[str, object]) -> Json:
+    """Make a DaemonSet of such pods, all of which it replaces at once."""
+    return {
+        "metadata": {"name": name},
+        "spec": {
+            "selector": {"matchLabels": LABELS},
+            "template": {"metadata": {"labels": LABELS}, "spec": dict(pod)},
+            "updateStrategy": {"rollingUpdate": {"maxUnavailable": "100%"}},
+        },
+    }

@@ -1,0 +1,120 @@
+"""Programs that run beside the tests, each with a log and a moment when it is ready."""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from e2e.harness.ground import http_session, wait_until
+
+STOP_SECONDS = 60
+ANSWER_SECONDS = 10
+TAIL_LINES = 20
+
+
+class StartError(Exception):
+    """A program ended, or did not get ready in time; the message has the end of its log."""
+
+
+@dataclass(kw_only=True)
+class Process:
+    """A program that can be stopped and started again, writing to the same log.
+
+    It runs in a session of its own, so that Ctrl-C reaches pytest alone and all that the program
+    started dies with it in `kill`.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    is_ready: Callable[[], bool]
+    _child: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Start it and wait until it is ready; nothing happens if it runs."""
+        if self.is_running():
+            return
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            wait_until(self._is_up, f"{self.name} ready")
+        except TimeoutError as error:
+            self.kill()
+            raise StartError(f"{error}\n{tail(self.log)}") from None
+
+    def is_running(self) -> bool:
+        """Answer whether it was started and has not ended."""
+        return self._child is not None and self._child.poll() is None
+
+    def stop(self) -> int:
+        """Ask it to end by SIGTERM, and return its exit code; one that does not end is killed."""
+        if self._child is None:
+            return 0
+        self._child.terminate()
+        try:
+            return self._child.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            message = f"{self.name} did not end within {STOP_SECONDS} s of SIGTERM"
+            raise TimeoutError(f"{message}\n{tail(self.log)}") from None
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it and all processes that it started, at once."""
+        if self._child is None:
+            return
+        with suppress(ProcessLookupError):  # all of them have ended
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
+        self._child = None
+
+    def _is_up(self) -> bool:
+        if self._child is not None and self._child.poll() is not None:
+            raise StartError(f"{self.name} ended with {self._child.returncode}\n{tail(self.log)}")
+        return self.is_ready()
+
+
+def tail(log: Path, *, start: int = 0) -> str:
+    """Return the last lines of what a log has from byte `start` on."""
+    with log.open("rb") as file:
+        file.seek(start)
+        text = file.read().decode(errors="replace")
+    return "\n".join(text.splitlines()[-TAIL_LINES:])
+
+
+def answers(url: str, *, ca: Path | None = None) -> bool:
+    """Answer whether a GET of the URL succeeds, now."""
+    with http_session() as session:
+        try:
+            return session.get(url, verify=str(ca) if ca else None, timeout=ANSWER_SECONDS).ok
+        except OSError:  # also those of requests, and a CA file that is not there yet
+            return False
+
+
+def listens(host: str, port: int) -> bool:
+    """Answer whether something accepts connections at the port, now."""
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def free_port() -> int:
+    """Find a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

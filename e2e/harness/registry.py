@@ -1,0 +1,219 @@
+"""A real registry, and pushes to it by its HTTP API."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+
+from e2e.harness.ground import ADDRESS, PATIENCE_SECONDS, Ground, http_session
+from e2e.harness.images import INDEX, MANIFEST, File, Image, canonical, descriptor, digest_of
+from e2e.harness.processes import Process, listens
+
+PORT = 5000
+HOST = f"{ADDRESS}:{PORT}"  # what references begin with; 127.0.0.1:5000 is the same registry
+LOCKED_PORT = 5001
+LOCKED_HOST = f"{ADDRESS}:{LOCKED_PORT}"
+USER, PASSWORD = "user", "right"
+# What htpasswd makes of them (bcrypt, the one hash that the registry takes).
+HTPASSWD = f"{USER}:$2a$05$Io4Jr4WyRtzXHjCtZ2.kHeO9R1btsDbSZ1DpvZqK50jQz16qpDb06\n"
+
+# A line of its access log, where a blob's content was sent.
+BLOB_FETCH = re.compile(r'"GET /v2/\S+/blobs/(sha256:[0-9a-f]{64}) HTTP/1\.1" 20[06] ')
+
+
+class RegistryError(Exception):
+    """The registry's refusal, with its HTTP status code."""
+
+    def __init__(self, response: requests.Response) -> None:
+        self.code = response.status_code
+        request = response.request
+        super().__init__(f"{request.method} {request.url}: {self.code} {response.text}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Webhook:
+    """A place that the registry tells about pushes, with the Authorization header it sends."""
+
+    url: str
+    authorization: str
+
+
+class Registry:
+    """Debian's docker-registry; its webhooks tell of pulls and blobs too.
+
+    A locked one lets in nobody but `USER`, and runs beside the other at `LOCKED_HOST`.
+    """
+
+    def __init__(
+        self, ground: Ground, webhooks: Sequence[Webhook] = (), *, locked: bool = False
+    ) -> None:
+        folder = ground.folder("registry")
+        self.host = LOCKED_HOST if locked else HOST
+        self._credentials = (USER, PASSWORD) if locked else None
+        config = folder / "config.yml"  # JSON is YAML
+        self.storage = folder / "images"
+        settings = _configuration(self.host, str(self.storage), webhooks)
+        if locked:
+            (folder / "htpasswd").write_text(HTPASSWD)
+            realm = {"realm": "e2e", "path": str(folder / "htpasswd")}
+            settings["auth"] = {"htpasswd": realm}
+        config.write_text(json.dumps(settings))
+        self._process = Process(
+            name="docker-registry",
+            command=(ground.program("docker-registry"), "serve", str(config)),
+            environment=ground.environment(),
+            log=ground.log("docker-registry"),
+            is_ready=lambda: listens(ADDRESS, LOCKED_PORT if locked else PORT),
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+
+    def start(self) -> None:
+        """Start it, with the images that it had."""
+        self._process.start()
+
+    def stop(self) -> None:
+        """Stop it; notifications that were not delivered are lost."""
+        self._process.stop()
+
+    def push(self, repository: str, tag: str, content: str) -> str:
+        """Push an image of one file, and return its digest: the same content, the same digest."""
+        return self.push_image(repository, tag, _image_of(content, "amd64"))
+
+    def push_image(self, repository: str, tag: str, image: Image) -> str:
+        """Push an image that containers can be made of, and return its digest."""
+        return self.put_manifest(repository, tag, self.put_blobs(repository, image))
+
+    def push_index(self, repository: str, tag: str, content: str) -> str:
+        """Push a multi-platform image as clients do: its images without a tag, the index last."""
+        children = []
+        for architecture in ("amd64", "arm64"):
+            manifest = self.put_blobs(repository, _image_of(content, architecture))
+            self.put_manifest(repository, digest_of(canonical(manifest)), manifest)
+            platform = {"architecture": architecture, "os": "linux"}
+            children.append(descriptor(MANIFEST, canonical(manifest)) | {"platform": platform})
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": children}
+        return self.put_manifest(repository, tag, index)
+
+    def push_layout(
+        self, repository: str, tag: str, layout: Path, *, label: str | None = None
+    ) -> str:
+        """Push the one image of an OCI layout, and return its digest; labelled, it is another."""
+
+        def read(described: dict[str, Any]) -> bytes:
+            digest: str = described["digest"]
+            return (layout / "blobs" / digest.replace(":", "/")).read_bytes()
+
+        (described,) = json.loads((layout / "index.json").read_text())["manifests"]
+        body = read(described)
+        manifest = json.loads(body)
+        config = read(manifest["config"])
+        if label is not None:
+            labelled = json.loads(config)
+            labelled["config"].setdefault("Labels", {})["e2e"] = label
+            config = canonical(labelled)
+            manifest["config"] = descriptor(manifest["config"]["mediaType"], config)
+            body = canonical(manifest)
+        for blob in (config, *map(read, manifest["layers"])):
+            self._put_blob(repository, blob)
+        headers = {"Content-Type": described["mediaType"]}
+        self._send("PUT", f"/v2/{repository}/manifests/{tag}", data=body, headers=headers)
+        return digest_of(body)
+
+    def put_blobs(self, repository: str, image: Image) -> dict[str, Any]:
+        """Upload what an image is made of, and return its manifest, which is not pushed yet."""
+        for blob in image.blobs:
+            self._put_blob(repository, blob)
+        return image.manifest()
+
+    def put_manifest(self, repository: str, reference: str, manifest: dict[str, Any]) -> str:
+        """Push a manifest or index, and return its digest."""
+        body = canonical(manifest)
+        headers = {"Content-Type": manifest["mediaType"]}
+        path = f"/v2/{repository}/manifests/{reference}"
+        self._send("PUT", path, data=body, headers=headers)
+        return digest_of(body)
+
+    def digest(self, repository: str, tag: str) -> str | None:
+        """Return the digest that the tag has now, or None if there is no such tag."""
+        path, accept = f"/v2/{repository}/manifests/{tag}", f"{MANIFEST}, {INDEX}"
+        try:
+            response = self._send("HEAD", path, headers={"Accept": accept})
+        except RegistryError as error:
+            if error.code == requests.codes.not_found:
+                return None
+            raise
+        return response.headers["Docker-Content-Digest"]
+
+    def manifest(self, repository: str, reference: str) -> dict[str, Any]:
+        """Return the manifest or index of a tag or digest."""
+        path, accept = f"/v2/{repository}/manifests/{reference}", f"{MANIFEST}, {INDEX}"
+        manifest: dict[str, Any] = self._send("GET", path, headers={"Accept": accept}).json()
+        return manifest
+
+    def blob(self, repository: str, digest: str) -> bytes:
+        """Return the content of a blob."""
+        return self._send("GET", f"/v2/{repository}/blobs/{digest}").content
+
+    def delete(self, repository: str, digest: str) -> None:
+        """Delete a manifest and with it all its tags."""
+        self._send("DELETE", f"/v2/{repository}/manifests/{digest}")
+
+    def blob_fetches(self) -> Counter[str]:
+        """Count how often each blob was fetched, by digest, since the registry was made."""
+        return Counter(BLOB_FETCH.findall(self._process.log.read_text()))
+
+    def failed_notifications(self) -> int:
+        """Count the attempts to tell of pushes that did not succeed."""
+        return self._process.log.read_text().count("error writing event")
+
+    def _put_blob(self, repository: str, blob: bytes) -> None:
+        upload = self._send("POST", f"/v2/{repository}/blobs/uploads/").headers["Location"]
+        path = upload.removeprefix(f"http://{self.host}")
+        self._send("PUT", f"{path}&digest={digest_of(blob)}", data=blob)
+
+    def _send(self, method: str, path: str, **options: Any) -> requests.Response:
+        with http_session() as session:
+            session.auth = self._credentials
+            response = session.request(
+                method, f"http://{self.host}{path}", timeout=PATIENCE_SECONDS, **options
+            )
+        if not response.ok:
+            raise RegistryError(response)
+        return response
+
+
+def _configuration(host: str, images: str, webhooks: Sequence[Webhook]) -> dict[str, Any]:
+    return {
+        "version": 0.1,
+        "http": {"addr": f":{host.rpartition(':')[2]}"},
+        "storage": {"filesystem": {"rootdirectory": images}, "delete": {"enabled": True}},
+        "notifications": {
+            "endpoints": [
+                {
+                    "name": f"webhook-{number}",
+                    "url": webhook.url,
+                    "headers": {"Authorization": [webhook.authorization]},
+                    "timeout": "1s",  # its default
+                    # Its defaults are 10 attempts at once, then one a second: tests are in a hurry.
+                    "threshold": 1,
+                    "backoff": "200ms",
+                }
+                for number, webhook in enumerate(webhooks)
+            ]
+        },
+    }
+
+
+def _image_of(content: str, architecture: str) -> Image:
+    return Image(files={"content": File(content.encode())}, architecture=architecture)

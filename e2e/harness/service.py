@@ -1,0 +1,54 @@
+"""The service under test, as a real process."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from e2e.harness.ground import Ground
+from e2e.harness.processes import Process, answers, free_port
+
+COMMAND = Path(sys.executable).with_name("image-puller")
+
+
+class Service:
+    """`image-puller serve` with this environment and no other, on a free port unless given one."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        environment: Mapping[str, str],
+        *,
+        kubeconfig: Path,
+        port: int | None = None,
+    ) -> None:
+        port = port or free_port()
+        own = {"PORT": str(port), "KUBECONFIG": str(kubeconfig)}
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = ground.log("service")
+        self._process = Process(
+            name="image-puller serve",
+            command=(str(COMMAND), "serve"),
+            environment=ground.environment() | own | dict(environment),
+            log=self.log,
+            is_ready=lambda: answers(f"{self.url}/healthz"),
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it and wait until it is ready; after an end as before, on the same port."""
+        self._process.start()
+
+    def terminate(self) -> int:
+        """End it as Kubernetes does, by SIGTERM, and return its exit code."""
+        return self._process.stop()
+
+    def kill(self) -> None:
+        """End it and its workers by SIGKILL: nothing in it can do anything about it."""
+        self._process.kill()

@@ -1,0 +1,66 @@
+"""The pure half of `image-puller parse`: headers from text, and events to lines of JSON."""
+
+import json
+from datetime import datetime
+from typing import Any, assert_never
+
+from image_puller.errors import BadEventError
+from image_puller.events.event import (
+    Event,
+    Ignored,
+    ImageDeleted,
+    ImagePushed,
+    NodeJoined,
+    RefreshDue,
+)
+from image_puller.events.payload import quote
+
+
+def read_headers(text: str) -> dict[str, str]:
+    """Headers from lines `Name: value`, names in lower case; of repeated ones the last.
+
+    Empty lines and those that begin with `#` are ignored.
+    """
+    lines = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    return dict(_header(line) for line in lines)
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise BadEventError(f"not a header, which is `Name: value`: {quote(line)}")
+    return name.strip().lower(), value.strip()
+
+
+def render(event: Event) -> str:
+    """One event as one line of JSON, without the end of the line."""
+    return json.dumps(_as_json(event))
+
+
+def _as_json(event: Event) -> dict[str, Any]:
+    match event:
+        case ImagePushed():
+            return {"type": "push", **_image(event)}
+        case ImageDeleted():
+            return {"type": "delete", **_image(event)}
+        case NodeJoined():
+            return {"type": "node-joined", "node": event.node}
+        case RefreshDue():
+            return {"type": "refresh"}
+        case Ignored():
+            return {"type": "ignored", "reason": event.reason}
+    assert_never(event)
+
+
+def _image(event: ImagePushed | ImageDeleted) -> dict[str, Any]:
+    return {
+        "registry": event.registry,
+        "repository": event.repository,
+        "tag": event.tag,
+        "digest": event.digest,
+        "time": _rfc3339(event.time) if event.time else None,
+    }
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""The Kubernetes API: one client, and how the DaemonSet is read and changed through it."""

@@ -1,0 +1,326 @@
+"""The Kubernetes API, over the official client: the only module that imports it.
+
+Objects stay the plain JSON that the API server sent: the client's models drop fields they do not
+know.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import urllib3
+import yaml
+from kubernetes import client
+from kubernetes import config as client_config
+
+from image_puller import limits
+from image_puller.cluster.reconcile import Operation
+from image_puller.config.configuration import Config
+from image_puller.core import daemonset
+from image_puller.core.daemonset import Manifest, Owner, Platform
+from image_puller.errors import (
+    ClusterUnavailableError,
+    ImagePullerError,
+    LostRaceError,
+    MissingError,
+    RejectedError,
+)
+
+log = logging.getLogger(__name__)
+
+_JSON = "application/json"
+_JSON_PATCH = "application/json-patch+json"
+_DRY_RUN = (("dryRun", "All"),)
+_METADATA_ONLY = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+_REJECTIONS = (400, 403, 413, 422)
+_NOT_FOUND = 404
+_CONFLICT = 409
+_OPENSHIFT_GROUP = "route.openshift.io"
+_NODES = "/api/v1/nodes"
+_TIMEOUT = (limits.CONNECT_SECONDS, limits.READ_SECONDS)
+_ISSUER_TIMEOUT = (limits.KEYS_ANSWER_SECONDS / 4, limits.KEYS_ANSWER_SECONDS / 4)
+
+
+def connect(environ: Mapping[str, str]) -> client.ApiClient:
+    """A client for `$KUBECONFIG`, else `~/.kube/config`, else the pod's own service account.
+
+    Raises ClusterUnavailableError where none of them can be used.
+    """
+    configuration = client.Configuration()
+    home = Path(environ.get("HOME", "/")) / ".kube" / "config"
+    kubeconfig = environ.get("KUBECONFIG") or (str(home) if home.is_file() else None)
+    try:
+        if kubeconfig:
+            client_config.load_kube_config(kubeconfig, client_configuration=configuration)
+        else:
+            client_config.load_incluster_config(client_configuration=configuration)
+    except (client_config.ConfigException, yaml.YAMLError, OSError) as error:
+        raise ClusterUnavailableError(
+            f"no way to reach the API server is configured: {error}; "
+            "run in a pod with a service account, or set KUBECONFIG"
+        ) from error
+    return _client(configuration)
+
+
+def _client(configuration: client.Configuration) -> client.ApiClient:
+    # Only what never reached the server is sent again: a lost answer may hide a write.
+    configuration.retries = urllib3.Retry(connect=1, read=0, redirect=0, status=0, other=0)
+    return client.ApiClient(configuration)
+
+
+class KubernetesCluster:
+    """One DaemonSet, and what is looked at round it, on an API server."""
+
+    def __init__(self, api: client.ApiClient, config: Config) -> None:
+        self._api = api
+        self._config = config
+        self._core = f"/api/v1/namespaces/{config.namespace}"
+        self._apps = f"/apis/apps/v1/namespaces/{config.namespace}"
+        self._path = f"{self._apps}/daemonsets/{config.daemonset_name}"
+
+    def read(self) -> Manifest:
+        """The whole DaemonSet; raises MissingError."""
+        return self._request("GET", self._path)
+
+    def read_metadata(self) -> Manifest:
+        """The DaemonSet with nothing but its metadata; raises MissingError."""
+        return self._request("GET", self._path, accept=_METADATA_ONLY)
+
+    def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """The DaemonSet as it was made; raises LostRaceError where one is there, RejectedError."""
+        path = f"{self._apps}/daemonsets"
+        try:
+            return self._request("POST", path, body=manifest, query=_DRY_RUN if dry_run else ())
+        except MissingError as error:
+            raise ClusterUnavailableError(f"the DaemonSet can't be made: {error}") from error
+
+    def patch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> Manifest:
+        """The DaemonSet as a JSON Patch made it; raises MissingError, RejectedError."""
+        return self._request(
+            "PATCH", self._path, body=list(operations), query=_DRY_RUN if dry_run else ()
+        )
+
+    def delete(self, uid: str) -> None:
+        """Removes the DaemonSet of that uid, and no other; raises LostRaceError."""
+        options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        self._request("DELETE", self._path, body=options)
+
+    def admit_pod(self, template: Manifest) -> None:
+        """Asks whether a pod of that template could be made now; raises RejectedError.
+
+        Where the service may not ask, nothing speaks against the pod.
+        """
+        name = f"{self._config.daemonset_name}-admission"
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {**template["metadata"], "name": name},
+            "spec": template["spec"],
+        }
+        try:
+            self._request("POST", f"{self._core}/pods", body=pod, query=_DRY_RUN)
+        except RejectedError as error:
+            if "cannot create resource" not in str(error):
+                raise
+            log.warning("pods can't be tried out before a rollout: %s", error)
+
+    def platform(self) -> Platform:
+        """Whether this is OpenShift, and whose the DaemonSet is; None for what can't be asked."""
+        return Platform(openshift=self._openshift(), owner=self._owner())
+
+    def report(self, reason: str, message: str) -> None:
+        """Leaves a warning about the DaemonSet among the namespace's Events, if possible."""
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{self._config.daemonset_name}."},
+            "type": "Warning",
+            "reason": reason,
+            "message": message[:1024],
+            "source": {"component": "image-puller"},
+            "involvedObject": {
+                "apiVersion": "apps/v1",
+                "kind": "DaemonSet",
+                "name": self._config.daemonset_name,
+                "namespace": self._config.namespace,
+            },
+        }
+        try:
+            self._request("POST", f"{self._core}/events", body=event)
+        except ImagePullerError as error:
+            log.warning("no Event could be left: %s", error)
+
+    def pods(self) -> tuple[Manifest, ...]:
+        """The DaemonSet's pods."""
+        selector = ",".join(f"{k}={v}" for k, v in daemonset.selector(self._config).items())
+        listed = self._request("GET", f"{self._core}/pods", query=(("labelSelector", selector),))
+        return tuple(listed["items"])
+
+    def pull_secrets(self) -> tuple[Manifest, ...]:
+        """The Secrets that `IMAGE_PULL_SECRETS` names, less those that are not to be had."""
+        return tuple(
+            secret
+            for name in self._config.image_pull_secrets
+            if (secret := self._pull_secret(name)) is not None
+        )
+
+    def _pull_secret(self, name: str) -> Manifest | None:
+        try:
+            return self._request("GET", f"{self._core}/secrets/{name}")
+        except (MissingError, RejectedError) as error:
+            log.warning(
+                "registries are asked without pull secret %s: %s; the service's Role needs to "
+                "`get` secrets of that name",
+                name,
+                error,
+            )
+            return None
+
+    def nodes(self) -> tuple[Manifest, ...]:
+        """The nodes, nothing but their metadata; none where the service may not ask."""
+        try:
+            listed = self._request("GET", _NODES, accept=_METADATA_LIST)
+        except RejectedError as error:
+            log.debug("nodes can't be listed: %s", error)
+            return ()
+        return tuple(listed["items"])
+
+    def joins(self) -> Iterator[str]:
+        """The names of nodes that join from now on, for ever; raises RejectedError.
+
+        A watch that has ended is taken up by a list, so that none is missed in between.
+        """
+        known: set[str] | None = None
+        while True:
+            listed = self._request("GET", _NODES, accept=_METADATA_LIST)
+            present = {
+                node["metadata"]["uid"]: node["metadata"]["name"] for node in listed["items"]
+            }
+            yield from (name for uid, name in present.items() if uid not in (known or present))
+            known = set(present)
+            for metadata in self._watch(_NODES, listed["metadata"]["resourceVersion"]):
+                if metadata["uid"] not in known:
+                    known.add(metadata["uid"])
+                    yield metadata["name"]
+
+    def issuer(self) -> tuple[str, bytes]:
+        """Who signs the tokens of service accounts, and the key set (JWKS) to check them with.
+
+        https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#service-account-issuer-discovery
+        Every service account may read both (system:service-account-issuer-discovery).
+        """
+        how = {"accept": "application/json, */*", "timeout": _ISSUER_TIMEOUT}
+        described = self._request("GET", "/.well-known/openid-configuration", **how)
+        keys = self._request("GET", "/openid/v1/jwks", **how)
+        return str(described.get("issuer")), json.dumps(keys).encode()
+
+    def _watch(self, path: str, version: str) -> Iterator[Manifest]:
+        """The metadata of what is added after a version, until the server ends the watch."""
+        query = (
+            ("watch", "true"),
+            ("resourceVersion", version),
+            ("timeoutSeconds", str(limits.WATCH_SECONDS)),
+        )
+        timeout = (limits.CONNECT_SECONDS, limits.WATCH_SECONDS + limits.READ_SECONDS)
+        response = self._send("GET", path, query=query, accept=_METADATA_ONLY, timeout=timeout)
+        try:
+            for line in response.response:
+                event = _object(line)
+                if event["type"] == "ADDED":
+                    yield event["object"]["metadata"]
+        except urllib3.exceptions.HTTPError as error:
+            raise ClusterUnavailableError(f"the watch of {path} broke off: {error}") from error
+        finally:
+            response.response.close()
+
+    def _openshift(self) -> bool | None:
+        try:
+            groups = self._request("GET", "/apis")["groups"]
+        except ImagePullerError as error:
+            log.warning("the platform can't be asked: %s", error)
+            return None
+        return any(group["name"] == _OPENSHIFT_GROUP for group in groups)
+
+    def _owner(self) -> Owner | None:
+        """The Deployment, or on Knative the Service, that is called `DEPLOYMENT_NAME`."""
+        name = self._config.deployment_name
+        kind, group, path = ("Deployment", "apps/v1", f"{self._apps}/deployments/{name}")
+        if self._config.knative_service is not None:
+            group = "serving.knative.dev/v1"
+            kind, path = (
+                "Service",
+                f"/apis/{group}/namespaces/{self._config.namespace}/services/{name}",
+            )
+        try:
+            uid = self._request("GET", path)["metadata"]["uid"]
+        except ImagePullerError as error:
+            log.warning("%s %s can't be made the DaemonSet's owner: %s", kind, name, error)
+            return None
+        return Owner(api_version=group, kind=kind, name=name, uid=uid)
+
+    def _request(self, method: str, path: str, **how: Any) -> Manifest:
+        response = self._send(method, path, **how)
+        try:
+            return _object(response.read())
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(error) from error
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Sequence[tuple[str, str]] = (),
+        accept: str = _JSON,
+        timeout: tuple[float, float] | None = None,
+    ) -> Any:
+        """The client's response, its body not read yet, if it is a good one."""
+        content_type = _JSON_PATCH if method == "PATCH" else _JSON
+        request = self._api.param_serialize(
+            method,
+            path,
+            query_params=list(query),
+            header_params={"Accept": accept, "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = self._api.call_api(*request, _request_timeout=timeout or _TIMEOUT)
+            if response.status in range(200, 300):
+                return response
+            text = response.read()
+        except (urllib3.exceptions.HTTPError, client.ApiException) as error:
+            raise _unreachable(error) from error
+        raise _failure(response.status, text)
+
+
+def _unreachable(error: Exception) -> ClusterUnavailableError:
+    return ClusterUnavailableError(f"the API server can't be reached: {error}")
+
+
+def _object(text: bytes) -> Manifest:
+    try:
+        value: Manifest = json.loads(text)
+    except ValueError as error:
+        raise ClusterUnavailableError(f"the API server's answer is not JSON: {error}") from error
+    return value
+
+
+def _failure(status: int, text: bytes) -> Exception:
+    """The error that an answer means, with the words of its Status object."""
+    try:
+        message = str(json.loads(text)["message"])
+    except (ValueError, LookupError, TypeError):
+        message = text.decode(errors="replace")
+    message = message[: limits.REASON_CHARACTERS]
+    if status == _NOT_FOUND:
+        return MissingError(message)
+    if status == _CONFLICT:
+        return LostRaceError(message)
+    if status in _REJECTIONS:
+        return RejectedError(message)
+    return ClusterUnavailableError(f"the API server answered {status}: {message}")

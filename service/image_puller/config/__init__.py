@@ -1,0 +1,1 @@
+"""The configuration, parsed once from environment variables."""

@@ -1,0 +1,365 @@
+"""The configuration: one frozen value, read once from the environment.
+
+The original Kubernetes Image Puller's variables keep their names and formats; the README's table
+says what each one is for.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum, auto
+from pathlib import Path
+from typing import Any, TypeVar
+
+from image_puller import __version__, limits
+from image_puller.config import variables
+from image_puller.config.entries import Entry, parse_entries
+from image_puller.errors import ConfigurationError
+from image_puller.events.sources import SOURCES
+from image_puller.values import quantity
+from image_puller.values.reference import normalise_name, parse
+
+Value = TypeVar("Value")
+Default = TypeVar("Default")
+
+SLEEP_IMAGE = f"quay.io/kubernetes-image-puller/kubernetes-image-puller-sleep:{__version__}"
+ORIGINAL_IMAGES = (
+    "quay.io/eclipse/kubernetes-image-puller",
+    "registry.redhat.io/devspaces/imagepuller-rhel8",
+    "registry.redhat.io/devspaces/imagepuller-rhel9",
+)
+_PREFIX = re.compile(r"[A-Za-z0-9.:\[\]_-]+(/[a-z0-9._-]+)*")
+_EMAIL = re.compile(r"[!-?A-~]+@[A-Za-z0-9.-]+", re.ASCII)
+_LABEL_VALUE_CHARACTERS = 63
+_AFFINITIES = ("nodeAffinity", "podAffinity", "podAntiAffinity")
+
+
+class EventAuth(StrEnum):
+    """How senders at `POST /` prove themselves."""
+
+    TOKEN = auto()
+    OIDC = auto()
+    NONE = auto()
+
+
+class ReadAuth(StrEnum):
+    """How readers of `/status` and `/metrics` prove themselves."""
+
+    TOKEN = auto()
+    NONE = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What each container of the DaemonSet asks for, as Kubernetes quantities."""
+
+    memory_request: str
+    memory_limit: str
+    cpu_request: str
+    cpu_limit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Oidc:
+    """Whose tokens are believed at `POST /`.
+
+    `keys` is an https URL or a file. Without it they are those of the API server, which then says
+    its own issuer as well unless `issuer` does. A subject may end in `*`.
+    """
+
+    audience: str
+    issuer: str | None
+    keys: str | Path | None
+    subjects: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Google:
+    """Whose tokens are believed at `/webhooks/gar`: of a service account, by its e-mail address."""
+
+    audience: str
+    service_account: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything the service is told. `warnings` are faults of entries, to be said loudly."""
+
+    entries: tuple[Entry, ...]
+    warnings: tuple[str, ...]
+    keep_tags: int
+    caching_interval: timedelta
+    resources: Resources
+    daemonset_name: str
+    namespace: str
+    deployment_name: str
+    node_selector: Mapping[str, str]
+    affinity: Mapping[str, Any]
+    tolerations: tuple[Mapping[str, Any], ...]
+    daemonset_annotations: Mapping[str, str]
+    image_pull_secrets: tuple[str, ...]
+    kip_image: str
+    rollout_min_interval: timedelta
+    rollout_max_unavailable: int | str
+    priority_class_name: str | None
+    registry_aliases: tuple[tuple[str, str], ...]
+    webhook_registries: Mapping[str, str]
+    webhook_secrets_dir: Path
+    event_auth: EventAuth
+    oidc: Oidc | None
+    google: Google | None
+    read_auth: ReadAuth
+    ask_registries: bool
+    verify_pushes: bool
+    registry_ca_file: Path | None
+    insecure_registries: tuple[str, ...]
+    port: int
+    knative_service: str | None
+
+    def entry(self, name: str) -> Entry:
+        """The entry of that name, which must be there."""
+        return next(entry for entry in self.entries if entry.name == name)
+
+
+def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None) -> Config:
+    """The configuration that `environ` describes.
+
+    `pod_namespace` is the service's own, where it runs in a pod. White space around a value is cut
+    off (a ConfigMap's often ends in a newline), and an empty variable counts as unset.
+    Raises ConfigurationError with every problem, a line each, beginning with its variable.
+    """
+    read = _Reader(environ)
+    entries, warnings = _entries(read)
+    namespace = read("NAMESPACE", variables.label, pod_namespace or "k8s-image-puller")
+    event_auth = read("EVENT_AUTH", variables.one_of(EventAuth), EventAuth.TOKEN)
+    config = Config(
+        entries=entries,
+        warnings=warnings,
+        keep_tags=read("KEEP_TAGS", variables.whole(1, limits.KEEP_TAGS_MOST), 2),
+        caching_interval=read("CACHING_INTERVAL_HOURS", variables.hours, timedelta(hours=1)),
+        resources=_resources(read),
+        daemonset_name=read("DAEMONSET_NAME", _daemonset_name, "kubernetes-image-puller"),
+        namespace=namespace,
+        deployment_name=read("DEPLOYMENT_NAME", variables.subdomain, "kubernetes-image-puller"),
+        node_selector=read("NODE_SELECTOR", variables.json_strings, {}),
+        affinity=read("AFFINITY", _affinity, {}),
+        tolerations=read("TOLERATIONS", variables.json_objects, ()),
+        daemonset_annotations=read("DAEMONSET_ANNOTATIONS", variables.json_strings, {}),
+        image_pull_secrets=read("IMAGE_PULL_SECRETS", _names, ()),
+        kip_image=read("KIP_IMAGE", _sleep_image, SLEEP_IMAGE),
+        rollout_min_interval=read(
+            "ROLLOUT_MIN_INTERVAL_SECONDS", variables.seconds, timedelta(seconds=10)
+        ),
+        rollout_max_unavailable=read("ROLLOUT_MAX_UNAVAILABLE", variables.max_unavailable, "100%"),
+        priority_class_name=read("PRIORITY_CLASS_NAME", variables.subdomain, None),
+        registry_aliases=read("REGISTRY_ALIASES", _aliases, ()),
+        webhook_registries=read("WEBHOOK_REGISTRIES", _webhook_registries, {}),
+        webhook_secrets_dir=read("WEBHOOK_SECRETS_DIR", Path, Path("/etc/image-puller/secrets")),
+        event_auth=event_auth,
+        oidc=_oidc(read, namespace) if event_auth is EventAuth.OIDC else None,
+        google=_google(read),
+        read_auth=read("READ_AUTH", variables.one_of(ReadAuth), ReadAuth.TOKEN),
+        ask_registries=read("ASK_REGISTRIES", variables.flag, default=True),
+        verify_pushes=read("VERIFY_PUSHES", variables.flag, default=False),
+        registry_ca_file=read("REGISTRY_CA_FILE", _certificates, None),
+        insecure_registries=read("INSECURE_REGISTRIES", _hosts, ()),
+        port=read("PORT", variables.whole(1, 65535), 8080),
+        knative_service=read("K_SERVICE", variables.subdomain, None),
+    )
+    if config.verify_pushes and not config.ask_registries:
+        read.problems.append("VERIFY_PUSHES: true, but ASK_REGISTRIES is false: nobody can verify")
+    if read.problems:
+        raise ConfigurationError("\n".join(read.problems))
+    return config
+
+
+class _Reader:
+    """Reads variables one by one, and collects what is wrong with any of them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[str] = []
+
+    def has(self, variable: str) -> bool:
+        return bool(self._text(variable))
+
+    def _text(self, variable: str) -> str:
+        return self._environ.get(variable, "").strip()
+
+    def __call__(
+        self, variable: str, parse: Callable[[str], Value], default: Default
+    ) -> Value | Default:
+        text = self._text(variable)
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.problems.append(f"{variable}: {error}")
+            return default
+
+
+def _entries(read: _Reader) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    policies = read("IMAGE_TAG_POLICIES", variables.assignments, {})
+    text = read("IMAGES", str, "")
+    if not text:
+        read.problems.append("IMAGES: must be set, as name=image;name=image;…")
+        return (), ()
+    entries, warnings, problems = parse_entries(text, policies)
+    read.problems.extend(problems)
+    if not entries and not problems:
+        faults = "".join(f"; {warning}" for warning in warnings)
+        read.problems.append(f"IMAGES: holds no valid entry{faults}")
+    return entries, warnings
+
+
+def _resources(read: _Reader) -> Resources:
+    memory_request, memory_limit = _bounds(read, "CACHING_MEMORY", "10Mi", "20Mi")
+    cpu_request, cpu_limit = _bounds(read, "CACHING_CPU", ".05", ".2")
+    return Resources(
+        memory_request=memory_request,
+        memory_limit=memory_limit,
+        cpu_request=cpu_request,
+        cpu_limit=cpu_limit,
+    )
+
+
+def _bounds(read: _Reader, name: str, least: str, most: str) -> tuple[str, str]:
+    known = len(read.problems)
+    request = read(f"{name}_REQUEST", _quantity, least)
+    limit = read(f"{name}_LIMIT", _quantity, most)
+    are_quantities = len(read.problems) == known
+    if are_quantities and quantity.parse(request) > quantity.parse(limit):
+        read.problems.append(f"{name}_REQUEST: {request} is more than {name}_LIMIT, {limit}")
+    return request, limit
+
+
+def _quantity(text: str) -> str:
+    quantity.parse(text)
+    return text
+
+
+def _daemonset_name(text: str) -> str:
+    """It is the value of a label as well."""
+    return variables.subdomain(text, longest=_LABEL_VALUE_CHARACTERS)
+
+
+def _affinity(text: str) -> dict[str, Any]:
+    affinity = variables.json_object(text)
+    for key in affinity:
+        if key not in _AFFINITIES:
+            expected = ", ".join(_AFFINITIES)
+            raise ValueError(f"{variables.quoted(key)} is not one of {expected}")
+    return affinity
+
+
+def _oidc(read: _Reader, namespace: str) -> Oidc:
+    audience = read("OIDC_AUDIENCE", variables.word, None)
+    issuer = read("OIDC_ISSUER", variables.https_url, None)
+    keys = read("OIDC_KEYS", _keys, None)
+    own = (f"system:serviceaccount:{namespace}:*",)
+    if not read.has("OIDC_AUDIENCE"):
+        read.problems.append(
+            "OIDC_AUDIENCE: must be set where EVENT_AUTH is oidc, to the audience that senders' "
+            "tokens are made for"
+        )
+    if read.has("OIDC_KEYS") and not read.has("OIDC_ISSUER"):
+        read.problems.append("OIDC_ISSUER: must be set where OIDC_KEYS is")
+    return Oidc(
+        audience=audience or "",
+        issuer=issuer,
+        keys=keys,
+        subjects=read("OIDC_SUBJECTS", _subjects, own),
+    )
+
+
+def _google(read: _Reader) -> Google | None:
+    audience = read("GAR_AUDIENCE", variables.word, None)
+    service_account = read("GAR_SERVICE_ACCOUNT", _email, None)
+    for name, other in (
+        ("GAR_AUDIENCE", "GAR_SERVICE_ACCOUNT"),
+        ("GAR_SERVICE_ACCOUNT", "GAR_AUDIENCE"),
+    ):
+        if read.has(other) and not read.has(name):
+            read.problems.append(f"{name}: must be set where {other} is")
+    if audience is None or service_account is None:
+        return None
+    return Google(audience=audience, service_account=service_account)
+
+
+def _keys(text: str) -> str | Path:
+    if text.startswith("/"):
+        return Path(text)
+    try:
+        return variables.https_url(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, nor the absolute path of a file") from None
+
+
+def _subjects(text: str) -> tuple[str, ...]:
+    subjects = tuple(map(variables.word, variables.items(text)))
+    for subject in subjects:
+        if "*" in subject[:-1] or subject == "*":
+            raise ValueError(f"a * may stand at the end only, after something: {subject!r}")
+    if not subjects:
+        raise ValueError("names no subject")
+    return subjects
+
+
+def _email(text: str) -> str:
+    if not _EMAIL.fullmatch(text):
+        raise ValueError(f"must be an e-mail address, not {variables.quoted(text)}")
+    return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(map(variables.subdomain, variables.items(text)))
+
+
+def _sleep_image(text: str) -> str:
+    if parse(text).name in ORIGINAL_IMAGES:
+        raise ValueError(
+            f"{text} is an image of the original puller, which has no /sleep; leave the "
+            f"variable out, or name this project's sleep image ({SLEEP_IMAGE})"
+        )
+    return text
+
+
+def _aliases(text: str) -> tuple[tuple[str, str], ...]:
+    aliases = variables.assignments(text)
+    return tuple((_prefix(reported), _prefix(pull)) for reported, pull in aliases.items())
+
+
+def _webhook_registries(text: str) -> dict[str, str]:
+    registries = variables.assignments(text)
+    for source in registries:
+        if source not in SOURCES:
+            raise ValueError(
+                f"{variables.quoted(source)} is not one of {', '.join(sorted(SOURCES))}"
+            )
+    return {source: _prefix(prefix) for source, prefix in registries.items()}
+
+
+def _certificates(text: str) -> Path:
+    file = Path(text)
+    if not file.is_file():
+        raise ValueError(f"{variables.quoted(text)} is not a file")
+    return file
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = tuple(map(_prefix, variables.items(text)))
+    for host in hosts:
+        if "/" in host:
+            raise ValueError(f"{variables.quoted(host)} is not of the form host or host:port")
+    return hosts
+
+
+def _prefix(text: str) -> str:
+    """A registry's host, maybe with the beginning of a path, in the form that names have here."""
+    prefix = text.rstrip("/")
+    if not _PREFIX.fullmatch(prefix):
+        raise ValueError(f"{variables.quoted(text)} is not of the form host or host/path")
+    host, slash, path = prefix.partition("/")
+    return normalise_name(host, "")[0] + slash + path

@@ -1,0 +1,30 @@
+"""Alibaba Cloud Container Registry: https://www.alibabacloud.com/help/en/acr/user-guide/manage-webhooks.
+
+It looks like Docker Hub's, with a digest. Times have no zone, so they count as absent.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from image_puller.events.event import Event, ImagePushed
+from image_puller.events.payload import field, optional
+from image_puller.events.sources.image import image_event
+
+
+def decode(payload: Any) -> Iterator[Event]:
+    """The event of a push."""
+    push = field(payload, "push_data", dict)
+    repository = field(payload, "repository", dict)
+    yield image_event(
+        ImagePushed,
+        registry=_registry(optional(repository, "region", str)),
+        repository=field(repository, "repo_full_name", str),
+        tag=optional(push, "tag", str),
+        digest=optional(push, "digest", str),
+        time=None,
+    )
+
+
+def _registry(region: str | None) -> str | None:
+    """That of a personal edition; no payload tells that it is of an enterprise's own registry."""
+    return f"registry.{region}.aliyuncs.com" if region else None

@@ -1,0 +1,70 @@
+"""CDEvents: https://github.com/cdevents/spec/blob/main/continuous-integration.md#artifact.
+
+The image is a package URL of type `oci`: https://github.com/package-url/purl-spec.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from image_puller.errors import BadEventError
+from image_puller.events.cloudevents_http import CloudEvent
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
+from image_puller.events.payload import field, quote, rfc3339_time
+from image_puller.events.sources.image import host_and_path, image_event
+from image_puller.events.sources.reasons import Reason
+
+ARTIFACT = "dev.cdevents.artifact."
+_MEANINGS: dict[str, type[ImagePushed] | type[ImageDeleted] | Reason] = {
+    "published": ImagePushed,
+    "deleted": ImageDeleted,
+    "packaged": Reason.NOT_PUSHED,  # it need not be in the registry yet
+    "signed": Reason.SIGNATURE,
+    "downloaded": Reason.PULL,
+}
+_OCI = "pkg:oci/"
+
+
+def decode(payload: Any) -> Iterator[Event]:
+    """The event of a CDEvent, of any version."""
+    yield _decode(payload, field(payload, "context.type", str), None)
+
+
+def decode_event(event: CloudEvent) -> Iterator[Event]:
+    """The event of a CDEvent in a CloudEvent: it is the data."""
+    payload = event.json()
+    inner = field(payload, "context.type", str)
+    if inner != event.type:
+        raise BadEventError(f"'context.type' is not the CloudEvent's: {quote(inner)}")
+    yield _decode(payload, event.type, event.time)
+
+
+def _decode(payload: Any, kind: str, time: datetime | None) -> Event:
+    predicate = kind.removeprefix(ARTIFACT).partition(".")[0] if kind.startswith(ARTIFACT) else ""
+    meaning = _MEANINGS.get(predicate, Reason.UNKNOWN_TYPE)
+    if isinstance(meaning, Reason):
+        return Ignored(reason=meaning)
+    package = field(payload, "subject.id", str)
+    if not package.startswith(_OCI):
+        return Ignored(reason=Reason.ARTIFACT)
+    registry, repository, tag, digest = _parts(package.removeprefix(_OCI))
+    time = rfc3339_time(field(payload, "context", dict).get("timestamp")) or time
+    return image_event(
+        meaning, registry=registry, repository=repository, tag=tag, digest=digest, time=time
+    )
+
+
+def _parts(package: str) -> tuple[str, str, str, str]:
+    """The registry, the repository, the tag and the digest of a package URL, each may be empty.
+
+    `repository_url` is the whole name, but some leave out its last part, which is the package's.
+    """
+    path, _, query = package.partition("#")[0].partition("?")
+    name, _, version = path.partition("@")
+    qualifiers = dict(parse_qsl(query))
+    registry, repository = host_and_path(qualifiers.get("repository_url", ""))
+    name = unquote(name)
+    if repository.rpartition("/")[2] != name:
+        repository = f"{repository}/{name}".lstrip("/")
+    return registry, repository, qualifiers.get("tag", ""), unquote(version)

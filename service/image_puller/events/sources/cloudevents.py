@@ -1,0 +1,92 @@
+"""Knative's CloudEvents, https://knative.dev/docs/eventing/sources/, and those of our own types."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from image_puller.errors import BadEventError
+from image_puller.events.cloudevents_http import CloudEvent
+from image_puller.events.event import (
+    Event,
+    Ignored,
+    ImageDeleted,
+    ImagePushed,
+    NodeJoined,
+    RefreshDue,
+)
+from image_puller.events.payload import field, optional, quote
+from image_puller.events.sources.image import ImageEvent, image_event
+from image_puller.events.sources.reasons import Reason
+
+REFRESH = "io.image-puller.refresh"
+IMAGE_DELETED = "io.image-puller.image.deleted"
+IMAGE_PUSHED_ENDINGS = (".image.push", ".image.pushed")
+
+_REFRESHES = (REFRESH, "dev.knative.sources.ping")
+_OBJECT_CHANGES = "dev.knative.apiserver."
+_OBJECT_ADDED = ("dev.knative.apiserver.resource.add", "dev.knative.apiserver.ref.add")
+_IMAGE_KEYS = {"registry", "repository", "tag", "digest"}
+_NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
+
+
+def decode(payload: Any) -> NoReturn:
+    """Refuse a request that is no CloudEvent."""
+    raise BadEventError(
+        "not a CloudEvent, neither by its Content-Type nor by a ce-specversion header: "
+        + quote(payload)
+    )
+
+
+def decode_event(event: CloudEvent) -> Iterator[Event]:
+    """The event that a CloudEvent means; one of an unknown type means nothing, and is no error."""
+    if event.type in _REFRESHES:
+        yield RefreshDue()
+    elif event.type.startswith(_OBJECT_CHANGES):
+        yield _node_joined(event)
+    elif event.type == IMAGE_DELETED:
+        yield _image(ImageDeleted, event)
+    elif event.type.endswith(IMAGE_PUSHED_ENDINGS):
+        yield _image(ImagePushed, event)
+    else:
+        yield Ignored(reason=Reason.UNKNOWN_TYPE)
+
+
+def _node_joined(event: CloudEvent) -> Event:
+    # Other groups have a kind Node, too: Longhorn's, for one.
+    if (
+        event.type not in _OBJECT_ADDED
+        or _said(event, "kind", "kind") != "Node"
+        or _said(event, "apiversion", "apiVersion") != "v1"
+    ):
+        return Ignored(reason=Reason.NOT_A_JOIN)
+    name = _said(event, "name", "metadata.name", "name")
+    if not _NODE_NAME.fullmatch(name):
+        raise BadEventError(f"not the name of a node: {quote(name)}")
+    return NodeJoined(node=name)
+
+
+def _said(event: CloudEvent, extension: str, *paths: str) -> str:
+    """What an ApiServerSource says of the object: in a header, or (older ones) only in the data."""
+    if said := event.extensions.get(extension):
+        return str(said)
+    payload = event.json()
+    return next((said for path in paths if (said := optional(payload, path, str))), "")
+
+
+def _image(kind: type[ImageEvent], event: CloudEvent) -> ImageEvent | Ignored:
+    data = event.json()
+    if not isinstance(data, dict) or data.keys() != _IMAGE_KEYS:
+        raise BadEventError(
+            f"the data is not of exactly registry, repository, tag, digest: {quote(data)}"
+        )
+    tag, digest = optional(data, "tag", str), optional(data, "digest", str)
+    if tag is None and digest is None:
+        raise BadEventError("'tag' and 'digest' are both null")
+    return image_event(
+        kind,
+        registry=field(data, "registry", str),
+        repository=field(data, "repository", str),
+        tag=tag,
+        digest=digest,
+        time=event.time,
+    )

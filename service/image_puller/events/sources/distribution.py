@@ -1,0 +1,98 @@
+"""CNCF Distribution, and so GitLab: https://distribution.github.io/distribution/about/notifications/."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
+from image_puller.events.payload import field, objects, optional, rfc3339_time
+from image_puller.events.sources.image import host_and_path, image_event, repository_deleted
+from image_puller.events.sources.reasons import Reason
+
+_MANIFESTS = frozenset(
+    {
+        "application/vnd.docker.distribution.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.oci.image.index.v1+json",
+    }
+)
+_BLOBS = ("octet-stream", ".rootfs.", ".layer.", ".config.", ".container.image.")
+_IMAGE_CONFIGS = (
+    "application/vnd.docker.container.image.v1+json",
+    "application/vnd.oci.image.config.v1+json",
+)
+
+
+def decode(payload: Any) -> Iterator[Event]:
+    """One event for each of the request's, whatever it is about."""
+    for event in objects(payload, "events"):
+        yield _decode(event)
+
+
+def _decode(event: dict[str, Any]) -> Event:
+    action = field(event, "action", str)
+    if action == "push":
+        return _pushed(event)
+    if action == "delete":
+        return _deleted(event)
+    reasons = {"pull": Reason.PULL, "mount": Reason.BLOB}
+    return Ignored(reason=reasons.get(action, Reason.UNKNOWN_TYPE))
+
+
+def _pushed(event: dict[str, Any]) -> Event:
+    target = field(event, "target", dict)
+    url = optional(target, "url", str) or ""
+    tag = optional(target, "tag", str)
+    if not _is_manifest(optional(target, "mediaType", str), url):
+        return Ignored(reason=Reason.BLOB)
+    if (optional(target, "artifactType", str) or _IMAGE_CONFIGS[0]) not in _IMAGE_CONFIGS:
+        return Ignored(reason=Reason.ARTIFACT)
+    if tag is None and "size" not in target:
+        # Only 2.0 sent no size, and the tag nowhere else; 2.1 to 2.3 sent no tag at all.
+        # https://github.com/distribution/distribution/issues/966
+        tag = url.partition("/manifests/")[2]
+    return image_event(
+        ImagePushed,
+        registry=_registry(event, url),
+        repository=field(target, "repository", str),
+        tag=tag,
+        digest=optional(target, "digest", str),
+        time=_time(event),
+    )
+
+
+def _is_manifest(media_type: str | None, url: str) -> bool:
+    """Its media type tells; of a type that nobody here knows, its address."""
+    if media_type in _MANIFESTS:
+        return True
+    is_blob = any(fragment in (media_type or "") for fragment in _BLOBS)
+    return not is_blob and "/manifests/" in url
+
+
+def _deleted(event: dict[str, Any]) -> Event:
+    """Of a tag, of a digest (a manifest's or a blob's: nothing tells), or of the repository."""
+    target = field(event, "target", dict)
+    registry = _registry(event, "")
+    repository = field(target, "repository", str)
+    tag, digest = optional(target, "tag", str), optional(target, "digest", str)
+    if not tag and not digest:
+        return repository_deleted(registry=registry, repository=repository, time=_time(event))
+    return image_event(
+        ImageDeleted,
+        registry=registry,
+        repository=repository,
+        tag=tag,
+        digest=digest,
+        time=_time(event),
+    )
+
+
+def _registry(event: dict[str, Any], url: str) -> str | None:
+    return optional(event, "request.host", str) or host_and_path(url)[0] or None
+
+
+def _time(event: dict[str, Any]) -> datetime | None:
+    return rfc3339_time(event.get("timestamp"))

@@ -1,0 +1,113 @@
+"""Amazon ECR through EventBridge: https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html.
+
+Its events as they are, one or a batch, and CloudEvents that an input transformer makes of them.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from image_puller.events.cloudevents_http import CloudEvent
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
+from image_puller.events.payload import field, objects, optional, rfc3339_time
+from image_puller.events.sources.image import image_event
+from image_puller.events.sources.reasons import Reason
+
+_ACTION = "ECR Image Action"
+_OTHER_KINDS = {
+    "ECR Image Scan": Reason.SCAN,
+    "ECR Pull Through Cache Action": Reason.MIRROR,
+    "ECR Replication Action": Reason.REPLICATION,
+}
+_MEANINGS: dict[str, type[ImagePushed] | type[ImageDeleted]] = {
+    "PUSH": ImagePushed,
+    "DELETE": ImageDeleted,
+    "com.amazon.ecr.image.push": ImagePushed,
+    "com.amazon.ecr.image.delete": ImageDeleted,
+}
+# https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json
+_PARTITIONS = {
+    "cn-": "amazonaws.com.cn",
+    "us-iso-": "c2s.ic.gov",
+    "us-isob-": "sc2s.sgov.gov",
+    "us-isof-": "csp.hci.ic.gov",
+    "eu-isoe-": "cloud.adc-e.uk",
+    "eusc-": "amazonaws.eu",
+}
+_PARTS_OF_ARN = 5  # arn:<partition>:ecr:<region>:<account>
+
+
+def decode(payload: Any) -> Iterator[Event]:
+    """The events of one of EventBridge's, or of a batch."""
+    batch = payload if isinstance(payload, list) else [payload]
+    for event in objects({"events": batch}, "events"):
+        yield _decode(event)
+
+
+def decode_event(event: CloudEvent) -> Iterable[Event]:
+    """The event of a CloudEvent of type `com.amazon.ecr.…`: a new shape, or EventBridge's own."""
+    data = event.json()
+    if optional(data, "detail-type", str):
+        return decode(data)
+    return (_transformed(event, data),)
+
+
+def _decode(event: dict[str, Any]) -> Event:
+    kind = field(event, "detail-type", str)
+    if kind != _ACTION or field(event, "source", str) != "aws.ecr":
+        return Ignored(reason=_OTHER_KINDS.get(kind, Reason.UNKNOWN_TYPE))
+    detail = field(event, "detail", dict)
+    if field(detail, "result", str) != "SUCCESS":
+        return Ignored(reason=Reason.NOT_PUSHED)
+    # Of a chart, a signature: only a true image's configuration has that part in its name.
+    if ".image." not in (optional(detail, "artifact-media-type", str) or ".image."):
+        return Ignored(reason=Reason.ARTIFACT)
+    return _image(
+        field(detail, "action-type", str),
+        registry=_registry(field(event, "account", str), field(event, "region", str)),
+        repository=field(detail, "repository-name", str),
+        tag=optional(detail, "image-tag", str),
+        digest=optional(detail, "image-digest", str),
+        time=rfc3339_time(event.get("time")),
+    )
+
+
+def _transformed(event: CloudEvent, data: Any) -> Event:
+    return _image(
+        event.type,
+        registry=_registry_of(event.source, optional(data, "registryId", str)),
+        repository=field(data, "repositoryName", str),
+        tag=optional(data, "imageTag", str),
+        digest=optional(data, "imageDigest", str),
+        time=event.time,
+    )
+
+
+def _image(
+    kind: str,
+    *,
+    registry: str | None,
+    repository: str,
+    tag: str | None,
+    digest: str | None,
+    time: datetime | None,
+) -> Event:
+    meaning = _MEANINGS.get(kind)
+    if meaning is None:
+        return Ignored(reason=Reason.UNKNOWN_TYPE)
+    return image_event(
+        meaning, registry=registry, repository=repository, tag=tag, digest=digest, time=time
+    )
+
+
+def _registry_of(source: str, account: str | None) -> str | None:
+    """From the name of the repository, `urn:aws:ecr:…` or `arn:aws:ecr:…`; else it is not said."""
+    parts = source.split(":", _PARTS_OF_ARN)
+    if len(parts) < _PARTS_OF_ARN or parts[2] != "ecr":
+        return None
+    return _registry(account or parts[4], parts[3])
+
+
+def _registry(account: str, region: str) -> str:
+    domains = (domain for start, domain in _PARTITIONS.items() if region.startswith(start))
+    return f"{account}.dkr.ecr.{region}.{next(domains, 'amazonaws.com')}"

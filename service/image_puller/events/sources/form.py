@@ -1,0 +1,20 @@
+"""Webhooks as a form, which GitHub and Gitea can send: one field `payload` with the JSON in it.
+
+https://docs.github.com/en/webhooks/using-webhooks/creating-webhooks
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from image_puller.events.payload import load
+
+_FIELD = b"payload="
+
+
+def read(_headers: Mapping[str, str], body: bytes) -> Any:
+    """The payload of a form, or of a body that is JSON. No JSON begins as a form does."""
+    if not body.startswith(_FIELD):
+        return load(body)
+    encoded = body.removeprefix(_FIELD).partition(b"&")[0]
+    return load(unquote_to_bytes(encoded.replace(b"+", b" ")))

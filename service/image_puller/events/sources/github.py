@@ -1,0 +1,81 @@
+"""GitHub Packages: https://docs.github.com/en/webhooks/webhook-events-and-payloads#package.
+
+Events `package` and `registry_package` differ in the name of their object only. Their times are
+those of the package, or Go's zero time, and not of the push.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from image_puller.events.event import Event, Ignored, ImagePushed
+from image_puller.events.payload import field, optional
+from image_puller.events.sources.image import host_and_path, image_event
+from image_puller.events.sources.reasons import Reason
+from image_puller.values.reference import is_digest
+
+_REGISTRY = "ghcr.io"
+_PUSHES = ("published", "updated", "create")  # the last until 2021
+_CONTAINERS = ("container", "docker")
+_KINDS = ("package_type", "ecosystem", "registry.type")
+_DIGESTS = (
+    "package_version.version",
+    "package_version.name",
+    "package_version.container_metadata.manifest.digest",
+    "package_version.container_metadata.tag.digest",
+)
+
+
+def decode(payload: Any) -> Iterator[Event]:
+    """The event of a package's version; a webhook may send others, too."""
+    package = optional(payload, "package", dict) or optional(payload, "registry_package", dict)
+    if package is None:
+        yield Ignored(reason=Reason.TEST if "zen" in payload else Reason.UNKNOWN_TYPE)
+    elif optional(payload, "action", str) not in _PUSHES:
+        yield Ignored(reason=Reason.UNKNOWN_TYPE)
+    elif not any(_text(package, kind).lower() in _CONTAINERS for kind in _KINDS):
+        yield Ignored(reason=Reason.ARTIFACT)
+    else:
+        yield _pushed(package)
+
+
+def _pushed(package: dict[str, Any]) -> Event:
+    name, tag_of_url = _split(_text(package, "package_version.package_url"))
+    registry, repository = host_and_path(name or _name(package))
+    digests = (_text(package, path) for path in _DIGESTS)
+    return image_event(
+        ImagePushed,
+        registry=registry.lower(),
+        repository=repository.lower(),
+        tag=_tag(package) or tag_of_url,
+        digest=next(filter(is_digest, digests), None),
+        time=None,
+    )
+
+
+def _split(url: str) -> tuple[str, str]:
+    """The name and the tag of a `package_url`, which may end in a bare colon."""
+    whole = url.partition("@")[0]
+    name, colon, tag = whole.rpartition(":")
+    return (name, tag) if colon and "/" not in tag else (whole, "")
+
+
+def _name(package: dict[str, Any]) -> str:
+    """The name without a `package_url`: until 2021, and the address of the registry until 2020."""
+    namespace = _text(package, "namespace")
+    if namespace:
+        return f"{_REGISTRY}/{namespace}/{field(package, 'name', str)}"
+    host, path = host_and_path(_text(package, "registry.url"))
+    if host == _REGISTRY:
+        return f"{host}/{path}"
+    owner, name = field(package, "owner.login", str), field(package, "name", str)
+    return f"{_REGISTRY}/{owner}/{name}"
+
+
+def _tag(package: dict[str, Any]) -> str:
+    if optional(package, "package_version.container_metadata", dict):
+        return _text(package, "package_version.container_metadata.tag.name")
+    return _text(package, "package_version.version")  # until 2020
+
+
+def _text(package: dict[str, Any], path: str) -> str:
+    return optional(package, path, str) or ""

@@ -1,0 +1,94 @@
+"""Harbor: https://goharbor.io/docs/main/working-with-projects/project-configuration/configure-webhooks/.
+
+Both payload formats, `Default` and `CloudEvents`, and the type names of Harbor 1.9 and 1.10.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from image_puller.errors import BadEventError
+from image_puller.events.cloudevents_http import CloudEvent
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
+from image_puller.events.payload import field, objects, optional, quote, unix_time
+from image_puller.events.sources.image import host_and_path, image_event
+from image_puller.events.sources.reasons import Reason
+
+_MEANINGS: dict[str, type[ImagePushed] | type[ImageDeleted] | Reason] = {
+    "PUSH_ARTIFACT": ImagePushed,
+    "PULL_ARTIFACT": Reason.PULL,
+    "DELETE_ARTIFACT": ImageDeleted,
+    "SCANNING_COMPLETED": Reason.SCAN,
+    "SCANNING_STOPPED": Reason.SCAN,
+    "SCANNING_FAILED": Reason.SCAN,
+    "QUOTA_EXCEED": Reason.QUOTA,
+    "QUOTA_WARNING": Reason.QUOTA,
+    "REPLICATION": Reason.REPLICATION,
+    "TAG_RETENTION": Reason.RETENTION,
+    "harbor.artifact.pushed": ImagePushed,
+    "harbor.artifact.pulled": Reason.PULL,
+    "harbor.artifact.deleted": ImageDeleted,
+    "harbor.scan.completed": Reason.SCAN,
+    "harbor.scan.stopped": Reason.SCAN,
+    "harbor.scan.failed": Reason.SCAN,
+    "harbor.quota.exceeded": Reason.QUOTA,
+    "harbor.quota.warned": Reason.QUOTA,
+    "harbor.replication.status.changed": Reason.REPLICATION,
+    "harbor.tag_retention.finished": Reason.RETENTION,
+    "pushImage": ImagePushed,
+    "pullImage": Reason.PULL,
+    "deleteImage": ImageDeleted,
+    "uploadChart": Reason.CHART,
+    "downloadChart": Reason.CHART,
+    "deleteChart": Reason.CHART,
+    "scanningCompleted": Reason.SCAN,
+    "scanningFailed": Reason.SCAN,
+    "testEndpoint": Reason.TEST,
+}
+
+
+def decode(payload: Any) -> Iterator[Event]:
+    """The events of a payload in the format `Default`."""
+    kind = _MEANINGS.get(field(payload, "type", str), Reason.UNKNOWN_TYPE)
+    if isinstance(kind, Reason):
+        yield Ignored(reason=kind)
+    else:
+        data = field(payload, "event_data", dict)
+        yield from _images(kind, data, unix_time(payload.get("occur_at")))
+
+
+def decode_event(event: CloudEvent) -> Iterator[Event]:
+    """The events of a CloudEvent of Harbor's own type: its data is the format's `event_data`."""
+    kind = _MEANINGS.get(event.type, Reason.UNKNOWN_TYPE)
+    if isinstance(kind, Reason):
+        yield Ignored(reason=kind)
+    else:
+        yield from _images(kind, event.json(), event.time)
+
+
+def _images(
+    kind: type[ImagePushed] | type[ImageDeleted], data: Any, time: datetime | None
+) -> Iterator[Event]:
+    repository = field(data, "repository.repo_full_name", str)
+    for resource in objects(data, "resources"):
+        yield image_event(
+            kind,
+            registry=_registry(optional(resource, "resource_url", str), repository),
+            repository=repository,
+            tag=optional(resource, "tag", str),
+            digest=optional(resource, "digest", str),
+            time=time,
+        )
+
+
+def _registry(url: str | None, repository: str) -> str | None:
+    """What is left of `resource_url` without the repository and what follows it.
+
+    So no colon is taken for another: of a port, of IPv6, of `:sha256:…` (Harbor 2.0 and 2.1).
+    """
+    if not url:
+        return None
+    host, path = host_and_path(url)
+    if path != repository and not path.startswith((f"{repository}:", f"{repository}@")):
+        raise BadEventError(f"'resource_url' is not of the repository: {quote(url)}")
+    return host

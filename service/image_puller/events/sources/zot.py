@@ -1,0 +1,45 @@
+"""zot: https://zotregistry.dev/latest/articles/events/.
+
+Its notifications are CloudEvents. None names the registry's host.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from image_puller.errors import BadEventError
+from image_puller.events.cloudevents_http import CloudEvent
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
+from image_puller.events.payload import field, optional, quote
+from image_puller.events.sources.image import image_event
+from image_puller.events.sources.reasons import Reason
+
+_MEANINGS: dict[str, type[ImagePushed] | type[ImageDeleted] | Reason] = {
+    "image.updated": ImagePushed,
+    "image.deleted": ImageDeleted,
+    "image.lint_failed": Reason.NOT_PUSHED,  # zot has refused it
+    "image.scanned": Reason.SCAN,
+    "repository.created": Reason.NO_IMAGE,
+}
+
+
+def decode(payload: Any) -> NoReturn:
+    """Refuse what is no CloudEvent: nothing but its type tells a push from a deletion."""
+    raise BadEventError(f"not a CloudEvent of zot: {quote(payload)}")
+
+
+def decode_event(event: CloudEvent) -> Iterator[Event]:
+    """The event that a CloudEvent means, whatever its type begins with: that can be configured."""
+    ending = ".".join(event.type.rsplit(".", 2)[-2:])
+    kind = _MEANINGS.get(ending, Reason.UNKNOWN_TYPE)
+    if isinstance(kind, Reason):
+        yield Ignored(reason=kind)
+    else:
+        data = event.json()
+        yield image_event(
+            kind,
+            registry=None,
+            repository=field(data, "name", str),
+            tag=optional(data, "reference", str),  # or the digest
+            digest=optional(data, "digest", str),
+            time=event.time,
+        )

@@ -1,0 +1,167 @@
+"""Tokens of OpenID Connect: who sends a request, by the word and the signature of an issuer.
+
+https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation. The keys come from
+elsewhere (`key_sets`). PyJWT takes time to import: only who is configured to believe tokens does.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cryptography  # noqa: F401 - without it PyJWT does not fail before it must verify
+import jwt
+
+from image_puller import limits
+from image_puller.config.configuration import Google, Oidc
+from image_puller.errors import BadEventError
+from image_puller.events.payload import load, quote
+
+log = logging.getLogger(__name__)
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
+"""What Kubernetes and Google sign with; none has a secret that could be mistaken for a key."""
+GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")
+GOOGLE_KEYS = "https://www.googleapis.com/oauth2/v3/certs"
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+_REQUIRED = ("exp", "iss", "aud", "sub")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySet:
+    """An issuer's public keys by their ids; `issuer` where it came with them."""
+
+    keys: Mapping[str, jwt.PyJWK]
+    issuer: str | None = None
+
+
+class Keys(Protocol):
+    """Where key sets come from."""
+
+    def current(self, key_id: str) -> KeySet:
+        """One that is new enough to tell whether there is such a key; KeysUnavailableError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What a token must say. No issuers: that of the key set; no subjects: any.
+
+    A subject may end in `*`. With `email`, the issuer must have verified that address.
+    """
+
+    issuers: tuple[str, ...] = ()
+    audience: str
+    subjects: tuple[str, ...] = ()
+    email: str | None = None
+
+
+def of_cluster(oidc: Oidc) -> Rule:
+    """What a token of a Knative Trigger or source must say."""
+    issuers = (oidc.issuer,) if oidc.issuer else ()
+    return Rule(issuers=issuers, audience=oidc.audience, subjects=oidc.subjects)
+
+
+def of_google(google: Google) -> Rule:
+    """What a token of a Pub/Sub subscription must say.
+
+    Anybody with a Google account can have a token made for any audience, so the address decides.
+    """
+    return Rule(issuers=GOOGLE_ISSUERS, audience=google.audience, email=google.service_account)
+
+
+def key_set(document: bytes, issuer: str | None = None) -> KeySet:
+    """The keys of a JSON Web Key Set (RFC 7517) that can be used here, or a ValueError."""
+    try:
+        payload = load(document)
+    except BadEventError as error:
+        raise ValueError(str(error)) from error
+    listed = payload.get("keys") if isinstance(payload, dict) else None
+    if not isinstance(listed, list):
+        raise ValueError("it has no list of keys")
+    usable = (key for item in listed[: limits.KEYS_MOST] if (key := _key(item)) is not None)
+    keys = {key.key_id: key for key in usable if key.key_id}
+    if not keys:
+        raise ValueError(f"it has no key with an id for any of {', '.join(ALGORITHMS)}")
+    return KeySet(keys=keys, issuer=issuer)
+
+
+def _key(item: Any) -> jwt.PyJWK | None:
+    if not isinstance(item, dict) or item.get("use", "sig") != "sig":
+        return None
+    try:
+        key = jwt.PyJWK(item)
+    except (jwt.PyJWTError, TypeError, ValueError):
+        return None
+    return key if key.algorithm_name in ALGORITHMS and isinstance(key.key_id, str) else None
+
+
+class Tokens:
+    """Believes the tokens that follow a rule; `name` says in the log whose they are."""
+
+    def __init__(self, name: str, rule: Rule, keys: Keys) -> None:
+        self._name = name
+        self._rule = rule
+        self._keys = keys
+
+    def prove(self, authorization: str | None) -> bool:
+        """Whether an `Authorization` header holds one; raises KeysUnavailableError."""
+        scheme, _, token = (authorization or "").strip().partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or len(token) > limits.TOKEN_CHARACTERS:
+            return False
+        if not _TOKEN.fullmatch(token):
+            return False
+        try:
+            self._check(token)
+        except (jwt.PyJWTError, RecursionError, ValueError) as error:
+            log.warning("a token for %s was refused: %s", self._name, str(error)[:300])
+            return False
+        return True
+
+    def _check(self, token: str) -> None:
+        key_id = jwt.get_unverified_header(token).get("kid")
+        if not isinstance(key_id, str):
+            raise jwt.InvalidTokenError("it names no key")
+        found = self._keys.current(key_id)
+        key = found.keys.get(key_id)
+        if key is None:
+            raise jwt.InvalidTokenError(f"its issuer has no key {quote(key_id)}")
+        self._check_claims(self._decode(token, key, found.issuer))
+
+    def _decode(self, token: str, key: jwt.PyJWK, issuer: str | None) -> dict[str, Any]:
+        rule = self._rule
+        issuers = rule.issuers or ((issuer,) if issuer else ())
+        try:
+            return jwt.decode(
+                token,
+                key,
+                algorithms=[key.algorithm_name],
+                audience=rule.audience,
+                issuer=issuers,
+                leeway=limits.TOKEN_LEEWAY_SECONDS,
+                options={"require": list(_REQUIRED), "enforce_minimum_key_length": True},
+            )
+        except (jwt.InvalidAudienceError, jwt.InvalidIssuerError) as error:
+            expected = f"audience {rule.audience}, issuer {' or '.join(issuers)}"
+            raise jwt.InvalidTokenError(f"{error}; expected are {expected}") from error
+
+    def _check_claims(self, claims: Mapping[str, Any]) -> None:
+        """What is left to check once the issuer is known to say it."""
+        rule = self._rule
+        subject, email = claims["sub"], claims.get("email")
+        if rule.subjects and not any(_matches(pattern, subject) for pattern in rule.subjects):
+            raise jwt.InvalidTokenError(
+                f"its subject is {quote(subject)}, and believed are {'; '.join(rule.subjects)}"
+            )
+        if rule.email and (email != rule.email or claims.get("email_verified") is not True):
+            raise jwt.InvalidTokenError(
+                f"its verified e-mail address is not {rule.email}, but {quote(email)}"
+            )
+
+
+def _matches(pattern: str, subject: str) -> bool:
+    if pattern.endswith("*"):
+        return subject.startswith(pattern[:-1])
+    return subject == pattern

@@ -1,0 +1,1 @@
+"""Container registries: the client, its host rules, and pull secrets."""

@@ -1,0 +1,147 @@
+"""Registries asked about many images at once: some questions of each at a time, all in good time.
+
+What a registry does holds nobody up longer than was said: a question that is not answered by then
+counts as unanswered, and whatever still waits behind it is not asked.
+"""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from image_puller import limits
+from image_puller.errors import RegistryError, RegistryUnavailableError
+from image_puller.values.reference import Reference
+
+T = TypeVar("T")
+
+
+class Registries(Protocol):
+    """Whoever can be asked about images; each method raises RegistryError."""
+
+    def digest(self, reference: Reference, *, timeout: float) -> str | None:
+        """The digest that the registry has for a tag now; None where it has no such image."""
+
+    def tags(self, name: Reference, *, timeout: float) -> tuple[str, ...]:
+        """The tags of a repository."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The registry has the tag, with this digest."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The registry has no such tag, as far as it shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """The registry did not say, and why.
+
+    `is_closed` where it never will, as far as one can see: it shows nothing to this service, or
+    may not be asked. Nodes may still pull from it.
+    """
+
+    reason: str
+    is_closed: bool = False
+
+
+Answer = Present | Absent | Unanswered
+
+
+class Lookup:
+    """Asks for several threads at once."""
+
+    def __init__(
+        self, registries: Registries, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._registries = registries
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._workers: dict[str, ThreadPoolExecutor] = {}
+
+    def digests(
+        self, references: Collection[Reference], *, seconds: float
+    ) -> Mapping[Reference, Answer]:
+        """What their registries have for tags, after so many seconds at most."""
+
+        def ask(reference: Reference, timeout: float) -> Answer:
+            digest = self._registries.digest(reference, timeout=timeout)
+            return Absent() if digest is None else Present(digest)
+
+        return self._ask(ask, references, seconds)
+
+    def tags(
+        self, names: Collection[Reference], *, seconds: float
+    ) -> Mapping[Reference, tuple[str, ...] | Unanswered]:
+        """The tags of repositories, after so many seconds at most."""
+        return self._ask(self._list, names, seconds)
+
+    def _list(self, name: Reference, timeout: float) -> tuple[str, ...]:
+        return self._registries.tags(name, timeout=timeout)
+
+    def close(self) -> None:
+        """Asks nothing more; what is being asked ends by itself."""
+        for workers in self._workers.values():
+            workers.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(
+        self,
+        ask: Callable[[Reference, float], T],
+        references: Iterable[Reference],
+        seconds: float,
+    ) -> Mapping[Reference, T | Unanswered]:
+        deadline = self._clock() + seconds
+        failures: dict[str, list[str]] = defaultdict(list)
+
+        def in_time(reference: Reference) -> T | Unanswered:
+            failed = failures[reference.registry]
+            why = tuple(failed)  # as it is now: others clear it
+            if len(why) >= limits.FAILURES:
+                return Unanswered(why[0])
+            remaining = deadline - self._clock()
+            try:
+                answer = ask(reference, min(remaining, limits.QUESTION_SECONDS))
+            except RegistryUnavailableError as error:
+                failed.append(str(error))
+                return Unanswered(str(error))
+            except RegistryError as error:
+                return Unanswered(str(error), is_closed=True)
+            failed.clear()
+            return answer
+
+        asked = {
+            reference: self._workers_of(reference.registry).submit(in_time, reference)
+            for reference in dict.fromkeys(references)
+        }
+        return {
+            reference: self._await(reference, future, deadline)
+            for reference, future in asked.items()
+        }
+
+    def _await(
+        self, reference: Reference, future: "Future[T | Unanswered]", deadline: float
+    ) -> T | Unanswered:
+        try:
+            return future.result(timeout=max(deadline - self._clock(), 0.0))
+        except FutureTimeoutError:
+            future.cancel()
+            return Unanswered(
+                f"registry {reference.registry} did not say in time what {reference} is"
+            )
+
+    def _workers_of(self, registry: str) -> ThreadPoolExecutor:
+        with self._lock:
+            if registry not in self._workers:
+                self._workers[registry] = ThreadPoolExecutor(
+                    limits.QUESTIONS_AT_ONCE, thread_name_prefix=f"ask-{registry}"
+                )
+            return self._workers[registry]

@@ -1,0 +1,1 @@
+"""Small immutable values that everything else is built from."""

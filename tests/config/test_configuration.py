@@ -1,0 +1,436 @@
+import dataclasses
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from image_puller import __version__
+from image_puller.config.configuration import (
+    Config,
+    EventAuth,
+    Google,
+    Oidc,
+    ReadAuth,
+    Resources,
+    from_environ,
+)
+from image_puller.errors import ConfigurationError
+from image_puller.events.sources import SOURCES
+from tests.support.building import configuration
+
+SLEEP_IMAGE = f"quay.io/kubernetes-image-puller/kubernetes-image-puller-sleep:{__version__}"
+IMAGES = "app=quay.io/org/app:1.2.3"
+
+DEFAULTS = {
+    "warnings": (),
+    "keep_tags": 2,
+    "caching_interval": timedelta(hours=1),
+    "resources": Resources(
+        memory_request="10Mi", memory_limit="20Mi", cpu_request=".05", cpu_limit=".2"
+    ),
+    "daemonset_name": "kubernetes-image-puller",
+    "namespace": "k8s-image-puller",
+    "deployment_name": "kubernetes-image-puller",
+    "node_selector": {},
+    "affinity": {},
+    "tolerations": (),
+    "daemonset_annotations": {},
+    "image_pull_secrets": (),
+    "kip_image": SLEEP_IMAGE,
+    "rollout_min_interval": timedelta(seconds=10),
+    "rollout_max_unavailable": "100%",
+    "priority_class_name": None,
+    "registry_aliases": (),
+    "webhook_registries": {},
+    "webhook_secrets_dir": Path("/etc/image-puller/secrets"),
+    "event_auth": EventAuth.TOKEN,
+    "oidc": None,
+    "google": None,
+    "read_auth": ReadAuth.TOKEN,
+    "ask_registries": True,
+    "verify_pushes": False,
+    "registry_ca_file": None,
+    "insecure_registries": (),
+    "port": 8080,
+    "knative_service": None,
+}
+
+
+def problems_of(**environ):
+    with pytest.raises(ConfigurationError) as refused:
+        from_environ({"IMAGES": IMAGES} | environ)
+    return str(refused.value).split("\n")
+
+
+@pytest.mark.parametrize(("field", "value"), DEFAULTS.items())
+def test_a_variable_that_is_not_set_has_its_default(field, value):
+    assert getattr(from_environ({"IMAGES": IMAGES}), field) == value
+
+
+def test_the_table_of_defaults_is_complete():
+    fields = {field.name for field in dataclasses.fields(Config)}
+
+    assert fields == {*DEFAULTS, "entries"}
+
+
+VALUES = [
+    ("KEEP_TAGS", "20", "keep_tags", 20),
+    ("ASK_REGISTRIES", "false", "ask_registries", False),
+    ("VERIFY_PUSHES", "True", "verify_pushes", True),
+    ("REGISTRY_CA_FILE", __file__, "registry_ca_file", Path(__file__)),
+    ("INSECURE_REGISTRIES", "a:5000; B.local ;", "insecure_registries", ("a:5000", "b.local")),
+    ("CACHING_INTERVAL_HOURS", "24", "caching_interval", timedelta(days=1)),
+    ("CACHING_INTERVAL_HOURS", "0.5", "caching_interval", timedelta(minutes=30)),
+    ("DAEMONSET_NAME", "my.puller", "daemonset_name", "my.puller"),
+    ("NAMESPACE", "images", "namespace", "images"),
+    ("DEPLOYMENT_NAME", "puller.v2", "deployment_name", "puller.v2"),
+    ("NODE_SELECTOR", '{"pool": "ci"}', "node_selector", {"pool": "ci"}),
+    ("NODE_SELECTOR", "null", "node_selector", {}),
+    ("AFFINITY", "{}", "affinity", {}),
+    ("AFFINITY", '{"nodeAffinity": {}}', "affinity", {"nodeAffinity": {}}),
+    ("TOLERATIONS", '[{"operator": "Exists"}]', "tolerations", ({"operator": "Exists"},)),
+    ("TOLERATIONS", "[]", "tolerations", ()),
+    ("DAEMONSET_ANNOTATIONS", '{"a/b": "c"}', "daemonset_annotations", {"a/b": "c"}),
+    ("IMAGE_PULL_SECRETS", "quay; hub.docker ;", "image_pull_secrets", ("quay", "hub.docker")),
+    ("KIP_IMAGE", "mirror.local/sleep:1", "kip_image", "mirror.local/sleep:1"),
+    ("ROLLOUT_MIN_INTERVAL_SECONDS", "0", "rollout_min_interval", timedelta(0)),
+    ("ROLLOUT_MAX_UNAVAILABLE", "3", "rollout_max_unavailable", 3),
+    ("ROLLOUT_MAX_UNAVAILABLE", "10%", "rollout_max_unavailable", "10%"),
+    ("PRIORITY_CLASS_NAME", "low", "priority_class_name", "low"),
+    ("REGISTRY_ALIASES", "a.b=c.d/e;f=g/", "registry_aliases", (("a.b", "c.d/e"), ("f", "g"))),
+    ("REGISTRY_ALIASES", "A.B/x=[::1]:5000", "registry_aliases", (("a.b/x", "[::1]:5000"),)),
+    ("REGISTRY_ALIASES", "index.docker.io=M", "registry_aliases", (("docker.io", "M"),)),
+    ("WEBHOOK_REGISTRIES", "quay=Quay.io/org/", "webhook_registries", {"quay": "quay.io/org"}),
+    ("WEBHOOK_SECRETS_DIR", "/run/secrets", "webhook_secrets_dir", Path("/run/secrets")),
+    ("EVENT_AUTH", "none", "event_auth", EventAuth.NONE),
+    ("EVENT_AUTH", "token", "event_auth", EventAuth.TOKEN),
+    ("READ_AUTH", "none", "read_auth", ReadAuth.NONE),
+    ("PORT", "65535", "port", 65535),
+    ("K_SERVICE", "image-puller", "knative_service", "image-puller"),
+]
+
+
+@pytest.mark.parametrize(("variable", "text", "field", "value"), VALUES)
+def test_a_variable_is_read(variable, text, field, value):
+    asks = {"ASK_REGISTRIES": "true"}
+    assert getattr(configuration(**asks | {variable: text}), field) == value
+
+
+@pytest.mark.parametrize(("variable", "text", "field", "value"), VALUES)
+def test_white_space_around_a_value_is_cut_off(variable, text, field, value):
+    asks = {"ASK_REGISTRIES": "true"}
+    read = configuration(**asks | {variable: f" {text}\n"})
+    assert read == configuration(**asks | {variable: text})
+
+
+@pytest.mark.parametrize("variable", sorted({row[0] for row in VALUES} | {"IMAGE_TAG_POLICIES"}))
+@pytest.mark.parametrize("text", ["", " ", "\n"])
+def test_an_empty_variable_counts_as_unset(variable, text):
+    assert from_environ({"IMAGES": IMAGES, variable: text}) == from_environ({"IMAGES": IMAGES})
+
+
+def test_resources_are_read():
+    config = configuration(
+        CACHING_MEMORY_REQUEST="1Mi",
+        CACHING_MEMORY_LIMIT="5Mi\n",
+        CACHING_CPU_REQUEST="1m",
+        CACHING_CPU_LIMIT="1",
+    )
+
+    assert config.resources == Resources(
+        memory_request="1Mi", memory_limit="5Mi", cpu_request="1m", cpu_limit="1"
+    )
+
+
+def test_a_request_may_be_the_limit_in_other_words():
+    config = configuration(CACHING_CPU_REQUEST="200m", CACHING_MEMORY_REQUEST="20480Ki")
+
+    assert config.resources.cpu_request == "200m"
+
+
+def test_images_and_their_policies_are_read():
+    config = configuration(
+        IMAGES="\n  app=quay.io/org/app:1.2.3;\n  web=nginx;\n", IMAGE_TAG_POLICIES="web=any;"
+    )
+
+    assert [(e.name, e.image, e.policy.text) for e in config.entries] == [
+        ("app", "quay.io/org/app:1.2.3", "auto"),
+        ("web", "nginx", "any"),
+    ]
+    assert config.entry("web") == config.entries[1]
+
+
+def test_faults_of_single_entries_are_warnings():
+    config = configuration(IMAGES=f"{IMAGES};oops")
+
+    assert config.warnings == ("IMAGES: 'oops': not of the form name=image; the entry is ignored",)
+    assert [entry.name for entry in config.entries] == ["app"]
+
+
+@pytest.mark.parametrize(
+    ("text", "pod", "namespace"),
+    [
+        (None, "mine", "mine"),
+        ("told", "mine", "told"),
+        ("told", None, "told"),
+        ("", "mine", "mine"),
+    ],
+)
+def test_the_namespace_is_the_pods_own_unless_told(text, pod, namespace):
+    environ = {"IMAGES": IMAGES} | ({} if text is None else {"NAMESPACE": text})
+
+    assert from_environ(environ, pod_namespace=pod).namespace == namespace
+
+
+OIDC = {"EVENT_AUTH": "oidc", "OIDC_AUDIENCE": "puller"}
+OF_ITS_NAMESPACE = ("system:serviceaccount:k8s-image-puller:*",)
+
+
+def test_without_more_the_tokens_of_the_own_namespace_are_believed():
+    config = configuration(**OIDC)
+
+    assert config.event_auth is EventAuth.OIDC
+    assert config.oidc == Oidc(audience="puller", issuer=None, keys=None, subjects=OF_ITS_NAMESPACE)
+    assert configuration(**OIDC, NAMESPACE="a").oidc.subjects == ("system:serviceaccount:a:*",)
+
+
+@pytest.mark.parametrize(
+    ("variables", "field", "value"),
+    [
+        ({"OIDC_ISSUER": "https://a.b:1/c/d"}, "issuer", "https://a.b:1/c/d"),
+        (
+            {"OIDC_ISSUER": "https://a", "OIDC_KEYS": "https://[::1]/keys"},
+            "keys",
+            "https://[::1]/keys",
+        ),
+        ({"OIDC_ISSUER": "https://a", "OIDC_KEYS": "/k/jwks"}, "keys", Path("/k/jwks")),
+        ({"OIDC_SUBJECTS": "a; b:* ;"}, "subjects", ("a", "b:*")),
+    ],
+)
+def test_the_variables_of_tokens_are_read(variables, field, value):
+    assert getattr(configuration(**OIDC, **variables).oidc, field) == value
+
+
+def test_the_variables_of_tokens_do_nothing_where_no_tokens_are_believed():
+    assert configuration(OIDC_AUDIENCE="a b", OIDC_KEYS="no") == configuration()
+
+
+def test_googles_tokens_are_of_one_audience_and_one_account():
+    config = configuration(GAR_AUDIENCE="https://a/b", GAR_SERVICE_ACCOUNT="a-b@c.d")
+
+    assert config.google == Google(audience="https://a/b", service_account="a-b@c.d")
+
+
+WORD = "must be of printable ASCII without spaces, 512 characters at most, not "
+NO_URL = "must be a URL such as https://host/path, not "
+
+
+@pytest.mark.parametrize(
+    ("variables", "problems"),
+    [
+        (
+            {"OIDC_AUDIENCE": ""},
+            [
+                (
+                    "OIDC_AUDIENCE: must be set where EVENT_AUTH is oidc, to the audience that "
+                    "senders' tokens are made for"
+                )
+            ],
+        ),
+        ({"OIDC_AUDIENCE": "a b"}, [f"OIDC_AUDIENCE: {WORD}'a b'"]),
+        ({"OIDC_AUDIENCE": "ä"}, [f"OIDC_AUDIENCE: {WORD}'ä'"]),
+        *(
+            ({"OIDC_ISSUER": text}, [f"OIDC_ISSUER: {NO_URL}{text!r}"])
+            for text in ("kubernetes", "http://a", "https://", "https://a@b", "https://a?b=c")
+        ),
+        *(
+            (
+                {"OIDC_ISSUER": "https://a", "OIDC_KEYS": text},
+                [f"OIDC_KEYS: {NO_URL}{text!r}, nor the absolute path of a file"],
+            )
+            for text in ("jwks.json", "http://a/keys", "file:///keys", "https://a/#b")
+        ),
+        ({"OIDC_KEYS": "/keys"}, ["OIDC_ISSUER: must be set where OIDC_KEYS is"]),
+        (
+            {"OIDC_KEYS": "keys"},
+            [
+                f"OIDC_KEYS: {NO_URL}'keys', nor the absolute path of a file",
+                "OIDC_ISSUER: must be set where OIDC_KEYS is",
+            ],
+        ),
+        ({"OIDC_SUBJECTS": ";"}, ["OIDC_SUBJECTS: names no subject"]),
+        ({"OIDC_SUBJECTS": "a b"}, [f"OIDC_SUBJECTS: {WORD}'a b'"]),
+        *(
+            (
+                {"OIDC_SUBJECTS": f"a;{text}"},
+                [f"OIDC_SUBJECTS: a * may stand at the end only, after something: {text!r}"],
+            )
+            for text in ("*", "*a", "a*b", "a**")
+        ),
+        ({"GAR_AUDIENCE": "a"}, ["GAR_SERVICE_ACCOUNT: must be set where GAR_AUDIENCE is"]),
+        (
+            {"GAR_SERVICE_ACCOUNT": "a@b"},
+            ["GAR_AUDIENCE: must be set where GAR_SERVICE_ACCOUNT is"],
+        ),
+        ({"GAR_AUDIENCE": "a b", "GAR_SERVICE_ACCOUNT": "a@b"}, [f"GAR_AUDIENCE: {WORD}'a b'"]),
+        *(
+            (
+                {"GAR_AUDIENCE": "a", "GAR_SERVICE_ACCOUNT": text},
+                [f"GAR_SERVICE_ACCOUNT: must be an e-mail address, not {text!r}"],
+            )
+            for text in ("a", "a@", "@b", "a@b@c", "a b@c")
+        ),
+    ],
+)
+def test_bad_values_of_tokens_are_refused(variables, problems):
+    assert problems_of(**(OIDC | variables)) == problems
+
+
+NAME = "must be a name of lower-case letters, digits and '-', 63 characters at most, not "
+NAME_63 = "must be a name of lower-case letters, digits, '-' and '.', 63 characters at most, not "
+NAME_253 = NAME_63.replace("63", "253")
+QUANTITY = "not a Kubernetes quantity such as 10Mi or .05: "
+HOURS = "must be a number of hours above 0, such as 1 or 0.5, 100000 at most, not "
+NOT_JSON = "is not JSON (Expecting value: line 1 column 1 (char 0)): "
+PAIRS = "must be a list of name=value;…; "
+NODES = "must be a number of nodes or a percentage from 1% to 100%, not "
+KNOWN_SOURCES = ", ".join(sorted(SOURCES))
+IGNORED = "the entry is ignored"
+NO_ENTRY = f"not of the form name=image; {IGNORED}"
+POLICIES = "auto, exact, any, pinned, semver:<range>, glob:<pattern>, regex:<pattern>"
+NO_SLEEP = (
+    "is an image of the original puller, which has no /sleep; leave the variable out, "
+    f"or name this project's sleep image ({SLEEP_IMAGE})"
+)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("IMAGES", "", "must be set, as name=image;name=image;…"),
+        ("IMAGES", " \n", "must be set, as name=image;name=image;…"),
+        ("IMAGES", ";", "holds no valid entry"),
+        (
+            "IMAGES",
+            "a:1;B=c",
+            f"holds no valid entry; IMAGES: 'a:1': {NO_ENTRY}; IMAGES: 'B=c': {NAME}'B'; {IGNORED}",
+        ),
+        ("IMAGE_TAG_POLICIES", "app", f"{PAIRS}'app' is not of that form"),
+        ("IMAGE_TAG_POLICIES", "app=any;app=auto", "'app' is there twice"),
+        ("IMAGE_TAG_POLICIES", "app=new", f"app: 'new' is none of the policies {POLICIES}"),
+        ("KEEP_TAGS", "0", "must be a whole number from 1 to 20, not '0'"),
+        ("KEEP_TAGS", "21", "must be a whole number from 1 to 20, not '21'"),
+        ("CACHING_INTERVAL_HOURS", "0", f"{HOURS}'0'"),
+        ("CACHING_INTERVAL_HOURS", "-1", f"{HOURS}'-1'"),
+        ("CACHING_INTERVAL_HOURS", "1h", f"{HOURS}'1h'"),
+        ("CACHING_INTERVAL_HOURS", "200000", f"{HOURS}'200000'"),
+        ("CACHING_MEMORY_REQUEST", "10MB", f"{QUANTITY}'10MB'"),
+        ("CACHING_MEMORY_LIMIT", "-1", f"{QUANTITY}'-1'"),
+        ("CACHING_CPU_REQUEST", "a", f"{QUANTITY}'a'"),
+        ("CACHING_CPU_LIMIT", "1 m", f"{QUANTITY}'1 m'"),
+        ("CACHING_MEMORY_REQUEST", "30Mi", "30Mi is more than CACHING_MEMORY_LIMIT, 20Mi"),
+        ("CACHING_CPU_REQUEST", "201m", "201m is more than CACHING_CPU_LIMIT, .2"),
+        ("DAEMONSET_NAME", "My_Puller", f"{NAME_63}'My_Puller'"),
+        ("DAEMONSET_NAME", "a" * 64, f"{NAME_63}'{'a' * 64}'"),
+        ("NAMESPACE", "a.b", f"{NAME}'a.b'"),
+        ("DEPLOYMENT_NAME", "a..b", f"{NAME_253}'a..b'"),
+        ("NODE_SELECTOR", "pool=ci", f"{NOT_JSON}'pool=ci'"),
+        ("NODE_SELECTOR", "[]", "must be a JSON object, not '[]'"),
+        ("NODE_SELECTOR", '{"a": true}', "must be a JSON object of strings; 'a' is True"),
+        ("AFFINITY", "yes", f"{NOT_JSON}'yes'"),
+        ("AFFINITY", "[]", "must be a JSON object, not '[]'"),
+        (
+            "AFFINITY",
+            '{"nodeaffinity": {}}',
+            "'nodeaffinity' is not one of nodeAffinity, podAffinity, podAntiAffinity",
+        ),
+        ("TOLERATIONS", "all", f"{NOT_JSON}'all'"),
+        ("TOLERATIONS", "{}", "must be a JSON array of objects, not '{}'"),
+        ("TOLERATIONS", '["a"]', "must be a JSON array of objects, not '[\"a\"]'"),
+        ("DAEMONSET_ANNOTATIONS", "a: b", f"{NOT_JSON}'a: b'"),
+        ("DAEMONSET_ANNOTATIONS", '{"a": 1}', "must be a JSON object of strings; 'a' is 1"),
+        ("IMAGE_PULL_SECRETS", "a,b", f"{NAME_253}'a,b'"),
+        ("KIP_IMAGE", "A", "'A' is not an image reference: the repository must be in lower case"),
+        *(
+            ("KIP_IMAGE", image, f"{image} {NO_SLEEP}")
+            for image in (
+                "quay.io/eclipse/kubernetes-image-puller:next",
+                "Quay.io/eclipse/kubernetes-image-puller",
+                "registry.redhat.io/devspaces/imagepuller-rhel8:3.16",
+                "registry.redhat.io/devspaces/imagepuller-rhel9",
+            )
+        ),
+        (
+            "ROLLOUT_MIN_INTERVAL_SECONDS",
+            "10s",
+            "must be a number of seconds, such as 10 or 0, not '10s'",
+        ),
+        ("ROLLOUT_MAX_UNAVAILABLE", "0", f"{NODES}'0'"),
+        ("ROLLOUT_MAX_UNAVAILABLE", "200%", f"{NODES}'200%'"),
+        ("PRIORITY_CLASS_NAME", "Low", f"{NAME_253}'Low'"),
+        ("REGISTRY_ALIASES", "a.b", f"{PAIRS}'a.b' is not of that form"),
+        ("REGISTRY_ALIASES", "a=b;a=c", "'a' is there twice"),
+        ("REGISTRY_ALIASES", "https://a.b=c", "'https://a.b' is not of the form host or host/path"),
+        ("REGISTRY_ALIASES", "a=b//c", "'b//c' is not of the form host or host/path"),
+        ("REGISTRY_ALIASES", "/a=b", "'/a' is not of the form host or host/path"),
+        ("WEBHOOK_REGISTRIES", "quay.io", f"{PAIRS}'quay.io' is not of that form"),
+        ("WEBHOOK_REGISTRIES", "kwai=quay.io", f"'kwai' is not one of {KNOWN_SOURCES}"),
+        (
+            "WEBHOOK_REGISTRIES",
+            "quay=https://quay.io",
+            "'https://quay.io' is not of the form host or host/path",
+        ),
+        ("EVENT_AUTH", "None", "must be token or oidc or none, not 'None'"),
+        ("READ_AUTH", "basic", "must be token or none, not 'basic'"),
+        ("PORT", "0", "must be a whole number from 1 to 65535, not '0'"),
+        (
+            "PORT",
+            "tcp://10.0.0.1:80",
+            "must be a whole number from 1 to 65535, not 'tcp://10.0.0.1:80'",
+        ),
+        ("K_SERVICE", "a b", f"{NAME_253}'a b'"),
+    ],
+)
+def test_a_bad_value_is_refused_by_its_variable_and_what_is_expected(variable, text, message):
+    assert problems_of(**{variable: text}) == [f"{variable}: {message}"]
+
+
+def test_all_problems_are_reported_at_once():
+    problems = problems_of(
+        IMAGES="",
+        IMAGE_TAG_POLICIES="x",
+        KEEP_TAGS="many",
+        NODE_SELECTOR="[]",
+        CACHING_MEMORY_LIMIT="1Mi",
+        CACHING_CPU_LIMIT="none",
+        PORT="80a",
+    )
+
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "IMAGE_TAG_POLICIES",
+        "IMAGES",
+        "KEEP_TAGS",
+        "CACHING_MEMORY_REQUEST",
+        "CACHING_CPU_LIMIT",
+        "NODE_SELECTOR",
+        "PORT",
+    ]
+
+
+def test_the_default_in_place_of_a_bad_value_makes_no_second_problem():
+    assert problems_of(CACHING_MEMORY_REQUEST="30Mi", CACHING_MEMORY_LIMIT="bogus") == [
+        f"CACHING_MEMORY_LIMIT: {QUANTITY}'bogus'"
+    ]
+
+
+def test_the_policy_of_the_only_entry_is_the_only_problem():
+    assert len(problems_of(IMAGE_TAG_POLICIES="app=semver:x.y")) == 1
+
+
+def test_the_configuration_can_not_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        configuration().port = 1
+
+
+def test_other_variables_are_none_of_our_business():
+    assert configuration(HOME="/root", images="x") == configuration()

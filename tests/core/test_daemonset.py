@@ -1,0 +1,602 @@
+import json
+import re
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from image_puller.core import daemonset, decide
+from image_puller.core.daemonset import DIGESTS, REFRESHED, STATE, Owner, Platform
+from image_puller.core.state import Refused
+from tests.support.building import NOON, at, configuration, deletion, digest, push, state_of
+
+SLEEP = "mirror.local/sleep:1.0.0"
+VANILLA = Platform()
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+COMMON = {
+    "resources": {
+        "requests": {"memory": "10Mi", "cpu": ".05"},
+        "limits": {"memory": "20Mi", "cpu": ".2"},
+    },
+    "securityContext": RESTRICTED,
+    "volumeMounts": [{"name": "kip", "mountPath": "/kip"}],
+}
+
+
+def template(config, *changes, platform=VANILLA):
+    return daemonset.template(config, state_of(config, *changes), platform)
+
+
+def containers(config, *changes):
+    _, *containers = template(config, *changes)["spec"]["containers"]
+    return containers
+
+
+def images(config, *changes):
+    return [container["image"] for container in containers(config, *changes)]
+
+
+def container_of(config, image, *changes):
+    (found,) = (each for each in containers(config, *changes) if each["image"] == image)
+    return found
+
+
+def digests(config, *changes):
+    return json.loads(template(config, *changes)["metadata"]["annotations"][DIGESTS])
+
+
+def test_the_manifest_is_this():
+    config = configuration(KIP_IMAGE=SLEEP)
+    owner = Owner(api_version="apps/v1", kind="Deployment", name="puller", uid="42")
+    state = state_of(config, push("1.2.4", 1))
+    name = daemonset.container_name(config.entries[0], "1.2.4")
+    labels = {
+        "app.kubernetes.io/name": "image-puller",
+        "image-puller.io/daemonset": "kubernetes-image-puller",
+    }
+
+    assert daemonset.manifest(config, state, Platform(owner=owner), "the state") == {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {
+            "name": "kubernetes-image-puller",
+            "namespace": "k8s-image-puller",
+            "labels": {**labels, "app.kubernetes.io/managed-by": "kubernetes-image-puller"},
+            "annotations": {"image-puller.io/state": "the state"},
+            "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "Deployment", "name": "puller", "uid": "42"}
+            ],
+        },
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "revisionHistoryLimit": 2,
+            "updateStrategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxUnavailable": "100%", "maxSurge": 0},
+            },
+            "template": {
+                "metadata": {
+                    "labels": {**labels, "sidecar.istio.io/inject": "false"},
+                    "annotations": {
+                        "image-puller.io/digests": f'{{"{name}":"{digest(1)}"}}',
+                        "sidecar.istio.io/inject": "false",
+                    },
+                },
+                "spec": {
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "terminationGracePeriodSeconds": 1,
+                    "securityContext": {
+                        "runAsNonRoot": True,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                        "runAsUser": 65532,
+                        "runAsGroup": 65532,
+                    },
+                    "nodeSelector": {"kubernetes.io/os": "linux"},
+                    "volumes": [{"name": "kip", "emptyDir": {"sizeLimit": "1Mi"}}],
+                    "containers": [
+                        {
+                            "name": "install-sleep",
+                            "image": SLEEP,
+                            "imagePullPolicy": "IfNotPresent",
+                            "command": ["/sleep", "--install", "/kip/sleep", "720h"],
+                            "lifecycle": {
+                                "postStart": {
+                                    "exec": {"command": ["/sleep", "--install", "/kip/sleep"]}
+                                }
+                            },
+                            **COMMON,
+                        },
+                        {
+                            "name": "app",
+                            "image": "quay.io/org/app:1.2.3",
+                            "imagePullPolicy": "IfNotPresent",
+                            "command": ["/kip/sleep"],
+                            "args": ["720h"],
+                            **COMMON,
+                        },
+                        {
+                            "name": name,
+                            "image": "quay.io/org/app:1.2.4",
+                            "imagePullPolicy": "IfNotPresent",
+                            "command": ["/kip/sleep"],
+                            "args": ["720h"],
+                            **COMMON,
+                        },
+                    ],
+                },
+            },
+        },
+    }
+
+
+def test_containers_stand_in_the_order_of_images():
+    config = configuration(IMAGES="web=nginx;app=quay.io/org/app:1.2.3;db=bitnami/redis:7")
+
+    assert [(each["name"], each["image"]) for each in containers(config)] == [
+        ("web", "nginx"),
+        ("app", "quay.io/org/app:1.2.3"),
+        ("db", "bitnami/redis:7"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (1, ["720h"]),
+        (10, ["720h"]),
+        (11, ["720h", "120ms"]),
+        (50, ["720h", "510ms"]),
+        (149, ["720h", "1500ms"]),
+        (300, ["720h", "1500ms"]),
+    ],
+)
+def test_containers_of_a_large_pod_outlive_what_stops_them_but_not_the_grace_period(number, told):
+    config = configuration(IMAGES=";".join(f"app-{n}=nginx:1.{n}" for n in range(number)))
+    spec = template(config)["spec"]
+
+    installer, *others = spec["containers"]
+    assert installer["command"] == ["/sleep", "--install", "/kip/sleep", *told]
+    assert [each["args"] for each in others] == [told] * number
+    assert spec["terminationGracePeriodSeconds"] == 1  # of which a kubelet makes two
+
+
+def test_followed_tags_stand_behind_the_configured_image_of_their_entry():
+    config = configuration(IMAGES="app=quay.io/org/app:1.2.3;web=nginx:1.2.3")
+
+    assert images(config, push("1.3.0", 1), push("1.2.4", 2), push("2.0.0", 3, entry="web")) == [
+        "quay.io/org/app:1.2.3",
+        "quay.io/org/app:1.2.4",
+        "quay.io/org/app:1.3.0",
+        "nginx:1.2.3",
+        "docker.io/library/nginx:2.0.0",
+    ]
+
+
+def test_the_configured_image_stays_and_the_newest_tags_stand_beside_it():
+    config = configuration(KEEP_TAGS="2")
+
+    assert images(config, *(push(f"1.2.{n}", n) for n in range(4, 20))) == [
+        "quay.io/org/app:1.2.3",
+        "quay.io/org/app:1.2.18",
+        "quay.io/org/app:1.2.19",
+    ]
+
+
+def test_a_push_of_the_configured_tag_makes_no_second_container():
+    config = configuration(IMAGES="app=quay.io/org/app:latest")
+
+    assert images(config, push("latest", 1)) == ["quay.io/org/app:latest"]
+
+
+def test_a_configured_digest_is_pulled_as_it_was_written():
+    image = f"quay.io/org/app:1.2.3@{digest(1)}"
+    config = configuration(IMAGES=f"app={image}", IMAGE_TAG_POLICIES="app=any")
+
+    assert images(config, push("1.2.3", 1)) == [image, "quay.io/org/app:1.2.3"]
+    assert container_of(config, image)["imagePullPolicy"] == "IfNotPresent"
+
+
+def test_a_configured_image_that_the_cluster_refused_is_left_out():
+    config = configuration(IMAGES="app=quay.io/org/app:1.2.3;web=nginx")
+    refused = Refused(name="1.2.3", digest=None, reason="no")
+    state = decide.refuse(state_of(config), config.entries[0], refused)
+
+    assert [image.image for image in daemonset.images(config, state)] == ["nginx"]
+
+
+def test_an_applied_configured_image_stays_when_its_moved_tag_was_refused():
+    config = configuration()
+    refused = Refused(name="1.2.3", digest=digest(2), reason="no")
+    state = decide.refuse(state_of(config), config.entries[0], refused)
+    state = state.with_entry("app", replace(state.entries["app"], applied=()))
+
+    assert [image.image for image in daemonset.images(config, state)] == ["quay.io/org/app:1.2.3"]
+
+
+@pytest.mark.parametrize(
+    ("image", "changes", "policy"),
+    [
+        ("quay.io/org/app:1.2.3", [], "IfNotPresent"),
+        ("quay.io/org/app:1.2.3", [push("1.2.3", 1)], "Always"),
+        ("quay.io/org/app:1.2.3-SNAPSHOT", [], "Always"),
+        ("quay.io/org/app:1.2", [], "Always"),
+        ("quay.io/org/app:latest", [], "Always"),
+        ("quay.io/org/app", [], "Always"),
+        (f"quay.io/org/app@{digest(1)}", [], "IfNotPresent"),
+    ],
+)
+def test_a_node_asks_again_for_a_configured_tag_that_moves(image, changes, policy):
+    config = configuration(IMAGES=f"app={image}")
+
+    assert container_of(config, image, *changes)["imagePullPolicy"] == policy
+
+
+@pytest.mark.parametrize(
+    ("tag", "changes", "policy"),
+    [
+        ("1.2.4", [push("1.2.4", 1)], "IfNotPresent"),
+        ("1.2.4", [push("1.2.4", None)], "IfNotPresent"),
+        ("1.2.4", [push("1.2.4", 1), push("1.2.4", 1, seconds=1)], "IfNotPresent"),
+        ("1.2.4", [push("1.2.4", 1), push("1.2.4", 2, seconds=1)], "Always"),
+        ("1.2.4", [push("1.2.4", None), push("1.2.4", None, seconds=1)], "Always"),
+        ("edge", [push("edge", 1)], "Always"),
+    ],
+)
+def test_a_node_asks_again_for_a_followed_tag_that_moves(tag, changes, policy):
+    config = configuration(IMAGE_TAG_POLICIES="app=any")
+
+    container = container_of(config, f"quay.io/org/app:{tag}", *changes)
+    assert container["imagePullPolicy"] == policy
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [
+        ("mirror.local/sleep:1.0.0", "IfNotPresent"),
+        (f"mirror.local/sleep@{digest(1)}", "IfNotPresent"),
+        (f"mirror.local/sleep:next@{digest(1)}", "IfNotPresent"),
+        ("mirror.local/sleep:next", "Always"),
+        ("mirror.local/sleep", "Always"),
+    ],
+)
+def test_the_sleep_image_is_asked_for_again_where_its_tag_moves(image, policy):
+    installer, _ = template(configuration(KIP_IMAGE=image))["spec"]["containers"]
+
+    assert (installer["image"], installer["imagePullPolicy"]) == (image, policy)
+
+
+def test_expected_digests_stand_in_an_annotation():
+    config = configuration(IMAGES="app=quay.io/org/app:1.2.3;web=nginx")
+    app, _ = config.entries
+
+    assert digests(config) == {}
+    assert digests(config, push("1.2.4", 1), push("latest", 2, entry="web")) == {
+        daemonset.container_name(app, "1.2.4"): digest(1),
+        "web": digest(2),
+    }
+
+
+def test_a_moved_tag_without_digest_is_told_apart_by_its_time():
+    config = configuration()
+    name = daemonset.container_name(config.entries[0], "1.2.4")
+    moved = [push("1.2.4", 1), push("1.2.4", None, seconds=5)]
+
+    assert digests(config, push("1.2.4", None)) == {}
+    assert digests(config, *moved) == {name: "pushed 2026-01-15T12:00:05+00:00"}
+
+
+def test_a_moved_tag_changes_the_template():
+    config = configuration(IMAGES="app=quay.io/org/app:latest")
+    history = [push("latest", 1), push("latest", 2, seconds=1), push("latest", None, seconds=2)]
+    hashes = [
+        daemonset.template_hash(config, state_of(config, *history[:count])) for count in range(4)
+    ]
+
+    assert len(set(hashes)) == 4
+
+
+def test_a_push_that_moves_nothing_keeps_the_template():
+    config = configuration()
+    once, again = push("1.2.4", 1), push("1.2.4", 1, seconds=5)
+
+    assert template(config, once) == template(config, once, again)
+
+
+def test_a_deleted_configured_image_restarts_no_pod():
+    config = configuration(IMAGES="app=quay.io/org/app:latest")
+
+    assert template(config, push("latest", 1)) == template(
+        config, push("latest", 1), deletion("latest")
+    )
+
+
+def test_a_roll_for_its_own_sake_stands_in_an_annotation():
+    config = configuration()
+    state = state_of(config)
+    rolled = replace(state, refreshed=NOON)
+    annotations = daemonset.template(config, rolled, VANILLA)["metadata"]["annotations"]
+
+    assert REFRESHED not in template(config)["metadata"]["annotations"]
+    assert annotations[REFRESHED] == "2026-01-15T12:00:00+00:00"
+    assert daemonset.template_hash(config, rolled) != daemonset.template_hash(config, state)
+
+
+@pytest.mark.parametrize(("openshift", "user"), [(None, 65532), (False, 65532), (True, None)])
+def test_openshift_assigns_its_own_user(openshift, user):
+    spec = template(configuration(), platform=Platform(openshift=openshift))["spec"]
+    security = spec["securityContext"]
+
+    assert security["runAsNonRoot"] is True
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert (security.get("runAsUser"), security.get("runAsGroup")) == (user, user)
+
+
+@pytest.mark.parametrize("openshift", [None, False, True])
+def test_every_container_is_restricted(openshift):
+    spec = template(
+        configuration(IMAGES="a=nginx;b=nginx:1.2.3"),
+        push("1.2.4", 1, entry="b"),
+        platform=Platform(openshift=openshift),
+    )["spec"]
+
+    assert len(spec["containers"]) == 4
+    assert all(each["securityContext"] == RESTRICTED for each in spec["containers"])
+    assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & set(spec)
+
+
+def test_no_owner_is_named_where_none_is_known():
+    config = configuration()
+    manifest = daemonset.manifest(config, state_of(config), Platform(), "")
+
+    assert "ownerReferences" not in manifest["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("{}", {"kubernetes.io/os": "linux"}),
+        ('{"pool": "ci"}', {"kubernetes.io/os": "linux", "pool": "ci"}),
+        ('{"kubernetes.io/os": "windows"}', {"kubernetes.io/os": "windows"}),
+    ],
+)
+def test_pods_run_on_linux_unless_told_otherwise(selector, expected):
+    assert template(configuration(NODE_SELECTOR=selector))["spec"]["nodeSelector"] == expected
+
+
+AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "key", "value"),
+    [
+        ("AFFINITY", json.dumps(AFFINITY), "affinity", AFFINITY),
+        ("TOLERATIONS", '[{"operator": "Exists"}]', "tolerations", [{"operator": "Exists"}]),
+        ("IMAGE_PULL_SECRETS", "a;b", "imagePullSecrets", [{"name": "a"}, {"name": "b"}]),
+        ("PRIORITY_CLASS_NAME", "low", "priorityClassName", "low"),
+    ],
+)
+def test_what_is_not_configured_is_not_in_the_pod(variable, text, key, value):
+    assert template(configuration(**{variable: text}))["spec"][key] == value
+    assert key not in template(configuration())["spec"]
+
+
+def test_annotations_of_ones_own_stand_on_the_daemonset_and_never_in_place_of_the_state():
+    config = configuration(DAEMONSET_ANNOTATIONS=json.dumps({"a/b": "c", STATE: "mine"}))
+    manifest = daemonset.manifest(config, state_of(config), Platform(), "the state")
+
+    assert manifest["metadata"]["annotations"] == {"a/b": "c", STATE: "the state"}
+    assert "a/b" not in manifest["spec"]["template"]["metadata"]["annotations"]
+
+
+def test_the_rollout_goes_as_fast_as_told():
+    strategy = daemonset.update_strategy(configuration(ROLLOUT_MAX_UNAVAILABLE="2"))
+
+    assert strategy["rollingUpdate"] == {"maxUnavailable": 2, "maxSurge": 0}
+
+
+def test_two_installations_do_not_meet():
+    one, other = configuration(), configuration(DAEMONSET_NAME="other")
+
+    assert daemonset.selector(one) != daemonset.selector(other)
+    for config in (one, other):
+        assert daemonset.selector(config).items() <= daemonset.labels(config).items()
+        assert daemonset.selector(config).items() <= template(config)["metadata"]["labels"].items()
+
+
+def test_a_followed_tags_container_is_named_by_entry_and_tag():
+    app, web = configuration(IMAGES="app=quay.io/org/app:1;web=quay.io/org/app:1").entries
+
+    assert daemonset.container_name(app, "1.2.4") == "app-bd737d3ea2"
+    assert daemonset.container_name(app, "1.2.4") != daemonset.container_name(app, "1.2.5")
+    assert daemonset.container_name(app, "1.2.4") != daemonset.container_name(web, "1.2.4")
+
+
+tags = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", fullmatch=True)
+LONG = "a" * 62
+DASHED = "a" * 53 + "-b"
+
+
+@given(st.lists(tags, unique=True, min_size=2, max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_names_fit_a_label_and_no_two_are_the_same(tags):
+    config = configuration(
+        IMAGES=f"{LONG}x=quay.io/org/app:1.2.3;{LONG}y=quay.io/org/app:1.2.3;{DASHED}=nginx"
+    )
+    names = [each.name for each in config.entries]
+    names += [daemonset.container_name(each, tag) for each in config.entries for tag in tags]
+
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name) for name in names)
+
+
+def test_what_a_container_shows_of_an_image_can_be_read():
+    config = configuration()
+    configured, followed = daemonset.images(config, state_of(config, push("1.2.4", 1)))
+
+    assert (configured.tag, configured.expected) == (None, None)
+    assert followed.tag.name == "1.2.4"
+    assert followed.expected == digest(1)
+
+
+NOTHING, POLICY, STRUCTURE, TEMPLATE = range(4)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "changes"),
+    [
+        ("IMAGES", "app=quay.io/org/app:1.2.4", TEMPLATE),
+        ("IMAGES", "app=quay.io/org/app:1.2.3;web=nginx", TEMPLATE),
+        ("IMAGES", "apps=quay.io/org/app:1.2.3", TEMPLATE),
+        ("CACHING_MEMORY_REQUEST", "11Mi", TEMPLATE),
+        ("CACHING_MEMORY_LIMIT", "21Mi", TEMPLATE),
+        ("CACHING_CPU_REQUEST", "50m", TEMPLATE),
+        ("CACHING_CPU_LIMIT", "1", TEMPLATE),
+        ("DAEMONSET_NAME", "other", TEMPLATE),
+        ("NODE_SELECTOR", '{"pool": "ci"}', TEMPLATE),
+        ("AFFINITY", '{"nodeAffinity": {}}', TEMPLATE),
+        ("TOLERATIONS", "[{}]", TEMPLATE),
+        ("IMAGE_PULL_SECRETS", "a", TEMPLATE),
+        ("KIP_IMAGE", SLEEP, TEMPLATE),
+        ("PRIORITY_CLASS_NAME", "low", TEMPLATE),
+        ("ROLLOUT_MAX_UNAVAILABLE", "1", STRUCTURE),
+        ("IMAGE_TAG_POLICIES", "app=any", POLICY),
+        ("KEEP_TAGS", "3", POLICY),
+        ("DAEMONSET_ANNOTATIONS", '{"a": "b"}', POLICY),
+        ("CACHING_INTERVAL_HOURS", "2", NOTHING),
+        ("NAMESPACE", "other", NOTHING),
+        ("DEPLOYMENT_NAME", "other", NOTHING),
+        ("K_SERVICE", "other", NOTHING),
+        ("ROLLOUT_MIN_INTERVAL_SECONDS", "1", NOTHING),
+        ("REGISTRY_ALIASES", "a=b", NOTHING),
+        ("WEBHOOK_REGISTRIES", "quay=quay.io", NOTHING),
+        ("WEBHOOK_SECRETS_DIR", "/run", NOTHING),
+        ("EVENT_AUTH", "none", NOTHING),
+        ("READ_AUTH", "none", NOTHING),
+        ("PORT", "80", NOTHING),
+    ],
+)
+def test_a_hash_covers_what_shapes_the_daemonset_and_the_policies(variable, text, changes):
+    old, new = configuration(), configuration(**{variable: text})
+    old_state, new_state = state_of(old), state_of(new)
+
+    assert [
+        daemonset.configuration_hash(old) != daemonset.configuration_hash(new),
+        daemonset.structure_hash(old) != daemonset.structure_hash(new),
+        daemonset.template_hash(old, old_state) != daemonset.template_hash(new, new_state),
+    ] == [changes >= POLICY, changes >= STRUCTURE, changes >= TEMPLATE]
+
+
+def test_the_order_of_images_is_part_of_the_configuration():
+    one = configuration(IMAGES="a=nginx;b=redis")
+    other = configuration(IMAGES="b=redis;a=nginx")
+
+    assert daemonset.configuration_hash(one) != daemonset.configuration_hash(other)
+
+
+def test_the_structure_is_without_what_is_followed():
+    config = configuration()
+
+    assert daemonset.structure_hash(config) == daemonset.structure_hash(configuration())
+    assert daemonset.template_hash(config, state_of(config, push("1.2.4", 1))) != (
+        daemonset.template_hash(config, state_of(config))
+    )
+
+
+pushes = st.lists(
+    st.builds(
+        push,
+        st.sampled_from(["1.2.3", "1.2.4", "1.2.5", "edge"]),
+        st.none() | st.integers(0, 1),
+        seconds=st.integers(0, 3),
+    ),
+    max_size=5,
+)
+
+
+@given(pushes, pushes)
+@settings(max_examples=200, deadline=None)
+def test_the_hash_changes_exactly_where_the_template_does(one, other):
+    config = configuration(IMAGE_TAG_POLICIES="app=any", KEEP_TAGS="1")
+    states = [state_of(config, *one), state_of(config, *other)]
+    templates = [daemonset.template(config, state, VANILLA) for state in states]
+    hashes = [daemonset.template_hash(config, state) for state in states]
+
+    assert (templates[0] == templates[1]) == (hashes[0] == hashes[1])
+
+
+@given(pushes)
+@settings(max_examples=50, deadline=None)
+def test_equal_configurations_and_states_give_equal_manifests(pushes):
+    manifests = []
+    for _ in range(2):
+        config = configuration(IMAGE_TAG_POLICIES="app=any")
+        state = state_of(config, *pushes)
+        manifests.append(json.dumps(daemonset.manifest(config, state, Platform(), "text")))
+
+    assert manifests[0] == manifests[1]
+
+
+def pod(*resources):
+    return {"spec": {"containers": [{"name": "x", "resources": each} for each in resources]}}
+
+
+SMALL = {"requests": {"memory": "10Mi", "cpu": ".05"}, "limits": {"cpu": "200m"}}
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "answer"),
+    [
+        (pod(SMALL), pod(SMALL), False),
+        (
+            pod(SMALL),
+            pod({"requests": {"memory": "10240Ki", "cpu": "50m"}, "limits": {"cpu": ".2"}}),
+            False,
+        ),
+        (pod(SMALL, SMALL), pod(SMALL), True),
+        (pod(SMALL), pod(SMALL, SMALL), False),
+        (pod(SMALL), pod({}), True),
+        (pod({}), pod(SMALL), False),
+        (pod(SMALL), pod({"requests": SMALL["requests"]}), True),
+        (
+            pod({"requests": {"memory": "11Mi"}}),
+            pod({"requests": {"memory": "10Mi", "cpu": "1"}}),
+            True,
+        ),
+        ({"spec": {"containers": [{"name": "x"}]}}, pod(SMALL), False),
+    ],
+)
+def test_a_pod_asks_for_more_by_the_sum_of_its_containers(new, old, answer):
+    assert daemonset.asks_for_more(new, old) is answer
+
+
+def test_more_images_ask_for_more():
+    config = configuration()
+    before, after = template(config), template(config, push("1.2.4", 1))
+
+    assert daemonset.asks_for_more(after, before)
+    assert not daemonset.asks_for_more(before, after)
+
+
+def test_followed_tags_keep_their_place_when_others_are_pushed():
+    config = configuration(IMAGE_TAG_POLICIES="app=any", KEEP_TAGS="3")
+    history = [push(tag, 1, seconds=n) for n, tag in enumerate(["b", "a", "c", "a", "b"])]
+    names = [
+        [each["name"] for each in containers(config, *history[:count])] for count in range(3, 6)
+    ]
+
+    assert all(one == other for one, other in pairwise(names))
+
+
+def test_a_tag_pushed_at_another_time_is_the_same_image():
+    config = configuration()
+
+    assert template(config, push("1.2.4", 1)) == template(
+        config, replace(push("1.2.4", 1), time=at(99))
+    )

@@ -1,0 +1,231 @@
+"""OpenShift's templates say what the service reads, and no more than restricted-v2 lets in."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from image_puller import __version__
+from image_puller.config.configuration import from_environ
+from tests.support.oc_process import Json, process, read
+
+TOP = Path(__file__).parents[2]
+FOLDER = TOP / "deploy" / "openshift"
+FILES = sorted(FOLDER.glob("*.yaml"))
+IN_THE_POD = {"DEPLOYMENT_NAME", "PORT", "WEBHOOK_SECRETS_DIR"}
+KNATIVES_OWN = {"K_SERVICE"}
+
+# What https://github.com/che-incubator/kubernetes-image-puller has in deploy/openshift.
+ORIGINAL = {
+    "serviceaccount.yaml": {"SERVICEACCOUNT_NAME": "k8s-image-puller"},
+    "configmap.yaml": {
+        "IMAGES": "che-code=quay.io/che-incubator/che-code:next; "
+        "base-developer-image=quay.io/devfile/base-developer-image:ubi9-latest;",
+        "DAEMONSET_NAME": "kubernetes-image-puller",
+        "CACHING_INTERVAL_HOURS": "1",
+        "NAMESPACE": "k8s-image-puller",
+        "CACHING_MEMORY_REQUEST": "10Mi",
+        "CACHING_MEMORY_LIMIT": "20Mi",
+        "CACHING_CPU_REQUEST": ".05",
+        "CACHING_CPU_LIMIT": ".2",
+        "NODE_SELECTOR": "{}",
+        "IMAGE_PULL_SECRETS": "",
+        "AFFINITY": "{}",
+        "KIP_IMAGE": "quay.io/eclipse/kubernetes-image-puller:next",
+        "TOLERATIONS": "[]",
+    },
+    "app.yaml": {
+        "DEPLOYMENT_NAME": "kubernetes-image-puller",
+        "SERVICEACCOUNT_NAME": "k8s-image-puller",
+        "IMAGE": "quay.io/eclipse/kubernetes-image-puller",
+        "IMAGE_TAG": "next",
+        "PRIORITY_CLASS_NAME": "",
+        "DEPLOYMENT_CPU_REQUEST": "50m",
+        "DEPLOYMENT_MEMORY_REQUEST": "64Mi",
+        "DEPLOYMENT_CPU_LIMIT": "200m",
+        "DEPLOYMENT_MEMORY_LIMIT": "256Mi",
+    },
+}
+OTHER_DEFAULTS = {
+    "NAMESPACE",  # the pod's own, so that any project will do
+    "KIP_IMAGE",  # the original's has no /sleep
+    "IMAGE",
+    "IMAGE_TAG",
+    "DEPLOYMENT_MEMORY_REQUEST",  # what it takes
+    "DEPLOYMENT_CPU_LIMIT",  # Python takes more to start
+}
+
+
+class Recorded(dict[str, str]):
+    """An environment that remembers which variables were asked for."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.add(name)
+        return super().get(name, default)
+
+
+def variables() -> set[str]:
+    """Every variable that the service reads for its configuration."""
+    environment = Recorded({"IMAGES": "a=b:1", "EVENT_AUTH": "oidc", "OIDC_AUDIENCE": "x"})
+    from_environ(environment)
+    return environment.asked - KNATIVES_OWN
+
+
+def parameters(file: Path) -> dict[str, str]:
+    return {each["name"]: each.get("value", "") for each in read(file)["parameters"]}
+
+
+def objects(**values: str) -> dict[str, Json]:
+    """What all templates give with these parameters, each where it is one, by kind."""
+    found: dict[str, Json] = {}
+    values = {"SOURCE": "quay"} | values
+    for file in FILES:
+        known = parameters(file)
+        own = {name: value for name, value in values.items() if name in known}
+        found |= {each["kind"]: each for each in process(file, **own)}
+    return found
+
+
+def environment(**values: str) -> dict[str, str]:
+    """What the service finds in its pod."""
+    found = objects(**values)
+    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    own = {each["name"]: each["value"] for each in container["env"]}
+    data: dict[str, str] = found["ConfigMap"]["data"]
+    return data | own
+
+
+def names(value: Any) -> Iterator[str]:
+    """All keys in an object, at any depth."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from names(each)
+
+
+# Parameters
+
+
+@pytest.mark.parametrize("name", ORIGINAL)
+def test_the_original_s_parameters_are_there_with_its_defaults(name: str) -> None:
+    found = parameters(FOLDER / name)
+    assert found.keys() >= ORIGINAL[name].keys()
+    same = ORIGINAL[name].keys() - OTHER_DEFAULTS
+    assert {each: found[each] for each in same} == {each: ORIGINAL[name][each] for each in same}
+
+
+def test_every_variable_that_the_service_reads_is_a_parameter() -> None:
+    assert parameters(FOLDER / "configmap.yaml").keys() == variables() - IN_THE_POD
+    assert parameters(FOLDER / "app.yaml").keys() >= IN_THE_POD
+    assert environment().keys() == variables()
+
+
+def test_every_variable_that_the_service_reads_is_in_the_readme() -> None:
+    text = (TOP / "README.md").read_text()
+    table = text.split("\n## Configuration\n")[1].split("\n## ")[0]
+    rows = re.findall(r"(?m)^\| (`[^|]*) \|", table)
+    assert {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)} == variables()
+
+
+def test_defaults_are_those_of_the_service() -> None:
+    own = from_environ({"IMAGES": environment()["IMAGES"]}, pod_namespace="images")
+    assert from_environ(environment(), pod_namespace="images") == own
+
+
+@pytest.mark.parametrize("name", sorted(variables()))
+def test_a_parameter_gets_to_its_variable(name: str) -> None:
+    assert environment(**{name: "12"})[name] == "12"
+
+
+def test_images_are_those_of_this_release() -> None:
+    assert objects()["Deployment"]["spec"]["template"]["spec"]["containers"][0]["image"] == (
+        f"quay.io/kubernetes-image-puller/kubernetes-image-puller:{__version__}"
+    )
+
+
+def test_names_that_are_changed_are_changed_everywhere() -> None:
+    found = objects(
+        SERVICEACCOUNT_NAME="account",
+        DEPLOYMENT_NAME="deployment",
+        DAEMONSET_NAME="daemons",
+        PULL_SECRETS='["a","b"]',
+    )
+    account = found["ServiceAccount"]["metadata"]["name"]
+    deployment = found["Deployment"]
+    restricted = {
+        resource: rule["resourceNames"]
+        for rule in found["Role"]["rules"]
+        if "resourceNames" in rule
+        for resource in rule["resources"]
+    }
+    assert found["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": account}]
+    assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == account == "account"
+    assert found["Route"]["spec"]["to"]["name"] == found["Service"]["metadata"]["name"]
+    assert found["Service"]["metadata"]["name"] == deployment["metadata"]["name"]
+    assert restricted == {
+        "daemonsets": ["daemons"],
+        "deployments": ["deployment"],
+        "secrets": ["a", "b"],
+    }
+
+
+# What is applied
+
+
+def test_the_service_runs_as_it_does_elsewhere() -> None:
+    elsewhere = {
+        each["kind"]: each
+        for each in yaml.safe_load_all((TOP / "deploy/kubernetes/service.yaml").read_text())
+    }
+    found = objects()
+    own = found["Deployment"]["spec"]["template"]["spec"]
+    assert own.pop("priorityClassName") == ""
+    (container,) = own["containers"]
+    del container["env"]
+    container["name"] = elsewhere["Deployment"]["spec"]["template"]["spec"]["containers"][0]["name"]
+    assert {kind: found[kind] for kind in elsewhere} == elsewhere
+
+
+def test_it_may_do_what_it_may_elsewhere() -> None:
+    text = (TOP / "deploy/kubernetes/rbac.yaml").read_text()
+    (elsewhere,) = (each for each in yaml.safe_load_all(text) if each["kind"] == "Role")
+    assert objects()["Role"]["rules"] == elsewhere["rules"]
+
+
+def test_nothing_says_a_user_a_group_or_a_project() -> None:
+    refused = {"runAsUser", "runAsGroup", "fsGroup", "supplementalGroups", "hostPath", "namespace"}
+    assert set(names(list(objects().values()))) & refused == set()
+
+
+def test_secrets_are_made_anew_each_time_and_never_alike() -> None:
+    first, second = (objects(SOURCE="harbor")["Secret"]["stringData"] for _ in range(2))
+    assert first.keys() == {"harbor", "events", "read"}
+    made = [*first.values(), *second.values()]
+    assert len(set(made)) == len(made)
+    assert all(re.fullmatch("[a-zA-Z0-9]{40}", each) for each in made)
+
+
+def test_a_secret_without_its_source_is_refused() -> None:
+    with pytest.raises(ValueError, match="SOURCE is required"):
+        process(FOLDER / "secret.yaml")
+
+
+def test_a_parameter_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown parameter"):
+        process(FOLDER / "route.yaml", HOSTNAME="x")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_parameter_is_used_and_every_name_is_a_parameter(file: Path) -> None:
+    template = read(file)
+    used = set(re.findall(r"\$\{+([A-Z_]+)\}", yaml.safe_dump(template["objects"])))
+    assert used == {each["name"] for each in template["parameters"]}

@@ -1,0 +1,73 @@
+"""The webhooks of Alibaba Cloud Container Registry."""
+
+import json
+
+import pytest
+
+from image_puller.errors import BadEventError
+from image_puller.events.event import Ignored, ImagePushed
+from image_puller.events.sources import decode
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+HOST = "registry.cn-hangzhou.aliyuncs.com"
+
+
+def pushed(tag="1.2.3", *, registry=HOST, digest=DIGEST):
+    return ImagePushed(registry=registry, repository="team/app", tag=tag, digest=digest)
+
+
+def decoded(repository=None, **push):
+    payload = {
+        "push_data": {"digest": DIGEST, "pushed_at": "2026-08-20 10:11:12", "tag": "1.2.3"} | push,
+        "repository": {
+            "name": "app",
+            "namespace": "team",
+            "region": "cn-hangzhou",
+            "repo_full_name": "team/app",
+        }
+        | (repository or {}),
+    }
+    return decode("aliyun", {}, json.dumps(payload).encode())
+
+
+@pytest.mark.parametrize(
+    ("changes", "event"),
+    [
+        ({}, pushed()),
+        ({"tag": DIGEST}, pushed(None)),
+        ({"digest": "sha256:short"}, pushed(digest=None)),
+        ({"repository": {"region": None}}, pushed(registry=None)),
+        ({"repository": {"region": ""}}, pushed(registry=None)),
+        ({"repository": {"region": "a b"}}, Ignored(reason="registry outside the grammar")),
+        (
+            {"repository": {"repo_full_name": "team/repoTest"}},
+            Ignored(reason="repository outside the grammar"),
+        ),
+        ({"tag": "", "digest": None}, Ignored(reason="neither tag nor digest")),
+    ],
+)
+def test_a_push_has_a_digest_and_the_host_of_its_region(changes, event):
+    assert decoded(**changes) == (event,)
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        ([], "the payload is not an object: []"),
+        ({"repository": {}}, "'push_data' is missing"),
+        ({"push_data": {}}, "'repository' is missing"),
+        # Docker Hub's, which looks like it
+        (
+            {"push_data": {}, "repository": {"repo_name": "team/app"}},
+            "'repo_full_name' is missing",
+        ),
+        (
+            {"push_data": {}, "repository": {"region": 1}},
+            "'region' is not a string: 1",
+        ),
+    ],
+)
+def test_an_unreadable_notification_is_refused(payload, message):
+    with pytest.raises(BadEventError) as error:
+        decode("aliyun", {}, json.dumps(payload).encode())
+    assert str(error.value) == message

@@ -1,0 +1,195 @@
+"""What CloudEvents mean, by type."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from image_puller.errors import BadEventError
+from image_puller.events.event import Ignored, ImageDeleted, ImagePushed, NodeJoined, RefreshDue
+from image_puller.events.sources import decode
+from tests.support.samples import sample
+
+DIGEST = "sha256:e64c826b6b33f307cecf54ff843c5f9797c1056eb33f9dd60bc632f519712cb9"
+IMAGE = {"registry": "registry.example.com", "repository": "team/app", "tag": "v1", "digest": None}
+TIME = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
+NODE = {"ce-kind": "Node", "ce-apiversion": "v1", "ce-name": "worker-3", "ce-namespace": ""}
+
+
+def decoded(kind, body=b"", **headers):
+    binary = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": kind}
+    return decode("cloudevents", binary | headers, body)
+
+
+def decoded_image(kind, **changes):
+    body = json.dumps(IMAGE | changes).encode()
+    return decoded(kind, body, **{"ce-time": "2026-08-20T10:11:12Z"})
+
+
+def image(kind=ImagePushed, *, tag="v1", digest=None, time=TIME):
+    return kind(
+        registry="registry.example.com", repository="team/app", tag=tag, digest=digest, time=time
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "time"),
+    [
+        ("cloudevents-structured-with-ce-headers", TIME),
+        ("cloudevents-structured-uppercase-content-type", TIME),
+        ("cloudevents-binary-unicode-subject", TIME.replace(microsecond=123_456)),
+        ("cloudevents-structured-v03", None),
+    ],
+)
+def test_a_sample_is_a_push(name, time):
+    assert decode("cloudevents", *sample(name)) == (image(digest=DIGEST, time=time),)
+
+
+def test_a_sample_without_an_id_is_refused():
+    with pytest.raises(BadEventError, match=r"^a CloudEvent has no 'id'$"):
+        decode("cloudevents", *sample("cloudevents-structured-missing-id"))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["io.image-puller.image.pushed", "com.example.container.image.push", "x.image.pushed"],
+)
+def test_an_image_is_pushed(kind):
+    assert decoded_image(kind) == (image(),)
+    assert decoded_image(kind, tag=None, digest=DIGEST) == (image(tag=None, digest=DIGEST),)
+    assert decoded_image(kind, tag=DIGEST) == (image(tag=None, digest=DIGEST),)
+
+
+def test_an_image_is_deleted():
+    assert decoded_image("io.image-puller.image.deleted") == (image(ImageDeleted),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tag": "", "digest": None}, "neither tag nor digest"),
+        ({"tag": None, "digest": "sha256:short"}, "neither tag nor digest"),
+        ({"repository": "Team"}, "repository outside the grammar"),
+        ({"registry": "https://registry.example.com"}, "registry outside the grammar"),
+    ],
+)
+def test_what_names_no_image_is_ignored(changes, reason):
+    assert decoded_image("x.image.pushed", **changes) == (Ignored(reason=reason),)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "com.example.image.deleted", "image.pushed", "x.image.Pushed", "x.image.pushed.v1",
+        "dev.knative.sources.ping.x", "dev.knative.apiserver", "io.image-puller.rollout.started",
+    ],
+)  # fmt: skip
+def test_an_unknown_type_is_ignored_whatever_it_carries(kind):
+    assert decoded(kind, b"{", **{"content-type": "application/json"}) == (
+        Ignored(reason="unknown type"),
+    )
+
+
+@pytest.mark.parametrize("kind", ["dev.knative.sources.ping", "io.image-puller.refresh"])
+@pytest.mark.parametrize("body", [b"", b'{"tick":true}', b"{"])
+def test_a_tick_is_a_refresh_whatever_it_carries(kind, body):
+    assert decoded(kind, body) == (RefreshDue(),)
+
+
+ADD = "dev.knative.apiserver.resource.add"
+REF_ADD = "dev.knative.apiserver.ref.add"
+
+
+@pytest.mark.parametrize(
+    ("kind", "headers", "body"),
+    [
+        (ADD, NODE, b"{"),
+        (REF_ADD, NODE, b""),
+        (ADD, {}, b'{"apiVersion":"v1","kind":"Node","metadata":{"name":"worker-3"}}'),
+        (REF_ADD, {}, b'{"kind":"Node","name":"worker-3","apiVersion":"v1"}'),
+        (ADD, {"ce-kind": "Node", "ce-name": ""}, b'{"apiVersion":"v1","metadata":{"name":"worker-3"}}'),  # noqa: E501
+    ],
+)  # fmt: skip
+def test_an_added_node_joins(kind, headers, body):
+    assert decoded(kind, body, **headers) == (NodeJoined(node="worker-3"),)
+
+
+@pytest.mark.parametrize(
+    ("kind", "headers"),
+    [
+        ("dev.knative.apiserver.resource.update", NODE),
+        ("dev.knative.apiserver.resource.delete", NODE),
+        ("dev.knative.apiserver.ref.update", NODE),
+        ("dev.knative.apiserver.ref.delete", NODE),
+        ("dev.knative.apiserver.new", NODE),
+        (ADD, NODE | {"ce-kind": "Pod"}),
+        (ADD, NODE | {"ce-apiversion": "longhorn.io/v1beta2"}),
+    ],
+)
+def test_another_change_of_an_object_is_ignored(kind, headers):
+    assert decoded(kind, b"{", **headers) == (Ignored(reason="not a node that joins"),)
+
+
+@pytest.mark.parametrize("kind", ["harbor.artifact.pulled", "harbor.new"])
+def test_harbor_s_types_are_harbor_s(kind):
+    assert decoded(kind) == decode("harbor", {}, json.dumps({"type": kind}).encode())
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "message"),
+    [
+        *(
+            (
+                kind,
+                body,
+                f"the data is not of exactly registry, repository, tag, digest: {quoted}",
+            )
+            for kind in ("x.image.pushed", "io.image-puller.image.deleted")
+            for body, quoted in (
+                (b"", "None"),
+                (b"[]", "[]"),
+                (b'{"registry": "r"}', "{'registry': 'r'}"),
+                (
+                    json.dumps(IMAGE | {"more": 1}).encode(),
+                    "{'digest': None, 'more': 1, 'registry': 'registry.example.com', 'rep",
+                ),
+            )
+        ),
+        ("x.image.push", b"{", "not JSON: Expecting property name enclosed in double quotes: "),
+        ("x.image.push", json.dumps(IMAGE | {"tag": None}).encode(), "'tag' and 'digest' are both null"),  # noqa: E501
+        ("x.image.push", json.dumps(IMAGE | {"tag": 1}).encode(), "'tag' is not a string: 1"),
+        ("x.image.push", json.dumps(IMAGE | {"registry": None}).encode(), "'registry' is missing"),
+        ("x.image.push", json.dumps(IMAGE | {"repository": 1}).encode(), "'repository' is not a string: 1"),  # noqa: E501
+        (ADD, b"", "the payload is not an object: None"),
+        (ADD, b"[]", "the payload is not an object: []"),
+        (ADD, b'{"kind": "Node", "apiVersion": "v1"}', "not the name of a node: ''"),
+        (ADD, b'{"kind": "Node", "apiVersion": "v1", "name": "../x"}', "not the name of a node: '../x'"),  # noqa: E501
+        (ADD, b'{"kind": 1}', "'kind' is not a string: 1"),
+    ],
+)  # fmt: skip
+def test_data_that_its_type_forbids_is_refused(kind, body, message):
+    with pytest.raises(BadEventError) as error:
+        decoded(kind, body)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "message"),
+    [
+        ({}, b"", "not JSON: Expecting value: line 1 column 1 (char 0)"),
+        (
+            {"content-type": "application/json"},
+            b"{}",
+            "not a CloudEvent, neither by its Content-Type nor by a ce-specversion header: {}",
+        ),
+    ],
+)
+def test_a_request_that_is_no_cloudevent_is_refused(headers, body, message):
+    with pytest.raises(BadEventError) as error:
+        decode("cloudevents", headers, body)
+    assert str(error.value) == message
+
+
+def test_an_empty_batch_is_no_event():
+    headers = {"content-type": "application/cloudevents-batch+json"}
+    assert decode("cloudevents", headers, b"[]") == (Ignored(reason="no events"),)

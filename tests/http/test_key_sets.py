@@ -1,0 +1,395 @@
+"""An issuer's keys: fetched from a real server, kept, rotated, and never asked for too often."""
+
+import gzip
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import responses
+from kubernetes.client import ApiClient
+
+from image_puller import limits
+from image_puller.cluster.client import KubernetesCluster
+from image_puller.errors import KeysUnavailableError
+from image_puller.http import key_sets
+from image_puller.http.key_sets import CachedKeys, from_file, from_issuer, from_url
+from image_puller.http.oidc import GOOGLE_KEYS, KeySet, key_set
+from tests.conftest import PATIENCE_SECONDS, Installation
+from tests.support.building import configuration
+from tests.support.issuer import Issuer
+
+AGAIN = limits.KEYS_AGAIN_SECONDS
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Source:
+    """An issuer as it is read: counts, and fails where it is told to."""
+
+    def __init__(self) -> None:
+        self.issuer = Issuer("ES256")
+        self.reads = 0
+        self.broken = False
+
+    def __call__(self) -> KeySet:
+        self.reads += 1
+        if self.broken:
+            raise KeysUnavailableError("it is away")
+        return key_set(self.issuer.document())
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def keys(source: Source, clock: Clock) -> CachedKeys:
+    return CachedKeys(source, clock=clock)
+
+
+def test_keys_are_read_when_they_are_first_asked_for_and_then_kept(
+    keys: CachedKeys, source: Source, clock: Clock
+) -> None:
+    assert source.reads == 0
+    for _ in range(3):
+        assert "first" in keys.current("first").keys
+        clock.seconds += limits.KEYS_LAST_SECONDS / 3
+    assert source.reads == 1
+
+
+def test_keys_are_read_again_when_they_are_old_and_a_withdrawn_one_counts_no_longer(
+    keys: CachedKeys, source: Source, clock: Clock
+) -> None:
+    source.issuer.rotate("second")
+    keys.current("first")
+    source.issuer.withdraw("first")
+    clock.seconds += limits.KEYS_LAST_SECONDS
+    assert "first" in keys.current("first").keys
+    clock.seconds += 1
+    assert set(keys.current("first").keys) == {"second"}
+    assert source.reads == 2
+
+
+def test_a_new_key_is_found(keys: CachedKeys, source: Source, clock: Clock) -> None:
+    keys.current("first")
+    source.issuer.rotate("second")
+    clock.seconds += AGAIN
+    assert set(keys.current("second").keys) == {"first", "second"}
+    assert "first" in keys.current("first").keys
+    assert source.reads == 2
+
+
+def test_made_up_keys_are_no_amplifier_and_keep_nobody_out(
+    keys: CachedKeys, source: Source, clock: Clock
+) -> None:
+    keys.current("first")
+    for step in range(100):
+        clock.seconds += AGAIN / 10
+        try:
+            assert f"forged{step}" not in keys.current(f"forged{step}").keys
+        except KeysUnavailableError as error:
+            assert f"no key 'forged{step}' among those that were read" in str(error)  # noqa: PT017
+        assert "first" in keys.current("first").keys
+    assert source.reads == 1 + 10
+
+
+def test_an_unknown_key_is_refused_only_by_keys_that_are_new_enough(
+    keys: CachedKeys, source: Source, clock: Clock
+) -> None:
+    keys.current("first")
+    source.issuer.rotate("second")
+    clock.seconds += AGAIN - 1
+    with pytest.raises(KeysUnavailableError):
+        keys.current("second")
+    clock.seconds += 1
+    assert "second" in keys.current("second").keys
+    assert "third" not in keys.current("third").keys  # read at this very moment
+    assert source.reads == 2
+
+
+def test_keys_that_can_not_be_read_are_asked_for_again_after_a_while(
+    keys: CachedKeys, source: Source, clock: Clock
+) -> None:
+    source.broken = True
+    for _ in range(3):
+        with pytest.raises(KeysUnavailableError, match="it is away"):
+            keys.current("first")
+    assert source.reads == 1
+    source.broken = False
+    clock.seconds += AGAIN
+    assert "first" in keys.current("first").keys
+    assert source.reads == 2
+
+
+def test_what_is_known_holds_while_the_issuer_is_away_but_not_for_ever(
+    keys: CachedKeys, source: Source, clock: Clock
+) -> None:
+    keys.current("first")
+    source.broken = True
+    clock.seconds += AGAIN
+    with pytest.raises(KeysUnavailableError):
+        keys.current("second")
+    assert "first" in keys.current("first").keys
+    clock.seconds += limits.KEYS_LAST_SECONDS
+    for _ in range(2):
+        with pytest.raises(KeysUnavailableError):
+            keys.current("first")
+    assert source.reads == 3
+
+
+def test_one_reads_while_the_others_wait_for_it() -> None:
+    issuer = Issuer("ES256")
+    reading, done = threading.Event(), threading.Event()
+    reads: list[int] = []
+
+    def read() -> KeySet:
+        reads.append(1)
+        reading.set()
+        assert done.wait(PATIENCE_SECONDS)
+        return key_set(issuer.document())
+
+    keys = CachedKeys(read)
+    found: list[KeySet] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(keys.current("first"))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    assert reading.wait(PATIENCE_SECONDS)
+    done.set()
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+    assert len(found) == 8
+    assert len(reads) == 1
+
+
+def test_nobody_waits_longer_than_a_sender_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "KEYS_ANSWER_SECONDS", 0.01)
+    reading, done = threading.Event(), threading.Event()
+
+    def read() -> KeySet:
+        reading.set()
+        assert done.wait(PATIENCE_SECONDS)
+        raise KeysUnavailableError("it is away")
+
+    keys = CachedKeys(read)
+
+    def ask() -> None:
+        with pytest.raises(KeysUnavailableError, match="it is away"):
+            keys.current("a")
+
+    first = threading.Thread(target=ask)
+    first.start()
+    assert reading.wait(PATIENCE_SECONDS)
+    with pytest.raises(KeysUnavailableError, match="still being read"):
+        keys.current("b")
+    done.set()
+    first.join(PATIENCE_SECONDS)
+
+
+# Over HTTP
+
+
+class KeyServer:
+    """A real server of one document; with `drip`, of one that never ends."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.drip = False
+        self.asked: list[dict[str, str]] = []
+        self.stopped = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked.append(dict(self.headers))
+                self.send_response(outer.status)
+                for name, value in outer.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if not outer.drip:
+                    self.wfile.write(outer.body)
+                while outer.drip and not outer.stopped.wait(0.01):
+                    try:
+                        self.wfile.write(b" ")
+                    except OSError:
+                        return
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/keys"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self.stopped.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[KeyServer]:
+    started = KeyServer()
+    yield started
+    started.close()
+
+
+def test_keys_come_from_a_url(server: KeyServer) -> None:
+    server.body = Issuer().document()
+    assert set(from_url(server.url).keys) == {"first"}
+    assert server.asked[0]["Accept"] == "application/jwk-set+json, application/json"
+
+
+def test_no_password_is_sent_along(
+    server: KeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password s3cret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    server.body = Issuer().document()
+    from_url(server.url)
+    assert "Authorization" not in server.asked[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "said"),
+    [
+        (404, {}, b"{}", "it answered 404"),
+        (500, {}, b"", "it answered 500"),
+        (302, {"Location": "http://127.0.0.1:1/"}, b"", "it answered 302"),
+        (200, {}, b"<html>", "not JSON"),
+        (200, {}, b'{"keys": []}', "no key with an id"),
+        (200, {}, b" " * (limits.KEYS_BYTES + 1), f"longer than {limits.KEYS_BYTES} bytes"),
+        (200, {"Content-Encoding": "gzip"}, gzip.compress(b"{}", mtime=0), "not JSON"),
+        (200, {"Content-Length": "100"}, b"{}", "IncompleteRead"),
+    ],
+)
+def test_an_answer_that_is_no_key_set_is_said_with_its_url(
+    server: KeyServer, status: int, headers: dict[str, str], body: bytes, said: str
+) -> None:
+    server.status, server.headers, server.body = status, headers, body
+    with pytest.raises(KeysUnavailableError) as failed:
+        from_url(server.url)
+    assert str(failed.value).startswith(f"no keys from {server.url}: ")
+    assert said in str(failed.value)
+    assert len(server.asked) == 1
+
+
+def test_an_answer_that_does_not_end_is_given_up(
+    server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = itertools.count(step=limits.KEYS_ANSWER_SECONDS)
+    monkeypatch.setattr(key_sets, "time", SimpleNamespace(monotonic=lambda: next(later)))
+    server.drip = True
+    with pytest.raises(KeysUnavailableError, match="it answers too slowly"):
+        from_url(server.url)
+
+
+def test_a_server_that_is_not_there_is_said(server: KeyServer) -> None:
+    server.close()
+    with pytest.raises(KeysUnavailableError, match=r"no keys from http://127\.0\.0\.1"):
+        from_url(server.url)
+
+
+@responses.activate
+def test_googles_keys_come_from_google() -> None:
+    responses.get(GOOGLE_KEYS, body=Issuer().document())
+    keys = key_sets.of(GOOGLE_KEYS, lambda: ("", b""))
+    assert "first" in keys.current("first").keys
+    responses.assert_call_count(GOOGLE_KEYS, 1)
+
+
+# From a file
+
+
+def test_keys_come_from_a_file_and_are_read_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "KEYS_AGAIN_SECONDS", 0.0)
+    issuer = Issuer("ES256")
+    file = tmp_path / "jwks.json"
+    file.write_bytes(issuer.document())
+    keys = key_sets.of(file, lambda: ("", b""))
+    assert "first" in keys.current("first").keys
+    issuer.rotate("second")
+    issuer.withdraw("first")
+    file.write_bytes(issuer.document())
+    assert set(keys.current("first").keys) == {"second"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "No such file"),
+        (b"{", "not JSON"),
+        (b" " * (limits.KEYS_BYTES + 1), f"longer than {limits.KEYS_BYTES} bytes"),
+    ],
+)
+def test_a_file_that_holds_none_is_said(tmp_path: Path, content: bytes | None, said: str) -> None:
+    file = tmp_path / "jwks.json"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(KeysUnavailableError, match=f"no keys from file {file}: .*{said}"):
+        from_file(file)
+
+
+# From the API server
+
+
+@pytest.fixture
+def ours(api: ApiClient) -> KubernetesCluster:
+    return KubernetesCluster(api, configuration())
+
+
+def publish(installation: Installation, issuer: Issuer) -> None:
+    """As an API server does; `e2e/test_oidc.py` asks a real one."""
+    keys = json.loads(issuer.document())
+    installation.cluster.documents["/openid/v1/jwks"] = keys
+    described = {"issuer": "https://kubernetes.default.svc", "jwks_uri": "https://elsewhere/"}
+    installation.cluster.documents["/.well-known/openid-configuration"] = described
+
+
+def test_the_api_server_says_its_keys_and_who_it_is(
+    installation: Installation, ours: KubernetesCluster
+) -> None:
+    publish(installation, Issuer())
+    found = key_sets.of(None, ours.issuer).current("first")
+    assert found.issuer == "https://kubernetes.default.svc"
+    assert set(found.keys) == {"first"}
+
+
+def test_an_api_server_in_trouble_is_said(
+    installation: Installation, ours: KubernetesCluster
+) -> None:
+    with pytest.raises(KeysUnavailableError, match="no keys from the API server: 404"):
+        from_issuer(ours.issuer)
+    publish(installation, Issuer())
+    for status in (401, 403, 500):
+        installation.cluster.fail(path="/openid/v1/jwks", status=status)
+        with pytest.raises(KeysUnavailableError, match="no keys from the API server"):
+            from_issuer(ours.issuer)
+    installation.cluster.documents["/openid/v1/jwks"] = {}
+    with pytest.raises(KeysUnavailableError, match="no keys from the API server: it has no list"):
+        from_issuer(ours.issuer)

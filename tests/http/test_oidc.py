@@ -1,0 +1,362 @@
+"""Tokens of OpenID Connect: real ones, and all that can be wrong with them."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from hypothesis import given
+from hypothesis import strategies as st
+
+from image_puller import limits
+from image_puller.errors import KeysUnavailableError
+from image_puller.http.oidc import (
+    GOOGLE_ISSUERS,
+    KeySet,
+    Rule,
+    Tokens,
+    key_set,
+    of_cluster,
+    of_google,
+)
+from tests.support.building import configuration
+from tests.support.issuer import Issuer, Json, make_key, public
+
+CLUSTER = "https://kubernetes.default.svc.cluster.local"
+AUDIENCE = "puller.images"
+SUBJECT = "system:serviceaccount:images:pushed-oidc-eventing.knative.dev-trigger"
+RULE = Rule(issuers=(CLUSTER,), audience=AUDIENCE, subjects=("system:serviceaccount:images:*",))
+ACCOUNT = "pusher@project.iam.gserviceaccount.com"
+GOOGLE = Rule(issuers=GOOGLE_ISSUERS, audience="https://puller", email=ACCOUNT)
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Issuer:
+    return Issuer()
+
+
+class Published:
+    """The keys of an issuer, never out of date."""
+
+    def __init__(self, issuer: Issuer, name: str | None = None) -> None:
+        self.set = key_set(issuer.document(), name)
+
+    def current(self, key_id: str) -> KeySet:
+        return self.set
+
+
+def claims(**changes: Any) -> Json:
+    """Times are seconds from now; what is None is left out."""
+    said = {
+        "iss": CLUSTER,
+        "aud": [AUDIENCE],
+        "sub": SUBJECT,
+        "iat": 0,
+        "nbf": 0,
+        "exp": 3600,
+    } | changes
+    now = time.time()
+    for name in ("iat", "nbf", "exp"):
+        if isinstance(said[name], int):
+            said[name] += now
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def proven(issuer: Issuer, token: str, rule: Rule = RULE, name: str | None = None) -> bool:
+    return Tokens("events", rule, Published(issuer, name)).prove(f"Bearer {token}")
+
+
+def encoded(value: object) -> str:
+    text = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"])
+def test_a_token_of_the_issuer_is_believed(algorithm: str) -> None:
+    issuer = Issuer(algorithm)
+    assert proven(issuer, issuer.token(claims()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aud": AUDIENCE},
+        {"aud": ["another", AUDIENCE]},
+        {"exp": -10},
+        {"nbf": 10},
+        {"nbf": None, "iat": None},
+        {"sub": "system:serviceaccount:images:x"},
+        {"email": "anything"},
+    ],
+)
+def test_what_a_token_may_say(issuer: Issuer, changes: Json) -> None:
+    assert proven(issuer, issuer.token(claims(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"exp": -60}, "Signature has expired"),
+        ({"exp": None}, 'Token is missing the "exp" claim'),
+        ({"exp": "never"}, "Expiration Time claim (exp) must be an integer"),
+        ({"nbf": 600}, "The token is not yet valid (nbf)"),
+        ({"iat": 600}, "The token is not yet valid (iat)"),
+        (
+            {"aud": ["puller.other"]},
+            f"Audience doesn't match; expected are audience {AUDIENCE}, issuer {CLUSTER}",
+        ),
+        ({"aud": AUDIENCE + "x"}, "Audience doesn't match"),
+        ({"aud": []}, 'Token is missing the "aud" claim'),
+        ({"aud": None}, 'Token is missing the "aud" claim'),
+        ({"aud": {AUDIENCE: 1}}, "Invalid claim format in token"),
+        ({"iss": "https://kubernetes"}, f"Invalid issuer; expected are audience {AUDIENCE}"),
+        ({"iss": CLUSTER + "/"}, "Invalid issuer"),
+        ({"iss": None}, 'Token is missing the "iss" claim'),
+        ({"sub": None}, 'Token is missing the "sub" claim'),
+        ({"sub": 7}, "Subject must be a string"),
+        (
+            {"sub": "system:serviceaccount:other:default"},
+            (
+                "its subject is 'system:serviceaccount:other:default', and believed are "
+                "system:serviceaccount:images:*"
+            ),
+        ),
+        ({"sub": "system:serviceaccount:images"}, "its subject is"),
+    ],
+)
+def test_what_a_token_may_not_say(
+    issuer: Issuer, caplog: pytest.LogCaptureFixture, changes: Json, said: str
+) -> None:
+    token = issuer.token(claims(**changes))
+    assert not proven(issuer, token)
+    assert caplog.messages[0].startswith(f"a token for events was refused: {said}")
+    assert token not in caplog.text
+
+
+def test_a_subject_without_a_star_is_that_one_alone(issuer: Issuer) -> None:
+    rule = replace(RULE, subjects=("a", SUBJECT))
+    assert proven(issuer, issuer.token(claims()), rule)
+    assert proven(issuer, issuer.token(claims(sub="a")), rule)
+    assert not proven(issuer, issuer.token(claims(sub=f"{SUBJECT}x")), rule)
+    assert not proven(issuer, issuer.token(claims(sub="a*")), rule)
+
+
+def test_the_issuer_may_be_the_one_that_came_with_the_keys(issuer: Issuer) -> None:
+    rule = replace(RULE, issuers=())
+    assert proven(issuer, issuer.token(claims()), rule, CLUSTER)
+    assert not proven(issuer, issuer.token(claims()), rule, "https://another")
+    # A set that does not say whose it is proves nothing.
+    assert not proven(issuer, issuer.token(claims()), rule)
+    assert not proven(issuer, issuer.token(claims(iss="")), rule)
+
+
+@pytest.mark.parametrize("name", GOOGLE_ISSUERS)
+def test_googles_token_is_of_one_service_account(issuer: Issuer, name: str) -> None:
+    said = claims(iss=name, aud="https://puller", sub="1234", email=ACCOUNT, email_verified=True)
+    assert proven(issuer, issuer.token(said), GOOGLE)
+    for wrong in (
+        {"email": "somebody@gmail.com"},
+        {"email": ACCOUNT.upper()},
+        {"email": [ACCOUNT]},
+        {"email": None},
+        {"email_verified": False},
+        {"email_verified": "true"},
+        {"email_verified": None},
+        {"iss": "https://accounts.google.com.example"},
+        {"aud": "https://another"},
+    ):
+        other = {name: value for name, value in (said | wrong).items() if value is not None}
+        assert not proven(issuer, issuer.token(other), GOOGLE)
+
+
+def test_a_token_of_other_keys_is_refused(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
+    stranger = Issuer()
+    assert not proven(issuer, stranger.token(claims()))
+    assert "Signature verification failed" in caplog.text
+    stranger.rotate("second")
+    assert not proven(issuer, stranger.token(claims()))
+    assert "its issuer has no key 'second'" in caplog.text
+
+
+def test_a_token_that_was_changed_is_refused(issuer: Issuer) -> None:
+    header, payload, signature = issuer.token(claims()).split(".")
+    other = encoded(claims(sub="system:serviceaccount:images:admin"))
+    assert not proven(issuer, f"{header}.{other}.{signature}")
+    assert not proven(issuer, f"{header}.{payload}.{signature[:-4]}")
+    assert not proven(issuer, f"{header}.{payload}.AAAA")
+    assert not proven(issuer, f"{header}.{payload}.")
+
+
+def test_no_token_chooses_how_it_is_checked(issuer: Issuer) -> None:
+    """The classics: no signature, and an HMAC made with the public key, which everybody has."""
+    payload = encoded(claims())
+    for name in ("none", "None", "NONE", ""):
+        header = encoded({"alg": name, "kid": "first"})
+        assert not proven(issuer, f"{header}.{payload}.")
+        assert not proven(issuer, f"{header}.{payload}.AAAA")
+    pem = (
+        issuer._keys["first"]
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    for secret in (pem, issuer.document(), b""):
+        signed = f"{encoded({'alg': 'HS256', 'kid': 'first'})}.{payload}"
+        digest = hmac.new(secret, signed.encode(), hashlib.sha256).digest()
+        assert not proven(issuer, f"{signed}.{encoded(digest)}")
+
+
+@pytest.mark.parametrize("algorithm", ["RS384", "PS256"])
+def test_a_key_is_for_one_algorithm(issuer: Issuer, algorithm: str) -> None:
+    token = jwt.encode(claims(), issuer._keys["first"], algorithm, headers={"kid": "first"})
+    assert not proven(issuer, token)
+
+
+def test_a_token_must_name_its_key(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
+    assert not proven(issuer, jwt.encode(claims(), issuer._keys["first"], "RS256"))
+    assert "it names no key" in caplog.text
+
+
+def test_a_token_must_need_nothing_that_is_unknown_here(issuer: Issuer) -> None:
+    assert proven(issuer, issuer.token(claims(), typ="at+jwt"))
+    assert not proven(issuer, issuer.token(claims(), crit=["x"], x=1))
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer a.b",
+        "Bearer a.b.c",
+        "Bearer a.b.c.d",
+        "Bearer ä.b.c",
+        "Bearer \udcff.b.c",
+        "Bearer " + "e30." * 2 + "e30",
+        "Bearer " + encoded(b"[" * 5000) + ".e30.e30",
+        "Bearer " + encoded([]) + ".e30.e30",
+        "Bearer " + encoded({"alg": "RS256", "kid": ["first"]}) + ".e30.e30",
+        "Bearer " + encoded({"alg": "RS256", "kid": 1}) + ".e30.e30",
+        "Bearer " + encoded({"alg": ["RS256"], "kid": "first"}) + ".e30.e30",
+        "Bearer " + encoded({"alg": "RS256", "kid": "first", "b64": False}) + "..e30",
+        "Bearer " + "a" * 5_000_000 + ".b.c",
+    ],
+)
+def test_what_is_no_token_is_refused(issuer: Issuer, authorization: str | None) -> None:
+    assert not Tokens("events", RULE, Published(issuer)).prove(authorization)
+
+
+def test_a_token_is_a_bearers(issuer: Issuer) -> None:
+    token = issuer.token(claims())
+    tokens = Tokens("events", RULE, Published(issuer))
+    for right in (f"Bearer {token}", f"bearer  {token}", f" BEARER {token} "):
+        assert tokens.prove(right)
+    for wrong in (token, f"Basic {token}", f"Token {token}", f"Bearer Bearer {token}"):
+        assert not tokens.prove(wrong)
+
+
+def test_a_token_that_is_longer_than_any_header_is_not_looked_at(issuer: Issuer) -> None:
+    assert not proven(issuer, issuer.token(claims(more="x" * limits.TOKEN_CHARACTERS)))
+    assert proven(issuer, issuer.token(claims(more="x" * 5000)))
+
+
+@given(st.text() | st.from_regex(r"Bearer [A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*"))
+def test_any_text_is_no_token(text: str) -> None:
+    class Unavailable:
+        def current(self, key_id: str) -> KeySet:
+            raise AssertionError(key_id)
+
+    assert not Tokens("events", RULE, Unavailable()).prove(text)
+
+
+def test_what_can_not_be_told_now_is_no_refusal(issuer: Issuer) -> None:
+    class Unavailable:
+        def current(self, key_id: str) -> KeySet:
+            raise KeysUnavailableError(key_id)
+
+    with pytest.raises(KeysUnavailableError, match="first"):
+        Tokens("events", RULE, Unavailable()).prove(f"Bearer {issuer.token(claims())}")
+
+
+# Key sets
+
+
+def test_a_key_set_holds_the_keys_that_can_be_used() -> None:
+    rsa, short, curve = make_key(), make_key(bits=1024), make_key("ES256")
+    good = [public(rsa, "rsa", "RS256"), public(curve, "curve", "ES256")]
+    without_algorithm = {k: v for k, v in public(rsa, "plain", "RS256").items() if k != "alg"}
+    useless = [
+        None,
+        "text",
+        {},
+        {"kty": "RSA", "kid": "empty"},
+        {"kty": "oct", "k": "c2VjcmV0", "kid": "secret", "alg": "HS256"},
+        {"kty": "oct", "k": "c2VjcmV0", "kid": "secret", "alg": "RS256"},
+        {"kty": "OKP", "crv": "Ed25519", "x": "", "kid": "edwards"},
+        public(rsa, "encrypts", "RS256") | {"use": "enc"},
+        public(rsa, "padded", "PS256"),
+        public(rsa, "unknown", "RS257"),
+        public(rsa, "wrong", "ES256"),
+        public(rsa, "listed", "RS256") | {"kid": ["listed"]},
+        {k: v for k, v in public(rsa, "nameless", "RS256").items() if k != "kid"},
+    ]
+    listed = [*useless, *good, without_algorithm, public(short, "short", "RS256")]
+    found = key_set(json.dumps({"keys": listed}).encode(), "https://issuer")
+    assert set(found.keys) == {"rsa", "curve", "plain", "short"}
+    assert found.issuer == "https://issuer"
+
+
+def test_a_key_that_is_too_short_proves_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    issuer = Issuer()
+    issuer._keys["first"] = make_key(bits=1024)
+    with pytest.warns(match="below the minimum recommended"):
+        token = issuer.token(claims())
+    assert not proven(issuer, token)
+    assert "1024 bits" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (b"", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"[]", "no list of keys"),
+        (b"{}", "no list of keys"),
+        (b'{"keys": {}}', "no list of keys"),
+        (b'{"keys": []}', "no key with an id for any of RS256, RS384"),
+        (b'{"keys": [{"kty": "oct", "k": "eA", "kid": "x", "alg": "HS256"}]}', "no key with an id"),
+    ],
+)
+def test_what_is_no_key_set_is_said(document: bytes, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        key_set(document)
+
+
+def test_a_key_set_is_read_to_an_end() -> None:
+    listed = [{}] * limits.KEYS_MOST + [public(make_key(), "last", "RS256")]
+    with pytest.raises(ValueError, match="no key"):
+        key_set(json.dumps({"keys": listed}).encode())
+
+
+# The rules of the configuration
+
+
+def test_the_rule_of_a_cluster() -> None:
+    config = configuration(EVENT_AUTH="oidc", OIDC_AUDIENCE=AUDIENCE, NAMESPACE="images")
+    assert config.oidc is not None
+    assert of_cluster(config.oidc) == replace(RULE, issuers=())
+    assert of_cluster(replace(config.oidc, issuer=CLUSTER)) == RULE
+
+
+def test_the_rule_of_google() -> None:
+    config = configuration(GAR_AUDIENCE="https://puller", GAR_SERVICE_ACCOUNT=ACCOUNT)
+    assert config.google is not None
+    assert of_google(config.google) == GOOGLE

@@ -1,0 +1,909 @@
+"""The HTTP routes, as senders and readers meet them; `test_bad_input.py` has what is refused."""
+
+import base64
+import hmac
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+import responses
+from werkzeug.test import TestResponse
+
+from image_puller import limits
+from image_puller.events.sources import SOURCES
+from image_puller.http.oidc import GOOGLE_KEYS
+from tests.conftest import NAME, NAMESPACE, Gate, Installation, Json, Web, wait_until
+from tests.support.building import digest
+from tests.support.issuer import Issuer
+
+AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
+APP = "quay.io/org/app:1.2.3"
+NEWER = "quay.io/org/app:1.2.4"
+JSON = "application/json"
+PATH = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{NAME}"
+
+MakeWeb = Callable[..., Web]
+
+
+def harbor(tag: str = "1.2.4") -> Json:
+    resource = {"tag": tag, "digest": digest(1), "resource_url": f"quay.io/org/app:{tag}"}
+    data = {"resources": [resource], "repository": {"repo_full_name": "org/app"}}
+    return {"type": "PUSH_ARTIFACT", "occur_at": 1767225600, "event_data": data}
+
+
+def quay(*tags: str) -> Json:
+    return {"docker_url": "quay.io/org/app", "updated_tags": list(tags or ["1.2.4"])}
+
+
+def distribution(tag: str = "1.2.4") -> Json:
+    target = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "size": 1,
+        "digest": digest(1),
+        "repository": "org/app",
+        "tag": tag,
+    }
+    return {"events": [{"action": "push", "target": target, "request": {"host": "quay.io"}}]}
+
+
+PAYLOADS = {
+    "harbor": harbor(),
+    "quay": quay(),
+    "distribution": distribution(),
+    "gitlab": distribution(),
+}
+
+
+IMAGE = {"name": "org/app", "reference": "1.2.4", "digest": digest(1)}
+REPOSITORY = "us-docker.pkg.dev/org/project/app"
+
+# Of a registry that signs, names or wraps: the payload, and what else the request has to say.
+MORE_PAYLOADS: dict[str, Any] = {
+    "dockerhub": {"push_data": {"tag": "1.2.4"}, "repository": {"repo_name": "org/app"}},
+    "github": {
+        "action": "published",
+        "package": {
+            "name": "app",
+            "namespace": "org",
+            "package_type": "CONTAINER",
+            "package_version": {
+                "version": digest(1),
+                "container_metadata": {"tag": {"name": "1.2.4"}},
+            },
+        },
+    },
+    "acr": distribution()["events"][0],
+    "ecr": {
+        "detail-type": "ECR Image Action",
+        "source": "aws.ecr",
+        "account": "123456789012",
+        "region": "us-west-2",
+        "detail": {
+            "result": "SUCCESS",
+            "action-type": "PUSH",
+            "repository-name": "org/app",
+            "image-tag": "1.2.4",
+            "image-digest": digest(1),
+        },
+    },
+    "gar": {
+        "action": "INSERT",
+        "tag": f"{REPOSITORY}:1.2.4",
+        "digest": f"{REPOSITORY}@{digest(1)}",
+    },
+    "jfrog": {
+        "domain": "docker",
+        "event_type": "pushed",
+        "data": {
+            "repo_key": "org",
+            "path": "app/1.2.4/manifest.json",
+            "tag": "1.2.4",
+            "sha256": digest(1).removeprefix("sha256:"),
+        },
+    },
+    "nexus": {
+        "action": "CREATED",
+        "component": {"format": "docker", "name": "org/app", "version": "1.2.4"},
+    },
+    "gitea": {
+        "action": "created",
+        "package": {
+            "type": "container",
+            "owner": {"login": "org"},
+            "name": "app",
+            "version": "1.2.4",
+            "html_url": "https://quay.io/org/-/packages/container/app/1.2.4",
+        },
+    },
+    "zot": {
+        "specversion": "1.0",
+        "id": "1",
+        "source": "zotregistry.dev",
+        "type": "zotregistry.image.updated",
+        "data": IMAGE,
+    },
+    "cdevents": {
+        "context": {"type": "dev.cdevents.artifact.published.0.2.0"},
+        "subject": {
+            "id": f"pkg:oci/app@{digest(1)}?repository_url=quay.io/org/app&tag=1.2.4",
+        },
+    },
+    "aliyun": {
+        "push_data": {"tag": "1.2.4", "digest": digest(1)},
+        "repository": {"region": "cn-hangzhou", "repo_full_name": "org/app"},
+    },
+}
+# The registry that each of them speaks for, where that is not the one of the tests.
+REGISTRIES = {
+    "dockerhub": "docker.io/org/app",
+    "github": "ghcr.io/org/app",
+    "ecr": "123456789012.dkr.ecr.us-west-2.amazonaws.com/org/app",
+    "gar": REPOSITORY,
+    "aliyun": "registry.cn-hangzhou.aliyuncs.com/org/app",
+}
+WITHOUT_DIGEST = ("dockerhub", "nexus", "gitea", "quay")
+SIGNERS = {
+    "github": ("X-Hub-Signature-256", "sha256=", "sha256"),
+    "jfrog": ("X-JFrog-Event-Auth", "", "sha256"),
+    "nexus": ("X-Nexus-Webhook-Signature", "", "sha1"),
+    "gitea": ("X-Gitea-Signature", "", "sha256"),
+}
+
+
+def signature(name: str, body: bytes, secret: str = "s3cret") -> dict[str, str]:
+    header, prefix, algorithm = SIGNERS[name]
+    return {header: prefix + hmac.new(secret.encode(), body, algorithm).hexdigest()}
+
+
+def proof(name: str, body: bytes) -> dict[str, str]:
+    return signature(name, body) if name in SIGNERS else {"Authorization": "s3cret"}
+
+
+def event(type_: str = "io.image-puller.image.pushed", **data: Any) -> Json:
+    image = {"registry": "quay.io", "repository": "org/app", "tag": "1.2.4", "digest": None}
+    envelope = {"specversion": "1.0", "id": "1", "source": "/s", "type": type_}
+    return envelope | {"time": "2026-01-01T00:00:00Z", "data": image | data}
+
+
+def post(
+    web: Web, path: str, payload: object, authorization: str | None = None, **headers: str
+) -> TestResponse:
+    if authorization is not None:
+        headers["Authorization"] = authorization
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    return web.client.post(path, headers={"Content-Type": JSON} | headers, data=body)
+
+
+def post_event(web: Web, payload: object, authorization: str | None = "Bearer t") -> TestResponse:
+    content_type = "application/cloudevents+json"
+    return post(web, "/", payload, authorization, **{"Content-Type": content_type})
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def assert_accepted(answer: TestResponse) -> None:
+    assert (answer.status_code, answer.data) == (202, b"")
+
+
+# Webhooks
+
+
+@pytest.mark.parametrize("name", PAYLOADS)
+@pytest.mark.parametrize(
+    "authorization", ["s3cret", "Bearer s3cret", basic("", "s3cret"), basic("quay", "s3cret")]
+)
+def test_a_push_is_followed_however_its_sender_shows_the_secret(
+    web: MakeWeb, installation: Installation, name: str, authorization: str
+) -> None:
+    service = web(**AT_ONCE)
+    service.secret(name, "s3cret")
+    assert_accepted(post(service, f"/webhooks/{name}", PAYLOADS[name], authorization))
+    assert installation.images() == [APP, NEWER]
+    assert list(installation.digests().values()) == ([] if name == "quay" else [digest(1)])
+
+
+@pytest.mark.parametrize("name", MORE_PAYLOADS)
+def test_a_push_of_every_registry_is_followed_if_it_proves_itself_as_its_sender_does(
+    web: MakeWeb, installation: Installation, name: str
+) -> None:
+    image = REGISTRIES.get(name, "quay.io/org/app")
+    service = web(
+        IMAGES=f"app={image}:1.2.3",
+        WEBHOOK_REGISTRIES="jfrog=quay.io;nexus=quay.io;zot=quay.io",
+        **AT_ONCE,
+    )
+    service.secret(name, "s3cret")
+    body = json.dumps(MORE_PAYLOADS[name]).encode()
+    assert_accepted(post(service, f"/webhooks/{name}", body, **proof(name, body)))
+    assert installation.images() == [f"{image}:1.2.3", f"{image}:1.2.4"]
+    digests = list(installation.digests().values())
+    assert digests == ([] if name in WITHOUT_DIGEST else [digest(1)])
+
+
+def test_there_is_a_push_of_every_source() -> None:
+    assert PAYLOADS.keys() | MORE_PAYLOADS.keys() | {"cloudevents"} == SOURCES.keys()
+
+
+def test_a_signed_form_is_followed(web: MakeWeb, installation: Installation) -> None:
+    service = web(IMAGES="app=ghcr.io/org/app:1.2.3", **AT_ONCE)
+    service.secret("github", "s3cret")
+    body = urlencode({"payload": json.dumps(MORE_PAYLOADS["github"])}).encode()
+    headers = {"Content-Type": "application/x-www-form-urlencoded"} | signature("github", body)
+    answer = service.client.post("/webhooks/github", data=body, headers=headers)
+    assert_accepted(answer)
+    assert installation.images() == ["ghcr.io/org/app:1.2.3", "ghcr.io/org/app:1.2.4"]
+
+
+@pytest.mark.parametrize("name", SIGNERS)
+def test_who_signs_is_believed_by_the_signature_of_exactly_this_body(
+    web: MakeWeb, installation: Installation, name: str
+) -> None:
+    service = web(**AT_ONCE)
+    service.secret(name, "s3cret", "newer")
+    body = json.dumps({"any": "thing"}).encode()
+    for secret in ("s3cret", "newer"):
+        assert_accepted(post(service, f"/webhooks/{name}", body, **signature(name, body, secret)))
+    header = SIGNERS[name][0]
+    for headers in (
+        {},
+        {header: ""},
+        {header: SIGNERS[name][1]},
+        {header: "0" * 64},
+        signature(name, body, "older"),
+        signature(name, body + b" "),
+        {"Authorization": "Bearer s3cret"},
+        {"Authorization": basic("", "s3cret")},
+    ):
+        assert post(service, f"/webhooks/{name}", body, **headers).status_code == 401
+    path = f"/webhooks/{name}/s3cret"
+    assert post(service, path, body, **signature(name, body)).status_code == 401
+
+
+def test_jfrog_may_show_the_secret_itself(web: MakeWeb, installation: Installation) -> None:
+    service = web(WEBHOOK_REGISTRIES="jfrog=quay.io", **AT_ONCE)
+    service.secret("jfrog", "s3cret")
+    headers = {"X-JFrog-Event-Auth": "s3cret"}
+    assert_accepted(post(service, "/webhooks/jfrog", MORE_PAYLOADS["jfrog"], **headers))
+    assert installation.images() == [APP, NEWER]
+
+
+def test_eventbridge_may_show_it_as_an_api_key(web: MakeWeb) -> None:
+    service = web()
+    service.secret("ecr", "s3cret")
+    assert_accepted(post(service, "/webhooks/ecr", {}, **{"X-Api-Key": "s3cret"}))
+    assert post(service, "/webhooks/ecr", {}, **{"X-Api-Key": "s3cre"}).status_code == 401
+
+
+@pytest.mark.parametrize("name", ["dockerhub", "aliyun", "gar", "acr"])
+def test_others_may_show_it_in_the_path(
+    web: MakeWeb, installation: Installation, name: str
+) -> None:
+    image = REGISTRIES.get(name, "quay.io/org/app")
+    service = web(IMAGES=f"app={image}:1.2.3", **AT_ONCE)
+    service.secret(name, "s3cret")
+    assert_accepted(post(service, f"/webhooks/{name}/s3cret", MORE_PAYLOADS[name]))
+    assert installation.images() == [f"{image}:1.2.3", f"{image}:1.2.4"]
+    assert post(service, f"/webhooks/{name}/other", {}).status_code == 401
+
+
+def test_quay_may_show_it_in_the_path(web: MakeWeb, installation: Installation) -> None:
+    service = web(**AT_ONCE)
+    service.secret("quay", "s3cret", "with space")
+    assert_accepted(post(service, "/webhooks/quay/s3cret", quay()))
+    assert_accepted(post(service, "/webhooks/quay/with%20space", quay("1.2.5")))
+    assert installation.images() == [APP, NEWER, "quay.io/org/app:1.2.5"]
+
+
+@pytest.mark.parametrize("secret", ["a/b", "a//b/", "a+b=c", "a b", "schlüssel", "100%25"])
+def test_a_secret_in_the_path_may_have_any_characters(web: MakeWeb, secret: str) -> None:
+    service = web()
+    service.secret("quay", secret)
+    for sent in (secret, quote(secret, safe="")):
+        path = f"/webhooks/quay/{sent}" if sent != "100%25" else "/webhooks/quay/100%2525"
+        assert_accepted(post(service, path, quay("1.2.4")))
+
+
+def test_a_slash_at_the_end_of_a_url_does_no_harm(web: MakeWeb) -> None:
+    service = web()
+    service.secret("quay", "s3cret")
+    service.secret("events", "t")
+    assert_accepted(post(service, "/webhooks/quay/", quay(), "s3cret"))
+    content_type = {"Content-Type": "application/cloudevents+json"}
+    assert_accepted(post(service, "http://localhost//", event(), "Bearer t", **content_type))
+
+
+def test_only_senders_that_can_do_nothing_else_may_show_it_in_the_path() -> None:
+    names = {name for name, source in SOURCES.items() if source.proof.in_path}
+    assert names == {"quay", "dockerhub", "aliyun", "gar", "acr"}  # of acr: Event Grid
+
+
+def test_a_registry_may_send_its_own_cloudevents(web: MakeWeb, installation: Installation) -> None:
+    service = web(**AT_ONCE)
+    service.secret("harbor", "s3cret")
+    pushed = event("harbor.artifact.pushed") | {"data": harbor()["event_data"]}
+    headers = {"Content-Type": "application/cloudevents+json"}
+    assert_accepted(post(service, "/webhooks/harbor", pushed, "s3cret", **headers))
+    assert installation.images() == [APP, NEWER]
+
+
+def test_harbors_test_call_is_accepted_and_does_nothing(
+    web: MakeWeb, installation: Installation
+) -> None:
+    service = web()
+    service.secret("harbor", "s3cret")
+    service.stop()  # whatever it did would fail
+    installation.sent()
+    assert_accepted(service.client.post("/webhooks/harbor"))
+    assert installation.sent() == []
+
+
+def test_the_steady_state_push_is_one_request_a_known_one_a_read_and_a_refused_one_none(
+    web: MakeWeb, installation: Installation
+) -> None:
+    service = web(**AT_ONCE)
+    service.secret("harbor", "s3cret")
+    post(service, "/webhooks/harbor", harbor("1.2.4"), "s3cret")
+    installation.sent()
+    assert_accepted(post(service, "/webhooks/harbor", harbor("1.2.5"), "s3cret"))
+    assert installation.sent() == ["PATCH daemonsets"]
+    assert_accepted(post(service, "/webhooks/harbor", harbor("1.2.5"), "s3cret"))
+    assert installation.sent() == ["GET daemonsets metadata"]
+    assert_accepted(post(service, "/webhooks/harbor", harbor("latest"), "s3cret"))
+    assert post(service, "/webhooks/harbor", harbor("1.2.6"), "wrong").status_code == 401
+    assert installation.sent() == []
+
+
+# CloudEvents
+
+
+def test_events_come_one_by_one_or_in_batches(web: MakeWeb, installation: Installation) -> None:
+    service = web(KEEP_TAGS="5", **AT_ONCE)
+    service.secret("events", "t")
+    assert_accepted(post_event(service, event()))
+    batch = [event(tag="1.2.5"), event("com.example.image.push", tag="1.2.6"), event("other")]
+    headers = {"Content-Type": "application/cloudevents-batch+json"}
+    assert_accepted(post(service, "/", batch, "Bearer t", **headers))
+    headers = {f"ce-{name}": value for name, value in event().items() if name != "data"}
+    assert_accepted(post(service, "/", event(tag="1.2.7")["data"], "bearer t", **headers))
+    followed = [f"quay.io/org/app:1.2.{number}" for number in (3, 4, 5, 6, 7)]
+    assert installation.images() == followed
+    assert_accepted(post_event(service, event("io.image-puller.image.deleted", tag="1.2.7")))
+    assert installation.images() == followed[:-1]
+
+
+OWN_EVENTS: dict[str, tuple[str, Any]] = {
+    "acr": ("Microsoft.ContainerRegistry.ImagePushed", MORE_PAYLOADS["acr"]),
+    "ecr": ("com.amazon.ecr.image.push", MORE_PAYLOADS["ecr"]),
+    "gar": ("google.cloud.pubsub.topic.v1.messagePublished", MORE_PAYLOADS["gar"]),
+    "zot": ("zotregistry.image.updated", IMAGE),
+    "cdevents": ("dev.cdevents.artifact.published.0.2.0", MORE_PAYLOADS["cdevents"]),
+    "harbor": ("harbor.artifact.pushed", harbor()["event_data"]),
+}
+
+
+@pytest.mark.parametrize("name", OWN_EVENTS)
+def test_a_registrys_own_cloudevents_may_come_with_all_others(
+    web: MakeWeb, installation: Installation, name: str
+) -> None:
+    image = REGISTRIES.get(name, "quay.io/org/app")
+    registry = image.partition("/")[0]  # zot does not say it
+    service = web(
+        IMAGES=f"app={image}:1.2.3", WEBHOOK_REGISTRIES=f"cloudevents={registry}", **AT_ONCE
+    )
+    service.secret("events", "t")
+    kind, data = OWN_EVENTS[name]
+    if name == "cdevents":
+        data = data | {"context": {"type": kind}}
+    assert_accepted(post_event(service, event(kind) | {"data": data}))
+    assert installation.images() == [f"{image}:1.2.3", f"{image}:1.2.4"]
+
+
+@pytest.mark.parametrize("kind", ["io.image-puller.refresh", "dev.knative.sources.ping"])
+def test_a_tick_makes_a_deleted_daemonset_again(
+    web: MakeWeb, installation: Installation, kind: str
+) -> None:
+    service = web(**AT_ONCE)
+    service.secret("events", "t")
+    post_event(service, event(kind))
+    service.service._cluster.delete(installation.live()["metadata"]["uid"])
+    assert_accepted(post_event(service, event(kind)))
+    assert installation.images() == [APP]
+
+
+def test_a_node_that_joins_does_so_too(web: MakeWeb, installation: Installation) -> None:
+    service = web(**AT_ONCE)
+    service.secret("events", "t")
+    joined = event("dev.knative.apiserver.resource.add") | {
+        "kind": "Node",
+        "apiversion": "v1",
+        "name": "node-9",
+    }
+    post_event(service, joined)
+    service.service._cluster.delete(installation.live()["metadata"]["uid"])
+    assert_accepted(post_event(service, joined))
+    assert installation.images() == [APP]
+
+
+# Secure by default
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("POST", "/", "events"),
+        ("POST", "/webhooks/harbor", "harbor"),
+        ("POST", "/webhooks/quay", "quay"),
+        ("POST", "/webhooks/quay/s3cret", "quay"),
+        ("POST", "/webhooks/distribution", "distribution"),
+        ("POST", "/webhooks/dockerhub/s3cret", "dockerhub"),
+        ("POST", "/webhooks/github", "github"),
+        ("GET", "/status", "read"),
+        ("GET", "/metrics", "read"),
+    ],
+)
+def test_without_a_secret_nobody_gets_in_and_the_log_says_what_to_set(
+    web: MakeWeb, caplog: pytest.LogCaptureFixture, method: str, path: str, name: str
+) -> None:
+    service = web()
+    for authorization in ("s3cret", "Bearer ", basic("", "")):
+        headers = {"Authorization": authorization}
+        answer = service.client.open(path, method=method, headers=headers, data=b"{}")
+        assert answer.status_code == 401
+    said = (
+        "a request was refused because no secret is set for it: put one into "
+        f"file {name} of {service.secrets}"
+    )
+    assert caplog.messages.count(said) == 3
+    assert "s3cret" not in caplog.text
+
+
+def test_wrong_credentials_do_not_blame_the_administrator(
+    web: MakeWeb, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = web()
+    service.secret("quay", "s3cret")
+    assert post(service, "/webhooks/quay", quay(), "wrong").status_code == 401
+    assert "no secret is set" not in caplog.text
+
+
+def test_secrets_are_read_again_and_several_hold_at_once(web: MakeWeb) -> None:
+    service = web()
+
+    def codes() -> list[int]:
+        secrets = ("old", "new")
+        return [post(service, "/webhooks/quay", quay(), secret).status_code for secret in secrets]
+
+    assert codes() == [401, 401]
+    service.secret("quay", "old")
+    assert codes() == [202, 401]
+    service.secret("quay", "old", "new")
+    assert codes() == [202, 202]
+    service.secret("quay", "new")
+    assert codes() == [401, 202]
+
+
+@pytest.mark.parametrize("sent", [event(), event("io.image-puller.image.deleted", tag="1.2.4")])
+def test_without_event_auth_an_event_says_when_to_look_and_never_what_to_pull(
+    web: MakeWeb, installation: Installation, sent: Json
+) -> None:
+    service = web(EVENT_AUTH="none", **AT_ONCE)
+    service.secret("quay", "s3cret")
+    post(service, "/webhooks/quay", quay(), "s3cret")
+    before = installation.live()
+    installation.sent()
+    assert_accepted(post_event(service, sent, None))
+    assert installation.live() == before
+    assert installation.sent() == [
+        "GET apis", "GET deployments", "GET daemonsets", "PATCH daemonsets dry run",
+    ]  # fmt: skip
+
+
+def test_without_event_auth_a_push_of_nobodys_repository_costs_nothing(
+    web: MakeWeb, installation: Installation
+) -> None:
+    service = web(EVENT_AUTH="none")
+    installation.sent()
+    assert_accepted(post_event(service, event(repository="x"), None))
+    assert installation.sent() == []
+
+
+def test_without_event_auth_webhooks_still_need_their_secrets(web: MakeWeb) -> None:
+    service = web(EVENT_AUTH="none", READ_AUTH="none")
+    assert post(service, "/webhooks/quay", quay()).status_code == 401
+
+
+def test_an_event_may_show_its_token_in_the_query(web: MakeWeb, installation: Installation) -> None:
+    service = web(**AT_ONCE)
+    service.secret("events", "t/1")
+    service.secret("harbor", "s3cret")
+    content_type = {"Content-Type": "application/cloudevents+json"}
+    for query in ("", "?access_token=", "?access_token=t", "?access_token=s3cret", "?token=t/1"):
+        assert post(service, f"/{query}", event(), **content_type).status_code == 401
+    assert post(service, "/webhooks/harbor?access_token=s3cret", harbor()).status_code == 401
+    answer = post(service, "/?access_token=t%2F1", event(), **content_type)
+    assert_accepted(answer)
+    assert answer.headers["Cache-Control"] == "private"
+    assert installation.images() == [APP, NEWER]
+
+
+# Tokens of OpenID Connect: `test_oidc.py` has what a token may say
+
+
+AUDIENCE = "puller.images"
+ACCOUNT = "pusher@project.iam.gserviceaccount.com"
+OIDC = {"EVENT_AUTH": "oidc", "OIDC_AUDIENCE": AUDIENCE, **AT_ONCE}
+GOOGLE = {"GAR_AUDIENCE": AUDIENCE, "GAR_SERVICE_ACCOUNT": ACCOUNT, **AT_ONCE}
+GAR_IMAGES = {"IMAGES": "app=us-docker.pkg.dev/org/project/app:1.2.3"}
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Issuer:
+    return Issuer()
+
+
+def publish(installation: Installation, issuer: Issuer) -> None:
+    documents = installation.cluster.documents
+    documents["/openid/v1/jwks"] = json.loads(issuer.document())
+    documents["/.well-known/openid-configuration"] = {"issuer": "https://cluster.local"}
+
+
+def token(issuer: Issuer, **changes: Any) -> str:
+    said = {
+        "iss": "https://cluster.local",
+        "aud": [AUDIENCE],
+        "sub": f"system:serviceaccount:{NAMESPACE}:trigger",
+        "exp": time.time() + 600,
+    }
+    return "Bearer " + issuer.token(said | changes)
+
+
+def test_a_trigger_shows_the_token_of_its_service_account(
+    web: MakeWeb, installation: Installation, issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(installation, issuer)
+    service = web(**OIDC, NAMESPACE=NAMESPACE)
+    service.secret("events", "t")
+    stranger = Issuer()
+    for wrong in (
+        None,
+        "Bearer t",
+        token(stranger),
+        token(issuer, aud=["another"]),
+        token(issuer, sub="system:serviceaccount:other:trigger"),
+        token(issuer, iss="https://another"),
+        token(issuer, exp=1),
+    ):
+        answer = post_event(service, event(), wrong)
+        assert answer.status_code == 401
+        assert answer.text == "credentials for events are missing or wrong\n"
+    assert installation.images() == [APP]
+    assert_accepted(post_event(service, event(), token(issuer)))
+    assert installation.images() == [APP, NEWER]
+    assert "no secret is set" not in caplog.text
+    assert "eyJ" not in caplog.text
+
+
+def test_keys_that_can_not_be_read_are_a_503_and_let_nobody_in(
+    web: MakeWeb,
+    installation: Installation,
+    issuer: Issuer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "KEYS_AGAIN_SECONDS", 0.0)
+    service = web(**OIDC, NAMESPACE=NAMESPACE)
+    for claims in ({}, {"aud": "another"}):
+        answer = post_event(service, event(), token(issuer, **claims))
+        assert (answer.status_code, answer.text) == (503, "try again later\n")
+        assert int(answer.headers["Retry-After"]) == limits.RETRY_AFTER_SECONDS
+        assert "no keys from the API server: 404 page not found" in caplog.text
+    assert post_event(service, event(), None).status_code == 401
+    assert post_event(service, event(), "Bearer x").status_code == 401
+    assert installation.images() == [APP]
+    publish(installation, issuer)
+    assert_accepted(post_event(service, event(), token(issuer)))
+    assert installation.images() == [APP, NEWER]
+
+
+def test_keys_are_asked_for_once(web: MakeWeb, installation: Installation, issuer: Issuer) -> None:
+    publish(installation, issuer)
+    service = web(**OIDC, NAMESPACE=NAMESPACE)
+    installation.sent()
+    forger = Issuer()
+    for number in range(5):
+        post_event(service, event("any.other"), token(issuer))
+        forger.rotate(f"forged-{number}")
+        assert post_event(service, event(), token(forger)).status_code == 503
+    asked = [request.path for request in installation.cluster.requests]
+    assert asked.count("/openid/v1/jwks") == 1
+
+
+@responses.activate
+def test_googles_push_shows_the_token_of_its_service_account(
+    web: MakeWeb, installation: Installation, issuer: Issuer
+) -> None:
+    responses.get(GOOGLE_KEYS, body=issuer.document())
+    service = web(**GOOGLE, **GAR_IMAGES)
+    service.secret("gar", "s3cret")
+    said = {
+        "iss": "https://accounts.google.com",
+        "aud": AUDIENCE,
+        "email": ACCOUNT,
+        "email_verified": True,
+    }
+    before = installation.images()
+    for path in ("/webhooks/gar", "/webhooks/gar/s3cret"):
+        for wrong in (
+            None,
+            "Bearer s3cret",
+            "s3cret",
+            token(issuer, **said | {"email": "somebody@gmail.com"}),
+            token(issuer, **said | {"email_verified": False}),
+            token(issuer, **said | {"aud": "another"}),
+            token(issuer, **said | {"iss": "https://cluster.local"}),
+        ):
+            assert post(service, path, MORE_PAYLOADS["gar"], wrong).status_code == 401
+    assert installation.images() == before
+    assert_accepted(post(service, "/webhooks/gar", MORE_PAYLOADS["gar"], token(issuer, **said)))
+    assert installation.images() == [f"{REPOSITORY}:1.2.3", f"{REPOSITORY}:1.2.4"]
+
+
+@responses.activate
+def test_google_waits_while_its_keys_are_not_there(
+    web: MakeWeb, installation: Installation, issuer: Issuer
+) -> None:
+    responses.get(GOOGLE_KEYS, status=500)
+    service = web(**GOOGLE, **GAR_IMAGES)
+    answer = post(service, "/webhooks/gar", MORE_PAYLOADS["gar"], token(issuer))
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    service.secret("quay", "s3cret")  # others prove themselves as ever
+    assert_accepted(post(service, "/webhooks/quay", quay(), "s3cret"))
+
+
+SECRET = "s3cret-that-no-log-may-show"
+
+
+def test_no_secret_is_ever_logged(
+    web: MakeWeb, installation: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    service = web(**AT_ONCE)
+    paths = (
+        "/",
+        f"/?access_token={SECRET}",
+        *(f"/webhooks/{name}{rest}" for name in SOURCES for rest in ("", f"/{SECRET}")),
+    )
+    for names in ((), (*SOURCES, "events", "read")):
+        for name in names:
+            service.secret(name, SECRET)
+        for authorization in (SECRET, f"Bearer {SECRET}", f"Token {SECRET}", basic("", SECRET)):
+            for path in paths:
+                headers = {"X-JFrog-Event-Auth": SECRET, "X-Api-Key": SECRET}
+                post(service, path, b"{", authorization, **headers)
+            post(service, f"/webhooks/nowhere/{SECRET}", b"{", authorization)
+            service.client.get("/status", headers={"Authorization": authorization})
+    assert_accepted(post(service, f"/webhooks/quay/{SECRET}", quay()))
+    installation.cluster.fail(method="PATCH")
+    assert post(service, f"/webhooks/quay/{SECRET}", quay("1.2.5")).status_code == 503
+    installation.cluster.documents[PATH] = {"no": "DaemonSet"}
+    answer = post(service, f"/webhooks/quay/{SECRET}", quay("1.2.6"))
+    assert (answer.status_code, answer.text) == (500, "internal error\n")
+    assert "KeyError" in caplog.text
+    for hidden in (SECRET, basic("", SECRET).removeprefix("Basic ")):
+        assert hidden not in caplog.text
+
+
+# An API server in trouble
+
+
+@pytest.mark.parametrize(
+    ("path", "payload"), [("/", event()), *((f"/webhooks/{n}", p) for n, p in PAYLOADS.items())]
+)
+def test_an_api_server_in_trouble_is_a_503_with_retry_after(
+    web: MakeWeb,
+    installation: Installation,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+    payload: Json,
+) -> None:
+    service = web(**AT_ONCE)
+    for name in (*PAYLOADS, "events"):
+        service.secret(name, "t")
+    post_event(service, event("io.image-puller.refresh"))
+    installation.cluster.fail(method="PATCH", status=500)
+    send = post_event if path == "/" else lambda *of: post(of[0], path, of[1], "t")
+    answer = send(service, payload)
+    assert (answer.status_code, answer.text) == (503, "try again later\n")
+    assert int(answer.headers["Retry-After"]) == limits.RETRY_AFTER_SECONDS
+    assert "the API server answered 500" in caplog.text
+    assert_accepted(send(service, payload))
+    assert installation.images() == [APP, NEWER]
+
+
+def test_a_slow_api_server_is_a_503_within_the_senders_patience(
+    web: MakeWeb, installation: Installation
+) -> None:
+    service = web(**AT_ONCE)
+    service.secret("distribution", "s3cret")
+    post(service, "/webhooks/distribution", distribution(), "s3cret")
+
+    def push() -> TestResponse:
+        return post(service, "/webhooks/distribution", distribution("1.2.5"), "s3cret")
+
+    with Gate(installation.cluster, "PATCH"):
+        start = time.monotonic()
+        answer = push()
+        assert answer.status_code == 503
+        assert "Retry-After" in answer.headers
+        assert time.monotonic() - start < limits.PUSH_SECONDS  # least of the others
+    wait_until(lambda: push().status_code == 202)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("distribution", 0.8),
+        ("gitlab", 0.8),
+        ("harbor", 2.5),
+        ("ecr", 4),
+        ("gitea", 4),
+        ("quay", 8),
+        ("github", 8),
+        ("zot", 2.5),
+        ("cloudevents", 2.5),
+    ],
+)
+def test_each_senders_patience_is_known(name: str, seconds: float) -> None:
+    assert SOURCES[name].patience == seconds
+
+
+def test_who_has_been_superseded_answers_503_and_is_unready(
+    web: MakeWeb, installation: Installation
+) -> None:
+    old = web(READ_AUTH="none", **AT_ONCE)
+    old.secret("quay", "s3cret")
+    post(old, "/webhooks/quay", quay(), "s3cret")
+    new = web(KEEP_TAGS="3", **AT_ONCE)
+    new.secret("quay", "s3cret")
+    post(new, "/webhooks/quay", quay("1.2.5"), "s3cret")
+    before = installation.live()
+    installation.sent()
+    for _ in range(2):
+        answer = post(old, "/webhooks/quay", quay("1.2.6"), "s3cret")
+        assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+        unready = old.client.get("/readyz")
+        assert unready.status_code == 503
+        assert "another configuration is in charge of the DaemonSet" in unready.text
+    assert installation.written() == ["PATCH daemonsets"]  # the one that lost
+    assert installation.live() == before
+    assert old.client.get("/healthz").status_code == 200
+    assert new.client.get("/readyz").status_code == 200
+    problems = old.client.get("/status").json["problems"]
+    assert any("another configuration is in charge" in problem for problem in problems)
+
+
+# The rest
+
+
+@pytest.mark.parametrize("path", ["/", "/webhooks/quay", "/webhooks/quay/s3cret"])
+def test_the_handshake_of_webhooks_consents(web: MakeWeb, path: str) -> None:
+    service = web()
+    answer = service.client.options(path, headers={"WebHook-Request-Origin": "registry.example"})
+    assert answer.status_code == 200
+    assert answer.headers["Allow"] == "OPTIONS, POST"
+    assert answer.headers["WebHook-Allowed-Origin"] == "registry.example"
+    assert answer.headers["WebHook-Allowed-Rate"] == "*"
+    answer = service.client.options(path)
+    assert answer.status_code == 200
+    assert "WebHook-Allowed-Origin" not in answer.headers
+
+
+def test_event_grid_is_answered_its_other_handshake_without_a_secret(web: MakeWeb) -> None:
+    headers = {
+        "WebHook-Request-Origin": "eventgrid.azure.net",
+        "WebHook-Request-Callback": "https://rp-westus2.eventgrid.azure.net:553/validate?id=5",
+        "WebHook-Request-Rate": "120",
+    }
+    answer = web().client.options("/webhooks/acr", headers=headers)
+    assert (answer.status_code, answer.data) == (200, b"")
+    assert answer.headers["WebHook-Allowed-Origin"] == "eventgrid.azure.net"
+    assert answer.headers["WebHook-Allowed-Rate"] == "*"
+    assert "POST" in answer.headers["Allow"]
+
+
+VALIDATION = [
+    {
+        "id": "1",
+        "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent",
+        "data": {"validationCode": "512d38b6", "validationUrl": "https://quay.io/validate"},
+    }
+]
+
+
+def test_event_grid_reads_its_code_if_it_proves_itself(
+    web: MakeWeb, installation: Installation
+) -> None:
+    service = web(READ_AUTH="none")
+    service.secret("acr", "s3cret")
+    service.stop()  # whatever it did would fail
+    installation.sent()
+    for path, authorization in (("/webhooks/acr", "s3cret"), ("/webhooks/acr/s3cret", None)):
+        headers = {"aeg-event-type": "SubscriptionValidation"}
+        answer = post(service, path, VALIDATION, authorization, **headers)
+        assert (answer.status_code, answer.content_type) == (200, JSON)
+        assert answer.json == {"validationResponse": "512d38b6"}
+    for path, authorization in (("/webhooks/acr", None), ("/webhooks/acr/other", "s3cret")):
+        answer = post(service, path, VALIDATION, authorization)
+        assert answer.status_code == 401
+        assert "512d38b6" not in answer.text
+    counted = service.client.get("/metrics").text
+    assert 'image_puller_events_total{outcome="handshake",source="acr"} 2.0' in counted
+    assert installation.written() == []
+
+
+def test_nobody_else_is_asked_for_a_code(web: MakeWeb) -> None:
+    service = web()
+    service.secret("quay", "s3cret")
+    assert_accepted(post(service, "/webhooks/quay", VALIDATION, "s3cret"))
+
+
+def test_health_costs_no_request(web: MakeWeb, installation: Installation) -> None:
+    service = web()
+    service.stop()
+    installation.sent()
+    for path in ("/healthz", "/readyz"):
+        answer = service.client.get(path)
+        assert (answer.status_code, answer.text) == (200, "ok\n")
+    assert installation.sent() == []
+
+
+@pytest.mark.parametrize("authorization", ["Bearer t", basic("anybody", "t"), "t"])
+def test_readers_show_their_token(
+    web: MakeWeb, installation: Installation, authorization: str
+) -> None:
+    service = web()
+    service.secret("read", "t")
+    service.stop()
+    headers = {"Authorization": authorization}
+    found = service.client.get("/status", headers=headers)
+    assert found.content_type == JSON
+    assert found.json["daemonset"]["exists"] is True
+    assert b"image_puller_events_total" in service.client.get("/metrics", headers=headers).data
+    one = service.client.get("/status/app", headers=headers)
+    assert [image["image"] for image in one.json["images"]] == [APP]
+
+
+def test_whoever_may_read_is_said(web: MakeWeb, installation: Installation) -> None:
+    service = web(READ_AUTH="none")
+    service.stop()
+    assert service.client.get("/status").status_code == 200
+    content_type = service.client.get("/metrics").content_type
+    assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+    found = service.client.get(f"/status/{APP}").json
+    assert [image["image"] for image in found["images"]] == [APP]
+
+
+def test_no_status_without_the_api_server(web: MakeWeb, installation: Installation) -> None:
+    service = web(READ_AUTH="none")
+    service.stop()
+    for path in ("/status", "/status/app"):
+        installation.cluster.fail(method="GET", path="/daemonsets/")
+        answer = service.client.get(path)
+        assert (answer.status_code, answer.text) == (503, "try again later\n")
+        assert "Retry-After" in answer.headers
+
+
+def test_status_tells_where_there_is_no_daemonset_or_no_state(
+    web: MakeWeb, installation: Installation
+) -> None:
+    service = web(READ_AUTH="none")
+    service.stop()
+    installation.annotate("{")
+    assert "no state that can be read" in service.client.get("/status").json["problems"][0]
+    service.service._cluster.delete(installation.live()["metadata"]["uid"])
+    assert "does not exist" in service.client.get("/status").json["problems"][0]

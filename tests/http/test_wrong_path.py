@@ -1,0 +1,33 @@
+"""A webhook that points at the wrong path loses nothing but its pushes.
+
+A registry that is refused sends the same for ever (distribution) or switches its hook off (Quay):
+https://github.com/keel-hq/keel/issues/332.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from image_puller.events.sources import SOURCES
+from tests.conftest import Web
+from tests.support.samples import FIXTURES, sample
+
+SECRET = "s3cret"
+NAMES = sorted({file.name.removesuffix(".headers.txt") for file in FIXTURES.glob("*.txt")})
+SHOW_THE_SECRET = sorted(name for name, source in SOURCES.items() if source.proof.authorization)
+
+
+@pytest.mark.parametrize("path", [name for name in SHOW_THE_SECRET if name != "cloudevents"])
+def test_every_registrys_requests_are_accepted_on_every_path(
+    web: Callable[..., Web], path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = web()
+    service.secret(path, SECRET)
+    for name in NAMES:
+        headers, body = sample(name)
+        sent = {key: value for key, value in headers.items() if key != "content-length"}
+        answer = service.client.post(
+            f"/webhooks/{path}", headers=sent | {"authorization": SECRET}, data=body
+        )
+        assert (answer.status_code, answer.data) == (202, b""), name
+    assert "answered 500" not in caplog.text

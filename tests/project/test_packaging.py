@@ -1,0 +1,317 @@
+"""What the images are made of holds without a builder; `e2e/test_images.py` builds them."""
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from image_puller import __version__
+
+TOP = Path(__file__).parents[2]
+DOCKERFILE = TOP / "Dockerfile"
+SCRIPTS = [
+    *(TOP / "build").glob("[!.]*"),
+    *(TOP / "build" / "stages").iterdir(),
+    *(TOP / "e2e" / "components" / name for name in ("base", "images")),
+]
+SHELL_SCRIPTS = [file for file in SCRIPTS if file.is_file() and not file.suffix]
+
+Stage = list[tuple[str, str]]
+
+
+def stages() -> dict[str, Stage]:
+    """The Dockerfile's instructions by stage; those before the first one under ""."""
+    text = re.sub(r"(?m)^#.*\n", "", DOCKERFILE.read_text()).replace("\\\n", " ")
+    found: dict[str, Stage] = {"": []}
+    name = ""
+    for line in filter(str.strip, text.splitlines()):
+        instruction, _, arguments = line.partition(" ")
+        if instruction == "FROM":
+            name = arguments.split()[-1]
+            found[name] = []
+        found[name].append((instruction, arguments.strip()))
+    return found
+
+
+def last(stage: str, instruction: str) -> str:
+    """The one of an instruction's arguments that counts."""
+    return [arguments for name, arguments in stages()[stage] if name == instruction][-1]
+
+
+def ignored(path: str) -> bool:
+    """Whether .dockerignore keeps a path out; only as much of the format as that file uses."""
+    out = False
+    for line in (TOP / ".dockerignore").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pattern = re.escape(line.removeprefix("!")).replace(r"\*\*/", "(.*/)?")
+        if re.match(pattern.replace(r"\*", "[^/]*") + "(/|$)", path):
+            out = not line.startswith("!")
+    return out
+
+
+def lines(lock: Path) -> list[str]:
+    """The requirements of a lock file, each with its hashes."""
+    text = re.sub(r"(?m)^\s*(#|--find-links).*\n", "", lock.read_text())
+    return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def locked(lock: str) -> set[str]:
+    """The names of the packages in a lock file."""
+    return {line.partition("=")[0] for line in lines(TOP / lock)}
+
+
+@pytest.mark.parametrize("stage", ["sleep", "service"])
+def test_images_run_as_a_number_that_is_not_root(stage: str) -> None:
+    assert last(stage, "USER") == "65532:65532"
+
+
+@pytest.mark.parametrize("stage", ["sleep", "service"])
+def test_entry_points_need_no_shell(stage: str) -> None:
+    assert last(stage, "ENTRYPOINT").startswith("[")
+    assert last(stage, "CMD").startswith("[")
+
+
+def test_sleep_image_is_the_binary_alone() -> None:
+    instructions = stages()["sleep"]
+    assert instructions[0] == ("FROM", "scratch AS sleep")
+    assert "RUN" not in dict(instructions)
+    copies = [arguments for name, arguments in instructions if name == "COPY"]
+    assert copies == ["--from=compiled /out/sleep /sleep"]
+
+
+def test_service_image_is_what_is_built_without_a_target() -> None:
+    assert list(stages())[-1] == "service"
+
+
+def test_service_image_has_the_same_sleep() -> None:
+    assert ("COPY", "--from=sleep /sleep /sleep") in stages()["service"]
+
+
+def test_nothing_of_the_context_gets_into_an_image_but_by_a_stage() -> None:
+    for stage in ("sleep", "service"):
+        copies = [arguments for name, arguments in stages()[stage] if name in {"ADD", "COPY"}]
+        assert all(arguments.startswith("--from=") for arguments in copies)
+
+
+def test_images_don_t_tell_when_they_were_built() -> None:
+    assert "image.created" not in DOCKERFILE.read_text()
+
+
+def test_no_stage_needs_more_than_a_builder_of_debian_12_has() -> None:
+    for stage in stages().values():
+        for instruction, arguments in stage:
+            assert "<<" not in arguments, instruction
+            assert "--mount" not in arguments, instruction
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".git/HEAD",
+        ".venv/bin/python",
+        ".cache/x",
+        ".coverage",
+        "tests/test_packaging.py",
+        "e2e/run",
+        "secrets.env",
+        "sleep/build/amd64/sleep",
+        "service/image_puller/__pycache__/cli.cpython-311.pyc",
+    ],
+)
+def test_builders_are_not_sent(path: str) -> None:
+    assert ignored(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["service/image_puller/cli.py", "sleep/main.c", "build/offline/wheels/x.whl"]
+)
+def test_builders_are_sent(path: str) -> None:
+    assert not ignored(path)
+
+
+def test_everything_that_is_copied_from_the_context_is_sent_and_there() -> None:
+    for stage in stages().values():
+        copies = [arguments.split() for name, arguments in stage if name == "COPY"]
+        for *sources, _ in copies:
+            if not sources[0].startswith("--from="):
+                assert [source for source in sources if ignored(source)] == []
+                assert [source for source in sources if not (TOP / source).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "lock",
+    ["requirements.lock", "requirements-oidc.lock", "requirements-fuzz.lock", "build/tools.lock"],
+)
+def test_every_requirement_has_hashes(lock: str) -> None:
+    assert lines(TOP / lock)
+    for line in lines(TOP / lock):
+        assert re.match(r"[\w.-]+==\S+\s+--hash=sha256:[0-9a-f]{64}", line)
+
+
+def test_wheels_are_made_by_what_pyproject_names() -> None:
+    project = tomllib.loads((TOP / "pyproject.toml").read_text())
+    locked = [line.split()[0] for line in lines(TOP / "build/tools.lock")]
+    assert set(project["build-system"]["requires"]) <= set(locked)
+
+
+def test_no_dependency_brings_cryptography_of_its_own() -> None:
+    """What the README says of FIPS: one package does, and an image can do without it."""
+    own = {"cryptography", "pynacl", "pycryptodome", "pycryptodomex", "pyopenssl", "bcrypt"}
+    assert not locked("requirements.lock") & own
+    assert locked("requirements-oidc.lock") & own == {"cryptography"}
+
+
+def test_tokens_need_these_packages_and_no_others() -> None:
+    more = {"cryptography", "cffi", "pycparser", "pyjwt"}
+    assert locked("requirements-oidc.lock") == locked("requirements.lock") | more
+    pins = {line.partition(" ")[0] for line in lines(TOP / "requirements-oidc.lock")}
+    assert {line.partition(" ")[0] for line in lines(TOP / "requirements.lock")} <= pins
+
+
+def test_the_image_can_be_built_without_them(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ("ARG", "LOCK_FILE=requirements-oidc.lock") in stages()["packages"]
+    monkeypatch.setenv("LOCK_FILE", "requirements.lock")
+    assert run_build("r.io/puller", "1.0").returncode == 0
+    service = build.read_text().splitlines()[-1]
+    assert "--build-arg LOCK_FILE=requirements.lock " in service
+
+
+def test_what_a_release_lists_is_what_the_default_image_brings() -> None:
+    (lock,) = (
+        value.removeprefix("LOCK_FILE=")
+        for name, value in stages()["packages"]
+        if name == "ARG" and value.startswith("LOCK_FILE=")
+    )
+    make = ["make", "--dry-run", "--no-print-directory", "sbom"]
+    path = {"PATH": os.environ["PATH"]}
+    run = subprocess.run(make, cwd=TOP, env=path, capture_output=True, text=True, check=True)
+    assert f" {lock}\n" in run.stdout
+    assert f"/{lock}" in (TOP / "build/licences").read_text()
+
+
+def test_images_are_named_as_the_original_names_them() -> None:
+    def names(*assignments: str) -> list[str]:
+        make = ["make", "--dry-run", "--no-print-directory", "docker", *assignments]
+        path = {"PATH": os.environ["PATH"]}  # without what a make that runs the tests was told
+        run = subprocess.run(make, cwd=TOP, env=path, capture_output=True, text=True, check=True)
+        return run.stdout.split()[1:]
+
+    assert names() == ["'kubernetes-image-puller'", "'next'"]
+    assert names("DOCKERIMAGE_NAME=r.io/p", "DOCKERIMAGE_TAG=1") == ["'r.io/p'", "'1'"]
+    assert names("IMAGE_NAME=r.io/p", "IMAGE_TAG=1") == ["'r.io/p'", "'1'"]
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand-ins for all builders, which write what they are asked to a file."""
+    asked = tmp_path / "asked"
+    for name in ("docker", "podman", "buildah"):
+        tool = tmp_path / "bin" / name
+        tool.parent.mkdir(exist_ok=True)
+        tool.write_text(f'#!/bin/sh\necho "{name} $*" >>{asked}\n')
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    for name in (
+        "CONTAINER_TOOL",
+        "BASE",
+        "COMPILER",
+        "LOCK_FILE",
+        "SLEEP_IMAGE",
+        "SOURCE_DATE_EPOCH",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    return asked
+
+
+def run_build(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run build/images."""
+    command = [TOP / "build" / "images", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("tool", ["docker", "podman", "buildah"])
+def test_both_images_are_built_by_any_tool(
+    build: Path, tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTAINER_TOOL", tool)
+    monkeypatch.setenv("BASE", "python@sha256:00")
+    assert run_build("r.io/puller", "1.0").returncode == 0
+    sleep, service = (line for line in build.read_text().splitlines() if "--tag" in line)
+    assert sleep.startswith(f"{tool} ")
+    assert "--tag r.io/puller-sleep:1.0 --target sleep " in sleep
+    assert "--tag r.io/puller:1.0 --target service " in service
+    assert "--build-arg SLEEP_IMAGE=r.io/puller-sleep:1.0 " in service
+    for line in (sleep, service):
+        assert "--build-arg BASE=python@sha256:00 " in line
+        assert f"--build-arg VERSION={__version__} " in line
+        assert "--timestamp 0 " in line or "SOURCE_DATE_EPOCH=0 " in line
+
+
+def test_docker_s_command_without_its_engine_is_passed_over(build: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "docker").write_text("#!/bin/sh\nexit 1\n")
+    assert run_build("puller", "1.0").returncode == 0
+    assert {line.split()[0] for line in build.read_text().splitlines()} == {"podman"}
+
+
+def test_several_platforms_are_pushed_as_one_list(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTAINER_TOOL", "podman")
+    run = run_build("--only", "sleep", "--platforms", "linux/amd64,linux/arm64", "r.io/p", "1")
+    assert run.returncode == 0
+    _, amd64, arm64, push = build.read_text().splitlines()
+    assert " --platform linux/amd64 --manifest r.io/p-sleep:1-all " in amd64
+    assert " --platform linux/arm64 --manifest r.io/p-sleep:1-all " in arm64
+    assert push == "podman manifest push --all r.io/p-sleep:1-all docker://r.io/p-sleep:1"
+
+
+def test_several_platforms_need_a_registry_to_push_to(build: Path) -> None:
+    run = run_build("--platforms", "linux/amd64,linux/arm64", "puller", "1")
+    assert run.returncode == 1
+    assert "'puller' must say where to, as registry.example.com/puller" in run.stderr
+    assert not build.exists()
+
+
+def test_no_layers_are_kept_for_the_sleep_image(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTAINER_TOOL", "buildah")
+    assert run_build("r.io/puller", "1.0").returncode == 0
+    sleep, service = build.read_text().splitlines()
+    assert " --target sleep --layers=false " in sleep
+    assert "--layers" not in service
+
+
+@pytest.mark.parametrize("arguments", [(), ("name",), ("--only", "base", "name", "tag"), ("--x",)])
+def test_build_says_how_it_is_used(build: Path, arguments: tuple[str, ...]) -> None:
+    run = run_build(*arguments)
+    assert run.returncode == 1
+    assert "usage: build/images" in run.stderr
+    assert not build.exists()
+
+
+def test_build_without_a_builder_says_what_is_missing(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTAINER_TOOL", "kaniko")
+    run = run_build("name", "tag")
+    assert run.returncode == 1
+    assert "no kaniko to build with" in run.stderr
+
+
+@pytest.mark.parametrize("script", SHELL_SCRIPTS, ids=lambda script: script.name)
+def test_scripts_are_strict_and_say_what_they_do(script: Path) -> None:
+    text = script.read_text()
+    assert text.startswith("#!/usr/bin/env bash\n# ")
+    assert "\nset -euo pipefail\n" in text
+    assert script.stat().st_mode & 0o111
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not here")
+def test_scripts_pass_shellcheck() -> None:
+    subprocess.run(["shellcheck", *SHELL_SCRIPTS], check=True)

@@ -1,0 +1,457 @@
+"""The simulated API server beyond the contract: what tests tell it to do, and hear from it."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from kubernetes import client
+
+from image_puller.simulation import Clock, SimulatedCluster
+from image_puller.simulation.store import HISTORY
+from tests.support.contract import (
+    JSON_PATCH,
+    METADATA_ONLY,
+    STATE,
+    Api,
+    container,
+    daemon_set,
+    operation,
+)
+
+NAMESPACE = "k8s-image-puller"
+PATHS = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets"
+PATH = f"{PATHS}/puller"
+SET = [operation("test", STATE, "1"), operation("replace", STATE, "2")]
+
+
+@pytest.fixture
+def cluster() -> Iterator[SimulatedCluster]:
+    with SimulatedCluster(nodes=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def api(cluster: SimulatedCluster) -> Iterator[Api]:
+    with Api(url=cluster.url, token="", namespace=NAMESPACE) as api:
+        yield api
+
+
+@pytest.fixture
+def puller(cluster: SimulatedCluster) -> None:
+    cluster.add(daemon_set("puller"), NAMESPACE)
+
+
+def state(cluster: SimulatedCluster) -> str:
+    live = cluster.daemonset("puller", NAMESPACE)
+    assert live
+    return str(live["metadata"]["annotations"]["example.com/state"])
+
+
+# Clients
+
+
+def test_the_kubernetes_client_can_talk_to_it(cluster: SimulatedCluster) -> None:
+    with client.ApiClient(client.Configuration(host=cluster.url)) as connection:
+        apps: Any = client.AppsV1Api(connection)  # its types don't know of plain JSON
+        core: Any = client.CoreV1Api(connection)
+        apps.create_namespaced_daemon_set(NAMESPACE, daemon_set("puller"))
+        changed = apps.patch_namespaced_daemon_set("puller", NAMESPACE, SET)
+        nodes = core.list_node().items
+        with pytest.raises(client.ApiException) as caught:
+            apps.patch_namespaced_daemon_set("puller", NAMESPACE, SET)
+    assert changed.metadata.annotations["example.com/state"] == "2"
+    assert [node.metadata.name for node in nodes] == ["node-1"]
+    assert caught.value.status == 422
+
+
+def test_a_kubeconfig_leads_to_it() -> None:
+    with SimulatedCluster(nodes=0, token="right") as cluster:
+        (entry,), (user,) = cluster.kubeconfig()["clusters"], cluster.kubeconfig()["users"]
+        with Api(url=entry["cluster"]["server"], namespace="", **user["user"]) as api:
+            assert api.send("GET", "/readyz").text == "ok"
+
+
+def test_a_kubeconfig_needs_no_token(cluster: SimulatedCluster) -> None:
+    assert cluster.kubeconfig()["users"] == [{"name": "simulated", "user": {}}]
+
+
+def test_nobody_gets_in_without_the_token() -> None:
+    with (
+        SimulatedCluster(nodes=0, token="right") as cluster,
+        Api(url=cluster.url, token="", namespace="") as api,
+    ):
+        assert api.send("GET", "/apis").status_code == 401
+
+
+def test_every_request_is_remembered(cluster: SimulatedCluster, api: Api, puller: None) -> None:
+    headers = {"User-Agent": "somebody", "Content-Type": f"{JSON_PATCH}; charset=utf-8"}
+    api.send("PATCH", PATH, SET, query={"dryRun": "All"}, headers=headers)
+    api.send("GET", f"{PATH}-none")
+    patch, get = cluster.requests
+    assert (patch.method, patch.path, patch.query) == ("PATCH", PATH, {"dryRun": "All"})
+    assert (patch.user_agent, patch.content_type) == ("somebody", JSON_PATCH)
+    assert (patch.dry_run, patch.json, patch.status) == (True, SET, 200)
+    assert (get.method, get.dry_run, get.status) == ("GET", False, 404)
+
+
+def test_closing_hangs_up_on_clients_that_keep_alive(cluster: SimulatedCluster, api: Api) -> None:
+    threads = set(threading.enumerate())
+    api.send("GET", "/readyz")
+    assert set(threading.enumerate()) - threads
+    cluster.close()
+    assert not set(threading.enumerate()) - threads
+    with pytest.raises(requests.ConnectionError):
+        api.send("GET", "/readyz")
+
+
+def test_closing_ends_a_watch(cluster: SimulatedCluster, api: Api) -> None:
+    with api.send("GET", "/api/v1/nodes", query={"watch": "true"}, stream=True) as answer:
+        lines = answer.iter_lines()
+        assert b'"ADDED"' in next(lines)
+        cluster.close()
+        with contextlib.suppress(requests.exceptions.ChunkedEncodingError):  # its end may be lost
+            assert list(lines) == []
+
+
+# Watching
+
+
+def test_a_watch_tells_of_nodes_that_join(cluster: SimulatedCluster, api: Api) -> None:
+    version = api.send("GET", "/api/v1/nodes").json()["metadata"]["resourceVersion"]
+    timer = threading.Timer(0.01, cluster.join, ["node-2"])
+    timer.start()
+    (change,) = api.watched("/api/v1/nodes", {"resourceVersion": version}, until="ADDED")
+    timer.join()
+    assert change["object"]["metadata"]["name"] == "node-2"
+
+
+def test_a_watch_from_a_list_of_nothing_tells_all_since_and_one_from_0_what_is_there() -> None:
+    with SimulatedCluster(nodes=0) as cluster, Api(url=cluster.url, token="", namespace="") as api:
+        listed = api.send("GET", "/api/v1/nodes").json()["metadata"]["resourceVersion"]
+        for name in ("gone", "there"):
+            cluster.join(name)
+        cluster.leave("gone")
+
+        def first_from(version: str) -> Any:
+            changes = api.watched("/api/v1/nodes", {"resourceVersion": version}, until="ADDED")
+            return next(changes)["object"]["metadata"]["name"]
+
+        assert first_from(listed) == "gone"
+        assert first_from("0") == first_from("") == "there"
+
+
+def test_a_watch_tells_nothing_of_other_writes(
+    cluster: SimulatedCluster, api: Api, puller: None
+) -> None:
+    query = {"watch": "true", "timeoutSeconds": "0.05", "resourceVersion": "2"}
+    assert api.send("GET", "/api/v1/nodes", query=query).text == ""
+
+
+def test_a_watch_from_a_forgotten_version_is_told_so(
+    cluster: SimulatedCluster, api: Api, puller: None
+) -> None:
+    def count(item: dict[str, Any]) -> None:
+        number = int(item["metadata"]["annotations"].get("count", 0))
+        item["metadata"]["annotations"]["count"] = str(number + 1)
+
+    for _ in range(HISTORY + 1):
+        cluster.change("puller", NAMESPACE, count)
+    (change,) = api.watched("/api/v1/nodes", {"resourceVersion": "1"}, until="ERROR")
+    assert (change["object"]["code"], change["object"]["reason"]) == (410, "Expired")
+
+
+# Selecting
+
+
+@pytest.mark.parametrize(
+    ("selector", "count"),
+    [
+        ("app=puller", 1),
+        ("app==puller", 1),
+        ("app", 1),
+        ("app=other", 0),
+        ("app!=other", 1),
+        ("app!=puller", 0),
+        ("none", 0),
+        ("app=puller,none=1", 0),
+        ("", 1),
+    ],
+)
+def test_pods_are_selected_by_labels(
+    cluster: SimulatedCluster, api: Api, selector: str, count: int
+) -> None:
+    manifest = daemon_set("puller")
+    del manifest["spec"]["template"]["spec"]["nodeSelector"]
+    cluster.add(manifest, NAMESPACE)
+    cluster.advance()
+    answer = api.send("GET", api.core("pods"), query={"labelSelector": selector})
+    assert len(answer.json()["items"]) == count
+
+
+def test_pods_are_selected_by_node(cluster: SimulatedCluster, api: Api) -> None:
+    answer = api.send("GET", api.core("pods"), query={"fieldSelector": "spec.nodeName==node-1"})
+    assert answer.json()["items"] == []
+
+
+def test_a_label_selector_that_can_not_be_read(cluster: SimulatedCluster, api: Api) -> None:
+    answer = api.send("GET", api.core("pods"), query={"labelSelector": "a=b=c"})
+    assert (answer.status_code, answer.json()["reason"]) == (400, "BadRequest")
+
+
+# Defaults
+
+
+def test_volumes_get_what_they_lack(cluster: SimulatedCluster) -> None:
+    manifest = daemon_set("puller")
+    manifest["spec"]["template"]["spec"]["volumes"] += [
+        {"name": "empty"},
+        {"name": "secret", "secret": {"secretName": "a"}},
+        {"name": "config", "configMap": {"name": "a"}},
+    ]
+    live = cluster.add(manifest, NAMESPACE)
+    assert live["spec"]["template"]["spec"]["volumes"][1:] == [
+        {"name": "empty", "emptyDir": {}},
+        {"name": "secret", "secret": {"secretName": "a", "defaultMode": 420}},
+        {"name": "config", "configMap": {"name": "a", "defaultMode": 420}},
+    ]
+
+
+def test_a_service_account_has_two_names(cluster: SimulatedCluster) -> None:
+    manifest = daemon_set("puller")
+    manifest["spec"]["template"]["spec"]["serviceAccountName"] = "a"
+    live = cluster.add(manifest, NAMESPACE)
+    assert live["spec"]["template"]["spec"]["serviceAccount"] == "a"
+
+
+def test_a_strategy_without_rolling_needs_no_numbers(cluster: SimulatedCluster) -> None:
+    manifest = daemon_set("puller")
+    manifest["spec"]["updateStrategy"] = {"type": "OnDelete"}
+    assert cluster.add(manifest, NAMESPACE)["spec"]["updateStrategy"] == {"type": "OnDelete"}
+
+
+# Platforms
+
+
+def test_owners_can_be_there(cluster: SimulatedCluster, api: Api) -> None:
+    for kind, version in (("Deployment", "apps/v1"), ("Service", "serving.knative.dev/v1")):
+        cluster.add({"kind": kind, "apiVersion": version, "metadata": {"name": "a"}}, NAMESPACE)
+    services = f"/apis/serving.knative.dev/v1/namespaces/{NAMESPACE}/services/a"
+    assert api.send("GET", f"{api.apps('deployments')}/a").json()["metadata"]["uid"]
+    assert api.send("GET", services).json()["metadata"]["uid"]
+    assert api.send("DELETE", services).status_code == 405
+
+
+def test_without_knative_its_group_is_unknown(cluster: SimulatedCluster, api: Api) -> None:
+    services = f"/apis/serving.knative.dev/v1/namespaces/{NAMESPACE}/services/a"
+    assert api.send("GET", services).text == "404 page not found\n"
+
+
+def test_a_platform_can_be_another(cluster: SimulatedCluster, api: Api) -> None:
+    cluster.groups.append("route.openshift.io")
+    cluster.documents["/openid/v1/jwks"] = {"keys": []}
+    groups = [group["name"] for group in api.send("GET", "/apis").json()["groups"]]
+    assert groups == ["apps", "route.openshift.io"]
+    assert api.send("GET", "/openid/v1/jwks").json() == {"keys": []}
+
+
+def test_a_taint_can_be_taken_from_a_node(cluster: SimulatedCluster, api: Api) -> None:
+    cluster.join("new", taints=[{"key": "cold", "effect": "NoSchedule"}])
+    answer = api.send("PATCH", "/api/v1/nodes/new", [operation("remove", "/spec/taints/0")])
+    assert answer.status_code == 200
+    assert "taints" not in next(
+        node["spec"] for node in cluster.nodes() if node["metadata"]["name"] == "new"
+    )
+
+
+def test_metadata_alone_can_be_without_annotations(cluster: SimulatedCluster, api: Api) -> None:
+    answer = api.send("GET", "/api/v1/nodes/node-1", headers={"Accept": METADATA_ONLY})
+    assert "annotations" not in answer.json()["metadata"]
+
+
+# Admission
+
+
+def refuses(word: str) -> Any:
+    return lambda item: word in str(item["spec"])
+
+
+def test_a_policy_refuses_a_patch(cluster: SimulatedCluster, api: Api, puller: None) -> None:
+    cluster.deny(refuses("evil"), "no evil images")
+    path = "/spec/template/spec/containers/0/image"
+    answer = api.send("PATCH", PATH, [operation("replace", path, "evil:1")])
+    denial = (
+        "ValidatingAdmissionPolicy 'simulated-policy' with binding 'simulated-binding' denied "
+        "request: no evil images"
+    )
+    status = answer.json()
+    assert (answer.status_code, status["reason"]) == (422, "Invalid")
+    assert status["message"] == f'daemonsets.apps "puller" is forbidden: {denial}'
+    assert status["details"] == {
+        "name": "puller",
+        "group": "apps",
+        "kind": "daemonsets",
+        "causes": [{"message": denial}],
+    }
+    assert api.send("PATCH", PATH, SET).status_code == 200
+
+
+def test_a_policy_refuses_every_write_to_what_it_dislikes(
+    cluster: SimulatedCluster, api: Api, puller: None
+) -> None:
+    cluster.deny(refuses("nginx"), "no nginx")
+    assert api.send("PATCH", PATH, []).status_code == 422
+    assert api.send("POST", PATHS, daemon_set("other")).status_code == 422
+    cluster.allow_everything()
+    assert api.send("PATCH", PATH, []).status_code == 200
+
+
+def test_a_webhook_refuses_without_details(cluster: SimulatedCluster, api: Api) -> None:
+    cluster.deny(lambda _: True, "not today", status=403)
+    status = api.send("POST", PATHS, daemon_set("puller")).json()
+    assert (status["code"], status["reason"]) == (403, "Forbidden")
+    message = 'admission webhook "simulated.image-puller.io" denied the request: not today'
+    assert status["message"] == message
+    assert "details" not in status
+
+
+def test_a_quota_refuses_pods_alone(cluster: SimulatedCluster, api: Api, puller: None) -> None:
+    cluster.deny(lambda _: True, "exceeded quota: q", status=403, resource="pods")
+    pod = {"metadata": {"name": "a"}, "spec": {"containers": [container("c", "nginx")]}}
+    status = api.send("POST", api.core("pods"), pod, query={"dryRun": "All"}).json()
+    assert status["message"] == 'pods "a" is forbidden: exceeded quota: q'
+    assert status["details"] == {"name": "a", "kind": "pods"}
+    assert api.send("PATCH", PATH, SET).status_code == 200
+
+
+def test_a_webhook_changes_only_what_it_is_for(cluster: SimulatedCluster) -> None:
+    cluster.mutate(lambda item: item["metadata"].update(labels={"a": "b"}), resource="pods")
+    assert "labels" not in cluster.add(daemon_set("puller"), NAMESPACE)["metadata"]
+
+
+def test_a_webhook_can_add_to_every_template(cluster: SimulatedCluster, api: Api) -> None:
+    def inject(item: dict[str, Any]) -> None:
+        containers = item["spec"]["template"]["spec"]["containers"]
+        if all(one["name"] != "sidecar" for one in containers):
+            containers.append(container("sidecar", "sidecar:1"))
+
+    cluster.mutate(inject)
+    api.send("POST", PATHS, daemon_set("puller"))
+    before = cluster.daemonset("puller", NAMESPACE)
+    template = daemon_set("puller")["spec"]["template"]
+    api.send("PATCH", PATH, [operation("replace", "/spec/template", template)])
+    assert before
+    assert len(before["spec"]["template"]["spec"]["containers"]) == 3
+    assert cluster.daemonset("puller", NAMESPACE) == before
+
+
+# Faults
+
+
+def test_a_failure_is_answered_so_many_times(cluster: SimulatedCluster, api: Api) -> None:
+    cluster.fail(times=2, status=503, retry_after=7)
+    answers = [api.send("GET", "/version") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [503, 503, 200]
+    assert answers[0].headers["Retry-After"] == "7"
+    assert answers[0].json()["reason"] == "ServiceUnavailable"
+
+
+def test_too_many_requests_are_told_in_plain_text(cluster: SimulatedCluster, api: Api) -> None:
+    cluster.fail(status=429)
+    answer = api.send("GET", "/version")
+    assert answer.text == "Too many requests, please try again later.\n"
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_a_failure_can_be_of_one_method_and_path(
+    cluster: SimulatedCluster, api: Api, puller: None
+) -> None:
+    cluster.fail(status=500, method="PATCH", path="/daemonsets/")
+    assert api.send("GET", PATH).status_code == 200
+    assert api.send("PATCH", "/api/v1/nodes/node-1", []).status_code == 200
+    assert api.send("PATCH", PATH, SET).status_code == 500
+    assert state(cluster) == "1"
+
+
+def test_somebody_else_can_be_faster(cluster: SimulatedCluster, api: Api, puller: None) -> None:
+    def write() -> None:
+        cluster.change(
+            "puller",
+            NAMESPACE,
+            lambda item: item["metadata"]["annotations"].update({"example.com/state": "9"}),
+        )
+
+    cluster.before("PATCH", write)
+    assert api.send("PATCH", PATH, SET).status_code == 422
+    assert state(cluster) == "9"
+
+
+def test_a_lost_request_changes_nothing(cluster: SimulatedCluster, api: Api, puller: None) -> None:
+    cluster.hang_up(method="PATCH")
+    with pytest.raises(requests.ConnectionError):
+        api.send("PATCH", PATH, SET)
+    assert state(cluster) == "1"
+    assert cluster.requests[-1].status == 0
+
+
+def test_a_lost_answer_hides_a_change(cluster: SimulatedCluster, api: Api, puller: None) -> None:
+    cluster.hang_up(method="PATCH", served=True)
+    with pytest.raises(requests.ConnectionError):
+        api.send("PATCH", PATH, SET)
+    assert state(cluster) == "2"
+
+
+def test_an_answer_can_be_late(cluster: SimulatedCluster, api: Api) -> None:
+    cluster.delay(0.05)
+    start = time.monotonic()
+    api.send("GET", "/version")
+    assert time.monotonic() - start >= 0.05
+
+
+def test_closing_waits_for_no_late_answer(cluster: SimulatedCluster, api: Api) -> None:
+    cluster.delay(60)
+
+    def ask() -> None:
+        with contextlib.suppress(requests.ConnectionError):
+            api.send("GET", "/version")
+
+    asking, asked = threading.Thread(target=ask), threading.Event()
+    cluster.before("GET", asked.set)
+    asking.start()
+    asked.wait()
+    cluster.close()
+    asking.join(timeout=5.0)
+    assert not asking.is_alive()
+
+
+def test_a_fault_of_the_simulation_is_no_secret(
+    cluster: SimulatedCluster, api: Api, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    cluster.before("GET", fail)
+    with pytest.raises(requests.ConnectionError):
+        api.send("GET", "/version")
+    assert "a bug" in capfd.readouterr().err
+
+
+# Time
+
+
+def test_a_clock_stands_still_until_it_is_advanced() -> None:
+    clock = Clock(100.0)
+    clock.advance_to(160.0)
+    clock.advance_to(130.0)
+    assert clock() == 160.0
+
+
+def test_a_clock_can_run() -> None:
+    clock = Clock(100.0)
+    clock.run()
+    clock.run()
+    clock.advance_to(1000.0)
+    assert 100.0 <= clock() < 101.0

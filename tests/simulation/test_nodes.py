@@ -1,0 +1,491 @@
+"""The simulated nodes: what becomes of a DaemonSet while time passes."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from image_puller.simulation import Clock, SimulatedCluster
+from image_puller.simulation.answers import RefusedError
+from tests.support.contract import container
+
+Json = dict[str, Any]
+
+NAMESPACE = "k8s-image-puller"
+NGINX = "docker.io/library/nginx"
+DIGEST = f"sha256:{'a' * 64}"
+OTHER_DIGEST = f"sha256:{'b' * 64}"
+UNREADABLE = '"BAD": couldn\'t parse image name "BAD": invalid reference format'
+
+
+@pytest.fixture
+def cluster() -> Iterator[SimulatedCluster]:
+    with SimulatedCluster(nodes=3, clock=Clock(0.0)) as cluster:
+        yield cluster
+
+
+def daemon_set(*containers: Json, **pod: object) -> Json:
+    labels = {"app": "puller"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "puller"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "updateStrategy": {"rollingUpdate": {"maxUnavailable": "100%"}},
+            "template": {
+                "metadata": {"labels": labels, "annotations": {"digests": "1"}},
+                "spec": {"containers": list(containers), **pod},
+            },
+        },
+    }
+
+
+def roll(cluster: SimulatedCluster, image: str) -> None:
+    cluster.change(
+        "puller",
+        NAMESPACE,
+        lambda item: item["spec"]["template"]["spec"]["containers"][0].update(image=image),
+    )
+
+
+def status(cluster: SimulatedCluster) -> Json:
+    live = cluster.daemonset("puller", NAMESPACE)
+    assert live
+    found: Json = live["status"]
+    return found
+
+
+def pod_on(cluster: SimulatedCluster, node: str) -> Json:
+    (pod,) = [pod for pod in cluster.pods() if pod["spec"]["nodeName"] == node]
+    return pod
+
+
+def waiting(cluster: SimulatedCluster, name: str, node: str = "node-1") -> Json:
+    statuses = pod_on(cluster, node)["status"]["containerStatuses"]
+    (found,) = [one["state"].get("waiting", {}) for one in statuses if one["name"] == name]
+    reason: Json = found
+    return reason
+
+
+def nodes_of_pods(cluster: SimulatedCluster) -> list[str]:
+    return sorted(pod["spec"]["nodeName"] for pod in cluster.pods())
+
+
+# Rolling out
+
+
+def test_every_node_gets_a_pod_of_the_template(cluster: SimulatedCluster) -> None:
+    live = cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.advance()
+    pod = pod_on(cluster, "node-2")
+    assert nodes_of_pods(cluster) == ["node-1", "node-2", "node-3"]
+    assert pod["metadata"]["generateName"] == "puller-"
+    assert pod["metadata"]["annotations"] == {"digests": "1"}
+    labels = pod["metadata"]["labels"]
+    assert (labels["app"], labels["pod-template-generation"]) == ("puller", "1")
+    (owner,) = pod["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"]) == ("DaemonSet", live["metadata"]["uid"])
+    assert waiting(cluster, "a") == {"reason": "ContainerCreating"}
+    assert status(cluster) == {
+        "currentNumberScheduled": 3,
+        "desiredNumberScheduled": 3,
+        "numberMisscheduled": 0,
+        "numberReady": 0,
+        "numberUnavailable": 3,
+        "observedGeneration": 1,
+        "updatedNumberScheduled": 3,
+    }
+
+
+def test_status_changes_the_version_and_not_the_generation(cluster: SimulatedCluster) -> None:
+    before = cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)["metadata"]
+    cluster.settle()
+    live = cluster.daemonset("puller", NAMESPACE)
+    assert live
+    assert int(live["metadata"]["resourceVersion"]) > int(before["resourceVersion"])
+    assert live["metadata"]["generation"] == 1
+
+
+def test_containers_start_one_after_the_other(cluster: SimulatedCluster) -> None:
+    cluster.pull_seconds["nginx:1"] = 5.0
+    cluster.pull_seconds[f"{NGINX}:2"] = 7.0
+    cluster.add(daemon_set(container("a", "nginx:1"), container("b", "nginx:2")), NAMESPACE)
+    cluster.advance(1.0)
+    assert waiting(cluster, "a") == {"reason": "ContainerCreating"}
+    cluster.advance(4.2)
+    assert [waiting(cluster, name) for name in "ab"] == [{}, {"reason": "ContainerCreating"}]
+    cluster.advance(7.0)
+    pod = pod_on(cluster, "node-1")
+    started = [one["state"]["running"]["startedAt"] for one in pod["status"]["containerStatuses"]]
+    assert started == ["1970-01-01T00:00:05Z", "1970-01-01T00:00:12Z"]
+    assert pod["status"]["phase"] == "Running"
+    assert status(cluster)["numberAvailable"] == 3
+    assert "numberUnavailable" not in status(cluster)
+
+
+def test_a_command_in_a_volume_runs_once_a_hook_has_put_it_there(cluster: SimulatedCluster) -> None:
+    mounts = {"volumeMounts": [{"name": "kip", "mountPath": "/kip"}]}
+    hook = {"postStart": {"exec": {"command": ["/sleep", "--install", "/kip/sleep"]}}}
+    cluster.unpullable["kip:1"] = "not found"
+    cluster.add(
+        daemon_set(
+            container("installer", "kip:1", lifecycle=hook, **mounts),
+            container("a", "nginx:1", command=["/kip/sleep"], **mounts),
+            volumes=[{"name": "kip"}],
+        ),
+        NAMESPACE,
+    )
+    cluster.advance(2.3)
+    assert waiting(cluster, "a")["reason"] == "RunContainerError"
+    assert waiting(cluster, "a")["message"].endswith(
+        "/kip/sleep: no such file or directory: unknown"
+    )
+    cluster.advance(1.0)
+    assert waiting(cluster, "a")["reason"] == "CrashLoopBackOff"
+    del cluster.unpullable["kip:1"]
+    cluster.settle()
+    assert [waiting(cluster, name) for name in ("installer", "a")] == [{}, {}]
+
+
+def test_a_new_template_replaces_all_pods_at_once(cluster: SimulatedCluster) -> None:
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.settle()
+    before = {pod["metadata"]["uid"] for pod in cluster.pods()}
+    roll(cluster, "nginx:2")
+    cluster.advance()
+    pods = cluster.pods()
+    assert len(pods) == 3
+    assert not before & {pod["metadata"]["uid"] for pod in pods}
+    assert {pod["metadata"]["labels"]["pod-template-generation"] for pod in pods} == {"2"}
+    assert status(cluster)["numberReady"] == 0
+
+
+def test_max_unavailable_spaces_the_replacement(cluster: SimulatedCluster) -> None:
+    manifest = daemon_set(container("a", "nginx:1"))
+    manifest["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = 1
+    cluster.add(manifest, NAMESPACE)
+    cluster.settle()
+    roll(cluster, "nginx:2")
+    cluster.advance()
+    assert (status(cluster)["updatedNumberScheduled"], status(cluster)["numberReady"]) == (1, 2)
+    cluster.settle()
+    assert (status(cluster)["updatedNumberScheduled"], status(cluster)["numberReady"]) == (3, 3)
+
+
+def test_pods_that_are_not_ready_are_replaced_whatever_the_limit(
+    cluster: SimulatedCluster,
+) -> None:
+    manifest = daemon_set(container("a", "nginx:1"))
+    manifest["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = 1
+    cluster.add(manifest, NAMESPACE)
+    cluster.advance()
+    roll(cluster, "nginx:2")
+    cluster.advance()
+    assert status(cluster)["updatedNumberScheduled"] == 3
+
+
+def test_on_delete_replaces_nothing(cluster: SimulatedCluster) -> None:
+    manifest = daemon_set(container("a", "nginx:1"))
+    manifest["spec"]["updateStrategy"] = {"type": "OnDelete"}
+    cluster.add(manifest, NAMESPACE)
+    cluster.settle()
+    roll(cluster, "nginx:2")
+    cluster.advance()
+    assert status(cluster).get("updatedNumberScheduled") is None
+    assert status(cluster)["numberReady"] == 3
+
+
+def test_pods_go_with_their_daemonset(cluster: SimulatedCluster) -> None:
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.settle()
+    cluster.delete("puller", NAMESPACE)
+    cluster.advance()
+    assert cluster.pods() == []
+
+
+def test_refused_pods_are_missing_until_they_are_allowed(cluster: SimulatedCluster) -> None:
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.deny(lambda _: True, "violates PodSecurity", status=403, resource="pods")
+    cluster.advance()
+    assert cluster.pods() == []
+    assert status(cluster)["currentNumberScheduled"] == 0
+    cluster.allow_everything()
+    cluster.advance()
+    assert len(cluster.pods()) == 3
+
+
+def test_a_daemonset_may_go_while_its_pods_are_made(cluster: SimulatedCluster) -> None:
+    def delete(_: Json) -> None:
+        if cluster.daemonset("puller", NAMESPACE):
+            cluster.delete("puller", NAMESPACE)
+
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.mutate(delete, resource="pods")
+    cluster.settle()
+    assert cluster.pods() == []
+
+
+def test_pods_of_others_are_left_alone(cluster: SimulatedCluster) -> None:
+    pod = {"metadata": {"name": "a"}, "spec": {"containers": [container("c", "nginx")]}}
+    cluster.add({"apiVersion": "v1", "kind": "Pod", **pod}, NAMESPACE)
+    cluster.settle()
+    assert [pod["status"]["phase"] for pod in cluster.pods(NAMESPACE)] == ["Pending"]
+
+
+# Images
+
+
+def test_an_image_has_a_digest_of_its_own(cluster: SimulatedCluster) -> None:
+    cluster.add(daemon_set(container("a", "nginx:1"), container("b", "nginx:2")), NAMESPACE)
+    cluster.settle()
+    ids = {one["imageID"] for pod in cluster.pods() for one in pod["status"]["containerStatuses"]}
+    assert len(ids) == 2
+    assert all(one.startswith(f"{NGINX}@sha256:") for one in ids)
+
+
+def test_a_pull_gets_the_digest_that_it_is_told(cluster: SimulatedCluster) -> None:
+    cluster.images["nginx:1"] = DIGEST
+    cluster.images[f"{NGINX}:2"] = OTHER_DIGEST
+    pinned = f"nginx:3@{DIGEST}"
+    images = ("nginx:1", "nginx:2", pinned)
+    cluster.add(
+        daemon_set(*(container(f"c{n}", image) for n, image in enumerate(images))), NAMESPACE
+    )
+    cluster.settle()
+    statuses = pod_on(cluster, "node-1")["status"]["containerStatuses"]
+    digests = [one["imageID"].removeprefix(f"{NGINX}@") for one in statuses]
+    assert digests == [DIGEST, OTHER_DIGEST, DIGEST]
+    assert cluster.images_on("node-1") == {
+        f"{NGINX}:1": DIGEST,
+        f"{NGINX}:2": OTHER_DIGEST,
+        f"{NGINX}@{DIGEST}": DIGEST,
+        f"{NGINX}@{OTHER_DIGEST}": OTHER_DIGEST,
+    }
+
+
+def test_a_moved_tag_is_fetched_only_by_who_always_pulls(cluster: SimulatedCluster) -> None:
+    images = container("a", "nginx:1"), container("b", "nginx:latest")
+    cluster.images.update({"nginx:1": DIGEST, "nginx:latest": DIGEST})
+    cluster.add(daemon_set(*images), NAMESPACE)
+    cluster.settle()
+    cluster.images.update({"nginx:1": OTHER_DIGEST, "nginx:latest": OTHER_DIGEST})
+    cluster.change(
+        "puller",
+        NAMESPACE,
+        lambda item: item["spec"]["template"]["metadata"]["annotations"].update(digests="2"),
+    )
+    cluster.settle()
+    statuses = pod_on(cluster, "node-1")["status"]["containerStatuses"]
+    assert [one["imageID"] for one in statuses] == [
+        f"{NGINX}@{DIGEST}",
+        f"{NGINX}@{OTHER_DIGEST}",
+    ]
+
+
+def test_what_is_there_takes_no_time(cluster: SimulatedCluster) -> None:
+    cluster.add(daemon_set(container("a", "nginx:1"), container("b", "nginx:latest")), NAMESPACE)
+    cluster.settle()
+    roll(cluster, "nginx:latest")
+    cluster.advance(0.5)
+    assert status(cluster)["numberReady"] == 3
+
+
+@pytest.mark.parametrize("name", ["nginx:1", f"{NGINX}:1"])
+def test_an_unpullable_image_holds_up_no_other(cluster: SimulatedCluster, name: str) -> None:
+    cluster.unpullable[name] = "not found"
+    cluster.add(daemon_set(container("a", "nginx:1"), container("b", "nginx:2")), NAMESPACE)
+    message = (
+        "rpc error: code = NotFound desc = failed to pull and unpack image "
+        f'"{NGINX}:1": failed to resolve reference "{NGINX}:1": not found'
+    )
+    cluster.advance(1.0)
+    assert waiting(cluster, "a") == {"reason": "ErrImagePull", "message": message}
+    cluster.advance(2.0)
+    assert waiting(cluster, "a") == {
+        "reason": "ImagePullBackOff",
+        "message": f'Back-off pulling image "nginx:1": ErrImagePull: {message}',
+    }
+    assert waiting(cluster, "b") == {}
+    assert status(cluster)["numberReady"] == 0
+
+
+def test_pulls_are_tried_again(cluster: SimulatedCluster) -> None:
+    cluster.unpullable["nginx:1"] = "not found"
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.advance(100.0)
+    cluster.unpullable.clear()
+    cluster.settle()
+    assert status(cluster)["numberReady"] == 3
+
+
+def test_settling_ends_though_an_image_never_comes(cluster: SimulatedCluster) -> None:
+    cluster.unpullable["nginx:1"] = "not found"
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.settle()
+    assert waiting(cluster, "a")["reason"] in ("ErrImagePull", "ImagePullBackOff")
+
+
+@pytest.mark.parametrize(
+    ("image", "policy", "reason", "message"),
+    [
+        (
+            "BAD",
+            "Always",
+            "InvalidImageName",
+            f"Failed to apply default image tag {UNREADABLE}",
+        ),
+        (
+            "nginx:1",
+            "Never",
+            "ErrImageNeverPull",
+            'Container image "nginx:1" is not present with pull policy of Never',
+        ),
+    ],
+)
+def test_some_images_are_not_even_pulled(
+    cluster: SimulatedCluster, image: str, policy: str, reason: str, message: str
+) -> None:
+    cluster.add(daemon_set(container("a", image, imagePullPolicy=policy)), NAMESPACE)
+    cluster.advance(20.0)
+    assert waiting(cluster, "a") == {"reason": reason, "message": message}
+
+
+# Nodes
+
+
+def test_a_node_that_joins_gets_a_pod(cluster: SimulatedCluster) -> None:
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.settle()
+    cluster.join("node-4")
+    cluster.advance()
+    assert waiting(cluster, "a", "node-4") == {"reason": "ContainerCreating"}
+    assert (status(cluster)["desiredNumberScheduled"], status(cluster)["numberReady"]) == (4, 3)
+
+
+def test_a_node_that_leaves_takes_its_pod_along(cluster: SimulatedCluster) -> None:
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.advance()
+    cluster.leave("node-3")
+    cluster.settle()
+    assert nodes_of_pods(cluster) == ["node-1", "node-2"]
+    assert status(cluster)["desiredNumberScheduled"] == 2
+
+
+def test_a_dead_node_is_not_ready_and_keeps_its_pod(cluster: SimulatedCluster) -> None:
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.settle()
+    cluster.kill("node-1")
+    before = pod_on(cluster, "node-1")["metadata"]["uid"]
+    roll(cluster, "nginx:2")
+    cluster.settle()
+    pod = pod_on(cluster, "node-1")
+    assert pod["metadata"]["uid"] == before
+    assert "deletionTimestamp" in pod["metadata"]
+    assert (status(cluster)["desiredNumberScheduled"], status(cluster)["numberReady"]) == (3, 2)
+    cluster.revive("node-1")
+    cluster.settle()
+    assert pod_on(cluster, "node-1")["metadata"]["uid"] != before
+    assert status(cluster)["numberReady"] == 3
+
+
+def test_a_node_that_dies_while_it_pulls_starts_again(cluster: SimulatedCluster) -> None:
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.advance(1.0)
+    cluster.kill("node-1")
+    cluster.settle()
+    assert status(cluster)["numberReady"] == 2
+    cluster.revive("node-1")
+    cluster.settle()
+    assert status(cluster)["numberReady"] == 3
+
+
+def test_a_dead_node_starts_no_pod(cluster: SimulatedCluster) -> None:
+    cluster.kill("node-1")
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.settle()
+    assert pod_on(cluster, "node-1")["status"] == {"phase": "Pending"}
+    cluster.delete("puller", NAMESPACE)
+    cluster.settle()
+    cluster.settle()
+    assert nodes_of_pods(cluster) == ["node-1"]
+
+
+def test_a_node_selector_chooses_nodes(cluster: SimulatedCluster) -> None:
+    cluster.join("windows", labels={"kubernetes.io/os": "windows"})
+    selector = {"kubernetes.io/os": "linux"}
+    cluster.add(daemon_set(container("a", "nginx:1"), nodeSelector=selector), NAMESPACE)
+    cluster.settle()
+    assert nodes_of_pods(cluster) == ["node-1", "node-2", "node-3"]
+
+
+def test_pods_leave_nodes_that_are_no_longer_chosen(cluster: SimulatedCluster) -> None:
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.settle()
+    cluster.kill("node-1")
+    cluster.change(
+        "puller",
+        NAMESPACE,
+        lambda item: item["spec"]["template"]["spec"].update(nodeSelector={"none": "such"}),
+    )
+    cluster.advance()
+    cluster.advance()
+    assert nodes_of_pods(cluster) == ["node-1"]
+    assert status(cluster)["desiredNumberScheduled"] == 0
+
+
+@pytest.mark.parametrize(
+    ("taint", "toleration", "fits"),
+    [
+        ({"key": "a", "effect": "NoSchedule"}, {}, False),
+        ({"key": "a", "effect": "PreferNoSchedule"}, {}, True),
+        ({"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}, {}, True),
+        ({"key": "a", "effect": "NoSchedule"}, {"operator": "Exists"}, True),
+        ({"key": "a", "effect": "NoSchedule"}, {"key": "a", "operator": "Exists"}, True),
+        ({"key": "a", "effect": "NoSchedule"}, {"key": "b", "operator": "Exists"}, False),
+        (
+            {"key": "a", "effect": "NoExecute"},
+            {"key": "a", "operator": "Exists", "effect": "NoSchedule"},
+            False,
+        ),
+        ({"key": "a", "value": "1", "effect": "NoSchedule"}, {"key": "a", "value": "1"}, True),
+        ({"key": "a", "value": "1", "effect": "NoSchedule"}, {"key": "a", "value": "2"}, False),
+    ],
+)
+def test_a_taint_must_be_tolerated(
+    cluster: SimulatedCluster, taint: Json, toleration: Json, *, fits: bool
+) -> None:
+    cluster.join("tainted", taints=[taint])
+    tolerations = [toleration] if toleration else []
+    cluster.add(daemon_set(container("a", "nginx:1"), tolerations=tolerations), NAMESPACE)
+    cluster.advance()
+    assert ("tainted" in nodes_of_pods(cluster)) is fits
+
+
+def test_nodes_can_be_seen(cluster: SimulatedCluster) -> None:
+    (node, *_) = cluster.nodes()
+    assert node["metadata"]["name"] == "node-1"
+    assert node["metadata"]["creationTimestamp"] == "1970-01-01T00:00:00Z"
+    assert node["metadata"]["labels"]["kubernetes.io/os"] == "linux"
+
+
+def test_what_is_not_there_is_none(cluster: SimulatedCluster) -> None:
+    assert cluster.daemonset("puller", NAMESPACE) is None
+    assert cluster.events() == []
+    with pytest.raises(RefusedError, match="not found"):
+        cluster.delete("puller", NAMESPACE)
+
+
+# Real time
+
+
+def test_a_running_cluster_needs_no_push() -> None:
+    with SimulatedCluster(nodes=2, pull_seconds=0.01) as cluster:
+        cluster.run()
+        cluster.run()
+        cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+        deadline = time.monotonic() + 5.0
+        while status(cluster)["numberReady"] < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert status(cluster)["numberReady"] == 2
