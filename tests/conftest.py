@@ -17,9 +17,9 @@ from image_puller.cluster.client import KubernetesCluster, connect
 from image_puller.cluster.reconcile import Reconciler
 from image_puller.config.configuration import Config
 from image_puller.config.entries import INSTALLER
+from image_puller.core.changes import Change, Confirm, Refresh
 from image_puller.core.daemonset import DIGESTS, STATE
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Change, Confirm, Refresh
 from image_puller.registries.lookup import Lookup
 from image_puller.serve import Service
 from image_puller.simulation import SimulatedCluster

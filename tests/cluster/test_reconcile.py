@@ -10,9 +10,9 @@ import pytest
 
 from image_puller import limits
 from image_puller.cluster.reconcile import Reconciler
+from image_puller.core.changes import Confirm, Refresh
 from image_puller.core.daemonset import ORIGINAL_SELECTOR, OWNER_LABEL, REFRESHED, STATE
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Confirm, Refresh
 from image_puller.errors import (
     ClusterUnavailableError,
     ForeignDaemonSetError,

@@ -10,8 +10,8 @@ from image_puller.controller.commits import Commits
 from image_puller.controller.intake import Intake
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.writer import Writer
+from image_puller.core.changes import Change, Confirm, Follow, Found, Hold, Refresh
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Change, Confirm, Follow, Found, Hold, Refresh
 from image_puller.errors import RegistryUnavailableError
 from image_puller.events.event import (
     Event,

@@ -16,8 +16,8 @@ from image_puller.controller.commits import Commits
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.schedule import Ticker
 from image_puller.controller.writer import Writer
+from image_puller.core.changes import Change, Hold, Refresh
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Change, Hold, Refresh
 from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
 from image_puller.registries.lookup import Lookup
 from image_puller.simulation import SimulatedCluster

@@ -12,8 +12,8 @@ from image_puller import limits
 from image_puller.cluster.client import KubernetesCluster
 from image_puller.cluster.reconcile import Reconciler
 from image_puller.controller.writer import Writer
+from image_puller.core.changes import Refresh
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Refresh
 from image_puller.errors import ClusterUnavailableError, SupersededError
 from image_puller.simulation import SimulatedCluster
 from tests.conftest import NAME, NAMESPACE, PATIENCE_SECONDS, Gate, Installation, wait_until

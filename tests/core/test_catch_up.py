@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from image_puller import limits
 from image_puller.core import catch_up, decide
 from image_puller.core.catch_up import Question
-from image_puller.core.matching import Follow, Found, Hold, Known
-from image_puller.registries.lookup import Absent, Present, Unanswered
+from image_puller.core.changes import Follow, Found, Hold, Known
+from image_puller.values.answers import Absent, Present, Unanswered
 from image_puller.values.reference import parse
 from tests.support.building import at, configuration, deletion, digest, push, state_of
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from image_puller import limits
 from image_puller.core import decide
+from image_puller.core.changes import Confirm, Found, Hold, Known, Refresh, RollAgain
 from image_puller.core.daemonset import configuration_hash
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Confirm, Found, Hold, Known, Refresh, RollAgain
 from image_puller.core.state import Blocked, Refused, State, Tag, Unverified
 from tests.support.building import at, configuration, deletion, digest, push, state_of
 

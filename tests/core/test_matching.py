@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from image_puller.core.matching import Confirm, Follow, Forget, Refresh, Refusal, match
+from image_puller.core.changes import Confirm, Follow, Forget, Refresh
+from image_puller.core.matching import Refusal, match
 from image_puller.events.event import Ignored, ImageDeleted, ImagePushed, NodeJoined, RefreshDue
 from tests.support.building import NOON, at, configuration, digest
 

@@ -4,9 +4,9 @@ import pytest
 
 from image_puller import limits
 from image_puller.core import verification
-from image_puller.core.matching import Confirm, Found, Hold, Refresh
+from image_puller.core.changes import Confirm, Found, Hold, Refresh
 from image_puller.core.verification import Trust
-from image_puller.registries.lookup import Absent, Present, Unanswered
+from image_puller.values.answers import Absent, Present, Unanswered
 from image_puller.values.reference import parse
 from tests.support.building import at, configuration, deletion, digest, push
 

@@ -5,7 +5,8 @@ import time
 
 from image_puller import limits
 from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
-from image_puller.registries.lookup import Absent, Lookup, Present, Unanswered
+from image_puller.registries.lookup import Lookup
+from image_puller.values.answers import Absent, Present, Unanswered
 from image_puller.values.reference import parse
 from tests.conftest import PATIENCE_SECONDS, wait_until
 from tests.support.building import digest

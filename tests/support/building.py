@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from image_puller.config.configuration import Config, from_environ
 from image_puller.core import decide
+from image_puller.core.changes import Change, Follow, Forget
 from image_puller.core.daemonset import configuration_hash
-from image_puller.core.matching import Change, Follow, Forget
 from image_puller.core.state import State
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, decide, status
 from image_puller.core import state as states
+from image_puller.core.changes import RollAgain
 from image_puller.core.daemonset import STATE, Manifest
-from image_puller.core.matching import RollAgain
 from image_puller.core.state import State
 from image_puller.core.status import Live
 from image_puller.errors import MissingError

@@ -14,9 +14,9 @@ from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, decide, rollout
 from image_puller.core import state as states
+from image_puller.core.changes import Change, Follow, Found, Refresh
 from image_puller.core.daemonset import STATE, Manifest, Platform
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Change, Follow, Found, Refresh
 from image_puller.core.state import State, UnknownSchemaError, UnreadableStateError
 from image_puller.errors import (
     ClusterUnavailableError,

@@ -14,10 +14,11 @@ from image_puller.config.configuration import Config
 from image_puller.controller.commits import Commits
 from image_puller.core import catch_up
 from image_puller.core.catch_up import Findings, Question
-from image_puller.core.matching import Change, Refresh, RollAgain
+from image_puller.core.changes import Change, Refresh, RollAgain
 from image_puller.core.state import State
 from image_puller.events.event import in_milliseconds
-from image_puller.registries.lookup import Answer, Lookup, Unanswered
+from image_puller.registries.lookup import Lookup
+from image_puller.values.answers import Answer, Unanswered
 from image_puller.values.reference import Reference
 
 log = logging.getLogger(__name__)

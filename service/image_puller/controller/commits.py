@@ -6,8 +6,7 @@ from typing import assert_never
 
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.writer import Outcomes, Writer
-from image_puller.core.decide import Outcome
-from image_puller.core.matching import (
+from image_puller.core.changes import (
     Change,
     Confirm,
     Follow,
@@ -17,6 +16,7 @@ from image_puller.core.matching import (
     Refresh,
     RollAgain,
 )
+from image_puller.core.decide import Outcome
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,13 @@ from image_puller.config.configuration import Config
 from image_puller.controller.commits import Commits
 from image_puller.controller.metrics import Metrics
 from image_puller.core import verification
+from image_puller.core.changes import Change
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Change, Refusal, match
+from image_puller.core.matching import Refusal, match
 from image_puller.core.verification import Trust
 from image_puller.events.event import Event, in_milliseconds
-from image_puller.registries.lookup import Answer, Lookup
+from image_puller.registries.lookup import Lookup
+from image_puller.values.answers import Answer
 from image_puller.values.reference import Reference
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from image_puller import limits
 from image_puller.controller.checks import Looks
+from image_puller.core.changes import Change, Hold, Refresh
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Change, Hold, Refresh
 from image_puller.errors import ImagePullerError
 
 log = logging.getLogger(__name__)

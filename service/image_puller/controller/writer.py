@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from image_puller import limits
 from image_puller.cluster.reconcile import Reconciler
+from image_puller.core.changes import Change
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Change
 from image_puller.errors import ClusterUnavailableError, ImagePullerError, SupersededError
 
 log = logging.getLogger(__name__)

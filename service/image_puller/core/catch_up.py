@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
-from image_puller.core.matching import Change, Follow, Found, Known
+from image_puller.core.changes import Change, Follow, Found, Known
 from image_puller.core.state import Followed, State, Unverified
-from image_puller.registries.lookup import Absent, Answer, Present, Unanswered
+from image_puller.values.answers import Absent, Answer, Present, Unanswered
 from image_puller.values.reference import Reference
 
 Listings = Mapping[Reference, tuple[str, ...] | Unanswered]

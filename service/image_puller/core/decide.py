@@ -9,7 +9,7 @@ from typing import assert_never
 from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
-from image_puller.core.matching import (
+from image_puller.core.changes import (
     Change,
     Confirm,
     Follow,

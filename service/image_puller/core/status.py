@@ -9,8 +9,8 @@ from typing import Any
 from image_puller.config.configuration import Config
 from image_puller.config.entries import INSTALLER
 from image_puller.core import daemonset, rollout
+from image_puller.core.changes import RollAgain
 from image_puller.core.daemonset import DIGESTS, Image, Manifest
-from image_puller.core.matching import RollAgain
 from image_puller.core.state import State
 from image_puller.values.reference import InvalidReferenceError, Reference, is_digest, parse
 

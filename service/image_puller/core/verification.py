@@ -7,8 +7,8 @@ from enum import Enum, auto
 
 from image_puller import limits
 from image_puller.config.configuration import Config
-from image_puller.core.matching import Change, Follow, Forget, Found, Hold, Refresh
-from image_puller.registries.lookup import Absent, Answer, Present, Unanswered
+from image_puller.core.changes import Change, Follow, Forget, Found, Hold, Refresh
+from image_puller.values.answers import Absent, Answer, Present, Unanswered
 from image_puller.values.reference import Reference
 
 

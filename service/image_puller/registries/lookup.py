@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from image_puller import limits
 from image_puller.errors import RegistryError, RegistryUnavailableError
+from image_puller.values.answers import Absent, Answer, Present, Unanswered
 from image_puller.values.reference import Reference
 
 T = TypeVar("T")
@@ -28,33 +28,6 @@ class Registries(Protocol):
 
     def tags(self, name: Reference, *, timeout: float) -> tuple[str, ...]:
         """The tags of a repository."""
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """The registry has the tag, with this digest."""
-
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """The registry has no such tag, as far as it shows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """The registry did not say, and why.
-
-    `is_closed` where it never will, as far as one can see: it shows nothing to this service, or
-    may not be asked. Nodes may still pull from it.
-    """
-
-    reason: str
-    is_closed: bool = False
-
-
-Answer = Present | Absent | Unanswered
 
 
 class Lookup:
