@@ -20,8 +20,9 @@ from e2e.harness.processes import Process, listens
 from e2e.harness.registry import HOST, LOCKED_HOST, PASSWORD, USER, Registry
 from image_puller.registries import pull_secrets
 from image_puller.registries.client import (
+    Bounds,
     RefusedByRegistryError,
-    Registries,
+    RegistryClient,
     RegistryUnavailableError,
 )
 from image_puller.values.reference import Reference, parse
@@ -47,11 +48,21 @@ def keyring(host: str, password: str = PASSWORD) -> pull_secrets.Keyring:
     return read
 
 
-def client(host: str, held: pull_secrets.Keyring | None = None, *more: str) -> Registries:
+def client(
+    host: str,
+    held: pull_secrets.Keyring | None = None,
+    *more: str,
+    bounds: Bounds | None = None,
+) -> RegistryClient:
     """The client as the service makes it, for a registry without TLS."""
     held = held or pull_secrets.Keyring()
     plain = (host, *more)
-    return Registries(hosts=[host], insecure_hosts=plain, credentials=held.credentials)
+    return RegistryClient(
+        hosts=[host],
+        insecure_hosts=plain,
+        credentials=held.credentials,
+        bounds=bounds or Bounds(),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -82,11 +93,11 @@ def test_tags_and_digests_are_those_that_were_pushed(registry: Making) -> None:
 
 
 def test_a_long_list_of_tags_is_read_to_its_end(
-    registry: Making, monkeypatch: pytest.MonkeyPatch
+    registry: Making,
 ) -> None:
     """Whether this registry pages or not."""
-    monkeypatch.setattr("image_puller.registries.client.TAGS_A_PAGE", 3)
-    with registry() as images, client(HOST) as registries:
+    bounds = Bounds(tags_per_page=3)
+    with registry() as images, client(HOST, bounds=bounds or Bounds()) as registries:
         for number in range(8):
             images.push("client/many", f"1.{number}", "same")
         tags = registries.tags(parse(f"{HOST}/client/many"))
@@ -122,7 +133,7 @@ def test_a_registry_that_is_away_is_for_later_and_then_back(registry: Making) ->
         assert registries.digest(app) == digest
 
 
-# Registries with TLS, and with a token server beside them
+# RegistryClient with TLS, and with a token server beside them
 
 
 class TokenServer:
@@ -236,10 +247,10 @@ def test_a_private_ca_is_trusted_where_it_is_configured(ground: Ground, registry
         digest = images.push("client/app", "1.0", "tls")
     app = Reference(registry=ANOTHER_HOST, repository="client/app", tag="1.0")
     with another_registry(ground, images.storage, http={"tls": tls}):
-        with Registries(hosts=[ANOTHER_HOST], ca_file=Path(tls["certificate"])) as registries:
+        with RegistryClient(hosts=[ANOTHER_HOST], ca_file=Path(tls["certificate"])) as registries:
             assert registries.digest(app) == digest
         with (
-            Registries(hosts=[ANOTHER_HOST]) as registries,
+            RegistryClient(hosts=[ANOTHER_HOST]) as registries,
             pytest.raises(RegistryUnavailableError, match="is its CA configured"),
         ):
             registries.digest(app)

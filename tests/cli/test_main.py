@@ -24,9 +24,11 @@ from image_puller.core import daemonset, quota, rollout, state
 from image_puller.core.daemonset import STATE, Platform
 from image_puller.events import sources
 from image_puller.simulation import SimulatedCluster
-from tests.conftest import NAMESPACE, Installation, Replica, Web, kubeconfig
 from tests.support.building import NOON, configuration, digest, state_of
+from tests.support.installation import NAMESPACE, Installation, kubeconfig
+from tests.support.replica import Replica
 from tests.support.samples import FIXTURES, sample, source_of
+from tests.support.web import Web
 
 APP = "quay.io/org/app:1.2.3"
 QUAY = {"docker_url": "quay.io/org/app", "updated_tags": ["1.2.4", "1.2.5"]}
@@ -68,7 +70,7 @@ def test_parse_prints_a_line_for_each_event(
 @pytest.mark.parametrize(
     ("kind", "more", "printed"),
     [
-        ("io.image-puller.refresh", {}, {"type": "refresh"}),
+        ("io.image-puller.check", {}, {"type": "refresh"}),
         (
             "dev.knative.apiserver.resource.add",
             {"kind": "Node", "apiversion": "v1", "name": "node-1"},

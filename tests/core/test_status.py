@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from image_puller.config.entries import INSTALLER
+from image_puller.config.entries import INSTALL_CONTAINER
 from image_puller.core import state, status
 from image_puller.core.daemonset import DIGESTS, STATE
 from image_puller.core.status import Live
 from image_puller.errors import MissingError
 from image_puller.simulation import SimulatedCluster
-from tests.conftest import NAME, NAMESPACE, Installation, Json, Replica, Time
 from tests.support.building import configuration, digest, push
+from tests.support.installation import NAME, NAMESPACE, Installation, Json
+from tests.support.replica import Replica, Time
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
 APP = "quay.io/org/app:1.2.3"
@@ -22,7 +23,7 @@ NEWER = "quay.io/org/app:1.2.4"
 OTHER = "quay.io/org/other:2.0.0"
 BOTH = f"app={APP};other={OTHER}"
 NODES = ("node-1", "node-2", "node-3")
-OLD_POD = {"cached": False, "reason": "the node's pod is of an older template"}
+OLD_POD = {"held": False, "reason": "the node's pod has an older template"}
 
 MakeReplica = Callable[..., Replica]
 
@@ -80,8 +81,8 @@ def test_an_image_is_cached_once_its_container_runs_everywhere(
                 "image": APP,
                 "container": "app",
                 "digest": None,
-                "cached": 3,
-                "nodes": everywhere({"cached": True, "imageID": "unknown"}),
+                "held": 3,
+                "nodes": everywhere({"held": True, "imageID": "unknown"}),
             }
         ],
         "nodes": everywhere(
@@ -132,8 +133,8 @@ def test_it_is_not_before_in_the_runtimes_words(
     puller = replica(**AT_ONCE)
     puller.tick()
     cluster.advance()
-    assert image(puller, APP)["nodes"]["node-1"] == {"cached": False, "reason": "waiting"}
-    assert image(puller, APP)["cached"] == 0
+    assert image(puller, APP)["nodes"]["node-1"] == {"held": False, "reason": "waiting"}
+    assert image(puller, APP)["held"] == 0
 
 
 def test_an_image_that_can_not_be_pulled_says_why_and_stops_no_other(
@@ -144,10 +145,10 @@ def test_an_image_that_can_not_be_pulled_says_why_and_stops_no_other(
     puller.tick()
     cluster.advance(30)
     why = image(puller, APP)["nodes"]["node-2"]
-    assert why["cached"] is False
+    assert why["held"] is False
     assert why["reason"].startswith("ImagePullBackOff: ")
     assert "not found" in why["reason"]
-    assert image(puller, OTHER)["cached"] == 3
+    assert image(puller, OTHER)["held"] == 3
     assert described(puller)["daemonset"]["rollout"] == "in progress"
 
 
@@ -160,7 +161,7 @@ def test_a_sleep_image_that_can_not_be_pulled_is_the_reason_of_all_that_were_pul
     puller.tick()
     cluster.advance(30)
     reason = image(puller, APP)["nodes"]["node-1"]["reason"]
-    assert reason.startswith("waits for install-sleep (KIP_IMAGE): ImagePullBackOff: ")
+    assert reason.startswith("waiting for container install-sleep (KIP_IMAGE): ImagePullBackOff: ")
     assert "unauthorized" in reason
     own = image(puller, OTHER)["nodes"]["node-1"]["reason"]
     assert own.startswith("ImagePullBackOff: ")
@@ -176,7 +177,7 @@ def test_the_image_id_is_told_beside_the_proof(
     puller.commit(push("1.2.4", 1))
     cluster.settle()
     assert image(puller, NEWER)["digest"] == digest(1)
-    assert image(puller, NEWER)["nodes"] == everywhere({"cached": True, "imageID": said})
+    assert image(puller, NEWER)["nodes"] == everywhere({"held": True, "imageID": said})
 
 
 @pytest.mark.parametrize("image_id", ["", "sha256:abc", "quay.io/org/app@sha256:short"])
@@ -190,7 +191,7 @@ def test_an_image_id_that_tells_no_digest_is_unknown(
     for pod in live.pods:
         for each in pod["status"]["containerStatuses"]:
             each["imageID"] = image_id
-    assert nodes_of(puller, live, NEWER)["node-1"] == {"cached": True, "imageID": "unknown"}
+    assert nodes_of(puller, live, NEWER)["node-1"] == {"held": True, "imageID": "unknown"}
 
 
 def test_a_pod_of_the_template_before_proves_nothing(
@@ -200,13 +201,13 @@ def test_a_pod_of_the_template_before_proves_nothing(
     puller = replica(IMAGES=f"app={latest}", **AT_ONCE)
     puller.commit(push("latest", 1, seconds=1))
     cluster.settle()
-    assert image(puller, latest)["cached"] == 3
+    assert image(puller, latest)["held"] == 3
     # The image is the same text, and the container still runs: only the digest tells.
     puller.commit(push("latest", 2, seconds=2))
     assert image(puller, latest)["nodes"] == everywhere(OLD_POD)
     assert described(puller)["daemonset"]["rollout"] == "in progress"
     cluster.settle()
-    assert image(puller, latest)["cached"] == 3
+    assert image(puller, latest)["held"] == 3
 
 
 def test_a_new_image_is_not_in_the_pods_of_before(
@@ -217,7 +218,7 @@ def test_a_new_image_is_not_in_the_pods_of_before(
     cluster.settle()
     puller.commit(push("1.2.4", 1))
     assert image(puller, NEWER)["nodes"] == everywhere(OLD_POD)
-    assert image(puller, APP)["cached"] == 3
+    assert image(puller, APP)["held"] == 3
 
 
 @pytest.mark.parametrize("annotation", [None, "{", "[]"])
@@ -241,7 +242,7 @@ EDITS: dict[str, Callable[[Json], Any]] = {
     "has no container yet": lambda pod: pod["status"].update(
         containerStatuses=[
             {"name": name, "state": {"waiting": {"reason": "ContainerCreating"}}}
-            for name in (INSTALLER, "app")
+            for name in (INSTALL_CONTAINER, "app")
         ],
     ),
 }
@@ -255,7 +256,7 @@ def test_a_pod_that_has_only_begun_waits(
     for pod in live.pods:
         EDITS[what](pod)
     found = nodes_of(replica(), live, APP)
-    assert found == everywhere({"cached": False, "reason": "waiting"})
+    assert found == everywhere({"held": False, "reason": "waiting"})
 
 
 def test_a_pod_that_the_kubelet_refused_says_its_message(
@@ -265,7 +266,7 @@ def test_a_pod_that_the_kubelet_refused_says_its_message(
     for pod in live.pods:
         pod["status"] = {"phase": "Failed", "reason": "OutOfmemory", "message": "no memory left"}
     found = nodes_of(replica(), live, APP)
-    assert found["node-1"] == {"cached": False, "reason": "no memory left"}
+    assert found["node-1"] == {"held": False, "reason": "no memory left"}
 
 
 def test_a_container_that_ended_says_how(replica: MakeReplica, cluster: SimulatedCluster) -> None:
@@ -348,7 +349,7 @@ def test_a_dead_node_keeps_the_rollout_in_progress(
     cluster.settle()
     found = described(puller)
     assert found["daemonset"]["rollout"] == "in progress"
-    assert image(puller, NEWER)["cached"] == 2
+    assert image(puller, NEWER)["held"] == 2
 
 
 def test_a_blocked_template_is_a_problem(replica: MakeReplica, cluster: SimulatedCluster) -> None:
@@ -359,7 +360,7 @@ def test_a_blocked_template_is_a_problem(replica: MakeReplica, cluster: Simulate
     found = described(puller)
     assert found["daemonset"]["rollout"] == "blocked"
     (problem,) = found["problems"]
-    assert problem.startswith("the template was refused by the cluster: ")
+    assert problem.startswith("the cluster refused the template, so the old pods stay: ")
     assert problem.endswith("violates PodSecurity")
 
 
@@ -392,7 +393,7 @@ def test_a_state_that_can_not_be_read_is_a_problem(
     replica().tick()
     live = Live(daemonset=installation.live(), state=None)
     found = status.describe(configuration(), live)
-    assert found["problems"] == [f"DaemonSet {NAME} holds no state that can be read"]
+    assert found["problems"] == [f"DaemonSet {NAME} has no readable state annotation"]
     assert found["images"] == []
     assert "changed" not in found["daemonset"]
 

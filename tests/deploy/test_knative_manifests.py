@@ -11,11 +11,11 @@ import yaml
 
 from image_puller.config import configuration
 from image_puller.events.sources import SOURCES
-from image_puller.events.sources.cloudevents import IMAGE_DELETED, IMAGE_PUSHED_ENDINGS, REFRESH
+from image_puller.events.sources.cloudevents import CHECK, IMAGE_DELETED, IMAGE_PUSHED_ENDINGS
 
 TOP = Path(__file__).parents[2]
 KNATIVE = TOP / "knative"
-CHECK = TOP.parent / "shared" / "crds" / "check.py"
+SCHEMA_CHECK = TOP.parent / "shared" / "crds" / "check.py"
 NO_OBJECTS = ("kustomization.yaml", "references.yaml")
 FILES = sorted(file for file in KNATIVE.rglob("*.yaml") if file.name not in NO_OBJECTS)
 
@@ -34,10 +34,12 @@ def one(kind: str, name: str, *files: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.skipif(not CHECK.exists(), reason=f"Knative's schemas are not there: no {CHECK}")
+@pytest.mark.skipif(
+    not SCHEMA_CHECK.exists(), reason=f"Knative's schemas are not there: no {SCHEMA_CHECK}"
+)
 def test_knatives_schemas_allow_every_object():
     done = subprocess.run(
-        (sys.executable, CHECK, *FILES), capture_output=True, text=True, check=False
+        (sys.executable, SCHEMA_CHECK, *FILES), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -71,7 +73,7 @@ SOURCES_TYPES = [kind for source in SOURCES.values() for kind in source.types if
     "event_type",
     [
         "dev.knative.sources.ping",
-        REFRESH,
+        CHECK,
         IMAGE_DELETED,
         *(f"com.example{ending}" for ending in IMAGE_PUSHED_ENDINGS),
         *(f"{beginning}image.push" for beginning in SOURCES_TYPES),

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import responses
@@ -19,9 +18,11 @@ from image_puller.errors import KeysUnavailableError
 from image_puller.http import key_sets
 from image_puller.http.key_sets import CachedKeys, from_file, from_issuer, from_url
 from image_puller.http.oidc import GOOGLE_KEYS, KeySet, key_set
-from tests.conftest import PATIENCE_SECONDS, Installation
 from tests.support.building import configuration
+from tests.support.clock import ManualClock
+from tests.support.installation import Installation
 from tests.support.issuer import Issuer
+from tests.support.waiting import TIMEOUT_SECONDS
 
 AGAIN = limits.KEYS_AGAIN_SECONDS
 
@@ -162,7 +163,7 @@ def test_one_reads_while_the_others_wait_for_it() -> None:
     def read() -> KeySet:
         reads.append(1)
         reading.set()
-        assert done.wait(PATIENCE_SECONDS)
+        assert done.wait(TIMEOUT_SECONDS)
         return key_set(issuer.document())
 
     keys = CachedKeys(read)
@@ -172,24 +173,23 @@ def test_one_reads_while_the_others_wait_for_it() -> None:
     ]
     for thread in threads:
         thread.start()
-    assert reading.wait(PATIENCE_SECONDS)
+    assert reading.wait(TIMEOUT_SECONDS)
     done.set()
     for thread in threads:
-        thread.join(PATIENCE_SECONDS)
+        thread.join(TIMEOUT_SECONDS)
     assert len(found) == 8
     assert len(reads) == 1
 
 
-def test_nobody_waits_longer_than_a_sender_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "KEYS_ANSWER_SECONDS", 0.01)
+def test_no_sender_waits_longer_than_its_timeout() -> None:
     reading, done = threading.Event(), threading.Event()
 
     def read() -> KeySet:
         reading.set()
-        assert done.wait(PATIENCE_SECONDS)
+        assert done.wait(TIMEOUT_SECONDS)
         raise KeysUnavailableError("it is away")
 
-    keys = CachedKeys(read)
+    keys = CachedKeys(read, answer_seconds=0.01)
 
     def ask() -> None:
         with pytest.raises(KeysUnavailableError, match="it is away"):
@@ -197,11 +197,11 @@ def test_nobody_waits_longer_than_a_sender_would(monkeypatch: pytest.MonkeyPatch
 
     first = threading.Thread(target=ask)
     first.start()
-    assert reading.wait(PATIENCE_SECONDS)
+    assert reading.wait(TIMEOUT_SECONDS)
     with pytest.raises(KeysUnavailableError, match="still being read"):
         keys.current("b")
     done.set()
-    first.join(PATIENCE_SECONDS)
+    first.join(TIMEOUT_SECONDS)
 
 
 # Over HTTP
@@ -297,14 +297,11 @@ def test_an_answer_that_is_no_key_set_is_said_with_its_url(
     assert len(server.asked) == 1
 
 
-def test_an_answer_that_does_not_end_is_given_up(
-    server: KeyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_response_without_end_is_given_up(server: KeyServer) -> None:
     later = itertools.count(step=limits.KEYS_ANSWER_SECONDS)
-    monkeypatch.setattr(key_sets, "time", SimpleNamespace(monotonic=lambda: next(later)))
     server.drip = True
     with pytest.raises(KeysUnavailableError, match="it answers too slowly"):
-        from_url(server.url)
+        from_url(server.url, clock=lambda: next(later))
 
 
 def test_a_server_that_is_not_there_is_said(server: KeyServer) -> None:
@@ -325,14 +322,14 @@ def test_googles_keys_come_from_google() -> None:
 
 
 def test_keys_come_from_a_file_and_are_read_again_when_it_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: ManualClock
 ) -> None:
-    monkeypatch.setattr(limits, "KEYS_AGAIN_SECONDS", 0.0)
     issuer = Issuer("ES256")
     file = tmp_path / "jwks.json"
     file.write_bytes(issuer.document())
-    keys = key_sets.of(file, lambda: ("", b""))
+    keys = key_sets.of(file, lambda: ("", b""), clock=clock.monotonic)
     assert "first" in keys.current("first").keys
+    clock.advance(limits.KEYS_AGAIN_SECONDS + 1)
     issuer.rotate("second")
     issuer.withdraw("first")
     file.write_bytes(issuer.document())

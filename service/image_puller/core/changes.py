@@ -5,8 +5,8 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Follow:
-    """An entry is to follow a tag that was pushed. `time` has milliseconds, as the state has."""
+class TrackTag:
+    """Track a tag that was pushed. `time` is in whole milliseconds, as the state has it."""
 
     entry: str
     tag: str
@@ -15,8 +15,8 @@ class Follow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forget:
-    """An entry is to forget a tag, a digest, or (neither) all that it follows."""
+class UntrackTag:
+    """Stop tracking a tag or a digest that was deleted; with neither, all tags of the entry."""
 
     entry: str
     tag: str | None
@@ -25,31 +25,31 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What was remembered of a tag when its registry was asked about it."""
+class Precondition:
+    """What the state said of a tag when its registry was asked about it."""
 
-    is_followed: bool
+    is_tracked: bool
     digest: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a registry said of a tag when it was asked: its digest, or None for no such tag.
+class RegistryAnswer:
+    """Take in what a registry answered about a tag: its digest, or None where it has no such tag.
 
-    The answer says nothing any more where the state is no longer as it was `known`; that is None
-    where nobody had looked.
+    The answer is ignored where the state no longer meets the precondition. A precondition of None
+    is always met.
     """
 
     entry: str
     tag: str
     digest: str | None
     time: datetime
-    known: Known | None = None
+    precondition: Precondition | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
-    """A push is to be remembered, and not followed before its registry confirms it."""
+class AwaitVerification:
+    """Keep a push as unverified, so that it is tracked only once its registry confirms it."""
 
     entry: str
     tag: str
@@ -59,8 +59,8 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RollAgain:
-    """Nodes have another content of a tag than this one: they are to ask for it once more."""
+class PullAgain:
+    """Make every node pull a tag once more, because some nodes have other content than this."""
 
     entry: str
     tag: str
@@ -69,19 +69,27 @@ class RollAgain:
 
 
 @dataclass(frozen=True, slots=True)
-class Confirm:
-    """The DaemonSet is to be looked at: it must exist and be current."""
+class EnsureExists:
+    """Read the DaemonSet's state, and create the DaemonSet if it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refresh:
-    """The DaemonSet is to be looked at whole, and repaired.
+class CheckDaemonSet:
+    """Compare the whole DaemonSet with what it should be, and repair it.
 
-    `closed` has the tags that no registry can be asked about, each as its entry and name: of them,
-    those that move are rolled once per `CACHING_INTERVAL_HOURS`.
+    `unqueryable` holds tags, each as its entry and its name. Mutable ones among them are pulled
+    again once per `CACHING_INTERVAL_HOURS`, because no registry can say whether they changed.
     """
 
-    closed: frozenset[tuple[str, str]] = frozenset()
+    unqueryable: frozenset[tuple[str, str]] = frozenset()
 
 
-Change = Follow | Forget | Found | Hold | RollAgain | Confirm | Refresh
+Change = (
+    TrackTag
+    | UntrackTag
+    | RegistryAnswer
+    | AwaitVerification
+    | PullAgain
+    | EnsureExists
+    | CheckDaemonSet
+)

@@ -41,17 +41,12 @@ log = logging.getLogger(__name__)
 ANSWER_BYTES = 4 * 1024 * 1024
 """Any answer; the distribution specification has registries take manifests of 4 MiB."""
 REDIRECTS = 3
-TAG_PAGES = 100
-TAGS_A_PAGE = 1000
-TAGS = 50_000
 LIMITED_SECONDS = 60.0
 """How long a registry that limits requests is left alone where it does not say."""
 LIMITED_SECONDS_MOST = 3600.0
 TOKEN_SECONDS = 60.0
 """How long a token is good where its server does not say, as the specification has it."""
 TOKEN_SECONDS_MOST = 3600.0
-REMEMBERED = 1000
-"""Challenges and tokens remembered, of each."""
 
 _MANIFEST_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -79,6 +74,17 @@ _LINK = re.compile(r"<([^<>]*)>([^<>]*)")
 _NEXT = re.compile(r'\brel\s*=\s*"?next\b', re.IGNORECASE)
 
 Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much is read of a listing of tags, and how much is remembered."""
+
+    tags_per_page: int = 1000
+    tag_pages: int = 100
+    tags: int = 50_000
+    remembered: int = 1000
+    """Challenges, tokens and limited hosts, of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +180,7 @@ def _nobody(_: Reference) -> Sequence[Credentials]:
 class _Remembered:
     """Caches that several threads share; each forgets everything rather than grow for ever."""
 
+    most: int
     lock: threading.Lock = field(default_factory=threading.Lock)
     challenges: dict[tuple[str, str], _Challenge] = field(default_factory=dict)
     tokens: dict[tuple[Any, ...], tuple[str, float]] = field(default_factory=dict)
@@ -181,12 +188,12 @@ class _Remembered:
 
     def put(self, cache: dict[Any, Any], key: Any, value: Any) -> None:
         with self.lock:
-            if len(cache) >= REMEMBERED and key not in cache:
+            if len(cache) >= self.most and key not in cache:
                 cache.clear()
             cache[key] = value
 
 
-class Registries:
+class RegistryClient:
     """The registries that are named, asked by the distribution API; for several threads at once.
 
     `hosts` and `insecure_hosts` are written as references write them (`docker.io`, `host:port`).
@@ -202,6 +209,7 @@ class Registries:
         insecure_hosts: Collection[str] = (),
         ca_file: Path | None = None,
         clock: Clock = time.monotonic,
+        bounds: Bounds = Bounds(),
     ) -> None:
         """Raises ConfigurationError where `ca_file` holds no certificates."""
         self._hosts = frozenset(host.lower() for host in hosts)
@@ -209,7 +217,8 @@ class Registries:
         self._insecure = frozenset(address.netloc for address in insecure if address)
         self._credentials = credentials
         self._clock = clock
-        self._remembered = _Remembered()
+        self._bounds = bounds
+        self._remembered = _Remembered(bounds.remembered)
         self._adapter = _Adapter(None if ca_file is None else _context(ca_file))
 
     def __enter__(self) -> Self:
@@ -255,8 +264,8 @@ class Registries:
         request = self._new_request(name, timeout)
         path = f"/v2/{name.repository}/tags/list"
         found: dict[str, None] = {}
-        query = f"n={TAGS_A_PAGE}"
-        for _ in range(TAG_PAGES):
+        query = f"n={self._bounds.tags_per_page}"
+        for _ in range(self._bounds.tag_pages):
             response = self._ask(request, "GET", f"{path}?{query}", {"Accept": "application/json"})
             if response.status == _NOT_FOUND:
                 return ()
@@ -266,11 +275,11 @@ class Registries:
             following = _next_query(request, response)
             if following is None:
                 return tuple(found)
-            if len(found) > TAGS:
+            if len(found) > self._bounds.tags:
                 break
             query = following
         log.warning("%s has more tags than are read: %d are considered", name.name, len(found))
-        return tuple(found)[:TAGS]
+        return tuple(found)[: self._bounds.tags]
 
     def _new_request(self, reference: Reference, timeout: float) -> _Request:
         registry = reference.registry
@@ -391,7 +400,8 @@ class Registries:
             response = self._send(request, "GET", realm.at(path), accept, _basic(credentials))
         if response.status in _REALM_REFUSALS:
             raise request.refused(
-                f"its token server {realm.netloc} answered {response.status}; {_advice(credentials)}"
+                f"its token server {realm.netloc} answered {response.status}; "
+                f"{_advice(credentials)}"
             )
         return _token_of(request, realm, response)
 

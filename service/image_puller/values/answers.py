@@ -12,19 +12,19 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """The registry has no such tag, as far as it shows."""
+    """The registry shows no such tag."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """The registry did not say, and why.
+    """The registry gave no answer, for this reason.
 
-    `is_closed` where it never will, as far as one can see: it shows nothing to this service, or
-    may not be asked. Nodes may still pull from it.
+    `is_unqueryable`: the registry refuses this service, or must not be asked, so that asking later
+    is of no use. Nodes may still pull from it.
     """
 
     reason: str
-    is_closed: bool = False
+    is_unqueryable: bool = False
 
 
 Answer = Present | Absent | Unanswered
