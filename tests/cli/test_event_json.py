@@ -43,7 +43,7 @@ TIME = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
             ),
         ),
         (NodeJoined(node="worker-3"), '{"type": "node-joined", "node": "worker-3"}'),
-        (CheckRequested(), '{"type": "refresh"}'),
+        (CheckRequested(), '{"type": "check"}'),
         (Ignored(reason=Reason.PULL), '{"type": "ignored", "reason": "pull"}'),
         (Ignored(reason="a\nb"), '{"type": "ignored", "reason": "a\\nb"}'),
     ],

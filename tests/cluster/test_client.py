@@ -296,8 +296,8 @@ def test_its_pods_are_those_of_its_selector(
     replica: Callable[..., Replica], cluster: SimulatedCluster
 ) -> None:
     one, two = replica(), replica(DAEMONSET_NAME="second")
-    one.tick()
-    two.tick()
+    one.check()
+    two.check()
     cluster.settle()
     names = [pod["metadata"]["name"] for pod in one.cluster.pods()]
     assert len(names) == 3

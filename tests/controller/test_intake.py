@@ -263,7 +263,7 @@ def test_a_forged_push_brings_nothing(
     asking(**VERIFIED).accept(pushed(number=666))
     assert installation.images() == [APP]
     (held,) = installation.state()["entries"]["app"]["unverified"]
-    assert held["reason"] == f"quay.io has {digest(1)} there"
+    assert held["reason"] == f"quay.io has {digest(1)} for 1.2.4"
 
 
 @pytest.mark.parametrize("answer", [AWAY, None])

@@ -59,7 +59,7 @@ def test_an_image_is_cached_once_its_container_runs_everywhere(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     assert described(puller)["daemonset"]["rollout"] == "in progress"
     assert image(puller, APP)["nodes"] == {}
     cluster.settle()
@@ -99,7 +99,7 @@ def test_a_node_that_joined_since_the_last_rollout_says_how_long_it_took_to_warm
 ) -> None:
     now.now = datetime.fromtimestamp(int(cluster.clock()) + 1, UTC)
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.advance(60)
     cluster.join("late")
     assert described(puller)["nodes"] == everywhere({"warm": True})
@@ -119,7 +119,7 @@ def test_without_leave_to_see_nodes_no_warm_up_is_told(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.advance(60)
     cluster.join("late")
     cluster.advance(60)
@@ -131,7 +131,7 @@ def test_it_is_not_before_in_the_runtimes_words(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.advance()
     assert image(puller, APP)["nodes"]["node-1"] == {"held": False, "reason": "waiting"}
     assert image(puller, APP)["held"] == 0
@@ -142,7 +142,7 @@ def test_an_image_that_can_not_be_pulled_says_why_and_stops_no_other(
 ) -> None:
     cluster.unpullable[APP] = "not found"
     puller = replica(IMAGES=BOTH, **AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.advance(30)
     why = image(puller, APP)["nodes"]["node-2"]
     assert why["held"] is False
@@ -158,7 +158,7 @@ def test_a_sleep_image_that_can_not_be_pulled_is_the_reason_of_all_that_were_pul
     puller = replica(KIP_IMAGE="registry.example.com/sleep:1", IMAGES=BOTH, **AT_ONCE)
     cluster.unpullable["registry.example.com/sleep:1"] = "unauthorized"
     cluster.unpullable[OTHER] = "not found"
-    puller.tick()
+    puller.check()
     cluster.advance(30)
     reason = image(puller, APP)["nodes"]["node-1"]["reason"]
     assert reason.startswith("waiting for container install-sleep (KIP_IMAGE): ImagePullBackOff: ")
@@ -214,7 +214,7 @@ def test_a_new_image_is_not_in_the_pods_of_before(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.settle()
     puller.commit(push("1.2.4", 1))
     assert image(puller, NEWER)["nodes"] == everywhere(OLD_POD)
@@ -299,7 +299,7 @@ def seen(puller: Replica) -> Live:
 
 
 def first_pods(puller: Replica, cluster: SimulatedCluster) -> Live:
-    puller.tick()
+    puller.check()
     cluster.settle()
     return seen(puller)
 
@@ -317,7 +317,7 @@ def test_a_template_that_waits_for_the_window_is_pending(
     replica: MakeReplica, cluster: SimulatedCluster, now: Time
 ) -> None:
     puller = replica()
-    puller.tick()
+    puller.check()
     cluster.settle()
     puller.commit(push("1.2.4", 1))
     assert described(puller)["daemonset"]["rollout"] == "pending"
@@ -332,7 +332,7 @@ def test_a_template_that_nobody_has_seen_yet_is_in_progress(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.settle()
     puller.commit(push("1.2.4", 1))  # all counts are still those of the template before
     assert described(puller)["daemonset"]["rollout"] == "in progress"
@@ -342,7 +342,7 @@ def test_a_dead_node_keeps_the_rollout_in_progress(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.settle()
     cluster.kill("node-2")
     puller.commit(push("1.2.4", 1))
@@ -353,10 +353,10 @@ def test_a_dead_node_keeps_the_rollout_in_progress(
 
 
 def test_a_blocked_template_is_a_problem(replica: MakeReplica, cluster: SimulatedCluster) -> None:
-    replica(**AT_ONCE).tick()
+    replica(**AT_ONCE).check()
     cluster.deny(lambda _pod: True, "violates PodSecurity", status=403, resource="pods")
     puller = replica(CACHING_MEMORY_LIMIT="30Mi", **AT_ONCE)
-    puller.tick()
+    puller.check()
     found = described(puller)
     assert found["daemonset"]["rollout"] == "blocked"
     (problem,) = found["problems"]
@@ -368,7 +368,7 @@ def test_a_refused_tag_is_told_with_the_reason(
     replica: MakeReplica, installation: Installation
 ) -> None:
     puller = replica(IMAGES=BOTH, **AT_ONCE)
-    puller.tick()
+    puller.check()
     installation.refuse("1.2.4")
     puller.commit(push("1.2.4", 1))
     (refused,) = described(puller)["refused"]
@@ -390,7 +390,7 @@ def test_a_daemonset_that_is_not_there_is_a_problem(replica: MakeReplica) -> Non
 def test_a_state_that_can_not_be_read_is_a_problem(
     replica: MakeReplica, installation: Installation
 ) -> None:
-    replica().tick()
+    replica().check()
     live = Live(daemonset=installation.live(), state=None)
     found = status.describe(configuration(), live)
     assert found["problems"] == [f"DaemonSet {NAME} has no readable state annotation"]
@@ -402,7 +402,7 @@ def test_a_state_that_can_not_be_read_is_a_problem(
 def test_a_state_of_another_configuration_can_be_described(
     replica: MakeReplica, cluster: SimulatedCluster, mine: str, live: str
 ) -> None:
-    replica(IMAGES=live, **AT_ONCE).tick()
+    replica(IMAGES=live, **AT_ONCE).check()
     cluster.settle()
     found = described(replica(IMAGES=mine, **AT_ONCE), "another configuration is in charge")
     assert found["daemonset"]["rollout"] == "complete"
@@ -450,7 +450,7 @@ def test_one_image_is_found_by_its_entry_or_reference(
 )
 def test_an_image_that_is_not_cached_is_not_found(replica: MakeReplica, asked: str) -> None:
     puller = replica()
-    puller.tick()
+    puller.check()
     assert status.select(described(puller), asked) is None
 
 
@@ -458,7 +458,7 @@ def test_what_was_refused_of_other_entries_is_left_out(
     replica: MakeReplica, installation: Installation
 ) -> None:
     puller = replica(IMAGES=BOTH, **AT_ONCE)
-    puller.tick()
+    puller.check()
     installation.refuse("1.2.4")
     puller.commit(push("1.2.4", 1))
     app, other = (status.select(described(puller), name) for name in ("app", "other"))

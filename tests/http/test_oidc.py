@@ -123,7 +123,7 @@ def test_what_a_token_may_say(issuer: Issuer, changes: Json) -> None:
         (
             {"sub": "system:serviceaccount:other:default"},
             (
-                "its subject is 'system:serviceaccount:other:default', accepted are "
+                "its subject is 'system:serviceaccount:other:default'; accepted are "
                 "system:serviceaccount:images:*"
             ),
         ),

@@ -458,7 +458,7 @@ def test_without_a_secret_nobody_gets_in_and_the_log_says_what_to_set(
         answer = service.client.open(path, method=method, headers=headers, data=b"{}")
         assert answer.status_code == 401
     said = (
-        "a request was refused because no secret is set for it: put one into "
+        "a request was rejected because no secret is set: put one into "
         f"file {name} of {service.secrets}"
     )
     assert caplog.messages.count(said) == 3
@@ -613,13 +613,16 @@ def test_keys_that_can_not_be_read_are_a_503_and_let_nobody_in(
     assert installation.images() == [APP, NEWER]
 
 
-def test_keys_are_asked_for_once(web: MakeWeb, installation: Installation, issuer: Issuer) -> None:
+def test_keys_are_read_once(
+    web: MakeWeb, installation: Installation, issuer: Issuer, clock: ManualClock
+) -> None:
     publish(installation, issuer)
     service = web(**OIDC, NAMESPACE=NAMESPACE)
     installation.sent()
     forger = Issuer()
     for number in range(5):
         post_event(service, event("any.other"), token(issuer))
+        clock.advance(0.5)
         forger.rotate(f"forged-{number}")
         assert post_event(service, event(), token(forger)).status_code == 503
     asked = [request.path for request in installation.cluster.requests]
@@ -907,6 +910,6 @@ def test_status_tells_where_there_is_no_daemonset_or_no_state(
     service = web(READ_AUTH="none")
     service.stop()
     installation.annotate("{")
-    assert "no state that can be read" in service.client.get("/status").json["problems"][0]
+    assert "no readable state annotation" in service.client.get("/status").json["problems"][0]
     installation.cluster.delete(NAME, NAMESPACE)
     assert "does not exist" in service.client.get("/status").json["problems"][0]

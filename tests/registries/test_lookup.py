@@ -52,7 +52,7 @@ def test_a_registry_that_says_nothing_holds_up_neither_its_asker_nor_the_others(
     found = lookup.digests([APP, other], seconds=1)
     assert time.monotonic() - started < 5
     assert found == {
-        APP: Unanswered(f"registry quay.io did not answer in time about {APP} is"),
+        APP: Unanswered(f"registry quay.io did not answer in time about {APP}"),
         other: Present(digest(1)),
     }
 
