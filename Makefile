@@ -16,7 +16,7 @@ COMPILE = $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras 
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint e2e bench build sbom licences docker docker-multiarch lock clean
+.PHONY: help run test fuzz lint docs e2e bench build sbom licences docker docker-multiarch lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -62,6 +62,10 @@ lint: $(VENV)/tools ## Style, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/installed ## Make the generated tables of docs/
+	$(BIN)/python build/helm-values > docs/install/helm-values.md.new
+	mv docs/install/helm-values.md.new docs/install/helm-values.md
 
 e2e: $(VENV)/tools ## The whole path on a real API server; builds what it needs once
 	e2e/run $(BIN)/pytest
