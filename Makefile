@@ -64,8 +64,7 @@ lint: $(VENV)/tools ## Style, types and the direction of imports
 	$(BIN)/lint-imports
 
 docs: $(VENV)/installed ## Make the generated tables of docs/
-	$(BIN)/python build/helm-values > docs/install/helm-values.md.new
-	mv docs/install/helm-values.md.new docs/install/helm-values.md
+	page=$$($(BIN)/python build/helm_values.py) && echo "$$page" > docs/install/helm-values.md
 
 e2e: $(VENV)/tools ## The whole path on a real API server; builds what it needs once
 	e2e/run $(BIN)/pytest

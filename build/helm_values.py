@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Print docs/install/helm-values.md: a table of the values of a Helm chart.
 
-build/helm-values [CHART]      CHART is the chart's folder; default: deploy/helm
+    build/helm_values.py [CHART]        CHART is the chart's folder. Without it: deploy/helm.
 
 The comment above a key in values.yaml is the description of its value, or of its section. A section
 is a map whose keys values.schema.json closes. Every other map is one value.
@@ -54,7 +53,7 @@ def main(arguments: list[str]) -> None:
     try:
         found = tuple(sections((chart / "values.yaml").read_text(), schema))
     except ValueError as error:
-        sys.exit(f"build/helm-values: {error}")
+        sys.exit(f"build/helm_values.py: {error}")
     sys.stdout.write(page(found))
 
 
