@@ -140,7 +140,7 @@ class OnKnative:
 
     def set_schedule(self, schedule: str) -> None:
         """Let the PingSource tick at these times."""
-        path = f"/apis/sources.knative.dev/v1/namespaces/{NAMESPACE}/pingsources/image-puller-tick"
+        path = f"/apis/sources.knative.dev/v1/namespaces/{NAMESPACE}/pingsources/image-puller-check"
         self._admin.patch(path, {"spec": {"schedule": schedule}})
 
     def remove_broker(self) -> None:
