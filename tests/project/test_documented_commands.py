@@ -27,6 +27,7 @@ ENVIRONMENT = {"IMAGES": "app=nginx:1.29.1"}
 _COMMENT = re.compile(r"(?m)(^|\s)#(\s.*)?$")
 _HERE_DOCUMENT = re.compile(r"(?ms)<<-?'?(\w+)'?(.*?)^\s*\1$")
 _PLACEHOLDER = re.compile(r"<[a-z][^<>\n]*>")
+_EXAMPLES = {"<source>": "harbor", "<nodes>": "3", "<number of nodes>": "3"}
 _ASSIGNMENT = re.compile(r"[A-Z_]+=")
 _OPERATORS = frozenset(";|&()<>\n")
 _KEYWORDS = ("do", "then", "else", "time", "sudo")
@@ -73,7 +74,7 @@ def inline_code() -> Iterator[tuple[str, str]]:
 def segments(text: str) -> Iterator[tuple[str, list[str]]]:
     """Return the words between operators, each time with the operator before them."""
     text = _HERE_DOCUMENT.sub("", _COMMENT.sub("", text)).replace("\\\n", " ")
-    text = _PLACEHOLDER.sub("example", text.replace("<source>", "harbor"))
+    text = _PLACEHOLDER.sub(lambda found: _EXAMPLES.get(found[0], "example"), text)
     lexer = shlex.shlex(text, posix=True, punctuation_chars="".join(_OPERATORS))
     lexer.whitespace = " \t"
     lexer.whitespace_split = True
