@@ -131,13 +131,6 @@ def test_every_variable_that_the_service_reads_is_a_parameter() -> None:
     assert environment().keys() == variables()
 
 
-def test_every_variable_that_the_service_reads_is_in_the_readme() -> None:
-    text = (TOP / "README.md").read_text()
-    table = text.split("\n## Configuration\n")[1].split("\n## ")[0]
-    rows = re.findall(r"(?m)^\| (`[^|]*) \|", table)
-    assert {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)} == variables()
-
-
 def test_defaults_are_those_of_the_service() -> None:
     own = from_environ({"IMAGES": environment()["IMAGES"]}, pod_namespace="images")
     assert from_environ(environment(), pod_namespace="images") == own
