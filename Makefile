@@ -16,7 +16,7 @@ COMPILE = $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras 
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint e2e bench build sbom licences docker docker-multiarch lock clean
+.PHONY: help run test fuzz lint e2e bench build docs sbom licences docker docker-multiarch lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -72,6 +72,9 @@ bench: $(VENV)/tools ## How long a push takes to the nodes, beside the floor: a 
 build: $(VENV)/installed ## The wheel in dist/, the sleep binary in sleep/build/
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	$(MAKE) -C sleep ARCH=$(ARCH)
+
+docs: $(VENV)/installed ## Write the generated pages of docs/registries
+	$(BIN)/python build/registry-pages docs/registries
 
 sbom: $(VENV)/release/installed ## What the image's lock file brings, as CycloneDX: dist/sbom.cdx.json
 	mkdir -p dist
