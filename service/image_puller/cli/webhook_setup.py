@@ -28,7 +28,8 @@ COLUMNS = 98
 """The width of a printed comment; 100 with its mark."""
 
 _MARK = re.compile(r"<([a-z-]+)>")
-_ITEM = re.compile(r"(- |[0-9]+\. )?")
+_HEADING = re.compile(r"^#+ ")
+_INDENT = re.compile(r" *(- |[0-9]+\. )?")
 _SECTION = re.compile(r"(?m)^(?=## )")
 _SIGNED = "## With Google's signed token\n"
 _UNSIGNED = "## With the secret in the URL\n"
@@ -292,12 +293,12 @@ def _lines(markdown: str) -> Iterator[str]:
 
 def _wrapped(line: str) -> list[str]:
     """A line of Markdown as plain text; of a list's item the later lines are indented."""
-    text = line.lstrip("#").strip().replace("**", "")
-    mark = _ITEM.match(text)
+    text = _HEADING.sub("", line).replace("**", "")
+    indent = _INDENT.match(text)
     return textwrap.wrap(
         text,
         COLUMNS,
-        subsequent_indent=" " * (mark.end() if mark else 0),
+        subsequent_indent=" " * (indent.end() if indent else 0),
         break_long_words=False,
         break_on_hyphens=False,
     )
