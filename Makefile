@@ -74,7 +74,7 @@ build: $(VENV)/installed ## The wheel in dist/, the sleep binary in sleep/build/
 	$(MAKE) -C sleep ARCH=$(ARCH)
 
 docs: $(VENV)/installed ## Write the generated pages of docs/registries
-	$(BIN)/python build/registry-pages docs/registries
+	$(BIN)/python build/registry_pages.py docs/registries
 
 sbom: $(VENV)/release/installed ## What the image's lock file brings, as CycloneDX: dist/sbom.cdx.json
 	mkdir -p dist

@@ -21,7 +21,7 @@ every_source = pytest.mark.parametrize("name", sorted(SOURCES))
 
 
 def write_pages(folder: Path) -> subprocess.CompletedProcess[str]:
-    script = [sys.executable, str(ROOT / "build" / "registry-pages"), str(folder)]
+    script = [sys.executable, str(ROOT / "build" / "registry_pages.py"), str(folder)]
     return subprocess.run(script, capture_output=True, text=True, check=False)
 
 

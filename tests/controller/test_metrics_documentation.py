@@ -66,6 +66,23 @@ def test_the_sources_beside_the_senders_are_documented() -> None:
     assert "cloudevents" in SOURCES
 
 
+def said_by_the_code() -> str:
+    """The service's source, with texts that are split over lines in one piece."""
+    files = sorted((ROOT / "service" / "image_puller").rglob("*.py"))
+    text = "".join(file.read_text("utf-8") for file in files)
+    return re.sub(r'"\s*\n\s*f?"', "", text)
+
+
+def test_troubleshooting_quotes_messages_that_the_code_has() -> None:
+    page = (OPERATIONS / "troubleshooting.md").read_text("utf-8")
+    cells = re.findall(r"(?m)^\| ([^|]*`[^|]*) \|", page)
+    quoted = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+    parts = [part.strip(" .:;,") for text in quoted for part in text.split("…")]
+    source = said_by_the_code()
+    assert len(quoted) > 20
+    assert [part for part in parts if part not in source] == []
+
+
 def rules() -> dict[str, str]:
     text = (OPERATIONS / "alerts.md").read_text("utf-8")
     (manifest,) = re.findall(r"(?s)```yaml\n(.*?)```", text)

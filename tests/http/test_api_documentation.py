@@ -84,14 +84,9 @@ def test_the_wait_before_a_retry_is_documented() -> None:
     assert f"`Retry-After: {limits.RETRY_AFTER_SECONDS}`" in PAGE
 
 
-def seconds_of(source: object) -> float:
-    """The sender's timeout, less a margin, as its row has it."""
-    return float(getattr(source, "timeout", None) or getattr(source, "patience", 0))
-
-
 def test_the_timeouts_are_those_of_the_sources() -> None:
     *named, (_, others) = rows("## Timeouts")
     documented = {source: text for names, text in named for source in re.findall(r"\w+", names)}
     for name, source in SOURCES.items():
-        assert documented.get(name, others) == f"{seconds_of(source):g} s"
+        assert documented.get(name, others) == f"{source.timeout:g} s"
     assert others == f"{limits.PUSH_SECONDS:g} s"

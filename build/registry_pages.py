@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the page of each registry, and the table of docs/registries/README.md.
 
-  build/registry-pages FOLDER      FOLDER is docs/registries, or a copy of it
+  build/registry_pages.py FOLDER      FOLDER is docs/registries, or a copy of it
 
 The text comes from service/image_puller/cli/guides; `image-puller webhook-url` prints the same.
 Run it with the Python that has the service's packages.
@@ -19,6 +19,8 @@ TABLE = re.compile(r"(?s)(?<=<!-- table -->\n\n).*?(?=\n<!-- end of table -->)")
 
 def main() -> None:
     """Write into the folder that is named."""
+    if len(sys.argv) != len(("script", "folder")):
+        sys.exit("usage: build/registry_pages.py FOLDER")
     folder = Path(sys.argv[1])
     for name, guide in webhook_setup.GUIDES.items():
         if guide.page is None:
