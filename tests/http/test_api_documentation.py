@@ -8,11 +8,12 @@ import pytest
 
 from image_puller import errors, limits
 from image_puller.events.sources import SOURCES
-from tests.conftest import Web
+from tests.conftest import Installation, Web
 
 MakeWeb = Callable[..., Web]
 
-PAGE = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text("utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "http-api.md").read_text("utf-8")
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -90,3 +91,14 @@ def test_the_timeouts_are_those_of_the_sources() -> None:
     for name, source in SOURCES.items():
         assert documented.get(name, others) == f"{source.timeout:g} s"
     assert others == f"{limits.PUSH_SECONDS:g} s"
+
+
+def test_every_field_of_the_status_is_documented(web: MakeWeb, installation: Installation) -> None:
+    service = web(READ_AUTH="none")
+    service.stop()
+    status = service.client.get("/status").json
+    (image,) = status["images"]
+    fields = {*status, *status["daemonset"], *image}
+    page = (DOCS / "operations" / "status.md").read_text("utf-8")
+    assert {"rollout", "images", "digest"} <= fields
+    assert [field for field in sorted(fields) if f"`{field}`" not in page] == []
