@@ -73,8 +73,9 @@ build: $(VENV)/installed ## The wheel in dist/, the sleep binary in sleep/build/
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	$(MAKE) -C sleep ARCH=$(ARCH)
 
-docs: $(VENV)/installed ## Make the generated tables of docs/
+docs: $(VENV)/installed ## Write the generated pages of docs/: Helm values and registries
 	page=$$($(BIN)/python build/helm_values.py) && printf '%s\n' "$$page" > docs/install/helm-values.md
+	$(BIN)/python build/registry_pages.py docs/registries
 
 sbom: $(VENV)/release/installed ## What the image's lock file brings, as CycloneDX: dist/sbom.cdx.json
 	mkdir -p dist
