@@ -82,10 +82,10 @@ licences: $(VENV)/tools $(VENV)/release/installed ## Their licences and texts: d
 	build/licences $(VENV)/release/bin/pip-licenses $(BIN)/python dist/licences.txt
 
 docker: ## Both images, IMAGE_NAME:IMAGE_TAG and IMAGE_NAME-sleep:IMAGE_TAG
-	build/images '$(IMAGE_NAME)' '$(IMAGE_TAG)'
+	build/container-images '$(IMAGE_NAME)' '$(IMAGE_TAG)'
 
 docker-multiarch: ## Both images for all PLATFORMS, pushed to where IMAGE_NAME says
-	build/images --platforms '$(PLATFORMS)' '$(IMAGE_NAME)' '$(IMAGE_TAG)'
+	build/container-images --platforms '$(PLATFORMS)' '$(IMAGE_NAME)' '$(IMAGE_TAG)'
 
 lock: ## Bring the lock files up to date with pyproject.toml
 	$(PYTHON) -m venv $(VENV)/lock

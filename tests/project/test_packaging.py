@@ -229,7 +229,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_build(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run build/images."""
+    """Run build/container-images."""
     command = [TOP / "build" / "images", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -291,7 +291,7 @@ def test_no_layers_are_kept_for_the_sleep_image(
 def test_build_says_how_it_is_used(build: Path, arguments: tuple[str, ...]) -> None:
     run = run_build(*arguments)
     assert run.returncode == 1
-    assert "usage: build/images" in run.stderr
+    assert "usage: build/container-images" in run.stderr
     assert not build.exists()
 
 
