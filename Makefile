@@ -40,6 +40,11 @@ $(VENV)/release/installed: build/release.lock
 	$(VENV)/release/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	touch $@
 
+$(BIN)/actionlint: build/actionlint/go.mod build/actionlint/go.sum $(VENV)/installed
+	cd build/actionlint && CGO_ENABLED=0 go build -buildvcs=false -trimpath -o '$(CURDIR)/$@' \
+		github.com/rhysd/actionlint/cmd/actionlint
+	touch $@
+
 run: $(VENV)/installed ## Start the service beside a simulated cluster of three nodes
 	@PORT=$(PORT) exec $(BIN)/image-puller demo
 
@@ -57,11 +62,13 @@ $(VENV)/fuzz/installed: requirements-fuzz.lock
 	$(VENV)/fuzz/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-fuzz.lock
 	touch $@
 
-lint: $(VENV)/tools ## Style, types and the direction of imports
+lint: $(VENV)/tools $(BIN)/actionlint ## Style, types, the direction of imports, workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/actionlint
+	$(BIN)/zizmor --offline --quiet --strict-collection .
 
 e2e: $(VENV)/tools ## The whole path on a real API server; builds what it needs once
 	e2e/run $(BIN)/pytest
