@@ -12,11 +12,11 @@ PLATFORMS ?= linux/amd64,linux/arm64,linux/ppc64le,linux/s390x
 # This machine's architecture, as images call it.
 ARCH ?= $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(shell uname -m)))
 # Hashes of everything, and nothing of the machine that it was resolved on.
-COMPILE = $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header \
+COMPILE = $(VENV)/lock/bin/pip-compile $(UPGRADE) --quiet --generate-hashes --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint e2e bench build sbom licences docker docker-multiarch lock clean
+.PHONY: help run test fuzz lint e2e bench build sbom licences docker docker-multiarch lock upgrade-locks clean
 
 help: ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -68,7 +68,7 @@ lint: $(VENV)/tools $(BIN)/actionlint ## Style, types, the direction of imports,
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/actionlint
-	$(BIN)/zizmor --offline --quiet --strict-collection .
+	$(BIN)/zizmor --offline --quiet --persona=pedantic --strict-collection .
 
 e2e: $(VENV)/tools ## The whole path on a real API server; builds what it needs once
 	e2e/run $(BIN)/pytest
@@ -103,6 +103,9 @@ lock: ## Bring the lock files up to date with pyproject.toml
 	$(COMPILE) --extra oidc --extra test --output-file requirements-test.lock pyproject.toml
 	$(COMPILE) --allow-unsafe --output-file build/tools.lock build/tools.in
 	$(COMPILE) --output-file build/release.lock build/release.in
+
+upgrade-locks: ## Make the lock files again with the newest versions that pyproject.toml allows
+	$(MAKE) lock UPGRADE=--upgrade
 
 clean: ## Remove what was installed and cached here
 	rm -rf $(VENV) .cache .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \

@@ -4,7 +4,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -230,7 +232,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run_build(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run build/container-images."""
-    command = [TOP / "build" / "images", *arguments]
+    command = [TOP / "build" / "container-images", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -315,3 +317,15 @@ def test_scripts_are_strict_and_say_what_they_do(script: Path) -> None:
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not here")
 def test_scripts_pass_shellcheck() -> None:
     subprocess.run(["shellcheck", *SHELL_SCRIPTS], check=True)
+
+
+def test_the_wheel_has_the_marker_of_typed_packages(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    subprocess.run([*command, "--directory", tmp_path], cwd=TOP, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "image_puller/py.typed" in names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {
+        "image_puller",
+        "kubernetes_image_puller",
+    }
