@@ -104,7 +104,7 @@ def _is_end(before: str, mark: str, after: str) -> bool:
     if not mark.startswith("."):
         return True
     word = re.split(r"[\s(\[/\"]", before)[-1].lower()
-    if word in _ABBREVIATIONS or re.fullmatch(r"[a-z]", word):
+    if word in _ABBREVIATIONS:
         return False
     return word not in _MAY_END or after.lstrip()[:1].isupper() or not after.strip()
 

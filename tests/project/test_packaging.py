@@ -232,7 +232,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run_build(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run build/container-images."""
-    command = [TOP / "build" / "container-images", *arguments]
+    command: list[str | Path] = [TOP / "build" / "container-images", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -22,6 +22,7 @@ FITS = " ".join(["word"] * prose.MOST_WORDS)
         ("One\nline. Two", ["One\nline.", "Two"]),
         ("First: this; then that.", ["First: this; then that."]),
         ("Use v1.2.3 or 1.2. Then go.", ["Use v1.2.3 or 1.2.", "Then go."]),
+        ("It takes 1.5 s. Then go.", ["It takes 1.5 s.", "Then go."]),
         ("A tag, e.g. latest, i.e. a name.", ["A tag, e.g. latest, i.e. a name."]),
         ("A tag (e.g. Latest) moves.", ["A tag (e.g. Latest) moves."]),
         ("Harbor vs. Quay.", ["Harbor vs. Quay."]),
@@ -136,7 +137,7 @@ def test_replacements_are_terms_of_the_glossary() -> None:
 
 def run(*files: Path) -> subprocess.CompletedProcess[str]:
     """Run the check on some files."""
-    command = [sys.executable, TOP / "build" / "prose.py", *files]
+    command: list[str | Path] = [sys.executable, TOP / "build" / "prose.py", *files]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
