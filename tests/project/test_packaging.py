@@ -20,7 +20,13 @@ SCRIPTS = [
     *(TOP / "build" / "stages").iterdir(),
     *(TOP / "e2e" / "components" / name for name in ("base", "images")),
 ]
-SHELL_SCRIPTS = [file for file in SCRIPTS if file.is_file() and not file.suffix]
+SHELL_SCRIPTS = [
+    file
+    for file in SCRIPTS
+    if file.is_file()
+    and not file.suffix
+    and not file.read_text().startswith("#!/usr/bin/env python3\n")
+]
 
 Stage = list[tuple[str, str]]
 
