@@ -66,7 +66,7 @@ class Program:
 
 
 def build(arch: str, folder: Path | None = None, *, sources: Path = SOURCES, **settings) -> Program:
-    """Build a program into `folder`, by default into sleep/build. Settings are variables of make."""
+    """Build a program into `folder`, or else into sleep/build. Settings are make variables."""
     if sys.platform != "linux" or not arch:
         pytest.skip("the sleep runs only on Linux, and only on these architectures")
     if arch != NATIVE and shutil.which(f"{TRIPLETS[arch]}-gcc") is None:
