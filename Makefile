@@ -62,13 +62,14 @@ $(VENV)/fuzz/installed: requirements-fuzz.lock
 	$(VENV)/fuzz/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-fuzz.lock
 	touch $@
 
-lint: $(VENV)/tools $(BIN)/actionlint ## Check style, types, the direction of imports, and workflows
+lint: $(VENV)/tools $(BIN)/actionlint ## Check style, types, the direction of imports, workflows and documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/actionlint
 	$(BIN)/zizmor --offline --quiet --persona=pedantic --strict-collection .
+	$(BIN)/python build/prose.py
 
 e2e: $(VENV)/tools ## Test the whole path on a real API server; builds what it needs once
 	e2e/run $(BIN)/pytest

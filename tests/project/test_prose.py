@@ -160,3 +160,9 @@ def test_all_documentation_is_checked() -> None:
     top = {file.name for file in TOP.glob("*.md")}
     assert top | {"docs/glossary.md"} <= names
     assert names == top | {name for name in names if name.startswith("docs/")}
+
+
+def test_lint_checks_the_documentation() -> None:
+    make = ["make", "--dry-run", "--no-print-directory", "lint"]
+    ended = subprocess.run(make, cwd=TOP, capture_output=True, text=True, check=True)
+    assert ".venv/bin/python build/prose.py" in ended.stdout.splitlines()
