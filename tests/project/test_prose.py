@@ -1,5 +1,6 @@
 """The check of the documentation finds long sentences wherever they stand, and only those."""
 
+import os
 import re
 import subprocess
 import sys
@@ -164,5 +165,6 @@ def test_all_documentation_is_checked() -> None:
 
 def test_lint_checks_the_documentation() -> None:
     make = ["make", "--dry-run", "--no-print-directory", "lint"]
-    ended = subprocess.run(make, cwd=TOP, capture_output=True, text=True, check=True)
+    path = {"PATH": os.environ["PATH"]}  # without the variables of a make that runs the tests
+    ended = subprocess.run(make, cwd=TOP, env=path, capture_output=True, text=True, check=True)
     assert ".venv/bin/python build/prose.py" in ended.stdout.splitlines()
