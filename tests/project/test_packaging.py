@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from image_puller import __version__
 
@@ -339,3 +340,12 @@ def test_wheel_contains_the_marker_of_typed_packages(tmp_path: Path) -> None:
         "image_puller",
         "kubernetes_image_puller",
     }
+
+
+def test_pre_commit_hooks_run_programs_that_make_installs() -> None:
+    config = yaml.safe_load((TOP / ".pre-commit-config.yaml").read_text())
+    entries = [hook["entry"].split() for repo in config["repos"] for hook in repo["hooks"]]
+    assert {entry[0].split("/")[0] for entry in entries} == {".venv"}
+    scripts = [part for entry in entries for part in entry if part.startswith("build/")]
+    assert scripts == ["build/prose.py"]
+    assert (TOP / scripts[0]).is_file()
