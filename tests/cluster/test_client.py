@@ -1,11 +1,13 @@
-"""The Kubernetes API over the official client: what is asked, and what its answers mean."""
+"""The client of the Kubernetes API: its requests, and the meaning of the answers."""
 
 import itertools
 import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes.client import ApiClient
@@ -21,14 +23,15 @@ from image_puller.errors import (
 )
 from image_puller.simulation import SimulatedCluster
 from tests.support.building import configuration, state_of
+from tests.support.daemonset import MakeReplica
 from tests.support.installation import NAME, NAMESPACE, Installation, kubeconfig
-from tests.support.replica import Replica
+from tests.support.pull_secrets import pull_secret
 from tests.support.waiting import wait_until
 
 CONFIG = configuration()
 TEMPLATE = daemonset.template(CONFIG, state_of(CONFIG), Platform())
 MANIFEST = daemonset.manifest(CONFIG, state_of(CONFIG), Platform(), "state")
-NOTHING = [{"op": "test", "path": "/metadata/name", "value": NAME}]
+NO_CHANGE = [{"op": "test", "path": "/metadata/name", "value": NAME}]
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def puller(api: ApiClient) -> KubernetesCluster:
 
 @pytest.fixture
 def connected() -> Iterator[Callable[..., KubernetesCluster]]:
-    """Connects as the service does, with this environment."""
+    """Return clients that connect by these environment variables."""
     clients = []
 
     def make(**environ: str) -> KubernetesCluster:
@@ -50,17 +53,50 @@ def connected() -> Iterator[Callable[..., KubernetesCluster]]:
         client.rest_client.close()
 
 
+def kubeconfig_of(url: str, folder: Path) -> Path:
+    """Write a kubeconfig for the API server at a URL."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": {}}],
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+    }
+    file = folder / "kubeconfig"
+    file.write_text(json.dumps(config))
+    return file
+
+
+@contextmanager
+def server_of(*answers: bytes) -> Iterator[str]:
+    """Serve each connection one of these answers, and close it. Yield the server's URL."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for answer in answers:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
 # Connecting
 
 
-def test_a_kubeconfig_of_the_environment_leads_to_the_api_server(
+def test_a_kubeconfig_of_the_environment_is_used(
     cluster: SimulatedCluster, connected: Callable[..., KubernetesCluster], tmp_path: Path
 ) -> None:
     connected(KUBECONFIG=str(kubeconfig(cluster, tmp_path))).create(MANIFEST)
     assert cluster.daemonset(NAME, NAMESPACE) is not None
 
 
-def test_so_does_one_in_the_home_directory(
+def test_a_kubeconfig_in_the_home_directory_is_used(
     cluster: SimulatedCluster, connected: Callable[..., KubernetesCluster], tmp_path: Path
 ) -> None:
     folder = tmp_path / ".kube"
@@ -81,7 +117,9 @@ def test_the_token_is_sent_with_every_request(
 
 
 @pytest.mark.parametrize("text", [None, "", "- no: [kubeconfig", "{}", "\x00"])
-def test_a_kubeconfig_that_can_not_be_used_is_said(tmp_path: Path, text: str | None) -> None:
+def test_an_unusable_kubeconfig_is_an_error_that_names_the_remedy(
+    tmp_path: Path, text: str | None
+) -> None:
     file = tmp_path / "kubeconfig"
     if text is not None:
         file.write_text(text)
@@ -89,7 +127,7 @@ def test_a_kubeconfig_that_can_not_be_used_is_said(tmp_path: Path, text: str | N
         connect({"KUBECONFIG": str(file)})
 
 
-def test_outside_a_pod_and_without_a_kubeconfig_it_says_what_to_do(
+def test_without_pod_and_kubeconfig_the_error_names_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
@@ -97,7 +135,7 @@ def test_outside_a_pod_and_without_a_kubeconfig_it_says_what_to_do(
         connect({"HOME": str(tmp_path)})
 
 
-# What answers mean
+# The meaning of answers
 
 
 @pytest.mark.parametrize(
@@ -117,17 +155,17 @@ def test_outside_a_pod_and_without_a_kubeconfig_it_says_what_to_do(
         (504, ClusterUnavailableError),
     ],
 )
-def test_each_status_is_one_of_few_errors(
+def test_each_http_status_has_its_error(
     puller: KubernetesCluster, cluster: SimulatedCluster, status: int, error: type[Exception]
 ) -> None:
     cluster.fail(status=status)
     with pytest.raises(error):
-        puller.patch(NOTHING)
+        puller.patch(NO_CHANGE)
     assert len(cluster.requests) == 1
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_left_to_the_sender(
+def test_the_client_does_not_retry_by_retry_after(
     puller: KubernetesCluster, cluster: SimulatedCluster, status: int
 ) -> None:
     cluster.fail(status=status, retry_after=30)
@@ -136,28 +174,14 @@ def test_retry_after_is_left_to_the_sender(
     assert len(cluster.requests) == 1
 
 
-def test_an_api_server_that_is_away_is_unavailable(
+def test_an_api_server_that_does_not_listen_is_unavailable(
     connected: Callable[..., KubernetesCluster], tmp_path: Path
 ) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "users": [{"name": "u", "user": {}}],
-            "clusters": [
-                {
-                    "name": "c",
-                    "cluster": {"server": f"http://127.0.0.1:{nobody.getsockname()[1]}"},
-                }
-            ],
-        }
-        (tmp_path / "kubeconfig").write_text(json.dumps(config))
-        puller = connected(KUBECONFIG=str(tmp_path / "kubeconfig"))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        file = kubeconfig_of(f"http://127.0.0.1:{closed.getsockname()[1]}", tmp_path)
         with pytest.raises(ClusterUnavailableError, match="can't be reached"):
-            puller.read()
+            connected(KUBECONFIG=str(file)).read()
 
 
 def test_a_slow_api_server_is_unavailable(api: ApiClient, cluster: SimulatedCluster) -> None:
@@ -165,28 +189,43 @@ def test_a_slow_api_server_is_unavailable(api: ApiClient, cluster: SimulatedClus
     cluster.delay(10, times=1)
     with pytest.raises(ClusterUnavailableError, match="can't be reached"):
         puller.create(MANIFEST)
-    wait_until(lambda: cluster.daemonset(NAME, NAMESPACE) is not None)  # it is created nevertheless
+    wait_until(lambda: cluster.daemonset(NAME, NAMESPACE) is not None)  # the write was made
 
 
 def test_an_answer_that_is_not_json_is_unavailable(
     puller: KubernetesCluster, cluster: SimulatedCluster
 ) -> None:
     path = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{NAME}"
-    cluster.documents[path] = "<html>a proxy</html>"
+    page: Any = "<html>a proxy</html>"
+    cluster.documents[path] = page
     with pytest.raises(ClusterUnavailableError, match="not JSON"):
         puller.read()
 
 
-def test_a_refusal_that_is_no_status_object_is_told_as_it_is(api: ApiClient) -> None:
+def test_an_answer_whose_body_is_cut_is_unavailable(
+    connected: Callable[..., KubernetesCluster], tmp_path: Path
+) -> None:
+    cut = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{"
+    with server_of(cut) as url:
+        puller = connected(KUBECONFIG=str(kubeconfig_of(url, tmp_path)))
+        with pytest.raises(ClusterUnavailableError, match="can't be reached"):
+            puller.read()
+
+
+def test_an_error_that_is_no_status_object_is_logged_as_text(
+    api: ApiClient, caplog: pytest.LogCaptureFixture
+) -> None:
     puller = KubernetesCluster(api, configuration(K_SERVICE="x"))
-    # Without Knative there is not even its group: the answer is a line of text.
+    # Without Knative its API group is missing, so the answer is a line of text.
     assert puller.platform() == Platform(openshift=False, owner=None)
+    assert "can't become the DaemonSet's owner" in caplog.text
+    assert "404 page not found" in caplog.text
 
 
 # Nodes
 
 
-def once_watched(cluster: SimulatedCluster, act: Callable[[], None]) -> None:
+def during_watch(cluster: SimulatedCluster, act: Callable[[], None]) -> None:
     """Act in another thread, as soon as nodes are watched."""
 
     def wait() -> None:
@@ -196,14 +235,26 @@ def once_watched(cluster: SimulatedCluster, act: Callable[[], None]) -> None:
     threading.Thread(target=wait).start()
 
 
-def test_a_node_that_joins_is_told_once_and_those_that_were_there_are_not(
+def test_each_node_that_joins_is_reported_once(
     puller: KubernetesCluster, cluster: SimulatedCluster
 ) -> None:
     joins = puller.joins()
-    once_watched(cluster, lambda: cluster.join("node-4"))
+    during_watch(cluster, lambda: cluster.join("node-4"))
     assert next(joins) == "node-4"
     cluster.join("node-5")
     assert next(joins) == "node-5"
+
+
+def test_a_node_that_leaves_is_not_reported(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    def act() -> None:
+        cluster.leave("node-1")
+        cluster.join("node-4")
+
+    joins = puller.joins()
+    during_watch(cluster, act)
+    assert next(joins) == "node-4"
 
 
 def test_a_node_that_joins_between_two_watches_is_not_missed(
@@ -213,14 +264,14 @@ def test_a_node_that_joins_between_two_watches_is_not_missed(
     lists = itertools.count()
 
     def join_late() -> None:
-        if next(lists) == 2:  # the first list, its watch, then
+        if next(lists) == 2:  # after the first list and its watch
             cluster.join("node-4")
 
     cluster.before("GET", join_late, path="/api/v1/nodes", times=10)
     assert next(puller.joins()) == "node-4"
 
 
-def test_nodes_that_may_not_be_seen_are_said_so(
+def test_nodes_that_the_service_may_not_list_are_empty_or_an_error(
     puller: KubernetesCluster, cluster: SimulatedCluster
 ) -> None:
     cluster.fail(times=2, status=403, path="/api/v1/nodes")
@@ -229,27 +280,55 @@ def test_nodes_that_may_not_be_seen_are_said_so(
         next(puller.joins())
 
 
-def test_a_watch_that_breaks_off_is_unavailable(
+def test_a_watch_of_an_api_server_that_stops_is_unavailable(
     puller: KubernetesCluster, cluster: SimulatedCluster
 ) -> None:
     joins = puller.joins()
-    once_watched(cluster, cluster.close)
+    during_watch(cluster, cluster.close)
     with pytest.raises(ClusterUnavailableError):
         next(joins)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+NO_NODES = HEAD + b'\r\n{"metadata": {"resourceVersion": "1"}, "items": []}'
+
+
+def test_a_node_whose_addition_is_sent_twice_is_reported_once(
+    connected: Callable[..., KubernetesCluster], tmp_path: Path
+) -> None:
+    events = b"".join(
+        b'{"type": "ADDED", "object": {"metadata": {"uid": "%b", "name": "node-%b"}}}\n' % (n, n)
+        for n in (b"1", b"1", b"2")
+    )
+    with server_of(NO_NODES, HEAD + b"\r\n" + events) as url:
+        joins = connected(KUBECONFIG=str(kubeconfig_of(url, tmp_path))).joins()
+        assert [next(joins), next(joins)] == ["node-1", "node-2"]
+
+
+def test_a_watch_that_is_cut_is_unavailable(
+    connected: Callable[..., KubernetesCluster], tmp_path: Path
+) -> None:
+    cut = HEAD + b"Transfer-Encoding: chunked\r\n\r\n99\r\n{"
+    with server_of(NO_NODES, cut) as url:
+        puller = connected(KUBECONFIG=str(kubeconfig_of(url, tmp_path)))
+        with pytest.raises(ClusterUnavailableError, match="the watch of /api/v1/nodes was cut"):
+            next(puller.joins())
 
 
 # The DaemonSet
 
 
-def test_it_is_made_read_and_changed(puller: KubernetesCluster, installation: Installation) -> None:
-    made = puller.create(MANIFEST)
-    assert puller.read() == made == installation.live()
+def test_a_daemonset_is_created_read_and_patched(
+    puller: KubernetesCluster, installation: Installation
+) -> None:
+    created = puller.create(MANIFEST)
+    assert puller.read() == created == installation.live()
     changed = puller.patch([{"op": "add", "path": "/metadata/labels/a", "value": "b"}])
     assert changed["metadata"]["labels"]["a"] == "b"
     assert changed == installation.live()
 
 
-def test_metadata_alone_has_no_spec(puller: KubernetesCluster) -> None:
+def test_metadata_has_no_spec(puller: KubernetesCluster) -> None:
     puller.create(MANIFEST)
     metadata = puller.read_metadata()
     assert metadata["metadata"]["name"] == NAME
@@ -268,7 +347,7 @@ def test_a_dry_run_changes_nothing(
     assert installation.live() == before
 
 
-def test_it_is_deleted_by_its_uid_only(
+def test_a_daemonset_is_deleted_by_its_uid_only(
     puller: KubernetesCluster, cluster: SimulatedCluster
 ) -> None:
     uid = puller.create(MANIFEST)["metadata"]["uid"]
@@ -280,21 +359,19 @@ def test_it_is_deleted_by_its_uid_only(
 
 
 @pytest.mark.parametrize("act", ["read", "read_metadata", "patch", "delete"])
-def test_one_that_is_not_there_is_missing(puller: KubernetesCluster, act: str) -> None:
-    arguments = {"patch": (NOTHING,), "delete": ("uid",)}.get(act, ())
+def test_a_daemonset_that_does_not_exist_is_missing(puller: KubernetesCluster, act: str) -> None:
+    arguments = {"patch": (NO_CHANGE,), "delete": ("uid",)}.get(act, ())
     with pytest.raises(MissingError):
         getattr(puller, act)(*arguments)
 
 
-def test_one_that_is_there_already_is_a_lost_race(puller: KubernetesCluster) -> None:
+def test_creating_an_existing_daemonset_is_a_lost_race(puller: KubernetesCluster) -> None:
     puller.create(MANIFEST)
     with pytest.raises(LostRaceError):
         puller.create(MANIFEST)
 
 
-def test_its_pods_are_those_of_its_selector(
-    replica: Callable[..., Replica], cluster: SimulatedCluster
-) -> None:
+def test_pods_are_those_of_the_selector(replica: MakeReplica, cluster: SimulatedCluster) -> None:
     one, two = replica(), replica(DAEMONSET_NAME="second")
     one.check()
     two.check()
@@ -304,10 +381,10 @@ def test_its_pods_are_those_of_its_selector(
     assert all(name.startswith(NAME) for name in names)
 
 
-# What is round it
+# Pods, Events and the platform
 
 
-def test_a_pod_is_tried_and_not_made(puller: KubernetesCluster, cluster: SimulatedCluster) -> None:
+def test_a_pod_is_tried_by_dry_run(puller: KubernetesCluster, cluster: SimulatedCluster) -> None:
     puller.admit_pod(TEMPLATE)
     (request,) = cluster.requests
     assert request.dry_run
@@ -316,15 +393,13 @@ def test_a_pod_is_tried_and_not_made(puller: KubernetesCluster, cluster: Simulat
     assert cluster.pods() == []
 
 
-def test_a_pod_that_is_refused_is_rejected(
-    puller: KubernetesCluster, cluster: SimulatedCluster
-) -> None:
+def test_a_refused_pod_is_an_error(puller: KubernetesCluster, cluster: SimulatedCluster) -> None:
     cluster.deny(lambda _pod: True, "violates PodSecurity", status=403, resource="pods")
     with pytest.raises(RefusedByClusterError, match="violates PodSecurity"):
         puller.admit_pod(TEMPLATE)
 
 
-def test_an_event_says_what_is_wrong_and_with_what(
+def test_a_report_is_an_event_about_the_daemonset(
     puller: KubernetesCluster, cluster: SimulatedCluster
 ) -> None:
     puller.report("Reason", "long" * 1000)
@@ -337,7 +412,7 @@ def test_an_event_says_what_is_wrong_and_with_what(
 
 
 @pytest.mark.parametrize("status", [403, 404, 409, 500])
-def test_an_event_that_can_not_be_left_is_only_logged(
+def test_an_event_that_can_not_be_created_is_only_logged(
     puller: KubernetesCluster,
     cluster: SimulatedCluster,
     caplog: pytest.LogCaptureFixture,
@@ -348,7 +423,7 @@ def test_an_event_that_can_not_be_left_is_only_logged(
     assert "no Event could be created" in caplog.text
 
 
-def test_the_platform_is_openshift_where_its_routes_are(
+def test_a_cluster_with_openshift_routes_is_openshift(
     puller: KubernetesCluster, cluster: SimulatedCluster
 ) -> None:
     assert puller.platform().openshift is False
@@ -357,8 +432,31 @@ def test_the_platform_is_openshift_where_its_routes_are(
 
 
 @pytest.mark.parametrize("status", [403, 404, 409, 500])
-def test_what_can_not_be_asked_is_not_known(
+def test_a_platform_that_can_not_be_read_is_unknown(
     puller: KubernetesCluster, cluster: SimulatedCluster, status: int
 ) -> None:
     cluster.fail(status=status, times=2)
     assert puller.platform() == Platform(openshift=None, owner=None)
+
+
+def test_the_issuer_of_service_accounts_is_read_with_its_keys(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    keys = {"keys": [{"kid": "1"}]}
+    cluster.documents["/.well-known/openid-configuration"] = {"issuer": "https://cluster"}
+    cluster.documents["/openid/v1/jwks"] = keys
+    issuer, text = puller.issuer()
+    assert issuer == "https://cluster"
+    assert json.loads(text) == keys
+
+
+# Pull secrets
+
+
+def test_pull_secrets_are_read_and_a_missing_one_is_logged(
+    api: ApiClient, cluster: SimulatedCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.add(pull_secret("mine", "me"), NAMESPACE)
+    puller = KubernetesCluster(api, configuration(IMAGE_PULL_SECRETS="missing;mine"))
+    assert [secret["metadata"]["name"] for secret in puller.pull_secrets()] == ["mine"]
+    assert "pull secret missing can't be read" in caplog.text

@@ -524,6 +524,19 @@ def test_an_api_server_that_refuses_the_service_account_fails_the_commit(
         puller.commit(push("1.2.4", 1))
 
 
+# Reports and logs
+
+
+def test_malformed_entries_are_reported_once_per_process(
+    replica: MakeReplica, installation: Installation
+) -> None:
+    puller = replica(IMAGES=f"app={APP};bad", **AT_ONCE)
+    puller.check()
+    puller.check()
+    (warning,) = puller.config.warnings
+    assert installation.reports() == [("ImagesMalformed", warning)]
+
+
 def test_creation_and_rollouts_are_logged(
     replica: MakeReplica, caplog: pytest.LogCaptureFixture
 ) -> None:
