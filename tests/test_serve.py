@@ -1,4 +1,4 @@
-"""The running service: its parts together, in this process and as a real one."""
+"""The running service: its parts together, in the test's process and in one of its own."""
 
 import os
 import re
@@ -22,41 +22,40 @@ from image_puller.serve import Service
 from image_puller.simulation import SimulatedCluster
 from tests.support.building import configuration, digest
 from tests.support.clock import ManualClock
+from tests.support.daemonset import APP, AT_ONCE, NEWER
 from tests.support.installation import NAME, NAMESPACE, Installation, kubeconfig
 from tests.support.pull_secrets import pull_secret
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 from tests.support.web import Web
 
-APP = "quay.io/org/app:1.2.3"
-NEWER = "quay.io/org/app:1.2.4"
 PATH = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{NAME}"
 QUAY = {"docker_url": "quay.io/org/app", "updated_tags": ["1.2.4"]}
 
 MakeWeb = Callable[..., Web]
 
 
-def is_there(cluster: SimulatedCluster) -> bool:
+def exists(cluster: SimulatedCluster) -> bool:
     return cluster.daemonset(NAME, NAMESPACE) is not None
 
 
-# The start and the checks
+# Start and checks
 
 
 def test_the_daemonset_is_created_at_start(web: MakeWeb, cluster: SimulatedCluster) -> None:
     web()
-    wait_until(lambda: is_there(cluster))
+    wait_until(lambda: exists(cluster))
 
 
-def test_malformed_entries_are_reported_everywhere(
+def test_malformed_entries_are_in_log_events_status_and_metrics(
     web: MakeWeb, installation: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = web(IMAGES=f"app={APP};bad;app={APP}", READ_AUTH="none")
-    wait_until(lambda: is_there(installation.cluster))
+    wait_until(lambda: exists(installation.cluster))
     service.stop()
     (bad, twice) = service.service._config.warnings
     assert {("ImagesMalformed", bad), ("ImagesMalformed", twice)} == set(installation.reports())
     assert {bad, twice} <= set(caplog.messages)
-    assert {bad, twice} <= set(service.client.get("/status").json["problems"])
+    assert {bad, twice} <= set(service.client.get("/status").get_json()["problems"])
     assert "image_puller_malformed_entries 2.0" in service.client.get("/metrics").text
 
 
@@ -64,11 +63,11 @@ def test_off_knative_the_service_checks_periodically(
     web: MakeWeb, installation: Installation, clock: ManualClock
 ) -> None:
     web()
-    wait_until(lambda: is_there(installation.cluster))
+    wait_until(lambda: exists(installation.cluster))
     uid = installation.live()["metadata"]["uid"]
     installation.cluster.delete(NAME, NAMESPACE)
     clock.advance(limits.CHECK_INTERVAL_SECONDS)
-    wait_until(lambda: is_there(installation.cluster))
+    wait_until(lambda: exists(installation.cluster))
     assert installation.live()["metadata"]["uid"] != uid
 
 
@@ -80,11 +79,11 @@ def test_off_knative_a_node_that_joins_is_noticed_at_once(
     wait_until(lambda: any("watch" in request.query for request in cluster.requests))
     cluster.delete(NAME, NAMESPACE)
     cluster.join("late")
-    wait_until(lambda: is_there(cluster))
+    wait_until(lambda: exists(cluster))
     wait_until(lambda: 'source="nodes"' in service.client.get("/metrics").text)
 
 
-def test_a_service_that_may_not_watch_nodes_goes_on(
+def test_a_service_that_may_not_watch_nodes_is_ready(
     web: MakeWeb, installation: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
     installation.cluster.fail(times=1, status=403, path="/api/v1/nodes")
@@ -97,21 +96,21 @@ def test_on_knative_the_service_checks_only_at_start(
     web: MakeWeb, installation: Installation, clock: ManualClock
 ) -> None:
     service = web(K_SERVICE=NAME)
-    wait_until(lambda: clock.sleepers() == 1)  # for the rollout
+    wait_until(lambda: clock.sleepers() == 1)  # until the rollout is checked
     clock.advance(limits.CHECK_INTERVAL_SECONDS)
     service.stop()
     assert installation.sent().count("GET apis") == 1
     assert installation.images() == [APP]
 
 
-def test_checks_go_on_after_any_error(
+def test_checks_continue_after_any_error(
     web: MakeWeb,
     installation: Installation,
     clock: ManualClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     web()
-    wait_until(lambda: is_there(installation.cluster))
+    wait_until(lambda: exists(installation.cluster))
     installation.cluster.documents[PATH] = {"no": "DaemonSet"}
     wait_until(lambda: advanced(clock, lambda: "the check failed" in caplog.text))
     del installation.cluster.documents[PATH]
@@ -122,7 +121,7 @@ def test_checks_go_on_after_any_error(
 
 
 def advanced(clock: ManualClock, condition: Callable[[], bool]) -> bool:
-    """Let the next check become due, and tell whether the condition holds."""
+    """Let the next check become due, and return whether the condition holds."""
     clock.advance(limits.CHECK_INTERVAL_SECONDS)
     return condition()
 
@@ -133,15 +132,15 @@ def test_a_service_starts_while_the_api_server_is_unavailable(
     cluster.fail(times=10)
     service = web(first_check=False)
     assert service.client.get("/readyz").status_code == 200
-    wait_until(lambda: advanced(clock, lambda: is_there(cluster)))
+    wait_until(lambda: advanced(clock, lambda: exists(cluster)))
 
 
-# A real process
+# A process of its own
 
 
 @contextmanager
 def running(folder: Path, **environ: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """`image-puller serve` with this environment and no other, once it takes events."""
+    """Run `image-puller serve` with this environment only. Yield the ready process and its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -165,7 +164,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_a_real_process_applies_a_pending_template_on_sigterm(
+def test_a_process_applies_a_pending_template_on_sigterm(
     installation: Installation, tmp_path: Path
 ) -> None:
     (tmp_path / "quay").write_text("s3cret")
@@ -176,7 +175,7 @@ def test_a_real_process_applies_a_pending_template_on_sigterm(
         "ROLLOUT_MIN_INTERVAL_SECONDS": "3600",
     }
     with running(tmp_path, **environ) as (process, url):
-        wait_until(lambda: is_there(installation.cluster))
+        wait_until(lambda: exists(installation.cluster))
         answer = requests.post(f"{url}/webhooks/quay/s3cret", json=QUAY, timeout=5)
         assert (answer.status_code, answer.content) == (202, b"")
         too_large = iter([b" " * limits.BODY_BYTES, b" "])
@@ -218,10 +217,10 @@ AUTHORIZED = HEAD + f"Authorization: Bearer {SECRET}\r\n"
         (SECRET, b""),
     ],
 )
-def test_an_unreadable_request_is_not_repeated_in_log_and_answer(
-    quiet: tuple[str, Path], sent: str, answered: bytes
+def test_log_and_answer_do_not_quote_an_unreadable_request(
+    served: tuple[str, Path], sent: str, answered: bytes
 ) -> None:
-    url, log = quiet
+    url, log = served
     host, _, port = url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         connection.sendall(sent.encode())
@@ -236,9 +235,9 @@ def test_an_unreadable_request_is_not_repeated_in_log_and_answer(
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A real process with a secret, and its log."""
-    folder = tmp_path_factory.mktemp("quiet")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Yield the URL of a real process with a secret, and its log."""
+    folder = tmp_path_factory.mktemp("served")
     (folder / "quay").write_text(SECRET)
     with SimulatedCluster(nodes=1) as cluster:
         environ = {
@@ -250,7 +249,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
             yield url, folder / "log"
 
 
-def test_a_real_process_with_a_wrong_configuration_ends_at_once(
+def test_a_process_with_a_wrong_configuration_exits_at_once(
     installation: Installation, tmp_path: Path
 ) -> None:
     file = kubeconfig(installation.cluster, tmp_path)
@@ -265,7 +264,7 @@ def test_a_real_process_with_a_wrong_configuration_ends_at_once(
 
 @pytest.fixture
 def quay() -> Iterator[responses.RequestsMock]:
-    """quay.io, which shows one image to one user."""
+    """Simulate quay.io, which shows one image to one user."""
 
     def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
         if request.headers.get("Authorization") != "Basic bWU6d29yZA==":
@@ -280,11 +279,7 @@ def quay() -> Iterator[responses.RequestsMock]:
         yield mock
 
 
-ASKS = {
-    "ASK_REGISTRIES": "true",
-    "IMAGE_PULL_SECRETS": "mine",
-    "ROLLOUT_MIN_INTERVAL_SECONDS": "0",
-}
+ASKS = {"ASK_REGISTRIES": "true", "IMAGE_PULL_SECRETS": "mine"} | AT_ONCE
 
 
 def test_registries_are_asked_with_the_pull_secrets(
@@ -306,26 +301,26 @@ def test_a_pull_secret_that_can_not_be_read_is_reported(
     assert "pull secret mine can't be read, so registries are asked without it: " in caplog.text
     assert "the service's Role needs the verb get on that Secret" in caplog.text
     assert "image_puller_registry_problems 2.0" in service.client.get("/metrics").text
-    problems = service.client.get("/status").json["problems"]
+    problems = service.client.get("/status").get_json()["problems"]
     assert any("name a pull secret that covers it" in problem for problem in problems)
 
 
-# Packages that only tokens need
+# Signed tokens and their packages
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         ({"EVENT_AUTH": "oidc", "OIDC_AUDIENCE": "a"}, "EVENT_AUTH: oidc needs the Python"),
         ({"GAR_AUDIENCE": "a", "GAR_SERVICE_ACCOUNT": "a@b"}, "GAR_SERVICE_ACCOUNT: needs the"),
     ],
 )
 @pytest.mark.parametrize("package", ["jwt", "cryptography"])
-def test_a_configuration_with_tokens_needs_their_packages(
+def test_a_configuration_with_tokens_without_their_packages_is_an_error(
     api: ApiClient,
     monkeypatch: pytest.MonkeyPatch,
     variables: dict[str, str],
-    said: str,
+    message: str,
     package: str,
 ) -> None:
     for module in ("oidc", "key_sets"):
@@ -333,10 +328,30 @@ def test_a_configuration_with_tokens_needs_their_packages(
         monkeypatch.delattr(http, module, raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     config = configuration(**variables)
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ConfigurationError) as raised:
         Service(config, KubernetesCluster(api, config))
-    assert str(refused.value).startswith(said)
-    assert "see docs/fips.md" in str(refused.value)
+    assert str(raised.value).startswith(message)
+    assert "see docs/fips.md" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "path", "headers"),
+    [
+        (
+            {"EVENT_AUTH": "oidc", "OIDC_AUDIENCE": "a"},
+            "/",
+            {"ce-id": "1", "ce-source": "/s", "ce-type": "t", "ce-specversion": "1.0"},
+        ),
+        ({"GAR_AUDIENCE": "a", "GAR_SERVICE_ACCOUNT": "a@b"}, "/webhooks/gar", {}),
+    ],
+    ids=["events", "Google Artifact Registry"],
+)
+def test_a_configuration_with_tokens_rejects_requests_without_one(
+    web: MakeWeb, variables: dict[str, str], path: str, headers: dict[str, str]
+) -> None:
+    service = web(**variables)
+    answer = service.client.post(path, headers=headers)
+    assert answer.status_code == 401
 
 
 def test_without_tokens_their_packages_are_not_imported() -> None:

@@ -18,20 +18,21 @@ def test_monotonic_seconds_are_those_of_the_system() -> None:
     assert abs(Clock().monotonic() - time.monotonic()) < 60
 
 
-def test_waiting_ends_when_the_predicate_is_true() -> None:
+def test_wait_for_returns_at_once_if_the_predicate_is_true() -> None:
     condition, found = threading.Condition(), [1]
     with condition:
         assert Clock().wait_for(condition, lambda: found, None)
 
 
-def test_waiting_ends_at_its_time() -> None:
+def test_wait_for_returns_false_after_its_time() -> None:
     condition = threading.Condition()
     with condition:
         assert not Clock().wait_for(condition, lambda: False, 0.001)
 
 
-def test_waiting_ends_when_it_is_notified() -> None:
-    condition, found = threading.Condition(), []
+def test_wait_for_ends_when_it_is_notified() -> None:
+    condition = threading.Condition()
+    found: list[int] = []
 
     def notify() -> None:
         with condition:

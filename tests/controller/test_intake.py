@@ -1,4 +1,4 @@
-"""From events to commits: matched, counted, logged."""
+"""The intake: events are matched, completed or verified at registries, committed and counted."""
 
 import logging
 import time
@@ -32,17 +32,15 @@ from image_puller.simulation import SimulatedCluster
 from image_puller.values.reference import parse
 from tests.support.building import NOON, digest
 from tests.support.clock import ManualClock
+from tests.support.daemonset import APP, AT_ONCE, NEWER, MakeReplica
 from tests.support.installation import Installation
 from tests.support.registries import Answers
 from tests.support.replica import Replica
 from tests.support.waiting import TIMEOUT_SECONDS
 
-APP = "quay.io/org/app:1.2.3"
-NEWER = "quay.io/org/app:1.2.4"
-
 
 class Service:
-    """An intake and what it counts."""
+    """An intake with its writer and its metrics. `noted` has what was committed."""
 
     def __init__(self, replica: Replica, lookup: Lookup | None = None) -> None:
         self.metrics = Metrics()
@@ -65,36 +63,42 @@ class Service:
         self.intake.accept("quay", events, timeout=TIMEOUT_SECONDS, is_trusted=trusted)
 
     def counted(self) -> dict[str, int]:
-        beginning = 'image_puller_events_total{outcome="'
+        """Return the numbers of events by outcome."""
+        prefix = 'image_puller_events_total{outcome="'
         lines = self.metrics.text().decode().splitlines()
         return {
-            line.removeprefix(beginning).partition('"')[0]: int(float(line.rpartition(" ")[2]))
+            line.removeprefix(prefix).partition('"')[0]: int(float(line.rpartition(" ")[2]))
             for line in lines
-            if line.startswith(beginning)
+            if line.startswith(prefix)
         }
 
 
+MakeService = Callable[..., Service]
+
+
 @pytest.fixture
-def service(replica: Callable[..., Replica]) -> Iterator[Service]:
-    service = Service(replica(ROLLOUT_MIN_INTERVAL_SECONDS="0"))
+def service(replica: MakeReplica) -> Iterator[Service]:
+    """Return an intake that asks no registry."""
+    service = Service(replica(**AT_ONCE))
     service.accept(CheckRequested())
     yield service
     service.writer.stop()
 
 
 @pytest.fixture
-def asking(replica: Callable[..., Replica], lookup: Lookup) -> Iterator[Callable[..., Service]]:
-    """Makes intakes that ask registries, each configured by these variables."""
-    made: list[Service] = []
+def asking(replica: MakeReplica, lookup: Lookup) -> Iterator[MakeService]:
+    """Return intakes that ask registries, each configured by these variables."""
+    services: list[Service] = []
 
     def make(**variables: str) -> Service:
-        made.append(Service(replica(ROLLOUT_MIN_INTERVAL_SECONDS="0", **variables), lookup))
-        made[-1].accept(CheckRequested())
-        made[-1].noted.clear()
-        return made[-1]
+        service = Service(replica(**AT_ONCE, **variables), lookup)
+        services.append(service)
+        service.accept(CheckRequested())
+        service.noted.clear()
+        return service
 
     yield make
-    for service in made:
+    for service in services:
         service.writer.stop()
 
 
@@ -109,7 +113,7 @@ def deleted(tag: str = "1.2.4") -> ImageDeleted:
     return ImageDeleted(registry="quay.io", repository="org/app", tag=tag, digest=None)
 
 
-def test_a_push_is_followed_counted_and_logged(
+def test_a_push_is_tracked_counted_and_logged(
     service: Service, installation: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -119,7 +123,7 @@ def test_a_push_is_followed_counted_and_logged(
     assert f"quay: app 1.2.4 {digest(1)}: tracked" in caplog.messages
 
 
-def test_a_deletion_is_forgotten(service: Service, installation: Installation) -> None:
+def test_a_deleted_tag_is_untracked(service: Service, installation: Installation) -> None:
     service.accept(pushed())
     service.accept(deleted())
     assert installation.images() == [APP]
@@ -127,7 +131,7 @@ def test_a_deletion_is_forgotten(service: Service, installation: Installation) -
 
 
 @pytest.mark.parametrize("event", [NodeJoined(node="node-1"), CheckRequested()])
-def test_a_node_or_a_tick_has_the_daemonset_checked(
+def test_a_node_that_joins_or_a_requested_check_checks_the_daemonset(
     service: Service, caplog: pytest.LogCaptureFixture, event: Event
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -136,7 +140,7 @@ def test_a_node_or_a_tick_has_the_daemonset_checked(
     assert "quay: DaemonSet: checked" in caplog.messages
 
 
-REFUSED = [
+IGNORED: list[tuple[Event, str]] = [
     (Ignored(reason="pull"), "pull"),
     (pushed(tag=None), "untagged"),
     (pushed(repository="org/unknown"), "unknown repository"),
@@ -145,8 +149,8 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("event", "reason"), REFUSED)
-def test_what_needs_no_state_to_be_refused_costs_no_request(
+@pytest.mark.parametrize(("event", "reason"), IGNORED)
+def test_an_ignored_event_costs_no_request_to_the_api_server(
     service: Service, installation: Installation, event: Event, reason: str
 ) -> None:
     before = installation.live()
@@ -158,24 +162,26 @@ def test_what_needs_no_state_to_be_refused_costs_no_request(
     assert counted.startswith(reason)
 
 
-def test_what_is_refused_stops_nothing_that_came_with_it(
+def test_ignored_events_do_not_affect_others_of_the_same_request(
     service: Service, installation: Installation
 ) -> None:
     installation.sent()
-    service.accept(*(event for event, _ in REFUSED), pushed(), CheckRequested(), pushed("1.2.5"))
+    service.accept(*(event for event, _ in IGNORED), pushed(), CheckRequested(), pushed("1.2.5"))
     assert installation.written() == ["PATCH daemonsets"]
     assert installation.images() == [APP, NEWER, "quay.io/org/app:1.2.5"]
-    assert sum(service.counted().values()) == len(REFUSED) + 4
+    assert sum(service.counted().values()) == len(IGNORED) + 4
 
 
-def test_nothing_is_committed_for_no_events(service: Service, installation: Installation) -> None:
+def test_a_request_without_events_commits_nothing(
+    service: Service, installation: Installation
+) -> None:
     installation.sent()
     service.accept()
     assert installation.sent() == []
 
 
 @pytest.mark.parametrize("event", [pushed(), deleted("1.2.3")])
-def test_of_an_untrusted_sender_a_push_is_a_tick(
+def test_a_push_or_deletion_of_an_untrusted_sender_is_a_check(
     service: Service, installation: Installation, cluster: SimulatedCluster, event: Event
 ) -> None:
     before = installation.live()
@@ -186,12 +192,12 @@ def test_of_an_untrusted_sender_a_push_is_a_tick(
 
 
 @pytest.mark.parametrize("event", [NodeJoined(node="node-1"), CheckRequested()])
-def test_an_untrusted_sender_may_say_when_to_look(service: Service, event: Event) -> None:
+def test_an_untrusted_sender_may_request_a_check(service: Service, event: Event) -> None:
     service.accept(event, trusted=False)
     assert service.counted() == {"checked": 2}
 
 
-def test_of_an_untrusted_sender_too_is_ignored_what_says_nothing(
+def test_an_ignored_event_of_an_untrusted_sender_is_ignored(
     service: Service, installation: Installation
 ) -> None:
     installation.sent()
@@ -200,30 +206,28 @@ def test_of_an_untrusted_sender_too_is_ignored_what_says_nothing(
     assert service.counted() == {"checked": 1, "pull": 1}
 
 
-# What registries are asked before anything is committed
+# Questions to registries before the commit
 
 VERIFIED = {"ASK_REGISTRIES": "true", "VERIFY_PUSHES": "true"}
-AWAY = RegistryUnavailableError("registry quay.io can't be asked")
+UNAVAILABLE = RegistryUnavailableError("registry quay.io can't be asked")
 
 
 def test_a_push_without_a_digest_is_completed(
-    asking: Callable[..., Service], installation: Installation, answers: Answers
+    asking: MakeService, installation: Installation, answers: Answers
 ) -> None:
     answers.digests = {parse(NEWER): digest(5)}
     asking().accept(pushed(number=None))
     assert digest(5) in installation.digests().values()
 
 
-def test_a_push_that_says_everything_is_not_asked_about(
-    asking: Callable[..., Service], answers: Answers
-) -> None:
+def test_a_push_with_a_digest_is_not_asked_about(asking: MakeService, answers: Answers) -> None:
     asking().accept(pushed())
     assert answers.asked == []
 
 
-@pytest.mark.parametrize("answer", [AWAY, None])
-def test_a_push_that_nobody_can_complete_is_followed_as_it_is(
-    asking: Callable[..., Service],
+@pytest.mark.parametrize("answer", [UNAVAILABLE, None])
+def test_a_push_that_no_registry_completes_is_tracked_without_a_digest(
+    asking: MakeService,
     installation: Installation,
     answers: Answers,
     caplog: pytest.LogCaptureFixture,
@@ -233,12 +237,12 @@ def test_a_push_that_nobody_can_complete_is_followed_as_it_is(
     asking().accept(pushed(number=None))
     assert installation.images() == [APP, NEWER]
     assert installation.digests() == {}
-    told = [record.message for record in caplog.records if "can't be asked" in record.message]
-    assert told == ([] if answer is None else [f"quay: {AWAY}"])
+    warnings = [record.message for record in caplog.records if "can't be asked" in record.message]
+    assert warnings == ([] if answer is None else [f"quay: {UNAVAILABLE}"])
 
 
-def test_a_registry_that_never_answers_takes_its_part_of_the_patience_and_no_more(
-    asking: Callable[..., Service], installation: Installation, answers: Answers
+def test_a_registry_that_never_answers_costs_only_its_share_of_the_timeout(
+    asking: MakeService, installation: Installation, answers: Answers
 ) -> None:
     service = asking()
     answers.close("quay.io")
@@ -248,27 +252,27 @@ def test_a_registry_that_never_answers_takes_its_part_of_the_patience_and_no_mor
     assert installation.images() == [APP, NEWER]
 
 
-def test_a_push_that_its_registry_confirms_is_followed(
-    asking: Callable[..., Service], installation: Installation, answers: Answers
+def test_a_push_that_its_registry_confirms_is_tracked(
+    asking: MakeService, installation: Installation, answers: Answers
 ) -> None:
     answers.digests = {parse(NEWER): digest(1)}
     asking(**VERIFIED).accept(pushed())
     assert digest(1) in installation.digests().values()
 
 
-def test_a_forged_push_brings_nothing(
-    asking: Callable[..., Service], installation: Installation, answers: Answers
+def test_a_forged_push_changes_no_image(
+    asking: MakeService, installation: Installation, answers: Answers
 ) -> None:
     answers.digests = {parse(NEWER): digest(1)}
     asking(**VERIFIED).accept(pushed(number=666))
     assert installation.images() == [APP]
-    (held,) = installation.state()["entries"]["app"]["unverified"]
-    assert held["reason"] == f"quay.io has {digest(1)} for 1.2.4"
+    (unverified,) = installation.state()["entries"]["app"]["unverified"]
+    assert unverified["reason"] == f"quay.io has {digest(1)} for 1.2.4"
 
 
-@pytest.mark.parametrize("answer", [AWAY, None])
-def test_a_push_that_nobody_confirms_is_held_in_the_state_and_followed_up(
-    asking: Callable[..., Service],
+@pytest.mark.parametrize("answer", [UNAVAILABLE, None])
+def test_an_unverified_push_is_kept_in_the_state_and_noted(
+    asking: MakeService,
     installation: Installation,
     answers: Answers,
     answer: Exception | None,
@@ -278,8 +282,8 @@ def test_a_push_that_nobody_confirms_is_held_in_the_state_and_followed_up(
     answers.digests = {} if answer is None else {parse(NEWER): answer}
     service.accept(pushed())
     assert installation.template() == template
-    (held,) = installation.state()["entries"]["app"]["unverified"]
-    assert held == {
+    (unverified,) = installation.state()["entries"]["app"]["unverified"]
+    assert unverified == {
         "tag": "1.2.4",
         "digest": digest(1),
         "time": "2026-01-15T12:00:00.000Z",
@@ -291,8 +295,8 @@ def test_a_push_that_nobody_confirms_is_held_in_the_state_and_followed_up(
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_a_deletion_that_needs_to_be_verified_is_a_tick(
-    asking: Callable[..., Service], installation: Installation, trusted: bool
+def test_a_deletion_that_has_to_be_verified_is_a_check(
+    asking: MakeService, installation: Installation, trusted: bool
 ) -> None:
     service = asking(**VERIFIED)
     before = installation.live()
@@ -301,8 +305,8 @@ def test_a_deletion_that_needs_to_be_verified_is_a_tick(
     assert service.noted == [(CheckDaemonSet(), Outcome.CHECKED)]
 
 
-def test_of_an_untrusted_sender_is_pulled_what_the_registry_has_by_the_policy(
-    asking: Callable[..., Service], installation: Installation, answers: Answers
+def test_a_push_of_an_untrusted_sender_is_replaced_by_the_registrys_answer(
+    asking: MakeService, installation: Installation, answers: Answers
 ) -> None:
     answers.digests = {parse(NEWER): digest(1)}
     service = asking()
@@ -313,9 +317,9 @@ def test_of_an_untrusted_sender_is_pulled_what_the_registry_has_by_the_policy(
     assert change == RegistryAnswer(entry="app", tag="1.2.4", digest=digest(1), time=NOON)
 
 
-@pytest.mark.parametrize("answer", [AWAY, None])
-def test_of_an_untrusted_sender_what_the_registry_does_not_confirm_is_a_tick(
-    asking: Callable[..., Service],
+@pytest.mark.parametrize("answer", [UNAVAILABLE, None])
+def test_an_unconfirmed_push_of_an_untrusted_sender_is_a_check(
+    asking: MakeService,
     installation: Installation,
     answers: Answers,
     answer: Exception | None,
@@ -328,7 +332,7 @@ def test_of_an_untrusted_sender_what_the_registry_does_not_confirm_is_a_tick(
     assert service.noted == [(CheckDaemonSet(), Outcome.CHECKED)]
 
 
-def test_what_was_committed_is_followed_up(service: Service) -> None:
+def test_committed_changes_are_noted_with_their_outcomes(service: Service) -> None:
     service.noted.clear()
     service.accept(pushed(), NodeJoined(node="node-1"), Ignored(reason="pull"))
     assert [(type(change), outcome) for change, outcome in service.noted] == [

@@ -1,4 +1,4 @@
-"""What is counted, in the text format of Prometheus."""
+"""The metrics, in the text format of Prometheus."""
 
 from image_puller.controller.metrics import Metrics
 from image_puller.core.decide import Outcome
@@ -17,21 +17,21 @@ def test_events_are_counted_by_source_and_outcome() -> None:
     assert 'image_puller_events_total{outcome="pull",source="harbor"} 1.0' in lines(metrics)
 
 
-def test_refused_requests_are_counted_by_source_and_status() -> None:
+def test_rejected_requests_are_counted_by_source_and_status() -> None:
     metrics = Metrics()
     metrics.count_rejection("quay", 401)
     counted = 'image_puller_requests_rejected_total{source="quay",status="401"} 1.0'
     assert counted in lines(metrics)
 
 
-def test_malformed_entries_are_told() -> None:
+def test_malformed_entries_are_a_gauge() -> None:
     metrics = Metrics()
     assert "image_puller_malformed_entries 0.0" in lines(metrics)
     metrics.malformed_entries.set(2)
     assert "image_puller_malformed_entries 2.0" in lines(metrics)
 
 
-def test_two_services_of_one_process_count_apart() -> None:
+def test_two_services_in_one_process_count_separately() -> None:
     one, other = Metrics(), Metrics()
     one.count_event("quay", "pull")
     assert not any("quay" in line for line in lines(other))

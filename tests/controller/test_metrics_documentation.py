@@ -1,4 +1,4 @@
-"""docs/operations says of the metrics what the code exposes."""
+"""The documentation of operation: its metrics, messages and alerts are those of the code."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ STATUSES = {"400", "401", "413", "503"}
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The rows of the tables below a heading of metrics.md, without their heads."""
+    """Return the rows of the tables below a heading of metrics.md, without their headers."""
     text = (OPERATIONS / "metrics.md").read_text("utf-8")
     section = text.partition(f"{heading}\n")[2].partition("\n## ")[0]
     tables = re.findall(r"(?m)(?:^\|.*\n)+", section)
@@ -28,7 +28,7 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def exposed() -> dict[str, tuple[str, set[str], str]]:
-    """Type, labels and help of each metric, by the name of its series."""
+    """Return type, labels and help of each metric, by the name of its series."""
     found = {}
     for metric in vars(Metrics()).values():
         if isinstance(metric, MetricWrapperBase):
@@ -48,42 +48,43 @@ def test_the_table_has_every_metric_with_its_type_labels_and_help() -> None:
     assert documented == exposed()
 
 
-def test_every_metric_is_in_what_prometheus_scrapes() -> None:
+def test_prometheus_scrapes_every_metric() -> None:
     names = re.findall(r"(?m)^# HELP (\w+)", Metrics().text().decode())
     assert set(names) == set(exposed())
 
 
-def test_the_outcomes_of_changes_and_requests_are_those_of_the_code() -> None:
+def test_the_documented_outcomes_are_those_of_the_code() -> None:
     assert "unreadable" in REQUEST_OUTCOMES
     documented = [row[0].strip("`") for row in rows("## The label outcome")]
     assert set(documented) == set(Outcome) | REQUEST_OUTCOMES
     assert len(documented) == len(set(documented))
 
 
-def test_the_sources_beside_the_senders_are_documented() -> None:
+def test_the_documented_sources_beside_senders_are_those_of_the_code() -> None:
     documented = {row[0].strip("`") for row in rows("## The label source")[1:]}
     assert documented == {"cloudevents", "nodes", checks.SOURCE}
     assert "cloudevents" in SOURCES
 
 
-def said_by_the_code() -> str:
-    """The service's source, with texts that are split over lines in one piece."""
+def source_of_the_service() -> str:
+    """Return the service's source, with texts that are split over lines joined."""
     files = sorted((ROOT / "service" / "image_puller").rglob("*.py"))
     text = "".join(file.read_text("utf-8") for file in files)
     return re.sub(r'"\s*\n\s*f?"', "", text)
 
 
-def test_troubleshooting_quotes_messages_that_the_code_has() -> None:
+def test_troubleshooting_quotes_messages_of_the_code() -> None:
     page = (OPERATIONS / "troubleshooting.md").read_text("utf-8")
     cells = re.findall(r"(?m)^\| ([^|]*`[^|]*) \|", page)
     quoted = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
     parts = [part.strip(" .:;,") for text in quoted for part in text.split("…")]
-    source = said_by_the_code()
+    source = source_of_the_service()
     assert len(quoted) > 20
     assert [part for part in parts if part not in source] == []
 
 
 def rules() -> dict[str, str]:
+    """Return the expressions of the documented alerts, by name."""
     text = (OPERATIONS / "alerts.md").read_text("utf-8")
     (manifest,) = re.findall(r"(?s)```yaml\n(.*?)```", text)
     (group,) = yaml.safe_load(manifest)["spec"]["groups"]
@@ -96,7 +97,7 @@ def test_alerts_use_only_metrics_that_exist() -> None:
     assert used <= set(exposed())
 
 
-def test_alerts_ask_for_labels_and_values_that_exist() -> None:
+def test_alerts_use_only_labels_and_values_that_exist() -> None:
     allowed = {
         "source": {*SOURCES, "nodes", checks.SOURCE},
         "outcome": {*Outcome, *REQUEST_OUTCOMES},
@@ -108,7 +109,7 @@ def test_alerts_ask_for_labels_and_values_that_exist() -> None:
             assert set(values.split("|")) <= allowed[label]
 
 
-def test_every_alert_is_explained() -> None:
+def test_every_alert_is_documented() -> None:
     text = (OPERATIONS / "alerts.md").read_text("utf-8")
     explained = re.findall(r"(?m)^\| (ImagePuller\w+) \|", text)
     assert explained == list(rules())

@@ -1,4 +1,4 @@
-"""Nodes that join are handed to the intake, whatever happens to the watch."""
+"""The watch of nodes: it hands nodes that join to the intake, and starts again after errors."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,13 +10,13 @@ from image_puller.controller.node_watch import NodeWatch
 from image_puller.errors import ClusterUnavailableError, RefusedByClusterError
 from image_puller.events.event import Event, NodeJoined
 from tests.support.clock import ManualClock
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 
 class Nodes:
-    """Watches that each bring some nodes, and then end with an error."""
+    """Simulated watches. Each yields some nodes, and then ends, with an error or without."""
 
-    def __init__(self, *watches: tuple[list[str], Exception]) -> None:
+    def __init__(self, *watches: tuple[list[str], Exception | None]) -> None:
         self.watches = iter(watches)
         self.started = 0
 
@@ -24,11 +24,12 @@ class Nodes:
         self.started += 1
         names, error = next(self.watches)
         yield from names
-        raise error
+        if error is not None:
+            raise error
 
 
-class Accepted(Intake):
-    """An intake that only notes what it is given."""
+class RecordingIntake(Intake):
+    """An intake that only records the events."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, Event]] = []
@@ -44,9 +45,9 @@ def test_the_watch_starts_again_after_an_error(
 ) -> None:
     nodes = Nodes(
         (["node-1", "node-2"], ClusterUnavailableError("cut")),
-        (["node-3"], RefusedByClusterError("the end")),
+        (["node-3"], RefusedByClusterError("forbidden")),
     )
-    intake = Accepted()
+    intake = RecordingIntake()
     watch = NodeWatch(nodes, intake, clock)
     watch.start()
     wait_until(lambda: clock.sleepers() == 1)
@@ -62,9 +63,34 @@ def test_the_watch_ends_where_the_service_may_not_watch_nodes(
     clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     nodes = Nodes(([], RefusedByClusterError("forbidden")))
-    watch = NodeWatch(nodes, Accepted(), clock)
+    watch = NodeWatch(nodes, RecordingIntake(), clock)
     watch.start()
     wait_until(lambda: "nodes can't be watched" in caplog.text)
     watch.stop()
     assert nodes.started == 1
     assert "only checks notice a node that joins: forbidden; apply deploy/kubernetes" in caplog.text
+
+
+def test_the_watch_starts_again_after_its_end(clock: ManualClock) -> None:
+    nodes = Nodes((["node-1"], None), (["node-2"], RefusedByClusterError("forbidden")))
+    intake = RecordingIntake()
+    watch = NodeWatch(nodes, intake, clock)
+    watch.start()
+    wait_until(lambda: clock.sleepers() == 1)
+    clock.advance(limits.RETRY_SECONDS)
+    wait_until(lambda: len(intake.events) == 2)
+    watch.stop()
+    assert intake.events == [("nodes", NodeJoined(node=f"node-{n}")) for n in (1, 2)]
+
+
+def test_no_watch_starts_after_stop(clock: ManualClock) -> None:
+    nodes = Nodes((["node-1"], ClusterUnavailableError("cut")), (["node-2"], None))
+    intake = RecordingIntake()
+    watch = NodeWatch(nodes, intake, clock)
+    watch.start()
+    wait_until(lambda: clock.sleepers() == 1)
+    watch.stop()
+    watch._thread.join(TIMEOUT_SECONDS)
+    assert not watch._thread.is_alive()
+    assert nodes.started == 1
+    assert intake.events == [("nodes", NodeJoined(node="node-1"))]

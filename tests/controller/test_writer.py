@@ -1,4 +1,4 @@
-"""One writer for many senders: pushes are written together, and none is lost."""
+"""The writer: it commits the changes of many senders together, and loses none."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -19,13 +19,10 @@ from image_puller.errors import ClusterUnavailableError, SupersededError
 from image_puller.simulation import SimulatedCluster
 from tests.support.building import configuration, push
 from tests.support.clock import ManualClock
+from tests.support.daemonset import APP, AT_ONCE, NEWER, NEWEST
 from tests.support.installation import NAME, NAMESPACE, Gate, Installation
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
-AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
-APP = "quay.io/org/app:1.2.3"
-NEWER = "quay.io/org/app:1.2.4"
-NEWEST = "quay.io/org/app:1.2.5"
 SHORT_SECONDS = 0.02
 
 MakeWriter = Callable[..., Writer]
@@ -33,7 +30,7 @@ MakeWriter = Callable[..., Writer]
 
 @pytest.fixture
 def writer(api: ApiClient) -> Iterator[MakeWriter]:
-    """Starts writers, each configured by these variables, and has each check once."""
+    """Return started writers, each configured by these variables, after their first check."""
     started = []
 
     def start(*, most_waiting: int = 100, clock: Clock | None = None, **variables: str) -> Writer:
@@ -58,6 +55,7 @@ def senders() -> Iterator[ThreadPoolExecutor]:
 
 
 def submit(writer: Writer, number: int, *, timeout: float = TIMEOUT_SECONDS) -> Outcome:
+    """Commit a push of the tag `1.2.<number>`."""
     (outcome,) = writer.commit("test", [push(f"1.2.{number}", number)], timeout=timeout)
     return outcome
 
@@ -99,7 +97,8 @@ def test_many_senders_cost_about_two_writes_per_round(
     connections, pushes = 16, 160
     puller = writer(**AT_ONCE)
     installation.sent()
-    cluster.delay(0.1, method="PATCH", times=pushes)  # senders come back meanwhile, slow ones too
+    # During a write that takes so long, all senders send again, slow ones too.
+    cluster.delay(0.1, method="PATCH", times=pushes)
     queue = iter(range(4, 4 + pushes))
 
     def send(_connection: int) -> list[Outcome]:
@@ -167,7 +166,7 @@ def test_an_unexpected_error_fails_its_batch_but_not_the_writer(
 ) -> None:
     puller = writer(**AT_ONCE)
     with pytest.raises(StopIteration):
-        puller.commit("test", [push("1.2.4", 4, entry="nobody")], timeout=TIMEOUT_SECONDS)
+        puller.commit("test", [push("1.2.4", 4, entry="unknown")], timeout=TIMEOUT_SECONDS)
     assert "nothing was changed" in caplog.text
     assert submit(puller, 4) is Outcome.TRACKED
     assert installation.images() == [APP, NEWER]
@@ -234,11 +233,11 @@ def test_a_failed_start_is_tried_again_without_senders(
     with pytest.raises(ClusterUnavailableError):
         writer(clock=clock)
 
-    def is_there() -> bool:
+    def exists_after_retry() -> bool:
         clock.advance(limits.RETRY_SECONDS)
         return cluster.daemonset(NAME, NAMESPACE) is not None
 
-    wait_until(is_there)
+    wait_until(exists_after_retry)
     assert installation.images() == [APP]
 
 
@@ -258,7 +257,7 @@ def test_a_superseded_writer_does_not_retry(
     assert installation.live() == before
 
 
-# The end
+# Stopping
 
 
 def test_stop_applies_a_pending_template_and_keeps_the_daemonset(

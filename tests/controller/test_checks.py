@@ -1,0 +1,190 @@
+"""What checks ask and commit: full checks, unverified pushes, and rollouts."""
+
+import pytest
+
+from image_puller import limits
+from image_puller.core.decide import Outcome
+from image_puller.errors import (
+    ClusterUnavailableError,
+    RefusedByRegistryError,
+    RegistryUnavailableError,
+)
+from image_puller.simulation import SimulatedCluster
+from tests.support.building import digest, push
+from tests.support.daemonset import APP, LATEST, NEWER, drift
+from tests.support.installation import Installation
+from tests.support.process import NAME, MakeProcess, registry_has, unverified
+from tests.support.registries import Answers
+from tests.support.replica import Time
+
+# The first check
+
+
+def test_the_first_check_creates_the_daemonset_with_the_digests_of_its_images(
+    process: MakeProcess, installation: Installation, answers: Answers
+) -> None:
+    registry_has(answers, v1_2_3=3)
+    process().check()
+    assert installation.digests() == {"app": digest(3)}
+    assert installation.live()["metadata"]["generation"] == 1
+
+
+def test_an_unavailable_registry_does_not_prevent_the_daemonset(
+    process: MakeProcess, installation: Installation, answers: Answers
+) -> None:
+    answers.fail("quay.io", RegistryUnavailableError("quay.io did not answer in time"))
+    service = process()
+    service.check()
+    assert installation.images() == [APP]
+    assert service.checks.problems == ("quay.io did not answer in time",)
+
+
+def test_no_registry_is_asked_where_that_is_switched_off(
+    process: MakeProcess, installation: Installation, answers: Answers
+) -> None:
+    service = process(asks=False)
+    service.check()
+    assert installation.images() == [APP]
+    assert (answers.asked, service.checks.problems) == ([], ())
+
+
+# Catching up
+
+
+def test_a_check_finds_everything_that_missed_webhooks_would_have_reported(
+    process: MakeProcess, installation: Installation, answers: Answers
+) -> None:
+    registry_has(answers, v1_2_3=3)
+    service = process()
+    service.check()
+    service.commit(push("1.2.4", 1), push("1.2.5", 1), push("1.2.9", 1))
+    service.clock.advance(limits.SETTLING_SECONDS)
+
+    # Missed: 1.2.4 was mutated, 1.2.9 was deleted, 1.3.0 and 1.3.1 are new.
+    registry_has(answers, v1_2_3=3, v1_2_4=4, v1_2_5=1, v1_3_0=5, v1_3_1=6)
+    service.check()
+
+    tags = installation.state()["entries"]["app"]["tags"]
+    assert [(tag["tag"], tag["digest"]) for tag in tags] == [
+        ("1.3.1", digest(6)),
+        ("1.3.0", digest(5)),
+        ("1.2.5", digest(1)),
+        ("1.2.4", digest(4)),
+        ("1.2.3", digest(3)),
+    ]
+    assert installation.images() == [f"{NAME}:{tag}" for tag in ("1.2.3", "1.3.0", "1.3.1")]
+
+
+def test_a_check_that_finds_nothing_new_writes_nothing(
+    process: MakeProcess, installation: Installation, answers: Answers
+) -> None:
+    registry_has(answers, v1_2_3=3, v1_2_4=4)
+    process().check()
+    installation.sent()
+    process().check()
+    assert installation.written() == []
+
+
+def test_a_registry_that_refuses_the_service_is_a_problem_and_changes_nothing(
+    process: MakeProcess,
+    installation: Installation,
+    answers: Answers,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    registry_has(answers, v1_2_3=3, v1_2_4=4)
+    process().check()
+    before = installation.live()
+    answers.fail("quay.io", RefusedByRegistryError("quay.io answered 401; name a pull secret"))
+    service = process()
+    service.check()
+    assert installation.live() == before
+    assert service.checks.problems == ("quay.io answered 401; name a pull secret",)
+    assert "quay.io answered 401; name a pull secret" in caplog.messages
+
+
+def test_an_unqueryable_mutable_tag_is_pulled_again_once_per_interval(
+    process: MakeProcess, installation: Installation, answers: Answers, now: Time
+) -> None:
+    registry_has(answers, latest=1)
+    process(IMAGES=LATEST).check()
+    generation = installation.live()["metadata"]["generation"]
+    now.advance(3600)
+    process(IMAGES=LATEST).check()
+    assert installation.live()["metadata"]["generation"] == generation
+    for error, rollouts in (
+        (RegistryUnavailableError("unavailable"), 0),
+        (RefusedByRegistryError("401"), 1),
+    ):
+        answers.fail("quay.io", error)
+        process(IMAGES=LATEST).check()
+        assert installation.live()["metadata"]["generation"] == generation + rollouts
+
+
+def test_a_check_repairs_the_daemonset_although_its_state_could_not_be_read(
+    process: MakeProcess, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    service = process()
+    service.check()
+    drift(cluster)
+    cluster.fail(method="GET", path="daemonsets")
+    with pytest.raises(ClusterUnavailableError):
+        service.check()
+    assert installation.images() == [APP]
+
+
+# Unverified pushes
+
+
+def test_a_check_of_unverified_pushes_tracks_those_that_their_registry_confirms(
+    process: MakeProcess, installation: Installation, answers: Answers
+) -> None:
+    registry_has(answers, v1_2_3=3)
+    service = process()
+    service.check()
+    assert not service.checks.unverified_pushes()
+    service.commit(unverified(service.clock))
+    answers.fail("quay.io", RegistryUnavailableError("unavailable"))
+    assert service.checks.unverified_pushes()
+    assert service.checks.problems == ("unavailable",)
+    answers.failures.clear()
+    registry_has(answers, v1_2_3=3, v1_2_4=1)
+    assert service.checks.unverified_pushes()
+    assert installation.images() == [APP, NEWER]
+    assert not service.checks.unverified_pushes()
+    assert not service.checks.problems
+
+
+# Rollouts
+
+
+def test_a_rollout_is_compared_with_what_was_pushed_once_it_is_complete(
+    process: MakeProcess, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    cluster.images[f"{NAME}:latest"] = digest(1)
+    service = process(IMAGES=LATEST)
+    service.check()
+    assert service.commit(push("latest", 2)) == (Outcome.MUTATED,)
+    assert service.checks.rollout(is_last=False)
+    assert "pulledAgain" not in installation.state()["entries"]["app"]["tags"][0]
+    cluster.advance(60)
+    assert service.checks.rollout(is_last=False)
+    assert installation.state()["entries"]["app"]["tags"][0]["pulledAgain"]
+    cluster.advance(60)
+    assert not service.checks.rollout(is_last=False)
+
+
+def test_the_last_check_of_a_rollout_does_not_wait_for_its_end(
+    process: MakeProcess, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    cluster.images[f"{NAME}:latest"] = digest(1)
+    service = process(IMAGES=LATEST)
+    service.check()
+    service.commit(push("latest", 2))
+    cluster.advance(60)
+    cluster.kill("node-2")
+    service.commit(push("latest", 3, seconds=1))
+    cluster.advance(60)
+    assert service.checks.rollout(is_last=False)
+    assert "pulledAgain" not in installation.state()["entries"]["app"]["tags"][0]
+    assert service.checks.rollout(is_last=True)
+    assert installation.state()["entries"]["app"]["tags"][0]["pulledAgain"]
