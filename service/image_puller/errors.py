@@ -1,4 +1,4 @@
-"""The errors, each with the HTTP status that its sender should get."""
+"""The errors, each with the HTTP status of the answer to the request."""
 
 
 class ImagePullerError(Exception):
@@ -30,7 +30,7 @@ class KeysUnavailableError(ImagePullerError):
 
 
 class ClusterUnavailableError(ImagePullerError):
-    """The API server can't be reached, or can't take a write now. The sender tries again."""
+    """The API server can't be reached, or the commit can't be made now. The sender tries again."""
 
     status = 503
 
@@ -50,7 +50,7 @@ class RefusedByClusterError(ImagePullerError):
 
 
 class MissingError(ImagePullerError):
-    """The DaemonSet does not exist."""
+    """The DaemonSet, or another object of the cluster, does not exist."""
 
     status = 503
 
@@ -68,7 +68,7 @@ class RegistryError(ImagePullerError):
 
 
 class UnknownRegistryError(RegistryError):
-    """No entry names this registry, so it is not asked."""
+    """A registry is not asked, because no entry names it, or its name is malformed."""
 
 
 class RefusedByRegistryError(RegistryError):

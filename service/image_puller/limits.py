@@ -1,4 +1,4 @@
-"""Bounds that several modules share, each with its unit."""
+"""The bounds of times, sizes and counts, each with its unit."""
 
 BODY_BYTES = 1024 * 1024
 """The size of a request body. The largest known request of a registry is far below."""
@@ -7,27 +7,28 @@ STATE_BYTES = 192 * 1024
 """The size of the state annotation. All annotations of an object together may have 256 KiB."""
 
 KEEP_TAGS_MOST = 20
+"""The highest `KEEP_TAGS`."""
 SPARE_TAGS = 4
 """Tracked tags beyond `KEEP_TAGS` in the state, a reserve for when one is deleted or refused."""
 REFUSED_TAGS = KEEP_TAGS_MOST + SPARE_TAGS + 1
 """Refused tags in the state, per entry: as many as one check can find."""
 REFUSED_CHARACTERS = 300
-"""The length of the reason that is kept for each."""
+"""The length of the reason that is kept for each refused tag."""
 
 UNVERIFIED_PUSHES = 8
 """Unverified pushes in the state, per entry. The oldest are dropped."""
 UNVERIFIED_SECONDS = 3600.0
 """How long an unverified push waits for a tag that its registry does not have."""
 UNVERIFIED_PUSHES_AT_LEAST = 2
-"""Unverified pushes per entry where the state would be too long."""
+"""Unverified pushes that each entry keeps where the state would be too long otherwise."""
 UNVERIFIED_CHARACTERS = 200
-"""The length of the reason that is kept for each."""
+"""The length of the reason that is kept for each unverified push."""
 
 SETTLING_SECONDS = 300.0
 """How long after a push its registry may still show the previous content."""
 
 REASON_CHARACTERS = 1000
-"""The length of the API server's messages. Pod Security can name every container."""
+"""The length of a message from the API server. Pod Security can name every container."""
 
 ATTEMPTS = 8
 """Tries of one commit after lost races. Then its senders try again."""
@@ -66,10 +67,11 @@ GATHER_SECONDS = 0.02
 KEYS_ANSWER_SECONDS = 2.0
 """The time to read an issuer's keys. It is below the timeout of every sender of tokens."""
 KEYS_LAST_SECONDS = 3600.0
-"""How long keys are kept. A key that its issuer has withdrawn counts no longer."""
+"""How long keys are kept, and so how long a key that its issuer has withdrawn is accepted."""
 KEYS_AGAIN_SECONDS = 5.0
 """The least time between two reads of an issuer's keys, whatever key ids senders invent."""
 KEYS_BYTES = 256 * 1024
+"""The size of an issuer's answer."""
 KEYS_MOST = 100
 """Keys of one issuer. Google has two, an API server seldom more than three."""
 
@@ -79,12 +81,13 @@ TOKEN_LEEWAY_SECONDS = 30
 """How far the issuer's clock may be off."""
 
 CHECK_INTERVAL_SECONDS = 600.0
+"""The time between two regular checks."""
 FIRST_RECHECK_SECONDS = 1.0
-"""Until an unverified push or a rollout is checked again. The time doubles with each check."""
+"""The time until an unverified push or a rollout is checked. It doubles with each check."""
 ROLLOUT_RECHECK_SECONDS = 1800.0
-"""Until a rollout that does not end is left to the regular checks."""
+"""The longest time between two checks of a rollout. Then it is left to the regular checks."""
 RETRY_SECONDS = 5.0
-"""Until something that failed is tried again."""
+"""The time until something that failed is tried again."""
 RETRY_AFTER_SECONDS = 5
 """The `Retry-After` of a 503."""
 PUSH_SECONDS = 2.5

@@ -1,4 +1,4 @@
-"""The running service: the parts put together, and started and stopped in order."""
+"""The running service: it creates the parts, and starts and stops them in order."""
 
 import logging
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Service:
         self._observer = Observer(config, cluster, now=clock.now)
         self.metrics = Metrics()
         self._writer = Writer(self._reconciler, self.metrics, clock)
-        # Pushes have a lookup of their own, so that none waits behind the questions of a check.
+        # Pushes have a lookup of their own, so that they do not wait for the questions of a check.
         self._lookups = _lookups(config, cluster, clock) if config.ask_registries else ()
         for_pushes, for_checks = self._lookups or (None, None)
         self._checks = Checks(config, self._observer, self._writer, for_checks, clock)
@@ -64,11 +64,11 @@ class Service:
             log.warning("%s", warning)
         self._writer.start()
         self._schedule.start()
-        if not self._is_on_knative:  # there, a source sends nodes that join as events
+        if not self._is_on_knative:  # an event source of Knative reports nodes that join
             self._node_watch.start()
 
     def stop(self) -> None:
-        """Apply a pending template, and leave the DaemonSet as it is."""
+        """Commit what was asked for, apply a pending template, and stop. The DaemonSet stays."""
         self._node_watch.stop()
         self._schedule.stop()
         self._writer.stop()
@@ -110,7 +110,7 @@ def _lookups(config: Config, cluster: KubernetesCluster, clock: Clock) -> tuple[
 def _token_verifiers(
     config: Config, cluster: KubernetesCluster, clock: Clock
 ) -> Mapping[str, TokenVerifier]:
-    """Return who authenticates by signed tokens. Raises ConfigurationError without the packages."""
+    """Return verifiers of tokens by source. Raises ConfigurationError without their packages."""
     if config.oidc is None and config.google is None:
         return {}
     try:

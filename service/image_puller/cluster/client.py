@@ -295,7 +295,7 @@ class KubernetesCluster:
         accept: str = _JSON,
         timeout: tuple[float, float] | None = None,
     ) -> Any:
-        """Return the response, its body unread. Raises the error that another status means."""
+        """Return a successful response, its body unread. Raises the error of any other status."""
         content_type = _JSON_PATCH if method == "PATCH" else _JSON
         request = self._api.param_serialize(
             method,
@@ -328,7 +328,7 @@ def _object(text: bytes) -> Manifest:
 
 
 def _failure(status: int, text: bytes) -> Exception:
-    """Return the error that a response means, with the message of its Status object."""
+    """Return the error of a response, with the message of its Status object."""
     try:
         message = str(json.loads(text)["message"])
     except (ValueError, LookupError, TypeError):

@@ -1,4 +1,4 @@
-"""What this package needs of the API server. `client` implements it, and the tests simulate it."""
+"""What this package needs of the API server. `client` implements it."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""What the service reads of the cluster for `/status` and for checks. It writes nothing."""
+"""The observer: it reads the cluster for `/status` and for checks, and writes nothing."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Whose a DaemonSet of the configured name is: ours, the original puller's, or somebody else's."""
+"""The owner of the DaemonSet: this service, the original puller, or somebody else."""
 
 import logging
 

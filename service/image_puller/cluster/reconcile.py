@@ -1,6 +1,6 @@
-"""The commit: what is decided reaches the DaemonSet in one request, or not at all.
+"""The commit: it writes what was decided to the DaemonSet, in one request or not at all.
 
-There is no other path to a change of the DaemonSet. A lost race is decided again on the new state.
+Every change of the DaemonSet goes through it. A lost race is decided again on the new state.
 """
 
 import logging
@@ -54,7 +54,7 @@ class Reconciler:
 
     @property
     def superseded(self) -> str | None:
-        """Why this process writes nothing more, once that is so."""
+        """Return why this process is superseded, or None."""
         return self._stored.superseded
 
     def commit(self, changes: Sequence[Change], *, flush: bool = False) -> tuple[Outcome, ...]:
@@ -75,7 +75,7 @@ class Reconciler:
                 self._stored.last = None
                 self._is_checked = False
             except ClusterUnavailableError:
-                # A write whose answer was lost may have been made.
+                # The write may have been made although its answer was lost.
                 self._stored.last = None
                 raise
         raise ClusterUnavailableError(
@@ -125,7 +125,7 @@ class Reconciler:
     # The check of the whole DaemonSet
 
     def _check(self, changes: Sequence[Change], *, flush: bool) -> tuple[Outcome, ...]:
-        """Commit the changes after a look at the whole DaemonSet, and repair it."""
+        """Check the whole DaemonSet, commit the changes, and repair it."""
         self._is_checked = False
         self._report_warnings()
         self._learn_platform()
@@ -175,7 +175,7 @@ class Reconciler:
             self._stored.remember(text, state)
 
     def _repair(self, live: Manifest, state: State) -> None:
-        """Undo what somebody else has changed."""
+        """Write the state, and undo what somebody else has changed."""
         operations = [
             put("/spec/template", self._template(state)),
             *repair.structure(self._config, self._platform),
@@ -250,7 +250,7 @@ class Reconciler:
         now = self._now()
         return flush or now >= rollout.due(self._config, state, now)
 
-    # What a check learns and reports
+    # The platform, and malformed entries
 
     def _report_warnings(self) -> None:
         """Report malformed entries as Events, once per process."""

@@ -1,4 +1,4 @@
-"""What happens when the cluster refuses a template: find the reason, keep the rest, tell people."""
+"""Handles templates that the cluster refuses: isolates the refused tags, or blocks the template."""
 
 import logging
 from collections.abc import Callable
@@ -50,7 +50,7 @@ class Refusals:
         return state
 
     def block(self, state: State, refusal: RefusedByClusterError) -> State:
-        """Return the state whose template is not tried again before the next check."""
+        """Return the state with its template blocked until the next check, and report that."""
         log.error("the cluster refused the template, so the old pods stay: %s", refusal)
         self._cluster.report("TemplateRefused", str(refusal))
         template = daemonset.template_hash(self._config, state)

@@ -42,7 +42,7 @@ def has_drifted(cluster: Cluster, live: Manifest, operations: Sequence[Operation
 
 
 def _shape(live: Manifest) -> Any:
-    """Return what of a DaemonSet is ours to repair."""
+    """Return the parts of a DaemonSet that a repair compares."""
     metadata = live["metadata"]
     annotations = {k: v for k, v in metadata.get("annotations", {}).items() if k != STATE}
     return live["spec"], metadata.get("labels"), annotations, metadata.get("ownerReferences")

@@ -45,9 +45,9 @@ class StoredState:
         self._configuration = daemonset.configuration_hash(config)
         self._was_in_charge = False
         self.last: Stored | None = None
-        """As this process last read or wrote it; None where that is unknown."""
+        """The annotation as this process last read or wrote it, or None where that is unknown."""
         self.superseded: str | None = None
-        """Why this process writes nothing more, once that is so."""
+        """Why this process is superseded, or None."""
 
     def require_in_charge(self) -> None:
         """Raise SupersededError once another configuration was found in charge."""

@@ -1,1 +1,1 @@
-"""The process at work: it takes events in, checks on a schedule, and writes."""
+"""The running process: it takes events in, checks on a schedule, and writes."""

@@ -1,4 +1,4 @@
-"""What is checked while nobody waits: the DaemonSet, registries, unverified pushes, and nodes."""
+"""The checks: of the DaemonSet and the registries, of unverified pushes, and of rollouts."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -61,11 +61,11 @@ class Checks:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Return why registries did not answer the last checks."""
+        """Return what the last checks found wrong at registries, each problem once."""
         return tuple(dict.fromkeys((*self._from_catch_up, *self._from_verification)))
 
     def full(self, seconds: float, *, asks_if_new: bool = False) -> None:
-        """Ask registries for what was missed, then repair the DaemonSet in any case.
+        """Ask registries for missed pushes, then repair the DaemonSet whatever they answered.
 
         `seconds` bounds the questions. With `asks_if_new`, registries are asked only where there is
         no DaemonSet yet.

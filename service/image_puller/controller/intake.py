@@ -1,4 +1,4 @@
-"""The intake: a request's events are matched, completed at registries, and committed together."""
+"""The intake: it matches a request's events, asks registries, and commits the changes together."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class Intake:
     """Takes in the events of all requests.
 
-    `lookup` is None where no registry may be asked. `on_commit` is told what was committed.
+    `lookup` is None where no registry may be asked. `on_commit` gets what was committed.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Intake:
     def _settled(
         self, source: str, changes: Sequence[Change], trust: Trust, seconds: float
     ) -> tuple[Change, ...]:
-        """Return the changes after registries were asked what they lack, or whether they hold."""
+        """Return the changes as registries completed and verified them, where they were asked."""
         asked = self._clock.now()
         answers: Mapping[Reference, Answer] = {}
         references = verification.questions(self._config, changes, trust)

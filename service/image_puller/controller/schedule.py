@@ -1,4 +1,4 @@
-"""The schedule of checks: at start, every ten minutes, and soon after what is not finished."""
+"""The schedule of checks: at start, every ten minutes, and soon while something is unfinished."""
 
 import logging
 import threading
@@ -45,7 +45,7 @@ class _Backoff:
 class Schedule:
     """Runs checks in a thread of its own between `start` and `stop`.
 
-    With `is_periodic` it runs one every ten minutes. Otherwise somebody else asks for them, and
+    With `is_periodic` it runs a check every ten minutes. Otherwise senders request the checks, and
     the check at start asks registries only where there is no DaemonSet yet.
     """
 
@@ -62,7 +62,7 @@ class Schedule:
         self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
 
     def start(self) -> None:
-        """Start with the check at start."""
+        """Start the thread, whose first act is the check at start."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -79,7 +79,7 @@ class Schedule:
         """Schedule the checks that committed changes need."""
         with self._wakes:
             for change, outcome in zip(changes, outcomes, strict=True):
-                # Clocks differ: what seems older may be what the registry has now.
+                # Clocks differ: a push that seems older may have the newest content.
                 if isinstance(change, CheckDaemonSet) or outcome is Outcome.OLDER:
                     earliest = max(self._clock.monotonic(), self._not_before)
                     self._check_due = _earlier(self._check_due, earliest)
@@ -96,7 +96,8 @@ class Schedule:
                 self._check_unverified()
             elif self._take(self._rollout):
                 self._check_rollout()
-            elif self._take_check():
+            else:
+                self._take_check()
                 self._check(limits.CHECK_SECONDS)
 
     def _wait(self) -> bool:
@@ -114,12 +115,9 @@ class Schedule:
     def _next_due(self) -> float | None:
         return _earlier(self._check_due, _earlier(self._verification.due, self._rollout.due))
 
-    def _take_check(self) -> bool:
+    def _take_check(self) -> None:
         with self._wakes:
-            if not self._is_due(self._check_due):
-                return False
             self._check_due = None
-            return True
 
     def _take(self, backoff: _Backoff) -> bool:
         with self._wakes:
@@ -132,7 +130,7 @@ class Schedule:
         self._attempt(lambda: self._checks.full(seconds, asks_if_new=asks_if_new))
         with self._wakes:
             self._not_before = self._clock.monotonic() + limits.CHECK_SPACING_SECONDS
-            # Another process may have left these unfinished.
+            # An earlier process may have left unverified pushes, or an unfinished rollout.
             self._verification.begin()
             self._rollout.begin()
             if self._is_periodic:
@@ -158,7 +156,7 @@ class Schedule:
         except ImagePullerError as error:
             log.warning("the check could not be finished, and is tried again later: %s", error)
         except Exception:
-            # Checks must go on whatever one finds. A service that stops finds a lot.
+            # No error may end the schedule. While the service stops, errors are expected.
             if not self._stopping:
                 log.exception("the check failed, and is tried again later")
         return True

@@ -149,7 +149,7 @@ class Writer:
             log.error("nothing was changed: %s", error)  # noqa: TRY400 - the message is complete
             self._fail(batch, error)
         except Exception as error:
-            # An error in our code. Its senders are told, and the writer goes on for the others.
+            # An error in our code fails the requests of this batch only.
             log.exception("nothing was changed")
             self._fail(batch, error)
         else:
@@ -158,7 +158,7 @@ class Writer:
                 request.committed.set_result(tuple(next(outcomes) for _ in request.changes))
 
     def _fail(self, batch: Sequence[_Request], error: Exception) -> None:
-        """Tell the senders. Try again soon, unless another configuration is in charge."""
+        """Fail the batch. Try again soon, unless another configuration is in charge."""
         self._failed = not isinstance(error, SupersededError)
         for request in batch:
             request.committed.set_exception(error)

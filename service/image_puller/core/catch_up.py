@@ -40,7 +40,7 @@ class Question:
 class Findings:
     """What the answers change.
 
-    `unqueryable` has tags by entry and name. `reasons` says why registries did not answer.
+    `unqueryable` has tags by entry and name. `reasons` has the problems found at registries.
     """
 
     changes: tuple[Change, ...] = ()

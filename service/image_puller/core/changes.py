@@ -26,7 +26,7 @@ class UntrackTag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precondition:
-    """What the state said of a tag when its registry was asked about it."""
+    """What the state had about a tag when its registry was asked."""
 
     is_tracked: bool
     digest: str | None

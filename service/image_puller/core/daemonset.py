@@ -139,7 +139,7 @@ def template_hash(config: Config, state: State) -> str:
 
 
 def structure_hash(config: Config) -> str:
-    """Return a hash of everything in the template but tracked tags and their digests."""
+    """Return a hash of the template without tracked tags, and of the update strategy."""
     return _hash([template(config, _untracked(config), Platform()), update_strategy(config)])
 
 
@@ -178,7 +178,7 @@ class DesiredImage:
     """A desired image, and its container.
 
     `name` is the tag that it is pulled by, or None where it is pulled by digest.
-    `always` is the pull policy. `expected` is its value in the digests annotation.
+    `always`: its pull policy is Always. `expected` is its value in the digests annotation.
     `tag` is the tracked tag; None for a configured image that was never pushed.
     """
 
@@ -242,7 +242,10 @@ def _tracked(entry: Entry, tag: Tag) -> DesiredImage:
 
 
 def _expected(tag: Tag | None) -> str | None:
-    """Return the digest, or for a mutated tag without one the time of its push: both roll pods."""
+    """Return the digest, or for a mutated tag without one the time of its push.
+
+    The value is part of the template, so a new one starts a rollout.
+    """
     if tag is None:
         return None
     if tag.digest is None and tag.mutated:

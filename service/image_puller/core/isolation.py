@@ -1,4 +1,4 @@
-"""What is left of a template that the cluster refuses: everything but the refused tags. Pure."""
+"""The isolation of refused tags: it finds the most of a template that the cluster admits. Pure."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -38,7 +38,7 @@ def refuse(state: State, entry: Entry, refused: Refused) -> State:
     """Return the state in which a tag of an entry, or its configured image, counts as refused."""
     current = state.entries[entry.name]
     others = [other for other in current.refused if other.name != refused.name]
-    # The oldest are dropped, but never that the template lacks the configured image.
+    # The oldest are dropped, but not the configured image: the template depends on its refusal.
     kept = sorted([refused, *others], key=lambda each: each.name != entry.label)
     return state.with_entry(
         entry.name, replace(current, refused=tuple(kept[: limits.REFUSED_TAGS]))

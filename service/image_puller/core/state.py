@@ -46,7 +46,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A tag, or the configured digest, that the cluster does not admit. `reason` quotes it."""
+    """A tag, or the configured digest, that the cluster does not admit. `reason` is its message."""
 
     name: str
     digest: str | None
@@ -160,7 +160,7 @@ def decode(text: str | None) -> State:
 
 
 def substance(state: State) -> State:
-    """Return the state without what alone is not worth a write: the times of known digests.
+    """Return the state without the times of known digests, which alone are not worth a write.
 
     Where a digest is unknown, the time of the push identifies the content, so it stays.
     """

@@ -15,7 +15,7 @@ from image_puller.core.state import State
 from image_puller.values.reference import InvalidReferenceError, Reference, is_digest, parse
 
 _NOTHING_TO_RUN = ("RunContainerError", "StartError", "CrashLoopBackOff")
-"""What the kubelet reports where the image is there, but its command `/sleep` is not."""
+"""What the kubelet reports where the node has the image, but its command does not exist yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def wrong_contents(config: Config, live: Live, *, time: datetime) -> tuple[PullA
 
 
 def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
-    """Return the part about one image, named by its entry or its reference. None: no such image."""
+    """Return the part about one image, or None. `image` is an entry's name or a reference."""
     images = [
         each
         for each in status["images"]
@@ -177,7 +177,7 @@ def _nodes(images: Sequence[DesiredImage], live: Live) -> dict[str, Any]:
 def _node(
     images: Sequence[DesiredImage], pod: Manifest, created: datetime | None, live: Live
 ) -> dict[str, Any]:
-    """Return whether the node is warm, and its warm-up time, which is known until a rollout."""
+    """Return whether the node is warm, and its warm-up time if it joined after the last rollout."""
     warm = all(_on_node(image, pod)["held"] for image in images)
     changed = live.state.changed if live.state else None
     if not warm or created is None or changed is None or created < changed:

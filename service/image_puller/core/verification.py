@@ -1,4 +1,4 @@
-"""What a push becomes once its registry was asked about it. Pure."""
+"""The verification: which pushes a registry is asked about, and what its answers change. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -102,7 +102,11 @@ def _needs_answer(push: TrackTag, trust: Trust) -> bool:
 
 
 def _from_registry(config: Config, push: TrackTag, digest: str, asked: datetime) -> Change:
-    """Return the registry's answer, unless the time of the request would put the tag first."""
+    """Return the registry's answer as a change.
+
+    Where the policy orders tags by time, the time of the request would make the tag the newest.
+    There, a check is enough.
+    """
     entry = config.entry(push.entry)
     if entry.policy.orders_tags or push.tag == entry.tag:
         return RegistryAnswer(entry=push.entry, tag=push.tag, digest=digest, time=asked)
