@@ -1,42 +1,75 @@
+"""Matching: the entries that an event is about, and its changes."""
+
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from image_puller.core.changes import CheckDaemonSet, EnsureExists, TrackTag, UntrackTag
+from image_puller.config.configuration import Config
+from image_puller.core.changes import (
+    Change,
+    CheckDaemonSet,
+    EnsureExists,
+    TrackTag,
+    UntrackTag,
+)
 from image_puller.core.matching import NoMatch, match
-from image_puller.events.event import CheckRequested, Ignored, ImageDeleted, ImagePushed, NodeJoined
+from image_puller.events.event import (
+    CheckRequested,
+    Event,
+    Ignored,
+    ImageDeleted,
+    ImagePushed,
+    NodeJoined,
+)
 from tests.support.building import NOON, at, configuration, digest
 
 
-def pushed(repository="org/app", tag="1.2.4", registry="quay.io", content=None, time=None):
+def pushed(
+    repository: str = "org/app",
+    *,
+    tag: str | None = "1.2.4",
+    registry: str | None = "quay.io",
+    content: str | None = None,
+    time: datetime | None = None,
+) -> ImagePushed:
     return ImagePushed(registry=registry, repository=repository, tag=tag, digest=content, time=time)
 
 
-def deleted(tag=None, content=None, time=None):
+def deleted(
+    tag: str | None = None, content: str | None = None, time: datetime | None = None
+) -> ImageDeleted:
     return ImageDeleted(
         registry="quay.io", repository="org/app", tag=tag, digest=content, time=time
     )
 
 
-def matched(config, event, source="harbor"):
+def matched(config: Config, event: Event, source: str = "harbor") -> tuple[Change, ...] | NoMatch:
     return match(config, source, event, received=NOON)
 
 
-def tracked(config, event, source="harbor"):
-    """The entries and tags that a push is for; none where it is refused."""
+def tracked(config: Config, event: Event, source: str = "harbor") -> list[tuple[str, str]]:
+    """Return the entries and tags that a push asks to track; none where it is ignored."""
     changes = matched(config, event, source)
-    return [] if isinstance(changes, NoMatch) else [(c.entry, c.tag) for c in changes]
+    found = () if isinstance(changes, NoMatch) else changes
+    return [(change.entry, change.tag) for change in found if isinstance(change, TrackTag)]
 
 
-def test_a_push_is_for_the_entry_that_names_its_repository():
+def reason_of(config: Config, event: Event, source: str = "harbor") -> str:
+    """Return why an event is ignored."""
+    ignored = matched(config, event, source)
+    assert isinstance(ignored, NoMatch)
+    return ignored.reason
+
+
+def test_a_push_matches_the_entry_that_names_its_repository() -> None:
     assert matched(configuration(), pushed(content=digest(1), time=at(-5))) == (
         TrackTag(entry="app", tag="1.2.4", digest=digest(1), time=at(-5)),
     )
 
 
-def test_a_push_is_for_every_entry_that_names_its_repository():
+def test_a_push_matches_every_entry_that_names_its_repository() -> None:
     config = configuration(
         IMAGES="a=quay.io/org/app:1.2.3;b=quay.io/org/other:1.2.3;c=quay.io/org/app:1.3.0;"
         "d=quay.io/org/app:latest"
@@ -59,7 +92,9 @@ def test_a_push_is_for_every_entry_that_names_its_repository():
         ("harbor.local:8443/p/app:1.2.3", "Harbor.Local:8443", "p/app"),
     ],
 )
-def test_names_of_one_repository_are_one(image, registry, repository):
+def test_different_names_of_one_repository_match(
+    image: str, registry: str, repository: str
+) -> None:
     event = pushed(registry=registry, repository=repository)
 
     assert tracked(configuration(IMAGES=f"app={image}"), event) == [("app", "1.2.4")]
@@ -74,19 +109,19 @@ def test_names_of_one_repository_are_one(image, registry, repository):
         ("quay.io:443", "org/app"),
     ],
 )
-def test_a_repository_that_no_entry_names_is_refused(registry, repository):
-    assert matched(configuration(), pushed(repository, registry=registry)).reason == (
-        "unknown repository"
-    )
+def test_a_repository_that_no_entry_names_is_ignored(registry: str, repository: str) -> None:
+    event = pushed(repository, registry=registry)
+
+    assert reason_of(configuration(), event) == "unknown repository"
 
 
-def test_the_log_names_a_repository_that_is_unknown():
+def test_the_detail_names_an_unknown_repository() -> None:
     assert matched(configuration(), pushed("org/other")) == NoMatch(
         reason="unknown repository", detail="no entry of IMAGES names quay.io/org/other"
     )
 
 
-def test_the_log_names_the_entry_with_the_same_path_on_another_host():
+def test_the_detail_names_an_entry_with_the_same_path_on_another_host() -> None:
     event = pushed(registry="quay-internal.svc:8080")
 
     assert matched(configuration(), event) == NoMatch(
@@ -97,20 +132,20 @@ def test_the_log_names_the_entry_with_the_same_path_on_another_host():
     )
 
 
-def test_what_the_log_tells_to_set_helps():
+def test_the_alias_that_the_detail_proposes_matches() -> None:
     config = configuration(REGISTRY_ALIASES="quay-internal.svc:8080=quay.io")
 
     assert tracked(config, pushed(registry="quay-internal.svc:8080")) == [("app", "1.2.4")]
 
 
-def test_a_tag_that_the_policy_refuses_is_refused_with_the_reason():
+def test_a_tag_that_the_policy_does_not_allow_is_ignored_with_the_reason() -> None:
     assert matched(configuration(), pushed(tag="1.2.2")) == NoMatch(
         reason="policy: not newer",
         detail="tag 1.2.2 of quay.io/org/app: app: not newer than the configured 1.2.3",
     )
 
 
-def test_the_log_has_the_reason_of_every_entry():
+def test_the_detail_has_the_reason_of_every_entry() -> None:
     config = configuration(IMAGES="a=quay.io/org/app:1.2.3;b=quay.io/org/app:latest")
 
     assert matched(config, pushed(tag="edge")) == NoMatch(
@@ -120,28 +155,30 @@ def test_the_log_has_the_reason_of_every_entry():
     )
 
 
-def test_a_tag_outside_the_grammar_is_refused():
+def test_a_malformed_tag_is_ignored() -> None:
     config = configuration(IMAGE_TAG_POLICIES="app=any")
 
-    assert matched(config, pushed(tag="1.2.4+build")).reason == "policy: not a tag"
+    assert reason_of(config, pushed(tag="1.2.4+build")) == "policy: not a tag"
 
 
-def test_a_manifest_without_a_tag_is_refused():
+def test_a_manifest_without_a_tag_is_ignored() -> None:
     assert matched(configuration(), pushed(tag=None, content=digest(1))) == NoMatch(
         reason="untagged", detail=f"quay.io/org/app@{digest(1)} has no tag"
     )
 
 
-def test_a_configured_digest_is_pinned():
+def test_a_configured_digest_is_pinned() -> None:
     config = configuration(IMAGES=f"app=quay.io/org/app@{digest(1)}")
 
-    assert matched(config, pushed(tag="latest")).reason == "policy: pinned"
+    assert reason_of(config, pushed(tag="latest")) == "policy: pinned"
 
 
 @pytest.mark.parametrize(
     ("tag", "content"), [("1.2.4", None), (None, digest(1)), ("1.2.4", digest(1)), (None, None)]
 )
-def test_a_deletion_is_for_every_entry_that_names_its_repository(tag, content):
+def test_a_deletion_matches_every_entry_that_names_its_repository(
+    tag: str | None, content: str | None
+) -> None:
     config = configuration(IMAGES="a=quay.io/org/app:1.2.3;b=quay.io/org/app:latest;c=nginx")
 
     assert matched(config, deleted(tag, content, time=at(-1))) == tuple(
@@ -149,21 +186,21 @@ def test_a_deletion_is_for_every_entry_that_names_its_repository(tag, content):
     )
 
 
-def test_a_deletion_elsewhere_is_refused():
+def test_a_deletion_in_an_unknown_repository_is_ignored() -> None:
     config = configuration(IMAGES="a=nginx")
 
-    assert matched(config, deleted()).reason == "unknown repository"
+    assert reason_of(config, deleted()) == "unknown repository"
 
 
-def test_a_node_that_joins_wants_the_daemonset_confirmed():
+def test_a_node_that_joins_ensures_that_the_daemonset_exists() -> None:
     assert matched(configuration(), NodeJoined(node="n1")) == (EnsureExists(),)
 
 
-def test_a_tick_wants_the_daemonset_looked_at_whole():
+def test_a_requested_check_checks_the_daemonset() -> None:
     assert matched(configuration(), CheckRequested()) == (CheckDaemonSet(),)
 
 
-def test_what_was_ignored_stays_ignored():
+def test_an_ignored_event_stays_ignored() -> None:
     assert matched(configuration(), Ignored(reason="pull")) == NoMatch(reason="pull")
 
 
@@ -177,12 +214,17 @@ def test_what_was_ignored_stays_ignored():
         (datetime(2026, 1, 15, 13, tzinfo=timezone(timedelta(hours=2))), at(-3600)),
     ],
 )
-def test_a_push_has_its_own_time_but_never_one_after_its_receipt(time, effective):
-    (follow,) = matched(configuration(), pushed(time=time))
+def test_a_push_has_its_own_time_but_none_after_its_receipt(
+    time: datetime | None, effective: datetime
+) -> None:
+    changes = matched(configuration(), pushed(time=time))
+    assert not isinstance(changes, NoMatch)
+    (change,) = changes
 
-    assert follow.time == effective
-    assert follow.time.tzinfo is UTC
-    assert follow.time.microsecond % 1000 == 0
+    assert isinstance(change, TrackTag)
+    assert change.time == effective
+    assert change.time.tzinfo is UTC
+    assert change.time.microsecond % 1000 == 0
 
 
 @pytest.mark.parametrize(
@@ -203,7 +245,9 @@ def test_a_push_has_its_own_time_but_never_one_after_its_receipt(time, effective
         ("a.local=b.local;b.local=c.local", "a.local", "org/app", "b.local/org/app"),
     ],
 )
-def test_an_alias_maps_the_reported_name_to_the_one_pulled_by(aliases, registry, repository, image):
+def test_an_alias_maps_the_reported_name_to_the_name_that_nodes_pull_by(
+    aliases: str, registry: str, repository: str, image: str
+) -> None:
     config = configuration(IMAGES=f"app={image}:1.2.3", REGISTRY_ALIASES=aliases)
 
     assert tracked(config, pushed(repository, registry=registry)) == [("app", "1.2.4")]
@@ -213,7 +257,7 @@ def test_an_alias_maps_the_reported_name_to_the_one_pulled_by(aliases, registry,
     ("registry", "repository"),
     [("a.local", "proxyx/app"), ("a.localx", "proxy/app"), ("a.local:80", "proxy/app")],
 )
-def test_an_alias_fits_whole_path_parts_only(registry, repository):
+def test_an_alias_matches_whole_path_segments_only(registry: str, repository: str) -> None:
     config = configuration(
         IMAGES="app=b.local/app:1.2.3;x=b.localx/app:1.2.3",
         REGISTRY_ALIASES="a.local/proxy=b.local",
@@ -222,7 +266,7 @@ def test_an_alias_fits_whole_path_parts_only(registry, repository):
     assert tracked(config, pushed(repository, registry=registry)) == []
 
 
-def test_a_missing_host_is_refused_unless_the_source_is_known_to_speak_for_one():
+def test_a_push_without_a_host_is_ignored_and_the_detail_names_the_variable() -> None:
     assert matched(configuration(), pushed(registry=None), "quay") == NoMatch(
         reason="no registry",
         detail="quay does not name the registry of org/app; set WEBHOOK_REGISTRIES to quay=<host>",
@@ -230,26 +274,28 @@ def test_a_missing_host_is_refused_unless_the_source_is_known_to_speak_for_one()
 
 
 @pytest.mark.parametrize(
-    ("speaks_for", "repository", "image"),
+    ("confined_to", "repository", "image"),
     [
         ("quay.io", "org/app", "quay.io/org/app"),
         ("nexus.local:5000/docker", "org/app", "nexus.local:5000/docker/org/app"),
         ("docker.io", "nginx", "nginx"),
     ],
 )
-def test_a_missing_host_is_filled_in(speaks_for, repository, image):
-    config = configuration(IMAGES=f"app={image}:1.2.3", WEBHOOK_REGISTRIES=f"quay={speaks_for}")
+def test_a_missing_host_is_taken_from_webhook_registries(
+    confined_to: str, repository: str, image: str
+) -> None:
+    config = configuration(IMAGES=f"app={image}:1.2.3", WEBHOOK_REGISTRIES=f"quay={confined_to}")
 
     assert tracked(config, pushed(repository, registry=None), "quay") == [("app", "1.2.4")]
 
 
-def test_a_filled_in_host_is_no_other_sources():
+def test_the_host_of_one_source_does_not_count_for_another() -> None:
     config = configuration(WEBHOOK_REGISTRIES="quay=quay.io")
 
-    assert matched(config, pushed(registry=None), "harbor").reason == "no registry"
+    assert reason_of(config, pushed(registry=None), "harbor") == "no registry"
 
 
-def test_the_secret_of_one_registry_does_not_push_for_another():
+def test_a_source_may_not_report_another_registry() -> None:
     config = configuration(WEBHOOK_REGISTRIES="harbor=harbor.local")
 
     assert matched(config, pushed(), "harbor") == NoMatch(
@@ -261,7 +307,7 @@ def test_the_secret_of_one_registry_does_not_push_for_another():
 
 
 @pytest.mark.parametrize(
-    ("speaks_for", "is_own"),
+    ("confined_to", "is_own"),
     [
         ("quay.io", True),
         ("Quay.io", True),
@@ -273,17 +319,19 @@ def test_the_secret_of_one_registry_does_not_push_for_another():
         ("quay.i", False),
     ],
 )
-def test_a_source_may_speak_for_the_beginning_of_a_path(speaks_for, is_own):
-    config = configuration(WEBHOOK_REGISTRIES=f"harbor={speaks_for}")
+def test_a_source_may_be_confined_to_the_beginning_of_a_path(
+    confined_to: str, is_own: bool
+) -> None:
+    config = configuration(WEBHOOK_REGISTRIES=f"harbor={confined_to}")
 
     assert tracked(config, pushed()) == ([("app", "1.2.4")] if is_own else [])
     assert isinstance(matched(config, deleted("1.2.4")), NoMatch) is not is_own
 
 
-@pytest.mark.parametrize("speaks_for", ["core.svc", "quay.io"])
-def test_a_source_may_speak_for_a_registry_by_either_of_its_names(speaks_for):
+@pytest.mark.parametrize("confined_to", ["core.svc", "quay.io"])
+def test_a_source_may_be_confined_to_a_registry_by_either_of_its_names(confined_to: str) -> None:
     config = configuration(
-        REGISTRY_ALIASES="core.svc=quay.io", WEBHOOK_REGISTRIES=f"harbor={speaks_for}"
+        REGISTRY_ALIASES="core.svc=quay.io", WEBHOOK_REGISTRIES=f"harbor={confined_to}"
     )
 
     assert tracked(config, pushed(registry="core.svc")) == [("app", "1.2.4")]
@@ -296,7 +344,9 @@ def test_a_source_may_speak_for_a_registry_by_either_of_its_names(speaks_for):
     repository=st.sampled_from(["org/app", "quay.io/org/app", "app", "library/app", "io/org/app"]),
 )
 @settings(max_examples=50, deadline=None)
-def test_whatever_a_source_says_it_pushes_for_its_own_registry_only(registry, repository):
+def test_no_event_of_a_confined_source_matches_another_registry(
+    registry: str | None, repository: str
+) -> None:
     config = configuration(
         IMAGES="app=quay.io/org/app:1.2.3;evil=evil.io/org/app:1.2.3;hub=app:1.2.3",
         WEBHOOK_REGISTRIES="quay=evil.io",
