@@ -1,3 +1,6 @@
+"""The decision: the new state and the outcomes of changes."""
+
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -5,43 +8,51 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from image_puller import limits
+from image_puller.config.configuration import Config
 from image_puller.core import decide, isolation, selection
 from image_puller.core.changes import (
-    AwaitVerification,
+    Change,
     CheckDaemonSet,
     EnsureExists,
     Precondition,
     PullAgain,
     RegistryAnswer,
+    TrackTag,
+    UntrackTag,
 )
 from image_puller.core.daemonset import configuration_hash
 from image_puller.core.decide import Outcome
 from image_puller.core.state import Blocked, Refused, State, Tag, UnverifiedPush
 from tests.support.building import at, configuration, deletion, digest, push, state_of
+from tests.support.states import TWO, unverified_push
 
 LATEST = {"IMAGES": "app=quay.io/org/app:latest"}
 ANY = LATEST | {"IMAGE_TAG_POLICIES": "app=any"}
 
 
-def names(state, entry="app"):
+def names(state: State, entry: str = "app") -> list[str]:
+    """Return the tracked tags of an entry."""
     return [tag.name for tag in state.entries[entry].tags]
 
 
-def tracked(state, tag):
-    return state.entries["app"].tag(tag)
+def tracked(state: State, name: str) -> Tag:
+    tag = state.entries["app"].tag(name)
+    assert tag is not None
+    return tag
 
 
-def cached(config, state):
+def desired(config: Config, state: State) -> list[str]:
+    """Return the tags that are desired beside the configured image."""
     return [
         tag.name for tag in selection.desired(config, config.entries[0], state.entries["app"].tags)
     ]
 
 
-def outcomes(config, *changes):
+def outcomes(config: Config, *changes: Change) -> list[Outcome]:
     return list(decide.apply(config, state_of(config), changes)[1])
 
 
-def test_a_push_is_tracked():
+def test_a_push_is_tracked() -> None:
     config = configuration()
     before = state_of(config)
 
@@ -52,7 +63,7 @@ def test_a_push_is_tracked():
     assert after == before.with_entry("app", replace(before.entries["app"], tags=(tag,)))
 
 
-def test_a_push_is_for_its_entry_only():
+def test_a_push_changes_only_its_entry() -> None:
     config = configuration(IMAGES="app=quay.io/org/app:1.2.3;web=nginx:1.2.3")
 
     state = state_of(config, push("1.2.4", 1, entry="web"))
@@ -60,14 +71,14 @@ def test_a_push_is_for_its_entry_only():
     assert (names(state, "app"), names(state, "web")) == ([], ["1.2.4"])
 
 
-def test_the_same_push_again_changes_nothing():
+def test_the_same_push_again_changes_nothing() -> None:
     config = configuration()
     state = state_of(config, push("1.2.4", 1))
 
     assert decide.apply(config, state, [push("1.2.4", 1)]) == (state, (Outcome.UNCHANGED,))
 
 
-def test_a_tag_with_another_digest_has_moved():
+def test_a_push_of_another_digest_mutates_the_tag() -> None:
     config = configuration()
 
     state = state_of(config, push("1.2.4", 1), push("1.2.4", 2, seconds=5))
@@ -79,7 +90,7 @@ def test_a_tag_with_another_digest_has_moved():
     ]
 
 
-def test_the_first_push_of_the_configured_tag_may_already_be_a_move():
+def test_the_first_push_of_the_configured_tag_counts_as_a_mutation() -> None:
     config = configuration(**LATEST)
 
     state, (outcome,) = decide.apply(config, state_of(config), [push("latest", 1)])
@@ -88,11 +99,8 @@ def test_the_first_push_of_the_configured_tag_may_already_be_a_move():
     assert tracked(state, "latest").mutated
 
 
-def test_a_push_without_digest_of_a_tag_already_followed_counts_as_moved():
-    """Quay says no digest, so this is the one event that changes something twice.
-
-    Only the very same delivery, known by its time, changes nothing when it is decided again.
-    """
+def test_a_push_without_a_digest_mutates_a_tracked_tag() -> None:
+    """The content may be new. Only the same delivery, identified by its time, changes nothing."""
     config = configuration()
     state, first = decide.apply(config, state_of(config), [push("1.2.4", None)])
     state, second = decide.apply(config, state, [push("1.2.4", None, seconds=5)])
@@ -105,13 +113,13 @@ def test_a_push_without_digest_of_a_tag_already_followed_counts_as_moved():
     )
 
 
-def test_a_push_without_digest_forgets_the_digest_that_was_known():
+def test_a_push_without_a_digest_removes_the_known_digest() -> None:
     state = state_of(configuration(), push("1.2.4", 1), push("1.2.4", None, seconds=5))
 
     assert tracked(state, "1.2.4").digest is None
 
 
-def test_a_push_at_the_same_moment_as_one_without_digest_is_that_one_with_its_digest():
+def test_a_push_of_the_same_time_completes_one_without_a_digest() -> None:
     config = configuration()
     both = [push("1.2.4", None), push("1.2.4", 1)]
     state, outcomes = decide.apply(config, state_of(config), both)
@@ -122,14 +130,14 @@ def test_a_push_at_the_same_moment_as_one_without_digest_is_that_one_with_its_di
     assert state_of(config, *both, *both) == state
 
 
-def test_an_older_push_changes_no_content():
+def test_an_older_push_changes_no_content() -> None:
     config = configuration(**LATEST)
     state = state_of(config, push("latest", 2, seconds=5))
 
     assert decide.apply(config, state, [push("latest", 1)]) == (state, (Outcome.OLDER,))
 
 
-def test_an_older_push_of_other_content_shows_that_a_version_has_moved():
+def test_an_older_push_of_other_content_marks_a_version_as_mutated() -> None:
     config = configuration()
     state, (_, outcome) = decide.apply(
         config, state_of(config), [push("1.2.4", 2, seconds=5), push("1.2.4", 1)]
@@ -139,20 +147,20 @@ def test_an_older_push_of_other_content_shows_that_a_version_has_moved():
     assert tracked(state, "1.2.4") == Tag(name="1.2.4", digest=digest(2), time=at(5), mutated=True)
 
 
-def test_an_older_push_of_the_same_content_changes_nothing():
+def test_an_older_push_of_the_same_content_changes_nothing() -> None:
     config = configuration()
     state = state_of(config, push("1.2.4", 1, seconds=5))
 
     assert decide.apply(config, state, [push("1.2.4", 1)]) == (state, (Outcome.OLDER,))
 
 
-def test_of_two_pushes_at_the_same_time_the_later_arrival_counts():
+def test_the_later_arrival_of_two_pushes_of_the_same_time_counts() -> None:
     state = state_of(configuration(**LATEST), push("latest", 1), push("latest", 2))
 
     assert tracked(state, "latest").digest == digest(2)
 
 
-def test_a_later_push_of_the_same_content_is_remembered_so_that_an_older_one_does_not_win():
+def test_a_later_push_of_the_same_content_outdates_an_older_push() -> None:
     config = configuration(**LATEST)
     state = state_of(config, push("latest", 1), push("latest", 2, seconds=1))
     state, (outcome,) = decide.apply(config, state, [push("latest", 2, seconds=9)])
@@ -163,32 +171,32 @@ def test_a_later_push_of_the_same_content_is_remembered_so_that_an_older_one_doe
     assert tracked(state, "latest").digest == digest(2)
 
 
-def test_versions_stand_by_precedence_whenever_they_were_pushed():
+def test_versions_are_ordered_by_precedence_whenever_they_were_pushed() -> None:
     pushes = [push(f"1.2.{n}", n, seconds=-n) for n in (9, 4, 10, 5)]
 
     assert names(state_of(configuration(), *pushes)) == ["1.2.10", "1.2.9", "1.2.5", "1.2.4"]
 
 
-def test_other_tags_stand_by_time():
+def test_other_tags_are_ordered_by_time() -> None:
     pushes = [push(tag, 1, seconds=n) for tag, n in (("b", 2), ("a", 1), ("c", 3))]
 
     assert names(state_of(configuration(**ANY), *pushes)) == ["c", "b", "a"]
 
 
-def test_on_a_tie_the_later_arrival_stands_first():
+def test_tags_of_the_same_time_are_ordered_by_arrival() -> None:
     state = state_of(configuration(**ANY), push("a", 1), push("b", 2), push("c", 3))
 
     assert names(state) == ["c", "b", "a"]
 
 
-def test_the_same_delivery_again_does_not_change_a_tie():
+def test_a_duplicate_push_keeps_the_order_of_tags_of_the_same_time() -> None:
     config = configuration(**ANY)
     state = state_of(config, push("a", 1), push("b", 2))
 
     assert decide.apply(config, state, [push("a", 1)]) == (state, (Outcome.UNCHANGED,))
 
 
-def test_a_later_push_of_the_same_content_is_the_newest_again():
+def test_a_later_push_of_the_same_content_makes_the_tag_the_newest() -> None:
     config = configuration(**ANY)
     state = state_of(config, push("a", 1), push("b", 2, seconds=1))
 
@@ -200,7 +208,7 @@ def test_a_later_push_of_the_same_content_is_the_newest_again():
 
 
 @pytest.mark.parametrize("tag", ["latest", "b"])
-def test_a_later_push_of_the_same_content_may_leave_the_order_as_it_is(tag):
+def test_a_later_push_of_the_newest_or_configured_tag_keeps_the_order(tag: str) -> None:
     config = configuration(**ANY)
     state = state_of(config, push("latest", 0), push("a", 1), push("b", 2, seconds=1))
     again = replace(push(tag, 0 if tag == "latest" else 2), time=at(9))
@@ -209,21 +217,21 @@ def test_a_later_push_of_the_same_content_may_leave_the_order_as_it_is(tag):
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
-def test_the_newest_tags_are_cached(keep):
+def test_the_newest_tags_are_desired(keep: int) -> None:
     config = configuration(KEEP_TAGS=str(keep))
     state = state_of(config, *(push(f"1.2.{n}", n) for n in range(4, 12)))
 
-    assert cached(config, state) == ["1.2.11", "1.2.10", "1.2.9"][:keep]
+    assert desired(config, state) == ["1.2.11", "1.2.10", "1.2.9"][:keep]
 
 
-def test_the_configured_tag_takes_no_place_among_the_cached():
+def test_the_configured_tag_does_not_count_as_one_of_the_newest() -> None:
     config = configuration(**ANY, KEEP_TAGS="2")
     pushes = [push(tag, 1, seconds=n) for n, tag in enumerate(["a", "b", "latest", "c"])]
 
-    assert cached(config, state_of(config, *pushes)) == ["c", "b"]
+    assert desired(config, state_of(config, *pushes)) == ["c", "b"]
 
 
-def test_no_more_tags_are_remembered_than_can_be_of_use():
+def test_the_number_of_tracked_tags_is_bounded() -> None:
     config = configuration(KEEP_TAGS="2")
     state = state_of(config, *(push(f"1.2.{n}", n) for n in range(4, 99)))
 
@@ -231,7 +239,7 @@ def test_no_more_tags_are_remembered_than_can_be_of_use():
     assert decide.apply(config, state, [push("1.2.4", 4)]) == (state, (Outcome.NOT_NEWEST,))
 
 
-def test_the_configured_tag_is_remembered_however_old_it_is():
+def test_the_configured_tag_stays_tracked_however_old_it_is() -> None:
     config = configuration(**ANY)
     later = [push(f"build-{n}", n, seconds=n) for n in range(1, 99)]
 
@@ -241,24 +249,24 @@ def test_the_configured_tag_is_remembered_however_old_it_is():
     assert names(state)[-1] == "latest"
 
 
-def test_a_tag_that_is_deleted_falls_back_to_the_newest_that_exists():
+def test_a_deleted_tag_is_replaced_by_the_next_newest() -> None:
     config = configuration(KEEP_TAGS="2")
     state = state_of(config, *(push(f"1.2.{n}", n) for n in (4, 5, 6)))
 
     state, (outcome,) = decide.apply(config, state, [deletion("1.2.6")])
 
     assert outcome == Outcome.UNTRACKED
-    assert cached(config, state) == ["1.2.5", "1.2.4"]
+    assert desired(config, state) == ["1.2.5", "1.2.4"]
     assert decide.apply(config, state, [deletion("1.2.6")]) == (state, (Outcome.UNCHANGED,))
 
 
 @pytest.mark.parametrize(
-    ("asked", "left"),
+    ("change", "left"),
     [
         (deletion("1.2.4"), ["1.2.6", "1.2.5"]),
         (deletion("1.2.4", 4), ["1.2.6", "1.2.5"]),
-        (deletion("1.2.4", 9), ["1.2.6", "1.2.5", "1.2.4"]),  # it has moved since
-        (deletion("1.2.6", 6), ["1.2.5", "1.2.4"]),  # nobody said its digest
+        (deletion("1.2.4", 9), ["1.2.6", "1.2.5", "1.2.4"]),  # it was mutated since
+        (deletion("1.2.6", 6), ["1.2.5", "1.2.4"]),  # its digest is unknown
         (deletion(None, 5), ["1.2.6", "1.2.4"]),
         (deletion(None, 6), ["1.2.6", "1.2.5", "1.2.4"]),
         (deletion(None), []),
@@ -267,25 +275,25 @@ def test_a_tag_that_is_deleted_falls_back_to_the_newest_that_exists():
         (deletion(None, seconds=-1), ["1.2.6", "1.2.5", "1.2.4"]),
     ],
 )
-def test_a_deletion_forgets_what_it_names(asked, left):
+def test_a_deletion_untracks_the_tags_that_it_names(change: UntrackTag, left: list[str]) -> None:
     config = configuration()
     state = state_of(config, push("1.2.4", 4), push("1.2.5", 5), push("1.2.6", None))
 
-    after, (outcome,) = decide.apply(config, state, [asked])
+    after, (outcome,) = decide.apply(config, state, [change])
 
     assert names(after) == left
     assert outcome == (Outcome.UNCHANGED if after == state else Outcome.UNTRACKED)
 
 
-@pytest.mark.parametrize("asked", [deletion("latest"), deletion(None), deletion(None, 1)])
-def test_the_configured_image_stays_when_it_is_deleted(asked):
+@pytest.mark.parametrize("change", [deletion("latest"), deletion(None), deletion(None, 1)])
+def test_a_deleted_configured_tag_stays_tracked(change: UntrackTag) -> None:
     config = configuration(**LATEST)
     state = state_of(config, push("latest", 1))
 
-    assert decide.apply(config, state, [asked]) == (state, (Outcome.UNCHANGED,))
+    assert decide.apply(config, state, [change]) == (state, (Outcome.UNCHANGED,))
 
 
-def test_to_look_at_the_daemonset_changes_no_state():
+def test_a_check_changes_no_state() -> None:
     config = configuration()
     state = state_of(config, push("1.2.4", 1))
 
@@ -295,7 +303,7 @@ def test_to_look_at_the_daemonset_changes_no_state():
     )
 
 
-def test_a_tag_that_was_refused_is_tracked_again_once_it_is_pushed_again():
+def test_a_refused_tag_is_tracked_again_when_it_is_pushed_again() -> None:
     config = configuration()
     (entry,) = config.entries
     state = state_of(config)
@@ -308,11 +316,11 @@ def test_a_tag_that_was_refused_is_tracked_again_once_it_is_pushed_again():
     assert [refused.name for refused in state.entries["app"].refused] == ["1.2.5"]
 
 
-def refused_names(state):
+def refused_names(state: State) -> list[str]:
     return [refused.name for refused in state.entries["app"].refused]
 
 
-def test_of_the_refused_the_newest_are_remembered():
+def test_the_newest_refused_tags_are_kept() -> None:
     config = configuration()
     state = state_of(config)
     most = limits.REFUSED_TAGS
@@ -323,12 +331,12 @@ def test_of_the_refused_the_newest_are_remembered():
     assert refused_names(state) == [f"1.3.{n}" for n in range(2 * most - 1, most - 1, -1)]
 
 
-def test_as_many_refused_tags_are_remembered_as_a_look_can_bring():
+def test_all_refused_tags_of_one_check_are_kept() -> None:
     config = configuration(KEEP_TAGS=str(limits.KEEP_TAGS_MOST))
     assert config.keep_tags + limits.SPARE_TAGS + 1 <= limits.REFUSED_TAGS
 
 
-def test_a_refusal_takes_the_place_of_an_earlier_one_of_that_tag():
+def test_a_refusal_replaces_an_earlier_one_of_the_same_tag() -> None:
     config = configuration()
     state = state_of(config)
     for reason in ("no", "never"):
@@ -338,7 +346,7 @@ def test_a_refusal_takes_the_place_of_an_earlier_one_of_that_tag():
     assert state.entries["app"].refused == (refused,)
 
 
-def test_a_refused_configured_image_is_never_pushed_out_by_refused_tags():
+def test_a_refused_configured_image_is_never_dropped_for_refused_tags() -> None:
     config = configuration()
     state = state_of(config)
     most = limits.REFUSED_TAGS
@@ -349,11 +357,8 @@ def test_a_refused_configured_image_is_never_pushed_out_by_refused_tags():
     assert refused_names(state) == ["1.2.3", *(f"1.3.{n}" for n in range(2 * most - 1, most, -1))]
 
 
-TWO = "app=quay.io/org/app:1.2.3;web=quay.io/org/web:1.2.3"
-
-
-def adopted(old, new, *changes):
-    """The state under a new configuration, of what was followed and applied under the old one."""
+def adopted(old: Config, new: Config, *changes: Change) -> State:
+    """Return a state of the old configuration, with these changes live, fitted to the new one."""
     state = state_of(old, *changes)
     entries = {name: replace(each, live_tags=each.tags) for name, each in state.entries.items()}
     state = replace(
@@ -364,7 +369,7 @@ def adopted(old, new, *changes):
     return decide.adopt(new, state, configuration_hash(new))
 
 
-def test_a_new_daemonset_follows_nothing_yet():
+def test_a_new_daemonset_has_no_tracked_tags() -> None:
     config = configuration(IMAGES=TWO)
 
     state = decide.adopt(config, State(configuration=""), "hash")
@@ -376,7 +381,7 @@ def test_a_new_daemonset_follows_nothing_yet():
     ]
 
 
-def test_a_changed_entry_drops_what_was_followed_for_it_and_for_no_other():
+def test_an_entry_with_another_image_loses_its_tags_and_others_do_not() -> None:
     old = configuration(IMAGES=TWO)
     new = configuration(IMAGES=TWO.replace("app:1.2.3", "app:1.2.4"))
 
@@ -387,20 +392,20 @@ def test_a_changed_entry_drops_what_was_followed_for_it_and_for_no_other():
     assert state.entries["web"].live_tags == state.entries["web"].tags
 
 
-def test_an_entry_that_is_gone_is_forgotten():
+def test_an_entry_that_is_no_longer_configured_is_dropped() -> None:
     state = adopted(configuration(IMAGES=TWO), configuration(), push("1.3.0", 1))
 
     assert list(state.entries) == ["app"]
     assert names(state) == ["1.3.0"]
 
 
-def test_entries_follow_a_new_order_of_images():
+def test_entries_have_the_order_of_the_new_configuration() -> None:
     new = configuration(IMAGES=";".join(reversed(TWO.split(";"))))
 
     assert list(adopted(configuration(IMAGES=TWO), new).entries) == ["web", "app"]
 
 
-def test_another_policy_keeps_the_tags_that_it_follows():
+def test_a_new_policy_keeps_the_tags_that_it_tracks() -> None:
     old = configuration(IMAGE_TAG_POLICIES="app=any")
     new = configuration(IMAGE_TAG_POLICIES="app=semver:^1.2")
     tags = ["1.4.0", "edge", "1.3.0", "2.0.0"]
@@ -410,7 +415,7 @@ def test_another_policy_keeps_the_tags_that_it_follows():
     assert names(state) == ["1.4.0", "1.3.0"]
 
 
-def test_a_lower_keep_tags_forgets_the_oldest():
+def test_a_lower_keep_tags_untracks_the_oldest() -> None:
     pushes = [push(f"1.2.{n}", n) for n in range(4, 20)]
 
     state = adopted(configuration(KEEP_TAGS="5"), configuration(KEEP_TAGS="1"), *pushes)
@@ -418,21 +423,21 @@ def test_a_lower_keep_tags_forgets_the_oldest():
     assert names(state) == [f"1.2.{n}" for n in (19, 18, 17, 16, 15)]
 
 
-def test_under_a_new_configuration_refused_tags_get_another_try():
+def test_a_new_configuration_forgets_refused_tags() -> None:
     state = adopted(configuration(), configuration(KEEP_TAGS="3"))
 
     assert state.blocked is None
     assert state.entries["app"].refused == ()
 
 
-def test_the_same_configuration_again_changes_nothing():
+def test_the_same_configuration_again_changes_nothing() -> None:
     config = configuration(**ANY)
     state = state_of(config, push("a", 1), push("b", 2), push("latest", 3), push("c", 4))
 
     assert decide.adopt(config, state, state.configuration) == state
 
 
-# What hypothesis pushes: for each policy tags that it follows, in some order of content and time.
+# Tags that each policy tracks. Hypothesis pushes them in any order, with any content and time.
 POLICIES = {
     "auto": ["1.2.3", "1.2.4", "01.2.4", "1.2.5", "1.3.0", "1.10.0", "2.0.0", "2.0.1", "10.0.0"],
     "semver:*-0": ["1.2.3", "1.2.4-rc.1", "1.2.4", "v1.2.4", "1.9.0", "1.10.0", "2.0.0", "3.0.0"],
@@ -442,14 +447,16 @@ POLICIES = {
 ORDERING = ["auto", "semver:*-0"]
 
 
-def configured(policy):
+def configured(policy: str) -> Config:
     return configuration(IMAGE_TAG_POLICIES=f"app={policy}", KEEP_TAGS="1")
 
 
-def pushes_of(policy):
-    """Two pushes may come at the same time, but not those of different tags: see the ties above.
+def pushes_of(policy: str) -> st.SearchStrategy[list[TrackTag]]:
+    """Return lists of pushes.
 
-    Nor one with a digest and one without, which counts as that one until a later push came.
+    Pushes of one tag may have the same time. Pushes of different tags may not, because their order
+    would then be that of their arrival. A push with a digest never has the time of one without,
+    because it would complete that one.
     """
     tags = POLICIES[policy]
     one = st.builds(
@@ -463,13 +470,17 @@ def pushes_of(policy):
     return st.lists(one, max_size=20)
 
 
-def histories(policies):
+History = tuple[str, list[TrackTag]]
+"""A policy, and pushes in the order of their arrival."""
+
+
+def histories(policies: Sequence[str]) -> st.SearchStrategy[History]:
     return st.sampled_from(policies).flatmap(lambda p: st.tuples(st.just(p), pushes_of(p)))
 
 
 @given(histories([*POLICIES]))
 @settings(max_examples=200, deadline=None)
-def test_no_push_makes_an_entry_go_back(history):
+def test_no_push_replaces_newer_content_or_tags(history: History) -> None:
     policy, pushes = history
     config = configured(policy)
     (entry,) = config.entries
@@ -485,15 +496,15 @@ def test_no_push_makes_an_entry_go_back(history):
             else:
                 assert new.time >= old.time
         for old in before:
-            new = state.entries["app"].tag(old.name)
-            assert new is None or new.time >= old.time
-            assert new is None or new.digest == old.digest or each.time >= old.time
-            assert new is None or new.mutated or not old.mutated
+            same = state.entries["app"].tag(old.name)
+            assert same is None or same.time >= old.time
+            assert same is None or same.digest == old.digest or each.time >= old.time
+            assert same is None or same.mutated or not old.mutated
 
 
 @given(histories([*POLICIES]))
 @settings(max_examples=200, deadline=None)
-def test_deciding_twice_changes_nothing(history):
+def test_the_same_pushes_again_change_nothing(history: History) -> None:
     policy, pushes = history
     config = configured(policy)
     state = state_of(config, *pushes)
@@ -503,7 +514,7 @@ def test_deciding_twice_changes_nothing(history):
 
 @given(histories([*POLICIES]))
 @settings(max_examples=100, deadline=None)
-def test_the_last_push_again_changes_nothing(history):
+def test_a_duplicate_of_the_last_push_changes_nothing(history: History) -> None:
     policy, pushes = history
     config = configured(policy)
     for count in range(1, len(pushes) + 1):
@@ -517,7 +528,9 @@ def test_the_last_push_again_changes_nothing(history):
 
 @given(histories(ORDERING), st.data())
 @settings(max_examples=120, deadline=None)
-def test_the_order_in_which_pushes_arrive_does_not_change_where_they_end(history, data):
+def test_the_order_of_arrival_does_not_change_the_state(
+    history: History, data: st.DataObject
+) -> None:
     policy, pushes = history
     # Of two pushes of a tag at the same time the later arrival counts: those are left out.
     assume(len({(each.tag, each.time) for each in pushes}) == len(pushes))
@@ -529,7 +542,9 @@ def test_the_order_in_which_pushes_arrive_does_not_change_where_they_end(history
 
 @given(histories([*POLICIES]), st.integers(0, 20))
 @settings(max_examples=100, deadline=None)
-def test_pushes_decided_together_end_as_those_decided_one_after_another(history, count):
+def test_pushes_decided_together_or_one_by_one_give_the_same_state(
+    history: History, count: int
+) -> None:
     policy, pushes = history
     config = configured(policy)
     first, one = decide.apply(config, state_of(config), pushes[:count])
@@ -540,7 +555,7 @@ def test_pushes_decided_together_end_as_those_decided_one_after_another(history,
 
 @given(histories([*POLICIES]))
 @settings(max_examples=100, deadline=None)
-def test_the_number_of_remembered_tags_is_bounded(history):
+def test_any_pushes_leave_a_bounded_number_of_tags(history: History) -> None:
     policy, pushes = history
     tags = names(state_of(configured(policy), *pushes))
 
@@ -548,86 +563,103 @@ def test_the_number_of_remembered_tags_is_bounded(history):
     assert len(set(tags)) == len(tags)
 
 
-# What a registry says, and pushes that wait for it
+# Answers of registries, and unverified pushes
 
 
-def hold(tag="1.2.4", number=1, *, seconds=0, reason="away"):
-    content = None if number is None else digest(number)
-    return AwaitVerification(entry="app", tag=tag, digest=content, time=at(seconds), reason=reason)
-
-
-def word(tag="1.2.4", number=1, *, seconds=9):
+def answer_for(tag: str = "1.2.4", number: int | None = 1, *, seconds: float = 9) -> RegistryAnswer:
+    """Return a registry's answer: the digest of that number, or that the tag is absent."""
     content = None if number is None else digest(number)
     return RegistryAnswer(entry="app", tag=tag, digest=content, time=at(seconds))
 
 
-def waiting(state):
+def waiting(state: State) -> list[tuple[str, str | None]]:
+    """Return the unverified pushes, each as its tag and its digest."""
     return [(push.tag, push.digest) for push in state.entries["app"].unverified]
 
 
-def test_a_push_is_held_with_the_reason_and_changes_no_template():
+def test_an_unverified_push_is_kept_with_its_reason_and_tracks_no_tag() -> None:
     config = configuration()
-    state = state_of(config, hold(reason="x" * 999))
-    (held,) = state.entries["app"].unverified
-    assert held == UnverifiedPush(
+    state = state_of(config, unverified_push(reason="x" * 999))
+    (unverified,) = state.entries["app"].unverified
+    assert unverified == UnverifiedPush(
         tag="1.2.4", digest=digest(1), time=at(0), reason="x" * limits.UNVERIFIED_CHARACTERS
     )
     assert names(state) == []
 
 
-HOLDS = [
-    ((hold(),), hold(), "unchanged", [("1.2.4", digest(1))]),  # delivered again
-    ((hold(),), hold(seconds=5), "unchanged", [("1.2.4", digest(1))]),
-    ((hold(),), hold(number=2, seconds=5), "awaiting_verification", [("1.2.4", digest(2))]),
-    ((hold(seconds=5),), hold(number=2), "unchanged", [("1.2.4", digest(1))]),
-    ((hold(number=None),), hold(number=None), "unchanged", [("1.2.4", None)]),
-    ((push("1.2.4", 1, seconds=5),), hold(number=2), "older", []),
-    ((push("1.2.4", 1),), hold(seconds=5), "unchanged", []),
+AWAITING: list[tuple[tuple[Change, ...], Change, str, list[tuple[str, str | None]]]] = [
+    (
+        (unverified_push(),),
+        unverified_push(),
+        "unchanged",
+        [("1.2.4", digest(1))],
+    ),  # delivered again
+    ((unverified_push(),), unverified_push(seconds=5), "unchanged", [("1.2.4", digest(1))]),
+    (
+        (unverified_push(),),
+        unverified_push(number=2, seconds=5),
+        "awaiting_verification",
+        [("1.2.4", digest(2))],
+    ),
+    ((unverified_push(seconds=5),), unverified_push(number=2), "unchanged", [("1.2.4", digest(1))]),
+    ((unverified_push(number=None),), unverified_push(number=None), "unchanged", [("1.2.4", None)]),
+    ((push("1.2.4", 1, seconds=5),), unverified_push(number=2), "older", []),
+    ((push("1.2.4", 1),), unverified_push(seconds=5), "unchanged", []),
     (
         (push("1.2.4", 1),),
-        hold(number=2, seconds=5),
+        unverified_push(number=2, seconds=5),
         "awaiting_verification",
         [("1.2.4", digest(2))],
     ),
 ]
 
 
-@pytest.mark.parametrize(("before", "change", "outcome", "left"), HOLDS)
-def test_of_each_tag_the_latest_push_waits(before, change, outcome, left):
+@pytest.mark.parametrize(("before", "change", "outcome", "left"), AWAITING)
+def test_the_latest_unverified_push_of_each_tag_waits(
+    before: tuple[Change, ...],
+    change: Change,
+    outcome: str,
+    left: list[tuple[str, str | None]],
+) -> None:
     config = configuration()
     state, outcomes = decide.apply(config, state_of(config, *before), [change])
     assert (outcomes, waiting(state)) == ((outcome,), left)
 
 
-def test_a_bounded_number_of_pushes_waits_and_what_goes_is_told_of():
+def test_the_number_of_unverified_pushes_is_bounded_and_a_displaced_one_is_counted() -> None:
     config = configuration()
-    changes = [hold(f"1.3.{number}") for number in range(limits.UNVERIFIED_PUSHES + 1)]
+    changes = [unverified_push(f"1.3.{number}") for number in range(limits.UNVERIFIED_PUSHES + 1)]
     state, outcomes = decide.apply(config, state_of(config), changes)
     assert [tag for tag, _ in waiting(state)] == [change.tag for change in changes[1:]]
     assert {*outcomes[:-1]} == {"awaiting_verification"}
     assert outcomes[-1] == "displaced"
 
 
-@pytest.mark.parametrize("said", [push("1.2.4", 1, seconds=9), word(), word(number=2)])
-def test_what_is_known_for_sure_needs_no_waiting(said):
+@pytest.mark.parametrize(
+    "change", [push("1.2.4", 1, seconds=9), answer_for(), answer_for(number=2)]
+)
+def test_a_push_or_an_answer_settles_the_unverified_push_of_its_tag(change: Change) -> None:
     config = configuration()
-    state = state_of(config, hold(), hold("1.2.5"), said)
+    state = state_of(config, unverified_push(), unverified_push("1.2.5"), change)
     assert waiting(state) == [("1.2.5", digest(1))]
     assert names(state) == ["1.2.4"]
 
 
-def test_a_push_that_came_after_the_answer_goes_on_waiting():
+def test_an_unverified_push_after_the_answer_still_waits() -> None:
     config = configuration()
-    assert waiting(state_of(config, hold(seconds=10), word(seconds=9))) == [("1.2.4", digest(1))]
+    assert waiting(state_of(config, unverified_push(seconds=10), answer_for(seconds=9))) == [
+        ("1.2.4", digest(1))
+    ]
 
 
-def test_under_another_configuration_waits_what_its_policy_follows():
-    state = state_of(configuration(), hold(), hold("1.2.5"))
+def test_a_new_policy_keeps_the_unverified_pushes_that_it_tracks() -> None:
+    state = state_of(configuration(), unverified_push(), unverified_push("1.2.5"))
     config = configuration(IMAGE_TAG_POLICIES="app=semver:>=1.2.5")
     assert waiting(decide.adopt(config, state, "other")) == [("1.2.5", digest(1))]
 
 
-def refused_by_the_cluster(config, tag, number):
+def with_refused(config: Config, tag: str, number: int | None) -> State:
+    """Return a state in which the cluster refused a tag with the digest of that number."""
     entry = config.entries[0]
     content = None if number is None else digest(number)
     refused = Refused(name=tag, digest=content, reason="no")
@@ -635,17 +667,19 @@ def refused_by_the_cluster(config, tag, number):
 
 
 @pytest.mark.parametrize(("number", "is_tried"), [(1, False), (None, False), (2, True)])
-def test_what_the_cluster_refused_is_tried_again_only_with_another_content(number, is_tried):
+def test_an_answer_tries_a_refused_tag_again_only_with_other_content(
+    number: int | None, is_tried: bool
+) -> None:
     config = configuration()
-    before = refused_by_the_cluster(config, "1.2.4", number)
-    after, (outcome,) = decide.apply(config, before, [word()])
+    before = with_refused(config, "1.2.4", number)
+    after, (outcome,) = decide.apply(config, before, [answer_for()])
     assert outcome == ("tracked" if is_tried else "refused")
     assert names(after) == (["1.2.4"] if is_tried else [])
     assert after.entries["app"].refuses("1.2.4") is not is_tried
 
 
 @pytest.mark.parametrize(
-    ("asked", "is_forgotten"),
+    ("change", "is_dropped"),
     [
         (deletion("1.2.4"), True),
         (deletion("1.2.4", 1), True),
@@ -656,120 +690,126 @@ def test_what_the_cluster_refused_is_tried_again_only_with_another_content(numbe
         (deletion(None), True),
     ],
 )
-def test_what_the_cluster_refused_is_forgotten_when_it_is_deleted(asked, is_forgotten):
+def test_a_refused_tag_is_dropped_when_it_is_deleted(change: UntrackTag, is_dropped: bool) -> None:
     config = configuration()
-    before = refused_by_the_cluster(config, "1.2.4", 1)
-    after, (outcome,) = decide.apply(config, before, [asked])
-    assert outcome == ("untracked" if is_forgotten else "unchanged")
-    assert refused_names(after) == ([] if is_forgotten else ["1.2.4"])
+    before = with_refused(config, "1.2.4", 1)
+    after, (outcome,) = decide.apply(config, before, [change])
+    assert outcome == ("untracked" if is_dropped else "unchanged")
+    assert refused_names(after) == ([] if is_dropped else ["1.2.4"])
 
 
-def test_that_the_configured_image_was_refused_is_remembered_when_it_is_deleted():
+def test_a_refused_configured_image_is_kept_when_it_is_deleted() -> None:
     config = configuration()
-    before = refused_by_the_cluster(config, "1.2.3", 1)
+    before = with_refused(config, "1.2.3", 1)
     assert decide.apply(config, before, [deletion("1.2.3")])[0] == before
 
 
-def test_a_found_version_that_is_too_old_to_be_of_use_is_left():
+def test_an_answer_about_a_version_that_is_not_newest_tracks_nothing() -> None:
     config = configuration(KEEP_TAGS="1")
     newer = [push(f"1.3.{number}", 1) for number in range(1 + limits.SPARE_TAGS)]
     state = state_of(config, *newer)
-    assert decide.apply(config, state, [word()]) == (state, (Outcome.NOT_NEWEST,))
+    assert decide.apply(config, state, [answer_for()]) == (state, (Outcome.NOT_NEWEST,))
 
 
-def test_nodes_with_another_content_are_rolled_once_more():
+def test_a_mutated_tag_is_pulled_again_once() -> None:
     config = configuration(**LATEST)
-    moved = state_of(config, push("latest", 1), push("latest", 2, seconds=1))
+    mutated = state_of(config, push("latest", 1), push("latest", 2, seconds=1))
     again = PullAgain(entry="app", tag="latest", digest=digest(2), time=at(60))
 
-    rolled, (outcome,) = decide.apply(config, moved, [again])
+    pulled, (outcome,) = decide.apply(config, mutated, [again])
 
     assert outcome == "pulled_again"
-    assert tracked(rolled, "latest") == replace(tracked(moved, "latest"), pulled_again=True)
-    assert rolled.pulled_again_at == at(60)
-    assert decide.apply(config, rolled, [again]) == (rolled, ("unchanged",))
-    next_move = state_of(config, push("latest", 1), push("latest", 3, seconds=2))
-    assert decide.apply(config, next_move, [again]) == (next_move, ("unchanged",))
+    assert tracked(pulled, "latest") == replace(tracked(mutated, "latest"), pulled_again=True)
+    assert pulled.pulled_again_at == at(60)
+    assert decide.apply(config, pulled, [again]) == (pulled, ("unchanged",))
+    mutated_again = state_of(config, push("latest", 1), push("latest", 3, seconds=2))
+    assert decide.apply(config, mutated_again, [again]) == (mutated_again, ("unchanged",))
     assert decide.apply(config, state_of(config), [again])[1] == ("unchanged",)
 
 
-def test_a_tag_that_moves_on_may_be_rolled_once_more_again():
+def test_a_tag_that_is_mutated_again_may_be_pulled_again() -> None:
     config = configuration(**LATEST)
     state = state_of(config, push("latest", 1), push("latest", 2, seconds=1))
     again = PullAgain(entry="app", tag="latest", digest=digest(2), time=at(60))
-    moved = decide.apply(config, state, [again, push("latest", 3, seconds=61)])[0]
-    assert tracked(moved, "latest").pulled_again is False
+    mutated = decide.apply(config, state, [again, push("latest", 3, seconds=61)])[0]
+    assert tracked(mutated, "latest").pulled_again is False
 
 
-WORDS = st.one_of(
-    st.builds(hold, st.sampled_from(["1.2.4", "1.2.5"]), st.none() | st.integers(1, 3),
+CHANGES: st.SearchStrategy[Change] = st.one_of(
+    st.builds(unverified_push, st.sampled_from(["1.2.4", "1.2.5"]), st.none() | st.integers(1, 3),
               seconds=st.integers(0, 9)),
-    st.builds(word, st.sampled_from(["1.2.4", "1.2.5"]), st.none() | st.integers(1, 3),
+    st.builds(answer_for, st.sampled_from(["1.2.4", "1.2.5"]), st.none() | st.integers(1, 3),
               seconds=st.integers(0, 9)),
     st.builds(push, st.sampled_from(["1.2.4", "1.2.5"]), st.none() | st.integers(1, 3),
               seconds=st.integers(0, 9)),
 )  # fmt: skip
 
 
-@given(st.lists(WORDS, max_size=6), WORDS)
-def test_whatever_is_said_twice_changes_nothing_the_second_time(before, change):
+@given(st.lists(CHANGES, max_size=6), CHANGES)
+def test_any_change_applied_again_changes_nothing(before: list[Change], change: Change) -> None:
     config = configuration()
     once = decide.apply(config, state_of(config, *before), [change])[0]
     assert decide.apply(config, once, [change])[0] == once
 
 
-@given(st.lists(WORDS, max_size=8))
-def test_what_nobody_confirmed_is_never_followed(changes):
+@given(st.lists(CHANGES, max_size=8))
+def test_an_unconfirmed_push_is_never_tracked(changes: list[Change]) -> None:
     config = configuration()
     state = state_of(config, *changes)
-    confirmed = {c.tag for c in changes if not isinstance(c, AwaitVerification)}
+    confirmed = {c.tag for c in changes if isinstance(c, TrackTag | RegistryAnswer)}
     assert set(names(state)) <= confirmed
 
 
-# A registry that does not show yet what was pushed, and clocks that differ
+# Registries that announce pushes early, and clocks that differ
 
 
-def test_what_was_just_pushed_is_not_contradicted_by_a_registry_that_does_not_show_it_yet():
+def test_an_answer_soon_after_a_push_does_not_contradict_it() -> None:
     config = configuration()
     state = state_of(config, push("1.2.4", 1), push("1.2.4", 2, seconds=60))
     for number in (1, None):
-        early = word(number=number, seconds=60 + limits.SETTLING_SECONDS - 1)
+        early = answer_for(number=number, seconds=60 + limits.SETTLING_SECONDS - 1)
         assert decide.apply(config, state, [early]) == (state, (Outcome.OLDER,))
-    late = word(number=1, seconds=60 + limits.SETTLING_SECONDS)
+    late = answer_for(number=1, seconds=60 + limits.SETTLING_SECONDS)
     assert decide.apply(config, state, [late])[1] == (Outcome.MUTATED,)
-    late = word(number=None, seconds=60 + limits.SETTLING_SECONDS)
+    late = answer_for(number=None, seconds=60 + limits.SETTLING_SECONDS)
     assert decide.apply(config, state, [late])[1] == (Outcome.UNTRACKED,)
 
 
-def test_what_a_registry_was_seen_to_have_it_can_take_back_at_once():
+def test_an_answer_can_contradict_a_confirmed_tag_at_once() -> None:
     config = configuration()
-    seen = state_of(config, push("1.2.4", 2), word(number=2, seconds=1))
-    assert tracked(seen, "1.2.4").confirmed
-    assert decide.apply(config, seen, [word(number=1, seconds=2)])[1] == (Outcome.MUTATED,)
-    assert decide.apply(config, seen, [word(number=None, seconds=2)])[1] == (Outcome.UNTRACKED,)
+    confirmed = state_of(config, push("1.2.4", 2), answer_for(number=2, seconds=1))
+    assert tracked(confirmed, "1.2.4").confirmed
+    assert decide.apply(config, confirmed, [answer_for(number=1, seconds=2)])[1] == (
+        Outcome.MUTATED,
+    )
+    assert decide.apply(config, confirmed, [answer_for(number=None, seconds=2)])[1] == (
+        Outcome.UNTRACKED,
+    )
 
 
-def test_a_push_of_another_content_has_to_be_seen_anew():
+def test_a_push_of_other_content_has_to_be_confirmed_again() -> None:
     config = configuration()
-    state = state_of(config, push("1.2.4", 2), word(number=2, seconds=1))
-    moved = decide.apply(config, state, [push("1.2.4", 3, seconds=2)])[0]
-    assert not tracked(moved, "1.2.4").confirmed
+    state = state_of(config, push("1.2.4", 2), answer_for(number=2, seconds=1))
+    mutated = decide.apply(config, state, [push("1.2.4", 3, seconds=2)])[0]
+    assert not tracked(mutated, "1.2.4").confirmed
 
 
 @pytest.mark.parametrize("number", [1, None])
 @pytest.mark.parametrize("seconds", [-999, 5, 999])
-def test_an_answer_is_overtaken_by_whatever_was_heard_since_the_question(number, seconds):
-    """Whatever the clocks of registries and replicas say."""
+def test_an_answer_is_ignored_after_a_change_since_the_question(
+    number: int | None, seconds: float
+) -> None:
+    """The times do not matter, because the clocks of registries and replicas differ."""
     config = configuration()
     state = state_of(config, push("1.2.4", 2, seconds=seconds))
     then = Precondition(is_tracked=True, digest=digest(1))
     for known in (then, Precondition(is_tracked=False, digest=None)):
-        answer = replace(word(number=number, seconds=9999), precondition=known)
+        answer = replace(answer_for(number=number, seconds=9999), precondition=known)
         assert decide.apply(config, state, [answer]) == (state, (Outcome.OLDER,))
 
 
-def test_an_answer_is_overtaken_by_a_deletion_that_was_heard_of_since():
+def test_an_answer_is_ignored_after_a_deletion_since_the_question() -> None:
     config = configuration()
     then = Precondition(is_tracked=True, digest=digest(1))
-    answer = replace(word(seconds=9999), precondition=then)
+    answer = replace(answer_for(seconds=9999), precondition=then)
     assert decide.apply(config, state_of(config), [answer])[1] == (Outcome.OLDER,)

@@ -1,46 +1,28 @@
+"""The isolation of refused tags: the most of a template that the cluster admits."""
+
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from image_puller.config.configuration import Config
 from image_puller.core import daemonset, decide, isolation, rollout
+from image_puller.core.changes import TrackTag
 from image_puller.core.daemonset import configuration_hash
-from image_puller.core.state import Blocked
+from image_puller.core.state import Blocked, State
 from tests.support.building import NOON, configuration, deletion, digest, push, state_of
-
-TWO = "app=quay.io/org/app:1.2.3;web=quay.io/org/web:1.2.3"
-
-
-def live(config, *changes):
-    """The state of a DaemonSet whose template is the one of these changes."""
-    return rollout.advance(config, state_of(config, *changes), NOON)
-
-
-def changed(config, state, *changes):
-    return decide.apply(config, state, changes)[0]
-
-
-def shown(config, state):
-    """What the template of a state shows: images by what is told of them, the tag for short."""
-    return [
-        (image.image.rpartition("/")[2], image.expected)
-        for image in daemonset.desired_images(config, state)
-    ]
-
-
-def images(config, state):
-    return [image for image, _ in shown(config, state)]
+from tests.support.states import TWO, changed, images, live, shown
 
 
 class Admission:
-    """A cluster that refuses images by their name, or their digest; it remembers what was asked."""
+    """A cluster that refuses some images or digests. `asked` has the templates that were tried."""
 
-    def __init__(self, config, *refused):
+    def __init__(self, config: Config, *refused: str) -> None:
         self.config = config
         self.refused = refused
-        self.asked = []
+        self.asked: list[list[str]] = []
 
-    def __call__(self, state):
+    def __call__(self, state: State) -> str | None:
         found = shown(self.config, state)
         self.asked.append([image for image, _ in found])
         for each in found:
@@ -50,15 +32,16 @@ class Admission:
         return None
 
 
-def isolate(config, state, *refused):
+def isolate(config: Config, state: State, *refused: str) -> State:
     return isolation.isolate(config, state, Admission(config, *refused))
 
 
-def reasons(state, entry="app"):
+def reasons(state: State, entry: str = "app") -> dict[str, str]:
+    """Return why tags of an entry are refused."""
     return {refused.name: refused.reason for refused in state.entries[entry].refused}
 
 
-def test_a_refused_tag_is_recorded_and_the_others_go_on():
+def test_a_refused_tag_is_recorded_and_the_others_go_on() -> None:
     config = configuration(IMAGES=TWO)
     state = changed(
         config, live(config), push("1.2.4", 1), push("1.2.4", 1, entry="web"), push("1.2.5", 2)
@@ -73,7 +56,7 @@ def test_a_refused_tag_is_recorded_and_the_others_go_on():
     assert rollout.is_pending(config, kept)
 
 
-def test_a_single_refused_tag_leaves_the_live_template():
+def test_a_single_refused_tag_leaves_the_live_template() -> None:
     config = configuration()
     state = live(config, push("1.2.4", 1))
 
@@ -84,7 +67,7 @@ def test_a_single_refused_tag_leaves_the_live_template():
     assert not rollout.is_pending(config, kept)
 
 
-def test_a_refused_mutation_keeps_the_old_digest():
+def test_a_refused_mutation_keeps_the_old_digest() -> None:
     config = configuration()
     state = live(config, push("1.2.4", 1), push("1.2.4", 2, seconds=1))
 
@@ -95,7 +78,7 @@ def test_a_refused_mutation_keeps_the_old_digest():
     assert not rollout.is_pending(config, kept)
 
 
-def test_a_refused_mutation_of_the_configured_tag_keeps_the_configured_image():
+def test_a_refused_mutation_of_the_configured_tag_keeps_the_configured_image() -> None:
     config = configuration(IMAGES="app=quay.io/org/app:latest")
     for before in ([], [push("latest", 1)]):
         state = live(config, *before)
@@ -107,8 +90,8 @@ def test_a_refused_mutation_of_the_configured_tag_keeps_the_configured_image():
         assert not rollout.is_pending(config, kept)
 
 
-def test_a_refused_mutation_restores_the_tag_that_it_displaced():
-    """A tag that was not cached any more moves: it is the newest now, until it is refused."""
+def test_a_refused_mutation_restores_the_tag_that_it_displaced() -> None:
+    """A mutation makes a tag the newest, which was not desired any more, until it is refused."""
     config = configuration(IMAGE_TAG_POLICIES="app=any", KEEP_TAGS="1")
     state = live(config, push("a", 1), push("b", 2, seconds=1))
     assert images(config, state) == ["app:1.2.3", "app:b"]
@@ -119,7 +102,7 @@ def test_a_refused_mutation_restores_the_tag_that_it_displaced():
     assert not rollout.is_pending(config, kept)
 
 
-def test_a_refused_new_configured_image_is_left_out_while_others_are_kept():
+def test_a_refused_new_configured_image_is_left_out_while_others_are_kept() -> None:
     old = configuration()
     new = configuration(IMAGES=f"{TWO};db=quay.io/org/db:7")
     state = decide.adopt(new, live(old, push("1.2.4", 1)), configuration_hash(new))
@@ -130,7 +113,7 @@ def test_a_refused_new_configured_image_is_left_out_while_others_are_kept():
     assert reasons(kept, "web") == {"1.2.3": "web:1.2.3 is not allowed"}
 
 
-def test_a_refused_configured_image_is_not_tried_again_until_it_is_pushed():
+def test_a_refused_configured_image_is_not_tried_again_until_it_is_pushed() -> None:
     config = configuration(IMAGES=TWO)
     state = rollout.advance(config, isolate(config, state_of(config), "web:1.2.3"), NOON)
     assert not rollout.is_pending(config, state)
@@ -144,7 +127,7 @@ def test_a_refused_configured_image_is_not_tried_again_until_it_is_pushed():
     assert images(config, again) == ["app:1.2.3", "app:1.2.4", "web:1.2.3"]
 
 
-def test_tags_go_on_where_their_configured_image_is_refused():
+def test_tags_stay_desired_where_their_configured_image_is_refused() -> None:
     config = configuration(IMAGES=TWO)
     state = rollout.advance(config, isolate(config, state_of(config), "app:1.2.3"), NOON)
     state = rollout.advance(config, changed(config, state, push("1.2.4", 1)), NOON)
@@ -157,7 +140,7 @@ def test_tags_go_on_where_their_configured_image_is_refused():
     assert not rollout.is_pending(config, kept)
 
 
-def test_a_repository_that_is_not_allowed_at_all_is_left_out():
+def test_a_repository_whose_tags_are_all_refused_is_left_out() -> None:
     config = configuration(IMAGES=TWO, KEEP_TAGS="5")
     tags = [f"1.2.{number}" for number in range(4, 13)]
     state = state_of(config, *(push(tag, 1) for tag in tags))
@@ -168,7 +151,7 @@ def test_a_repository_that_is_not_allowed_at_all_is_left_out():
     assert kept.entries["app"].refuses("1.2.3")
 
 
-def test_no_image_is_left_where_the_cluster_refuses_all():
+def test_no_image_is_left_where_the_cluster_refuses_all() -> None:
     config = configuration(IMAGES=TWO)
     state = state_of(config, push("1.2.4", 1))
     admission = Admission(config, "app:1.2.3", "app:1.2.4", "web:1.2.3")
@@ -181,7 +164,7 @@ def test_no_image_is_left_where_the_cluster_refuses_all():
     assert [] not in admission.asked
 
 
-def test_a_template_is_blocked_where_no_single_tag_is_the_reason():
+def test_a_template_is_blocked_where_no_single_tag_is_the_reason() -> None:
     config = configuration()
     state = changed(config, live(config), push("1.2.4", 1))
 
@@ -194,7 +177,7 @@ def test_a_template_is_blocked_where_no_single_tag_is_the_reason():
     assert not rollout.is_pending(config, kept)
 
 
-def test_a_displaced_tag_is_restored_when_the_new_one_is_refused():
+def test_a_displaced_tag_is_restored_when_the_new_one_is_refused() -> None:
     config = configuration(KEEP_TAGS="1")
     state = live(config, push("1.2.4", 1))
     state = changed(config, state, push("1.2.5", 2))
@@ -206,7 +189,7 @@ def test_a_displaced_tag_is_restored_when_the_new_one_is_refused():
     assert not rollout.is_pending(config, kept)
 
 
-def test_an_untracked_tag_is_not_restored():
+def test_an_untracked_tag_is_not_restored() -> None:
     config = configuration()
     state = live(config, push("1.2.4", 1), push("1.2.5", 2))
     state = changed(config, state, deletion("1.2.5", seconds=5), push("1.2.6", 3))
@@ -216,7 +199,7 @@ def test_an_untracked_tag_is_not_restored():
     assert images(config, kept) == ["app:1.2.3", "app:1.2.4"]
 
 
-def test_a_reserve_tag_is_refused_like_a_new_one():
+def test_a_reserve_tag_is_refused_like_a_new_one() -> None:
     config = configuration(KEEP_TAGS="1")
     state = live(config, push("1.2.4", 1), push("1.2.5", 2), push("1.2.6", 3))
     state = changed(config, state, deletion("1.2.6", seconds=5))
@@ -229,7 +212,7 @@ def test_a_reserve_tag_is_refused_like_a_new_one():
     assert kept.blocked is None
 
 
-def test_only_tags_that_change_the_template_are_tried_the_oldest_first():
+def test_only_tags_that_change_the_template_are_tried_the_oldest_first() -> None:
     config = configuration(KEEP_TAGS="2")
     state = live(config, push("1.2.4", 1), push("1.2.5", 1), push("1.2.6", 1))
     admission = Admission(config)
@@ -243,7 +226,7 @@ def test_only_tags_that_change_the_template_are_tried_the_oldest_first():
     ]
 
 
-def test_a_changed_entry_loses_only_its_own_tags():
+def test_a_changed_entry_loses_only_its_own_tags() -> None:
     old = configuration(IMAGES=TWO)
     new = configuration(IMAGES=TWO.replace("web:1.2.3", "web:1.3.0"))
     before = live(old, push("1.4.0", 1), push("1.4.0", 1, entry="web"))
@@ -255,7 +238,9 @@ def test_a_changed_entry_loses_only_its_own_tags():
     assert images(new, isolate(new, state, "web:1.3.0")) == ["app:1.2.3", "app:1.4.0"]
 
 
-ALL = [f"{name}:{tag}" for name in ("app", "web") for tag in ("1.2.3", "1.2.4", "1.2.5", "1.2.6")]
+ALL_IMAGES = [
+    f"{name}:{tag}" for name in ("app", "web") for tag in ("1.2.3", "1.2.4", "1.2.5", "1.2.6")
+]
 pushes = st.lists(
     st.builds(
         push,
@@ -272,10 +257,12 @@ pushes = st.lists(
     st.sampled_from(["auto", "any"]),
     pushes,
     pushes,
-    st.sets(st.sampled_from([*ALL, *map(digest, range(3))])),
+    st.sets(st.sampled_from([*ALL_IMAGES, *map(digest, range(3))])),
 )
 @settings(max_examples=120, deadline=None)
-def test_what_is_left_of_a_refused_template_is_admitted(policy, before, after, refused):
+def test_an_isolated_template_is_admitted(
+    policy: str, before: list[TrackTag], after: list[TrackTag], refused: set[str]
+) -> None:
     config = configuration(
         IMAGES=TWO, IMAGE_TAG_POLICIES=f"app={policy};web={policy}", KEEP_TAGS="1"
     )

@@ -1,50 +1,32 @@
+"""Rollouts: when the template may change, and when nodes pull unqueryable tags again."""
+
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from image_puller.core import daemonset, decide, isolation, rollout
-from image_puller.core.state import Blocked, Refused
+from image_puller.config.configuration import Config
+from image_puller.core import daemonset, isolation, rollout
+from image_puller.core.state import Blocked, Refused, State
 from tests.support.building import NOON, at, configuration, deletion, digest, push, state_of
+from tests.support.states import TWO, changed, live, shown
 
 SECOND = timedelta(seconds=1)
-TWO = "app=quay.io/org/app:1.2.3;web=quay.io/org/web:1.2.3"
 
 
-def live(config, *changes):
-    """The state of a DaemonSet whose template is the one of these changes."""
-    return rollout.advance(config, state_of(config, *changes), NOON)
-
-
-def changed(config, state, *changes):
-    return decide.apply(config, state, changes)[0]
-
-
-def shown(config, state):
-    """What the template of a state shows: images by what is told of them, the tag for short."""
-    return [
-        (image.image.rpartition("/")[2], image.expected)
+def pulled(config: Config, state: State, now: datetime) -> State:
+    """Return the state after a check at which every desired tag is unqueryable."""
+    unqueryable = {
+        (image.entry, image.name)
         for image in daemonset.desired_images(config, state)
-    ]
+        if image.name is not None
+    }
+    return rollout.pull_unqueryable(config, state, now, unqueryable)
 
 
-def images(config, state):
-    return [image for image, _ in shown(config, state)]
-
-
-def everything(config, state):
-    """All that is pulled by a tag, as what no registry said anything of."""
-    return {(image.entry, image.name) for image in daemonset.desired_images(config, state)}
-
-
-def pulled(config, state, now):
-    """The state where no registry could be asked about anything."""
-    return rollout.pull_unqueryable(config, state, now, everything(config, state))
-
-
-def test_a_template_that_is_not_live_yet_is_pending():
+def test_a_template_that_is_not_live_yet_is_pending() -> None:
     config = configuration()
     state = live(config)
 
@@ -54,7 +36,7 @@ def test_a_template_that_is_not_live_yet_is_pending():
     assert rollout.is_pending(configuration(PRIORITY_CLASS_NAME="low"), state)
 
 
-def test_a_change_that_was_undone_is_not_pending():
+def test_a_change_that_was_undone_is_not_pending() -> None:
     config = configuration()
 
     state = changed(config, live(config), push("1.2.4", 1), deletion("1.2.4"))
@@ -62,7 +44,7 @@ def test_a_change_that_was_undone_is_not_pending():
     assert not rollout.is_pending(config, state)
 
 
-def test_a_blocked_template_is_not_pending_but_any_other_is():
+def test_a_blocked_template_is_not_pending_but_any_other_is() -> None:
     config = configuration()
     state = changed(config, live(config), push("1.2.4", 1))
     blocked = Blocked(template=daemonset.template_hash(config, state), reason="no")
@@ -72,7 +54,7 @@ def test_a_blocked_template_is_not_pending_but_any_other_is():
     assert rollout.is_pending(config, changed(config, state, push("1.2.5", 2)))
 
 
-def test_the_first_template_change_is_due_at_once():
+def test_the_first_template_change_is_due_at_once() -> None:
     assert rollout.due(configuration(), state_of(configuration()), NOON) == NOON
 
 
@@ -92,7 +74,9 @@ def test_the_first_template_change_is_due_at_once():
         ("0", at(-1), at(-1)),
     ],
 )
-def test_template_changes_keep_the_minimum_interval(interval, now, due):
+def test_template_changes_keep_the_minimum_interval(
+    interval: str, now: datetime, due: datetime
+) -> None:
     config = configuration(ROLLOUT_MIN_INTERVAL_SECONDS=interval)
 
     assert rollout.due(config, live(config), now) == due
@@ -100,7 +84,7 @@ def test_template_changes_keep_the_minimum_interval(interval, now, due):
 
 @given(st.integers(-100_000, 100_000))
 @settings(max_examples=50, deadline=None)
-def test_a_change_is_due_at_the_returned_time(seconds):
+def test_a_change_is_due_at_the_returned_time(seconds: int) -> None:
     config = configuration()
     due = rollout.due(config, live(config), at(seconds))
 
@@ -109,7 +93,7 @@ def test_a_change_is_due_at_the_returned_time(seconds):
     assert due - at(seconds) <= timedelta(seconds=20)
 
 
-def test_an_advanced_state_records_the_live_template():
+def test_an_advanced_state_records_the_live_template() -> None:
     config = configuration()
     state = replace(state_of(config, push("1.2.4", 1)), blocked=Blocked(template="x", reason="y"))
 
@@ -122,7 +106,7 @@ def test_an_advanced_state_records_the_live_template():
     assert advanced.entries["app"].live_tags == state.entries["app"].tags
 
 
-def test_advancing_a_state_changes_no_template():
+def test_advancing_a_state_changes_no_template() -> None:
     config = configuration(IMAGES=TWO)
     refused = Refused(name="1.2.3", digest=None, reason="no")
     state = isolation.refuse(state_of(config, push("1.2.4", 1)), config.entries[0], refused)
@@ -131,7 +115,7 @@ def test_advancing_a_state_changes_no_template():
 
 
 @pytest.mark.parametrize(
-    ("images", "after", "rolls"),
+    ("images", "after", "is_pulled"),
     [
         ("app=nginx", timedelta(hours=2), True),
         ("app=nginx:1.27;other=quay.io/org/app:1.2.3", timedelta(hours=2), True),
@@ -140,17 +124,19 @@ def test_advancing_a_state_changes_no_template():
         (f"app=nginx@{digest(1)}", timedelta(days=9), False),
     ],
 )
-def test_unqueryable_mutable_tags_are_pulled_again_once_per_interval(images, after, rolls):
+def test_unqueryable_mutable_tags_are_pulled_again_once_per_interval(
+    images: str, after: timedelta, is_pulled: bool
+) -> None:
     config = configuration(IMAGES=images, CACHING_INTERVAL_HOURS="2")
     state = live(config)
 
-    rolled = pulled(config, state, NOON + after)
+    checked = pulled(config, state, NOON + after)
 
-    assert rolled == (replace(state, pulled_again_at=NOON + after) if rolls else state)
-    assert rollout.is_pending(config, rolled) is rolls
+    assert checked == (replace(state, pulled_again_at=NOON + after) if is_pulled else state)
+    assert rollout.is_pending(config, checked) is is_pulled
 
 
-def test_a_mutable_tag_with_a_registry_answer_is_not_pulled_again():
+def test_a_mutable_tag_with_a_registry_answer_is_not_pulled_again() -> None:
     config = configuration(IMAGES="app=nginx;web=httpd")
     state = live(config)
 
@@ -161,15 +147,15 @@ def test_a_mutable_tag_with_a_registry_answer_is_not_pulled_again():
     ).pulled_again_at == at(9999)
 
 
-def test_a_mutated_version_is_pulled_again_like_a_mutable_tag():
+def test_a_mutated_version_is_pulled_again_like_a_mutable_tag() -> None:
     config = configuration()
-    moved = [push("1.2.4", 1), push("1.2.4", 2, seconds=1)]
+    pushes = [push("1.2.4", 1), push("1.2.4", 2, seconds=1)]
 
-    assert pulled(config, live(config, *moved), at(9999)).pulled_again_at == at(9999)
-    assert pulled(config, live(config, *moved[:1]), at(9999)).pulled_again_at is None
+    assert pulled(config, live(config, *pushes), at(9999)).pulled_again_at == at(9999)
+    assert pulled(config, live(config, *pushes[:1]), at(9999)).pulled_again_at is None
 
 
-def test_any_rollout_counts_as_pulling_mutable_tags_again():
+def test_any_rollout_counts_as_pulling_mutable_tags_again() -> None:
     config = configuration(IMAGES="app=nginx")
     hour = timedelta(hours=1)
     state = rollout.advance(config, pulled(config, live(config), NOON + hour), NOON + hour)
@@ -178,7 +164,7 @@ def test_any_rollout_counts_as_pulling_mutable_tags_again():
     assert pulled(config, state, NOON + 2 * hour).pulled_again_at == NOON + 2 * hour
 
 
-def test_a_state_without_a_template_is_not_pulled_again():
+def test_a_state_without_a_template_is_not_pulled_again() -> None:
     config = configuration(IMAGES="app=nginx")
 
     assert pulled(config, state_of(config), NOON) == state_of(config)

@@ -1,4 +1,4 @@
-"""The configured tag and the newest N others: of what is desired, tracked, and written."""
+"""The selection of tags: the configured one, and the newest others."""
 
 from dataclasses import replace
 
@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from image_puller import limits
 from image_puller.core import daemonset, decide, isolation, selection
+from image_puller.core.changes import TrackTag
 from image_puller.core.selection import trimmed
 from image_puller.core.state import Refused, Tag, UnverifiedPush, encode
 from tests.support.building import at, configuration, digest, push, state_of
 
 
-def tags(*names):
+def tags(*names: str) -> tuple[Tag, ...]:
     return tuple(Tag(name=name, digest=None, time=at(0)) for name in names)
 
 
@@ -28,7 +29,9 @@ def tags(*names):
         (None, 1, ["c"]),
     ],
 )
-def test_the_newest_tags_do_not_count_the_configured_one(configured, count, kept):
+def test_the_newest_tags_are_without_the_configured_one(
+    configured: str | None, count: int, kept: list[str]
+) -> None:
     found = selection.newest(configured, tags("c", "a", "b", "d"), count)
 
     assert [tag.name for tag in found] == kept
@@ -38,15 +41,17 @@ def test_the_newest_tags_do_not_count_the_configured_one(configured, count, kept
     ("configured", "kept"),
     [("b", ["c", "a", "b"]), ("d", ["c", "a", "d"]), ("other", ["c", "a"]), (None, ["c", "a"])],
 )
-def test_the_configured_tag_is_kept_in_its_place_beside_the_newest(configured, kept):
+def test_the_configured_tag_is_kept_in_its_place_beside_the_newest(
+    configured: str | None, kept: list[str]
+) -> None:
     found = selection.configured_and_newest(configured, tags("c", "a", "b", "d"), 2)
 
     assert [tag.name for tag in found] == kept
 
 
 @pytest.mark.parametrize("image", [f"nginx@{digest(7)}", f"nginx:latest@{digest(7)}"])
-def test_a_digest_entry_has_no_configured_tag_when_trimmed(image):
-    """The tag `latest` is one of the others there, so it must not stay as the configured one."""
+def test_a_digest_entry_has_no_configured_tag_when_trimmed(image: str) -> None:
+    """There, the tag `latest` is one of the others."""
     config = configuration(IMAGES=f"app={image}", KEEP_TAGS="1")
     state = state_of(config)
     entry = replace(state.entries["app"], tags=tags("b", "latest"), live_tags=tags("b", "latest"))
@@ -57,7 +62,7 @@ def test_a_digest_entry_has_no_configured_tag_when_trimmed(image):
     assert found.live_tags == found.tags
 
 
-def test_a_trimmed_state_keeps_the_newest_unverified_pushes_without_reasons():
+def test_a_trimmed_state_keeps_the_newest_unverified_pushes_without_reasons() -> None:
     pushes = tuple(
         UnverifiedPush(tag=f"1.3.{n}", digest=digest(n), time=at(n), reason="x" * 200)
         for n in range(8)
@@ -71,7 +76,7 @@ def test_a_trimmed_state_keeps_the_newest_unverified_pushes_without_reasons():
     assert all(len(push.reason) < 40 for push in left)
 
 
-def test_a_trimmed_state_keeps_what_is_desired():
+def test_a_trimmed_state_keeps_what_is_desired() -> None:
     config = configuration(KEEP_TAGS="2")
     state = state_of(config, *(push(f"1.2.{n}", n, seconds=n) for n in range(4, 9)))
 
@@ -81,9 +86,10 @@ def test_a_trimmed_state_keeps_what_is_desired():
 
 
 @pytest.mark.parametrize("image", ["quay.io/org/app:stable", "quay.io/org/app"])
-def test_a_trimmed_state_keeps_the_configured_tag(image):
+def test_a_trimmed_state_keeps_the_configured_tag(image: str) -> None:
     config = configuration(IMAGES=f"app={image}", IMAGE_TAG_POLICIES="app=any", KEEP_TAGS="2")
     configured = config.entries[0].tag
+    assert configured is not None
     later = [push(f"build-{n}", n, seconds=n) for n in range(1, 6)]
     state = state_of(config, push(configured, 0), *later)
 
@@ -92,7 +98,7 @@ def test_a_trimmed_state_keeps_the_configured_tag(image):
     assert [tag.name for tag in tracked.tags] == ["build-5", "build-4", configured]
 
 
-def test_a_trimmed_state_drops_refused_tags():
+def test_a_trimmed_state_drops_refused_tags() -> None:
     state = state_of(configuration())
     refused = (Refused(name="1.2.6", digest=None, reason="no"),)
     entry = replace(state.entries["app"], live_tags=(), refused=refused)
@@ -101,7 +107,7 @@ def test_a_trimmed_state_drops_refused_tags():
     assert trimmed(state, 1).entries["app"].refused == ()
 
 
-def test_a_trimmed_state_keeps_a_refused_configured_image_refused():
+def test_a_trimmed_state_keeps_a_refused_configured_image_refused() -> None:
     config = configuration()
     refused = Refused(name="1.2.3", digest=None, reason="no")
     state = isolation.refuse(state_of(config, push("1.2.4", 1)), config.entries[0], refused)
@@ -122,7 +128,9 @@ tag_names = st.sampled_from(
     st.booleans(),
 )
 @settings(max_examples=100, deadline=None)
-def test_trimming_never_grows_a_state_nor_changes_its_template(policy, keep, pushes, is_live):
+def test_trimming_never_grows_a_state_and_never_changes_its_template(
+    policy: str, keep: int, pushes: list[TrackTag], is_live: bool
+) -> None:
     config = configuration(IMAGE_TAG_POLICIES=f"app={policy}", KEEP_TAGS=str(keep))
     tracked = [each for each in pushes if config.entries[0].policy.tracks(each.tag)]
     state = state_of(config, *tracked[:-1])
@@ -137,7 +145,7 @@ def test_trimming_never_grows_a_state_nor_changes_its_template(policy, keep, pus
     assert daemonset.template_hash(config, shorter) == daemonset.template_hash(config, state)
 
 
-def test_the_largest_state_of_many_images_fits_once_it_is_trimmed():
+def test_the_largest_state_of_many_images_fits_once_it_is_trimmed() -> None:
     names = [f"app-{n}" for n in range(150)]
     config = configuration(IMAGES=";".join(f"{name}=quay.io/org/{name}:1.2.3" for name in names))
     pushes = [push(f"1.3.{n}", n, seconds=n, entry=name) for name in names for n in range(6)]

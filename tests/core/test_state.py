@@ -1,5 +1,8 @@
+"""The state annotation: its text, and texts that can't be read."""
+
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +19,7 @@ from image_puller.core.state import (
     UnverifiedPush,
     decode,
     encode,
+    substance,
 )
 from image_puller.errors import ImagePullerError
 from tests.support.building import NOON, at, digest
@@ -105,19 +109,19 @@ TEXT = (
 )
 
 
-def test_a_state_is_written_as_one_line_of_json():
+def test_a_state_is_written_as_one_line_of_json() -> None:
     assert encode(FULL) == TEXT
 
 
-def test_a_written_state_is_read():
+def test_a_written_state_is_read() -> None:
     assert decode(TEXT) == FULL
 
 
-def test_entries_keep_their_order():
+def test_entries_keep_their_order() -> None:
     assert list(decode(encode(FULL)).entries) == ["app", "web"]
 
 
-def test_live_tags_equal_to_tags_are_not_written_twice():
+def test_live_tags_equal_to_tags_are_not_written_twice() -> None:
     entry = replace(FULL.entries["app"], live_tags=FULL.entries["app"].tags)
     text = encode(FULL.with_entry("app", entry))
 
@@ -127,26 +131,28 @@ def test_live_tags_equal_to_tags_are_not_written_twice():
 
 @given(states)
 @settings(max_examples=200, deadline=None)
-def test_what_was_written_is_read_as_it_was(state):
+def test_every_state_is_read_as_it_was_written(state: State) -> None:
     text = encode(state)
 
     assert decode(text) == state
     assert encode(decode(text)) == text
 
 
-def test_a_time_is_read_in_utc():
+def test_a_time_is_read_in_utc() -> None:
     text = TEXT.replace("2026-01-15T12:00:00.000Z", "2026-01-15T14:00:00+02:00")
 
     assert encode(decode(text)) == TEXT
 
 
-def without(key):
+def without(key: str) -> Any:
+    """Return the JSON of the full state without a field."""
     value = json.loads(TEXT)
     del value[key]
     return value
 
 
-def with_entry(**changes):
+def with_entry(**changes: Any) -> Any:
+    """Return the JSON of the full state with other fields of an entry."""
     value = json.loads(TEXT)
     value["entries"]["app"] |= changes
     return value
@@ -182,13 +188,13 @@ def with_entry(**changes):
         )
     ],
 )
-def test_what_can_not_be_read_is_unreadable(text):
+def test_a_malformed_or_old_annotation_is_unreadable(text: str | None) -> None:
     with pytest.raises(UnreadableStateError, match=r"^the state annotation (can't be|has the old)"):
         decode(text)
 
 
 @pytest.mark.parametrize("schema", [3, "2", None, [2]])
-def test_an_unknown_schema_is_never_taken_for_unreadable(schema):
+def test_an_unknown_schema_is_not_unreadable(schema: object) -> None:
     with pytest.raises(UnknownSchemaError) as unknown:
         decode(json.dumps({"schema": schema}))
 
@@ -198,7 +204,7 @@ def test_an_unknown_schema_is_never_taken_for_unreadable(schema):
 
 @given(st.dictionaries(st.sampled_from([*json.loads(TEXT)]), anything))
 @settings(max_examples=200, deadline=None)
-def test_any_json_is_a_state_or_refused(changes):
+def test_any_json_is_a_state_or_an_error(changes: dict[str, object]) -> None:
     try:
         state = decode(json.dumps(json.loads(TEXT) | changes))
     except (UnreadableStateError, UnknownSchemaError):
@@ -206,7 +212,21 @@ def test_any_json_is_a_state_or_refused(changes):
     assert decode(encode(state)) == state
 
 
-def test_a_tag_is_found_by_its_name():
+def test_the_times_of_known_digests_are_no_substance() -> None:
+    known = EntryState(image="x", tags=(Tag(name="1.2.4", digest=digest(1), time=at(1)),))
+    unknown = EntryState(image="x", tags=(Tag(name="1.2.4", digest=None, time=at(1)),))
+
+    def later(entry: EntryState) -> EntryState:
+        return replace(entry, tags=tuple(replace(tag, time=at(2)) for tag in entry.tags))
+
+    def substance_with(entry: EntryState) -> State:
+        return substance(FULL.with_entry("app", entry))
+
+    assert substance_with(later(known)) == substance_with(known)
+    assert substance_with(later(unknown)) != substance_with(unknown)
+
+
+def test_a_tracked_tag_is_found_by_its_name() -> None:
     tracked = FULL.entries["app"]
 
     assert tracked.tag("1.2.4") == tracked.tags[1]
@@ -214,14 +234,14 @@ def test_a_tag_is_found_by_its_name():
     assert tracked.tag(None) is None
 
 
-def test_what_the_cluster_refused_is_known_by_its_name():
+def test_a_refused_tag_is_found_by_its_name() -> None:
     tracked = FULL.entries["app"]
 
     assert tracked.refuses("1.2.6")
     assert not tracked.refuses("1.2.5")
 
 
-def test_a_changed_entry_keeps_its_place():
+def test_a_changed_entry_keeps_its_place() -> None:
     state = FULL.with_entry("app", EntryState(image="x"))
 
     assert list(state.entries) == ["app", "web"]

@@ -1,4 +1,4 @@
-"""What is cached where, told from the pods of a simulated cluster."""
+"""The status: which node holds which image, from the pods of a simulated cluster."""
 
 import json
 from collections.abc import Callable
@@ -14,21 +14,17 @@ from image_puller.core.status import Live
 from image_puller.errors import MissingError
 from image_puller.simulation import SimulatedCluster
 from tests.support.building import configuration, digest, push
+from tests.support.daemonset import APP, AT_ONCE, BOTH, NEWER, OTHER, MakeReplica
 from tests.support.installation import NAME, NAMESPACE, Installation, Json
 from tests.support.replica import Replica, Time
+from tests.support.states import unverified_push
 
-AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
-APP = "quay.io/org/app:1.2.3"
-NEWER = "quay.io/org/app:1.2.4"
-OTHER = "quay.io/org/other:2.0.0"
-BOTH = f"app={APP};other={OTHER}"
 NODES = ("node-1", "node-2", "node-3")
 OLD_POD = {"held": False, "reason": "the node's pod has an older template"}
 
-MakeReplica = Callable[..., Replica]
-
 
 def described(puller: Replica, *problems: str) -> Json:
+    """Return the status of the live DaemonSet, which must be JSON."""
     try:
         daemonset = puller.cluster.read()
     except MissingError:
@@ -46,16 +42,19 @@ def described(puller: Replica, *problems: str) -> Json:
     return found
 
 
-def everywhere(said: Json) -> Json:
-    return dict.fromkeys(NODES, said)
+def everywhere(node: Json) -> Json:
+    """Return the same for each node."""
+    return dict.fromkeys(NODES, node)
 
 
 def image(puller: Replica, name: str) -> Json:
-    (found,) = (each for each in described(puller)["images"] if each["image"] == name)
+    """Return the part of the status about one image."""
+    images: list[Json] = described(puller)["images"]
+    (found,) = (each for each in images if each["image"] == name)
     return found
 
 
-def test_an_image_is_cached_once_its_container_runs_everywhere(
+def test_an_image_is_held_once_its_container_runs_on_every_node(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
@@ -94,7 +93,7 @@ def test_an_image_is_cached_once_its_container_runs_everywhere(
     }
 
 
-def test_a_node_that_joined_since_the_last_rollout_says_how_long_it_took_to_warm_up(
+def test_a_node_that_joined_since_the_last_rollout_has_a_warm_up_time(
     replica: MakeReplica, cluster: SimulatedCluster, now: Time
 ) -> None:
     now.now = datetime.fromtimestamp(int(cluster.clock()) + 1, UTC)
@@ -115,7 +114,7 @@ def test_a_node_that_joined_since_the_last_rollout_says_how_long_it_took_to_warm
     assert described(puller)["nodes"]["late"] == {"warm": True}
 
 
-def test_without_leave_to_see_nodes_no_warm_up_is_told(
+def test_a_service_that_may_not_list_nodes_knows_no_warm_up_time(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
@@ -127,7 +126,7 @@ def test_without_leave_to_see_nodes_no_warm_up_is_told(
     assert described(puller)["nodes"]["late"] == {"warm": True}
 
 
-def test_it_is_not_before_in_the_runtimes_words(
+def test_an_image_is_not_held_before_its_container_runs(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
@@ -137,7 +136,7 @@ def test_it_is_not_before_in_the_runtimes_words(
     assert image(puller, APP)["held"] == 0
 
 
-def test_an_image_that_can_not_be_pulled_says_why_and_stops_no_other(
+def test_an_image_that_can_not_be_pulled_has_its_reason_and_does_not_affect_others(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     cluster.unpullable[APP] = "not found"
@@ -152,7 +151,7 @@ def test_an_image_that_can_not_be_pulled_says_why_and_stops_no_other(
     assert described(puller)["daemonset"]["rollout"] == "in progress"
 
 
-def test_a_sleep_image_that_can_not_be_pulled_is_the_reason_of_all_that_were_pulled(
+def test_a_sleep_image_that_can_not_be_pulled_is_the_reason_of_all_pulled_images(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(KIP_IMAGE="registry.example.com/sleep:1", IMAGES=BOTH, **AT_ONCE)
@@ -168,33 +167,33 @@ def test_a_sleep_image_that_can_not_be_pulled_is_the_reason_of_all_that_were_pul
     assert "not found" in own
 
 
-@pytest.mark.parametrize(("pulled", "said"), [(1, "same"), (2, "other")])
-def test_the_image_id_is_told_beside_the_proof(
-    replica: MakeReplica, cluster: SimulatedCluster, pulled: int, said: str
+@pytest.mark.parametrize(("pulled", "image_id"), [(1, "same"), (2, "other")])
+def test_the_image_id_is_compared_with_the_pushed_digest(
+    replica: MakeReplica, cluster: SimulatedCluster, pulled: int, image_id: str
 ) -> None:
     cluster.images[NEWER] = digest(pulled)
     puller = replica(**AT_ONCE)
     puller.commit(push("1.2.4", 1))
     cluster.settle()
     assert image(puller, NEWER)["digest"] == digest(1)
-    assert image(puller, NEWER)["nodes"] == everywhere({"held": True, "imageID": said})
+    assert image(puller, NEWER)["nodes"] == everywhere({"held": True, "imageID": image_id})
 
 
 @pytest.mark.parametrize("image_id", ["", "sha256:abc", "quay.io/org/app@sha256:short"])
-def test_an_image_id_that_tells_no_digest_is_unknown(
+def test_an_image_id_without_a_digest_is_unknown(
     replica: MakeReplica, cluster: SimulatedCluster, image_id: str
 ) -> None:
     puller = replica(**AT_ONCE)
     puller.commit(push("1.2.4", 1))
     cluster.settle()
-    live = seen(puller)
+    live = live_of(puller)
     for pod in live.pods:
         for each in pod["status"]["containerStatuses"]:
             each["imageID"] = image_id
     assert nodes_of(puller, live, NEWER)["node-1"] == {"held": True, "imageID": "unknown"}
 
 
-def test_a_pod_of_the_template_before_proves_nothing(
+def test_a_pod_of_an_older_template_does_not_hold_the_mutated_tag(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     latest = "quay.io/org/app:latest"
@@ -202,7 +201,7 @@ def test_a_pod_of_the_template_before_proves_nothing(
     puller.commit(push("latest", 1, seconds=1))
     cluster.settle()
     assert image(puller, latest)["held"] == 3
-    # The image is the same text, and the container still runs: only the digest tells.
+    # The container of the same image still runs. Only the expected digest has changed.
     puller.commit(push("latest", 2, seconds=2))
     assert image(puller, latest)["nodes"] == everywhere(OLD_POD)
     assert described(puller)["daemonset"]["rollout"] == "in progress"
@@ -210,7 +209,7 @@ def test_a_pod_of_the_template_before_proves_nothing(
     assert image(puller, latest)["held"] == 3
 
 
-def test_a_new_image_is_not_in_the_pods_of_before(
+def test_a_pod_of_an_older_template_does_not_hold_a_new_image(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
@@ -222,13 +221,13 @@ def test_a_new_image_is_not_in_the_pods_of_before(
 
 
 @pytest.mark.parametrize("annotation", [None, "{", "[]"])
-def test_a_pod_whose_annotation_is_gone_or_broken_proves_nothing(
+def test_a_pod_with_a_missing_or_broken_annotation_holds_no_tracked_tag(
     replica: MakeReplica, cluster: SimulatedCluster, annotation: str | None
 ) -> None:
     puller = replica(**AT_ONCE)
     puller.commit(push("1.2.4", 1))
     cluster.settle()
-    live = seen(puller)
+    live = live_of(puller)
     for pod in live.pods:
         pod["metadata"]["annotations"].pop(DIGESTS)
         if annotation is not None:
@@ -249,7 +248,7 @@ EDITS: dict[str, Callable[[Json], Any]] = {
 
 
 @pytest.mark.parametrize("what", EDITS)
-def test_a_pod_that_has_only_begun_waits(
+def test_a_pod_that_has_just_been_created_waits(
     replica: MakeReplica, cluster: SimulatedCluster, what: str
 ) -> None:
     live = first_pods(replica(**AT_ONCE), cluster)
@@ -259,7 +258,7 @@ def test_a_pod_that_has_only_begun_waits(
     assert found == everywhere({"held": False, "reason": "waiting"})
 
 
-def test_a_pod_that_the_kubelet_refused_says_its_message(
+def test_a_pod_that_the_kubelet_refused_has_its_message(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     live = first_pods(replica(**AT_ONCE), cluster)
@@ -269,7 +268,9 @@ def test_a_pod_that_the_kubelet_refused_says_its_message(
     assert found["node-1"] == {"held": False, "reason": "no memory left"}
 
 
-def test_a_container_that_ended_says_how(replica: MakeReplica, cluster: SimulatedCluster) -> None:
+def test_a_container_that_ended_has_its_reason(
+    replica: MakeReplica, cluster: SimulatedCluster
+) -> None:
     live = first_pods(replica(**AT_ONCE), cluster)
     for pod in live.pods:
         _, container = pod["status"]["containerStatuses"]
@@ -284,7 +285,7 @@ def test_a_container_that_ended_says_how(replica: MakeReplica, cluster: Simulate
         lambda pod: pod["metadata"].update(deletionTimestamp="2026-01-15T12:00:00Z"),
     ],
 )
-def test_pods_that_are_not_placed_or_go_do_not_count(
+def test_unscheduled_and_deleted_pods_do_not_count(
     replica: MakeReplica, cluster: SimulatedCluster, edit: Callable[[Json], Any]
 ) -> None:
     live = first_pods(replica(**AT_ONCE), cluster)
@@ -292,19 +293,22 @@ def test_pods_that_are_not_placed_or_go_do_not_count(
     assert len(nodes_of(replica(), live, APP)) == 2
 
 
-def seen(puller: Replica) -> Live:
+def live_of(puller: Replica) -> Live:
+    """Return the live DaemonSet and its pods."""
     daemonset = puller.cluster.read()
     text = daemonset["metadata"]["annotations"][STATE]
     return Live(daemonset=daemonset, state=state.decode(text), pods=puller.cluster.pods())
 
 
 def first_pods(puller: Replica, cluster: SimulatedCluster) -> Live:
+    """Create the DaemonSet, and return it with its running pods."""
     puller.check()
     cluster.settle()
-    return seen(puller)
+    return live_of(puller)
 
 
 def nodes_of(puller: Replica, live: Live, name: str) -> Json:
+    """Return the nodes of one image."""
     images = status.describe(puller.config, live)["images"]
     (found,) = (each["nodes"] for each in images if each["image"] == name)
     return dict(found)
@@ -313,7 +317,7 @@ def nodes_of(puller: Replica, live: Live, name: str) -> Json:
 # The rollout
 
 
-def test_a_template_that_waits_for_the_window_is_pending(
+def test_a_template_that_waits_for_the_interval_is_pending(
     replica: MakeReplica, cluster: SimulatedCluster, now: Time
 ) -> None:
     puller = replica()
@@ -328,13 +332,13 @@ def test_a_template_that_waits_for_the_window_is_pending(
     assert described(puller)["daemonset"]["rollout"] == "complete"
 
 
-def test_a_template_that_nobody_has_seen_yet_is_in_progress(
+def test_a_template_that_the_controller_has_not_observed_is_in_progress(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
     puller.check()
     cluster.settle()
-    puller.commit(push("1.2.4", 1))  # all counts are still those of the template before
+    puller.commit(push("1.2.4", 1))  # the counts are still those of the old template
     assert described(puller)["daemonset"]["rollout"] == "in progress"
 
 
@@ -364,7 +368,7 @@ def test_a_blocked_template_is_a_problem(replica: MakeReplica, cluster: Simulate
     assert problem.endswith("violates PodSecurity")
 
 
-def test_a_refused_tag_is_told_with_the_reason(
+def test_a_refused_tag_is_listed_with_its_reason(
     replica: MakeReplica, installation: Installation
 ) -> None:
     puller = replica(IMAGES=BOTH, **AT_ONCE)
@@ -376,7 +380,23 @@ def test_a_refused_tag_is_told_with_the_reason(
     assert "1.2.4 is not allowed here" in refused["reason"]
 
 
-def test_a_daemonset_that_is_not_there_is_a_problem(replica: MakeReplica) -> None:
+def test_an_unverified_push_is_listed_with_its_reason(replica: MakeReplica) -> None:
+    puller = replica(**AT_ONCE)
+    puller.commit(unverified_push(seconds=5))
+    found = described(puller)
+    assert found["unverified"] == [
+        {
+            "entry": "app",
+            "tag": "1.2.4",
+            "digest": digest(1),
+            "pushed": "2026-01-15T12:00:05+00:00",
+            "reason": "unavailable",
+        }
+    ]
+    assert [each["image"] for each in found["images"]] == [APP]
+
+
+def test_a_missing_daemonset_is_a_problem(replica: MakeReplica) -> None:
     assert described(replica()) == {
         "daemonset": {"name": NAME, "namespace": NAMESPACE, "exists": False},
         "images": [],
@@ -410,7 +430,7 @@ def test_a_state_of_another_configuration_can_be_described(
     assert found["problems"] == ["another configuration is in charge"]
 
 
-def test_faults_of_the_configuration_are_problems(replica: MakeReplica) -> None:
+def test_malformed_entries_are_problems(replica: MakeReplica) -> None:
     puller = replica(IMAGES=f"app={APP};bad")
     assert any("'bad'" in each for each in described(puller)["problems"])
 
@@ -448,13 +468,13 @@ def test_one_image_is_found_by_its_entry_or_reference(
 @pytest.mark.parametrize(
     "asked", ["", "App", "nothing", "quay.io/org/app:9", "@", "a b", "x" * 999]
 )
-def test_an_image_that_is_not_cached_is_not_found(replica: MakeReplica, asked: str) -> None:
+def test_an_image_that_is_not_desired_is_not_found(replica: MakeReplica, asked: str) -> None:
     puller = replica()
     puller.check()
     assert status.select(described(puller), asked) is None
 
 
-def test_what_was_refused_of_other_entries_is_left_out(
+def test_refused_tags_of_other_entries_are_left_out(
     replica: MakeReplica, installation: Installation
 ) -> None:
     puller = replica(IMAGES=BOTH, **AT_ONCE)
