@@ -91,7 +91,7 @@ def test_a_refused_mutation_of_the_configured_tag_keeps_the_configured_image() -
 
 
 def test_a_refused_mutation_restores_the_tag_that_it_displaced() -> None:
-    """A mutation makes a tag the newest, which was not desired any more, until it is refused."""
+    """The tag was no longer desired. Its mutation makes it the newest, which displaces another."""
     config = configuration(IMAGE_TAG_POLICIES="app=any", KEEP_TAGS="1")
     state = live(config, push("a", 1), push("b", 2, seconds=1))
     assert images(config, state) == ["app:1.2.3", "app:b"]

@@ -252,7 +252,7 @@ class KubernetesCluster:
         try:
             groups = self._request("GET", "/apis")["groups"]
         except ImagePullerError as error:
-            log.warning("the API server does not say whether this is OpenShift: %s", error)
+            log.warning("it is unknown whether this is OpenShift: %s", error)
             return None
         return any(group["name"] == _OPENSHIFT_GROUP for group in groups)
 

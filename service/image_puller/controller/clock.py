@@ -20,7 +20,7 @@ class Clock:
         return time.monotonic()
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
-        """Wait until the held condition is notified, or for so many seconds."""
+        """Wait until the condition, locked by the caller, is notified, or for so many seconds."""
         condition.wait(seconds)
 
     def wait_for(

@@ -78,7 +78,7 @@ class CheckDaemonSet:
     """Compare the whole DaemonSet with what it should be, and repair it.
 
     `unqueryable` holds tags, each as its entry and its name. Mutable ones among them are pulled
-    again once per `CACHING_INTERVAL_HOURS`, because no registry can say whether they changed.
+    again once per `CACHING_INTERVAL_HOURS`, because no registry shows whether they changed.
     """
 
     unqueryable: frozenset[tuple[str, str]] = frozenset()

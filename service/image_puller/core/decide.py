@@ -49,7 +49,7 @@ class Outcome(StrEnum):
 def apply(
     config: Config, state: State, changes: Sequence[Change]
 ) -> tuple[State, tuple[Outcome, ...]]:
-    """Return the state after all changes, made in their order, and the outcome of each.
+    """Return the state after all changes, applied in their order, and the outcome of each.
 
     `adopt` must have fitted the state to the configuration.
     """

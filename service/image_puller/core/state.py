@@ -29,10 +29,10 @@ class Tag:
     """A tag that an entry tracks.
 
     `digest` is None where it is unknown. `time` is the time of the push by the registry's clock, or
-    its receipt where the registry gives none; it is never later than the receipt.
+    of its receipt where the registry gives none. It is never later than the receipt.
 
     `mutated`: the tag was pushed with other content, so nodes must pull it even if it is a version.
-    `pulled_again`: nodes that had other content were made to pull it once more.
+    `pulled_again`: it was pulled once more, because nodes had other content.
     `confirmed`: its registry was seen to have it. Some registries announce a push early.
     """
 
@@ -70,7 +70,7 @@ class EntryState:
     `image` is the configured image when this was written.
     `tags` has the tracked tags, the newest first, and a few more than are desired, as a reserve.
     The configured tag is one of them once it was pushed.
-    `live_tags` has the tags that the live template was made from. It is None where that template
+    `live_tags` has the tags that the live template was built from. It is None where that template
     lacks the configured image.
     `unverified` has the newest push last.
     """
