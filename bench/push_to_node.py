@@ -42,10 +42,10 @@ from bench.table import Table, milliseconds, percentiles
 from bench.templates import Templates
 from e2e.harness.deployed import WEBHOOK, deployed, push_images
 from e2e.harness.ground import Ground, wait_until
-from e2e.harness.images import File, Image, sleep_image
 from e2e.harness.installation import Installation, reference
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.nodes import Node, Nodes
+from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.registry import Registry
 
 PUSHES = 20

@@ -13,10 +13,10 @@ from e2e.harness.control_plane import ControlPlane
 from e2e.harness.deployed import ADDRESS, SERVICE_IMAGE, SLEEP_IMAGE, WEBHOOK, Deployed, push_images
 from e2e.harness.ground import Ground, wait_until
 from e2e.harness.helm import CHART, WAIT, Helm, HelmError, Kinds, Values, objects, of_kind
-from e2e.harness.images import File, Image, sleep_image
 from e2e.harness.installation import NAME, SECRET, Installation, reference
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.nodes import Nodes
+from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.pods import Pods
 from e2e.harness.registry import HOST, Registry
 from image_puller.config import configuration

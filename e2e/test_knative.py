@@ -15,13 +15,13 @@ from e2e.harness.control_plane import ControlPlane
 from e2e.harness.deployed import push_images
 from e2e.harness.ground import Ground, http_session, wait_until
 from e2e.harness.helm import Helm, Values
-from e2e.harness.images import File, Image, sleep_image
 from e2e.harness.installation import NAME, reference
 from e2e.harness.knative import install, push_parts
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.kustomize import TOP, render
 from e2e.harness.nodes import Nodes
 from e2e.harness.objects import Objects
+from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.on_knative import (
     BROKER,
     INTERNAL_HOST,

@@ -9,10 +9,10 @@ import pytest
 
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.ground import Ground, http_session, wait_until
-from e2e.harness.images import File, Image, sleep_image
 from e2e.harness.installation import reference
 from e2e.harness.kubernetes_api import ApiError, KubernetesApi
 from e2e.harness.nodes import Node, Nodes
+from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.pods import LABELS, Pods, daemonset, restricted
 from e2e.harness.registry import Registry
 

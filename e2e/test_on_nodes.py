@@ -12,10 +12,10 @@ import pytest
 
 from e2e.harness.deployed import NEXT_SERVICE_IMAGE, WEBHOOK, Deployed, deployed, push_images
 from e2e.harness.ground import PATIENCE_SECONDS, Ground, wait_until
-from e2e.harness.images import File, Image, sleep_image
 from e2e.harness.installation import NAME, Denial, Installation, deny, reference
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.nodes import Nodes
+from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.pods import Pods, restricted
 from e2e.harness.registry import LOCKED_HOST, PASSWORD, USER, Registry
 

@@ -15,10 +15,10 @@ import pytest
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.deployed import SLEEP_IMAGE, WEBHOOK, push_images, running
 from e2e.harness.ground import Ground, wait_until
-from e2e.harness.images import File, Image, sleep_image
 from e2e.harness.installation import SECRET, Installation, reference
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.nodes import Nodes
+from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.pods import restricted
 from e2e.harness.registry import HOST, Registry
 from tests.support.oc_process import process

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from e2e.harness.ground import PATIENCE_SECONDS, Ground, wait_until
-from e2e.harness.images import Image
+from e2e.harness.oci_images import Image
 from e2e.harness.processes import Process
 from e2e.harness.registry import HOST, LOCKED_HOST
 

@@ -14,9 +14,9 @@ import yaml
 
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.ground import Ground, wait_until
-from e2e.harness.images import File, Image
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.objects import Objects
+from e2e.harness.oci_images import File, Image
 from e2e.harness.processes import listens
 from e2e.harness.registry import HOST, Registry
 

@@ -15,10 +15,10 @@ from e2e.harness.containerd import Containerd
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.dns import dns
 from e2e.harness.ground import Ground, wait_until
-from e2e.harness.images import Image, sleep_image
 from e2e.harness.kube_proxy import kube_proxy
 from e2e.harness.kubelet import kubelet
 from e2e.harness.kubernetes_api import ApiError, Json
+from e2e.harness.oci_images import Image, sleep_image
 from e2e.harness.processes import tail
 
 MOST = 3  # as many addresses as e2e/run gives

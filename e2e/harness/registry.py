@@ -11,7 +11,7 @@ from typing import Any, Self
 import requests
 
 from e2e.harness.ground import ADDRESS, PATIENCE_SECONDS, Ground, http_session
-from e2e.harness.images import INDEX, MANIFEST, File, Image, canonical, descriptor, digest_of
+from e2e.harness.oci_images import INDEX, MANIFEST, File, Image, canonical, descriptor, digest_of
 from e2e.harness.processes import Process, listens
 
 PORT = 5000

@@ -1,4 +1,4 @@
-"""What the images are made of holds without a builder; `e2e/test_images.py` builds them."""
+"""What the images are made of holds without a builder; `e2e/test_product_images.py` builds them."""
 
 import os
 import re
@@ -16,7 +16,7 @@ DOCKERFILE = TOP / "Dockerfile"
 SCRIPTS = [
     *(TOP / "build").glob("[!.]*"),
     *(TOP / "build" / "stages").iterdir(),
-    *(TOP / "e2e" / "components" / name for name in ("base", "images")),
+    *(TOP / "e2e" / "components" / name for name in ("base-image", "product-images")),
 ]
 SHELL_SCRIPTS = [file for file in SCRIPTS if file.is_file() and not file.suffix]
 

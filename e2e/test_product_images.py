@@ -25,7 +25,7 @@ from e2e.harness.processes import free_port
 from e2e.harness.registry import HOST, Registry
 from image_puller import __version__
 
-BUILD = Path(__file__).parent / "components" / "images"
+BUILD = Path(__file__).parent / "components" / "product-images"
 OWN_USER = "65532:65532"
 OPENSHIFT_USER = "1000680000:0"
 SERVICE_ACCOUNT = "run/secrets/kubernetes.io/serviceaccount"  # /var/run is a link to /run
