@@ -16,7 +16,7 @@ COMPILE = $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras 
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint e2e bench build sbom licences docker docker-multiarch lock clean
+.PHONY: help run test fuzz lint e2e e2e-up e2e-down bench build sbom licences docker docker-multiarch lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -65,6 +65,12 @@ lint: $(VENV)/tools ## Style, types and the direction of imports
 
 e2e: $(VENV)/tools ## The whole path on a real API server; builds what it needs once
 	e2e/run $(BIN)/pytest
+
+e2e-up: $(VENV)/tools ## Keep a control plane for quick runs: e2e/run uses it until make e2e-down
+	e2e/cluster up $(BIN)/python
+
+e2e-down: ## Stop the kept control plane, and remove what it has
+	e2e/cluster down
 
 bench: $(VENV)/tools ## How long a push takes to the nodes, beside the floor: a table, in minutes
 	e2e/run $(BIN)/pytest bench/push_to_node.py

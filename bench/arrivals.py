@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
-from e2e.harness.ground import Ground, wait_until
+from e2e.harness.ground import wait_until
 from e2e.harness.nodes import Node, Nodes
 
 TOPICS = ("/images/create", "/containers/create", "/tasks/start", "/namespaces/update")
@@ -46,8 +46,7 @@ class _Seen:
 class Arrivals:
     """What reached the nodes while the context is open; times are seconds of the system's clock."""
 
-    def __init__(self, ground: Ground, nodes: Nodes) -> None:
-        self._program = ground.program("ctr")
+    def __init__(self, nodes: Nodes) -> None:
         self._nodes = {node: _Seen() for node in nodes}
         self._changed = threading.Condition()
         self._following = ExitStack()
@@ -87,7 +86,7 @@ class Arrivals:
     def _follow(self, node: Node, seen: _Seen) -> Iterator[None]:
         """Take in a node's events; containerd keeps none for those that come later."""
         socket = node.runtime.socket
-        client = (self._program, f"--address={socket}", "--namespace=k8s.io")
+        client = ("ctr", f"--address={socket}", "--namespace=k8s.io")
         command = (*client, "events", *(f'topic=="{topic}"' for topic in TOPICS))
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             thread = threading.Thread(target=self._read, args=(child, seen))

@@ -6,7 +6,6 @@ import pytest
 
 from bench.arrivals import Arrivals
 from bench.table import Table
-from e2e.harness.ground import Ground
 from e2e.harness.nodes import Nodes
 
 pytest_plugins = ("e2e.conftest",)
@@ -21,9 +20,9 @@ def tables(request: pytest.FixtureRequest) -> list[Table]:
 
 
 @pytest.fixture(scope="session")
-def arrivals(ground: Ground, nodes: Nodes) -> Iterator[Arrivals]:
+def arrivals(nodes: Nodes) -> Iterator[Arrivals]:
     """What reaches the nodes, from now on."""
-    with Arrivals(ground, nodes) as arrivals:
+    with Arrivals(nodes) as arrivals:
         yield arrivals
 
 

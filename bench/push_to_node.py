@@ -40,7 +40,7 @@ from bench.arrivals import Arrivals
 from bench.by_hand import ByHand, is_rolled_out
 from bench.table import Table, milliseconds, percentiles
 from bench.templates import Templates
-from e2e.harness.deployed import WEBHOOK, deployed, push_images
+from e2e.harness.deployed import WEBHOOK, ProductImages, deployed
 from e2e.harness.ground import Ground, wait_until
 from e2e.harness.installation import Installation, reference
 from e2e.harness.kubernetes_api import Json
@@ -133,10 +133,12 @@ class Patched:
 
 
 @pytest.fixture(scope="module")
-def images(ground: Ground, registry: Callable[..., Registry]) -> Iterator[Registry]:
+def images(
+    ground: Ground, registry: Callable[..., Registry], product_images: ProductImages
+) -> Iterator[Registry]:
     """A registry that has the product's own images and the stubborn sleep."""
     with registry([WEBHOOK]) as images:
-        push_images(images, ground.images)
+        product_images.push(images)
         images.push_image("bench/stubborn-sleep", "1.0.0", stubborn_sleep(ground))
         yield images
 

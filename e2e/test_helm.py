@@ -10,7 +10,14 @@ import pytest
 import yaml
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.deployed import ADDRESS, SERVICE_IMAGE, SLEEP_IMAGE, WEBHOOK, Deployed, push_images
+from e2e.harness.deployed import (
+    ADDRESS,
+    SERVICE_IMAGE,
+    SLEEP_IMAGE,
+    WEBHOOK,
+    Deployed,
+    ProductImages,
+)
 from e2e.harness.ground import Ground, wait_until
 from e2e.harness.helm import CHART, WAIT, Helm, HelmError, Kinds, Values, objects, of_kind
 from e2e.harness.installation import NAME, SECRET, Installation, reference
@@ -23,6 +30,7 @@ from image_puller.config import configuration
 from image_puller.core import quota
 from image_puller.values import quantity
 
+MakeHelm = Callable[..., Helm]
 MakeRegistry = Callable[..., Registry]
 
 # Everything that the original's chart knows, none as it is by default.
@@ -169,18 +177,18 @@ ON_KNATIVE = [values for name, values in MATRIX.items() if name.startswith("Knat
 
 
 @pytest.fixture
-def offline(ground: Ground) -> Helm:
+def offline(make_helm: MakeHelm) -> Helm:
     """Helm that knows no cluster."""
-    return Helm(ground)
+    return make_helm()
 
 
 @pytest.fixture
-def helm(ground: Ground, control_plane: ControlPlane, pods: Pods) -> Iterator[Helm]:
+def helm(make_helm: MakeHelm, control_plane: ControlPlane, pods: Pods) -> Iterator[Helm]:
     """Helm as the cluster's administrator, in a namespace where all pods are `restricted`.
 
     What it installed is gone when the next test comes: nodes are small, and there is one address.
     """
-    helm = Helm(ground, control_plane.kubeconfig(control_plane.admin_token), pods.namespace)
+    helm = make_helm(control_plane.kubeconfig(control_plane.admin_token), pods.namespace)
     yield helm
     with suppress(HelmError):
         helm.run("uninstall", "puller", *WAIT)
@@ -196,15 +204,17 @@ def installation(control_plane: ControlPlane, namespace: str) -> Installation:
 
 
 @pytest.fixture(scope="module")
-def kinds(ground: Ground, control_plane: ControlPlane) -> Iterator[Kinds]:
+def kinds(
+    control_plane: ControlPlane, built_crds: Path, built_knative_manifests: Path
+) -> Iterator[Kinds]:
     """The API server's kinds, and those that it knows by their schemas alone."""
     admin = control_plane.admin
     folder = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     there = {each["metadata"]["name"] for each in admin.get(folder)["items"]}
-    knative = ground.programs / "config"
+    knative = built_knative_manifests
     eventing = ("apiserversource", "broker", "eventpolicy", "pingsource", "trigger")
     files = [
-        *(ground.programs / "crds").iterdir(),
+        *built_crds.iterdir(),
         *(knative / "eventing" / "core" / "resources" / f"{kind}.yaml" for kind in eventing),
         knative / "serving" / "core" / "300-resources" / "service.yaml",
     ]
@@ -397,15 +407,15 @@ def test_without_a_cluster_no_secret_is_made_up(offline: Helm) -> None:
 
 
 def test_a_namespace_that_helm_will_make_gets_its_secret(
-    ground: Ground, control_plane: ControlPlane
+    make_helm: MakeHelm, control_plane: ControlPlane
 ) -> None:
     kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
-    rendered = Helm(ground, kubeconfig, "not-there-yet").template({}, "--dry-run=server")
+    rendered = make_helm(kubeconfig, "not-there-yet").template({}, "--dry-run=server")
     assert set(of_kind("Secret", rendered)["data"]) > {"events", "read", "harbor"}
 
 
 def test_who_rules_a_namespace_alone_can_install(
-    ground: Ground, control_plane: ControlPlane, helm: Helm
+    make_helm: MakeHelm, control_plane: ControlPlane, helm: Helm
 ) -> None:
     base = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{helm.namespace}/rolebindings"
     subject = {"kind": "ServiceAccount", "name": "default", "namespace": helm.namespace}
@@ -413,7 +423,7 @@ def test_who_rules_a_namespace_alone_can_install(
     binding = {"metadata": {"name": "rules"}, "roleRef": role, "subjects": [subject]}
     control_plane.admin.post(base, binding)
     token = control_plane.token_for(helm.namespace, "default")
-    own = Helm(ground, control_plane.kubeconfig(token), helm.namespace)
+    own = make_helm(control_plane.kubeconfig(token), helm.namespace)
     with pytest.raises(HelmError, match="clusterroles"):
         own.install({"replicas": 0})
     own.run("uninstall", "puller", "--ignore-not-found")
@@ -640,10 +650,10 @@ def test_the_quota_has_room_for_a_rolling_update(
 
 
 @pytest.fixture(scope="module")
-def images(ground: Ground, registry: MakeRegistry) -> Iterator[Registry]:
+def images(registry: MakeRegistry, product_images: ProductImages) -> Iterator[Registry]:
     """A registry that has the product's own images, and tells the service of every push."""
     with registry([WEBHOOK]) as images:
-        push_images(images, ground.images)
+        product_images.push(images)
         yield images
 
 
@@ -843,12 +853,12 @@ def may(control_plane: ControlPlane, namespace: str, request: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def idle_release(ground: Ground, control_plane: ControlPlane) -> Iterator[str]:
+def idle_release(make_helm: MakeHelm, control_plane: ControlPlane) -> Iterator[str]:
     """The namespace of a release that runs no pod."""
     name = "e2e-helm-rights"
     admin = control_plane.admin
     admin.post("/api/v1/namespaces", {"metadata": {"name": name}})
-    helm = Helm(ground, control_plane.kubeconfig(control_plane.admin_token), name)
+    helm = make_helm(control_plane.kubeconfig(control_plane.admin_token), name)
     helm.install({"replicas": 0, "configMap": {"imagePullSecrets": "first;second"}})
     yield name
     helm.run("uninstall", "puller")
@@ -871,10 +881,10 @@ def move(helm: Helm, images: str) -> None:
 
 @pytest.fixture
 def original(
-    images: Registry, helm: Helm, installation: Installation, ground: Ground
+    images: Registry, helm: Helm, installation: Installation, product_images: ProductImages
 ) -> Iterator[Callable[[str], None]]:
     """Installs a stand-in for the original puller, in a namespace where it may be."""
-    images.push_layout("eclipse/kubernetes-image-puller", "next", ground.images / "service")
+    images.push_layout("eclipse/kubernetes-image-puller", "next", product_images.service)
     admin = installation.control_plane.admin
     labels = {"pod-security.kubernetes.io/enforce": "baseline"}
     admin.patch(f"/api/v1/namespaces/{helm.namespace}", {"metadata": {"labels": labels}})
@@ -896,12 +906,14 @@ def original_pods(installation: Installation) -> list[Json]:
 
 
 def test_moving_over_from_the_original_pulls_no_image_again_and_leaves_nothing_of_it(
+    *,
     nodes: Nodes,
     images: Registry,
     helm: Helm,
     original: Callable[[str], None],
     installation: Installation,
     ground: Ground,
+    product_images: ProductImages,
 ) -> None:
     admin = installation.control_plane.admin
     names = [reference("moving/stable", "1.0.0"), reference("moving/moving", "latest")]
@@ -927,7 +939,7 @@ def test_moving_over_from_the_original_pulls_no_image_again_and_leaves_nothing_o
         puller.wait_until_cached(name, *nodes.names)
         assert {node.images()[name] for node in nodes} == {digest}
     # The sleep image alone is new here.
-    layout = ground.images / "sleep" / "blobs" / "sha256"
+    layout = product_images.sleep / "blobs" / "sha256"
     sleep = {f"sha256:{blob.name}" for blob in layout.iterdir()}
     assert set(images.blob_fetches() - before) <= sleep
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.deployed import push_images
+from e2e.harness.deployed import ProductImages
 from e2e.harness.ground import Ground, http_session, wait_until
 from e2e.harness.helm import Helm, Values
 from e2e.harness.installation import NAME, reference
 from e2e.harness.knative import install, push_parts
 from e2e.harness.kubernetes_api import ApiError, Json
-from e2e.harness.kustomize import TOP, render
+from e2e.harness.kustomize import TOP, Kustomize
 from e2e.harness.nodes import Nodes
 from e2e.harness.objects import Objects
 from e2e.harness.oci_images import File, Image, sleep_image
@@ -37,6 +37,7 @@ from e2e.harness.on_knative import (
 from e2e.harness.registry import Registry
 from e2e.harness.sender import notification, post, post_once
 
+MakeHelm = Callable[..., Helm]
 MakeRegistry = Callable[..., Registry]
 
 REPOSITORY = "knative/app"
@@ -48,26 +49,37 @@ COLD_STARTS = 5
 
 
 @pytest.fixture(scope="module")
-def images(ground: Ground, nodes: Nodes, registry: MakeRegistry) -> Iterator[Registry]:
+def images(
+    ground: Ground,
+    nodes: Nodes,
+    registry: MakeRegistry,
+    product_images: ProductImages,
+    built_knative: Path,
+    built_envoy: Path,
+) -> Iterator[Registry]:
     """A registry that has all images, and tells the public Service of every push."""
     with registry([WEBHOOK]) as images:
-        push_images(images, ground.images)
-        push_parts(ground, images)
+        product_images.push(images)
+        push_parts(images, built_knative, built_envoy / "envoy")
         push(images, ground, "1.0.0")
         yield images
 
 
 @pytest.fixture(scope="module")
-def knative(ground: Ground, control_plane: ControlPlane, images: Registry) -> Objects:
+def knative(
+    control_plane: ControlPlane, images: Registry, built_knative_manifests: Path
+) -> Objects:
     """Knative, which knows the kinds of objects that are its own."""
-    install(ground, control_plane)
+    install(built_knative_manifests, control_plane)
     return Objects(control_plane.admin)
 
 
 @pytest.fixture(scope="module")
-def puller(ground: Ground, control_plane: ControlPlane, knative: Objects) -> Iterator[OnKnative]:
+def puller(
+    ground: Ground, control_plane: ControlPlane, knative: Objects, kustomize: Kustomize
+) -> Iterator[OnKnative]:
     """The product on Knative."""
-    with on_knative(ground, control_plane, f"app={of_tag('1.0.0')}") as puller:
+    with on_knative(ground, control_plane, kustomize, f"app={of_tag('1.0.0')}") as puller:
         wait_for_tag(puller, "1.0.0")
         yield puller
 
@@ -91,9 +103,9 @@ def wait_for_tag(puller: OnKnative, tag: str) -> None:
     "folder", [TOP, *sorted((TOP / "overlays").iterdir())], ids=lambda each: each.name
 )
 def test_what_ships_has_no_field_that_knative_does_not_know(
-    ground: Ground, control_plane: ControlPlane, knative: Objects, folder: Path
+    control_plane: ControlPlane, knative: Objects, kustomize: Kustomize, folder: Path
 ) -> None:
-    try_out(control_plane, knative, render(ground, folder))
+    try_out(control_plane, knative, kustomize.render(folder))
 
 
 @pytest.mark.parametrize(
@@ -113,10 +125,10 @@ def test_what_ships_has_no_field_that_knative_does_not_know(
     ids=["defaults", "everything"],
 )
 def test_what_the_chart_makes_has_no_field_that_knative_does_not_know(
-    ground: Ground, control_plane: ControlPlane, knative: Objects, values: Values
+    make_helm: MakeHelm, control_plane: ControlPlane, knative: Objects, values: Values
 ) -> None:
     kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
-    rendered = Helm(ground, kubeconfig, NAMESPACE).template(values, "--dry-run=server")
+    rendered = make_helm(kubeconfig, NAMESPACE).template(values, "--dry-run=server")
     for document in rendered:
         if not document["kind"].startswith("Cluster"):
             document["metadata"]["namespace"] = NAMESPACE

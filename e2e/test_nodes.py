@@ -25,9 +25,9 @@ API_SERVER = "10.1.0.1"  # the first address of Services
 
 
 @pytest.fixture(scope="module")
-def images(ground: Ground, registry: MakeRegistry) -> Iterator[Registry]:
+def images(ground: Ground, registry: MakeRegistry, built_probe: Path) -> Iterator[Registry]:
     """A registry with the two images that pods of these tests are made of."""
-    probe = File((ground.programs / "probe").read_bytes(), 0o755)
+    probe = File((built_probe / "probe").read_bytes(), 0o755)
     with registry() as images:
         images.push_image("ground/sleep", "1", sleep_image(ground))
         images.push_image(

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from e2e.harness.deployed import NEXT_SERVICE_IMAGE, WEBHOOK, Deployed, deployed, push_images
+from e2e.harness.deployed import NEXT_SERVICE_IMAGE, WEBHOOK, Deployed, ProductImages, deployed
 from e2e.harness.ground import PATIENCE_SECONDS, Ground, wait_until
 from e2e.harness.installation import NAME, Denial, Installation, deny, reference
 from e2e.harness.kubernetes_api import ApiError, Json
@@ -26,10 +26,10 @@ BACK_OFF_SECONDS = 300 + PATIENCE_SECONDS  # a kubelet's longest, and then the p
 
 
 @pytest.fixture(scope="module")
-def images(ground: Ground, registry: MakeRegistry) -> Iterator[Registry]:
+def images(registry: MakeRegistry, product_images: ProductImages) -> Iterator[Registry]:
     """A registry that has the product's own images, and tells the service of every push."""
     with registry([WEBHOOK]) as images:
-        push_images(images, ground.images)
+        product_images.push(images)
         yield images
 
 
@@ -294,7 +294,11 @@ def test_wrong_credentials_leave_the_others_cached_and_right_ones_heal_with_the_
 
 
 def test_a_sleep_image_that_is_missing_is_named_and_the_images_are_pulled_all_the_same(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+    nodes: Nodes,
+    images: Registry,
+    installation: Installation,
+    ground: Ground,
+    product_images: ProductImages,
 ) -> None:
     name, sleep = reference("nodes/held", "1.0.0"), reference("nodes/sleep", "1.0.0")
     digest = images.push_image("nodes/held", "1.0.0", with_content(ground, "held"))
@@ -302,7 +306,7 @@ def test_a_sleep_image_that_is_missing_is_named_and_the_images_are_pulled_all_th
         wait_for_image(nodes, name, digest)
         found = wait_for_reason(puller, name, "waits for install-sleep")
         assert sleep in found
-        images.push_layout("nodes/sleep", "1.0.0", ground.images / "sleep")
+        images.push_layout("nodes/sleep", "1.0.0", product_images.sleep)
         # First the installer's back-off, then that of those that found nothing to run.
         wait_until(
             lambda: puller.cached_on(name) == set(nodes.names),
@@ -420,11 +424,15 @@ def test_the_services_own_life_restarts_no_pod_of_the_daemonset(
 
 
 def test_a_release_with_another_sleep_image_replaces_the_pods(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+    nodes: Nodes,
+    images: Registry,
+    installation: Installation,
+    ground: Ground,
+    product_images: ProductImages,
 ) -> None:
     name = reference("nodes/renewed", "1.0.0")
     digest = images.push_image("nodes/renewed", "1.0.0", with_content(ground, "renewed"))
-    images.push_layout("image-puller/next-sleep", "e2e", ground.images / "sleep")
+    images.push_layout("image-puller/next-sleep", "e2e", product_images.sleep)
     with deployed(installation, f"app={name}", **AT_ONCE) as puller:
         puller.wait_until_told(name, digest)
         puller.wait_until_cached(name, *nodes.names)

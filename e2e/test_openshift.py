@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.deployed import SLEEP_IMAGE, WEBHOOK, push_images, running
+from e2e.harness.deployed import SLEEP_IMAGE, WEBHOOK, ProductImages, running
 from e2e.harness.ground import Ground, wait_until
 from e2e.harness.installation import SECRET, Installation, reference
 from e2e.harness.kubernetes_api import ApiError, Json
@@ -201,12 +201,13 @@ def test_a_push_ends_on_the_nodes_by_a_service_that_runs_as_the_project_s_user(
     ground: Ground,
     control_plane: ControlPlane,
     project: str,
+    product_images: ProductImages,
 ) -> None:
     rights = objects("serviceaccount").values()
     installation = Installation.apply(ground, control_plane, project, rights)
     configured, followed = reference("openshift/app", "1.0.0"), reference("openshift/app", "1.1.0")
     with registry([WEBHOOK]) as images:
-        push_images(images, ground.images)
+        product_images.push(images)
         images.push_image("openshift/app", "1.0.0", with_content(ground, "one"))
         apply(
             control_plane,

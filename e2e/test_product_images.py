@@ -174,21 +174,16 @@ class Image:
         return container.returncode, output.strip()
 
 
-def image(ground: Ground, name: str) -> Image:
-    """One of the images that `e2e/run` has built."""
-    return Image.unpacked(Layout(ground.state / "images" / name), ground.folder(f"image-{name}"))
-
-
 @pytest.fixture(scope="module")
-def sleep(ground: Ground) -> Image:
+def sleep(ground: Ground, built_sleep_image: Path) -> Image:
     """The sleep image."""
-    return image(ground, "sleep")
+    return Image.unpacked(Layout(built_sleep_image), ground.folder("sleep-image"))
 
 
 @pytest.fixture(scope="module")
-def service_image(ground: Ground) -> Image:
+def service_image(ground: Ground, built_service_image: Path) -> Image:
     """The image of the service, with the service account that a pod has."""
-    service = image(ground, "service")
+    service = Image.unpacked(Layout(built_service_image), ground.folder("service-image"))
     account = service.root / SERVICE_ACCOUNT
     account.mkdir(parents=True)
     (account / "namespace").write_text("images")
@@ -219,7 +214,7 @@ def test_sleep_image_sleeps(sleep: Image, user: str) -> None:
 def test_another_build_of_the_sleep_image_is_the_same_image(sleep: Image, ground: Ground) -> None:
     again = ground.folder("again")
     subprocess.run([BUILD, "--fresh", again, "sleep"], check=True)
-    assert Layout(again / "sleep").digest == sleep.layout.digest
+    assert Layout(again / "sleep-image").digest == sleep.layout.digest
 
 
 def test_sleep_images_of_all_machines_are_one_list_and_the_same_each_time(

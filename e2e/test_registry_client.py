@@ -211,7 +211,7 @@ def another_registry(ground: Ground, images: Path, **settings: Any) -> Iterator[
     config.write_text(json.dumps({"version": 0.1, "http": address, "storage": storage} | settings))
     process = Process(
         name="another docker-registry",
-        command=(ground.program("docker-registry"), "serve", str(config)),
+        command=("docker-registry", "serve", str(config)),
         environment=ground.environment(),
         log=ground.log("another-registry"),
         is_ready=lambda: listens(ADDRESS, ANOTHER_PORT),

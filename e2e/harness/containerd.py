@@ -46,7 +46,7 @@ class Containerd:
 
     def __init__(self, ground: Ground, folder: Path, *, name: str, pods: str, pause: Image) -> None:
         self.socket = folder / "containerd.sock"
-        self._ctr = (ground.program("ctr"), f"--address={self.socket}", "--namespace=k8s.io")
+        self._ctr = ("ctr", f"--address={self.socket}", "--namespace=k8s.io")
         self._registries = folder / "registries"
         self._pause = folder / "pause.tar"
         self._pause.write_bytes(pause.archive(PAUSE))
@@ -60,7 +60,7 @@ class Containerd:
         )
         self._process = Process(
             name=f"containerd of {name}",
-            command=(ground.program("containerd"), f"--config={configuration}"),
+            command=("containerd", f"--config={configuration}"),
             environment=ground.environment(),
             log=ground.log(f"{name}-containerd"),
             is_ready=self._answers,

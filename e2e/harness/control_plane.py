@@ -23,34 +23,63 @@ CLIENT_LIMITS = ("--kube-api-qps=500", "--kube-api-burst=1000")
 class ControlPlane:
     """The four programs, with what tests need to use and to disturb them.
 
-    `api_server` can be stopped and started during a test; all others go on.
+    `api_server` can be stopped and started during a test; all others go on. As a context it is
+    there while the context is open. Otherwise `start` starts it to stay, and later runs `adopt` it.
     """
 
     url = URL
     admin_token = ADMIN_TOKEN
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, *, etcd: Path, kubernetes: Path) -> None:
         self._ground = ground
-        self._folder = ground.folder("control-plane")
-        self._running = ExitStack()
+        # As they are in the cache, so that those of another version have another name.
+        self._programs = {
+            path.name: str(path.resolve())
+            for path in (
+                etcd / "etcd",
+                kubernetes / "kube-apiserver",
+                kubernetes / "kube-controller-manager",
+                kubernetes / "kube-scheduler",
+            )
+        }
+        self._folder = ground.state / "control-plane"
+        self._folder.mkdir(exist_ok=True)
         self.ca = self._folder / "certificates" / "apiserver.crt"
         self.admin = self.client(ADMIN_TOKEN)
+        self._own_kubeconfig = self._write_kubeconfig(self._folder / "kubeconfig", ADMIN_TOKEN)
         self.etcd = self._etcd()
         self.api_server = self._api_server()
         self.controller_manager = self._controller_manager()
         self.scheduler = self._scheduler()
 
+    @property
+    def _processes(self) -> tuple[Process, ...]:
+        return self.etcd, self.api_server, self.controller_manager, self.scheduler
+
     def __enter__(self) -> Self:
-        """Start all, in about 3 s; none is left if one fails."""
-        with ExitStack() as started:
-            for process in (self.etcd, self.api_server, self.controller_manager, self.scheduler):
-                started.callback(process.kill)  # nothing of it is kept, so nothing need be in order
-                process.start()
-            self._running = started.pop_all()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._running.close()
+        self._kill()
+
+    def start(self) -> None:
+        """Start all, in about 3 s; none is left if one fails."""
+        with ExitStack() as started:
+            started.callback(self._kill)
+            for process in self._processes:
+                process.start()
+            started.pop_all()
+
+    def adopt(self) -> None:
+        """Take over all that an earlier run has started; StartError if one is not as it was."""
+        for process in self._processes:
+            process.adopt()
+
+    def _kill(self) -> None:
+        """Kill all: nothing of it is kept, so nothing need be in order."""
+        for process in reversed(self._processes):
+            process.kill()
 
     def client(self, token: str) -> KubernetesApi:
         """Return the API as the owner of this token sees it."""
@@ -65,6 +94,9 @@ class ControlPlane:
 
     def kubeconfig(self, token: str) -> Path:
         """Write a kubeconfig file for the owner of this token."""
+        return self._write_kubeconfig(self._ground.folder("kubeconfig") / "config", token)
+
+    def _write_kubeconfig(self, path: Path, token: str) -> Path:
         cluster = {"server": self.url, "certificate-authority": str(self.ca)}
         config = {
             "apiVersion": "v1",
@@ -74,7 +106,6 @@ class ControlPlane:
             "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": "owner"}}],
             "current-context": "e2e",
         }
-        path = self._ground.folder("kubeconfig") / "config"
         path.write_text(json.dumps(config))
         return path
 
@@ -120,7 +151,9 @@ class ControlPlane:
 
     def _api_server(self) -> Process:
         key = self._folder / "service-accounts.key"
-        subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+        if not key.exists():
+            command = ["openssl", "genrsa", "-out", key, "2048"]
+            subprocess.run(command, check=True, capture_output=True)
         tokens = self._folder / "tokens.csv"
         tokens.write_text(f'{ADMIN_TOKEN},admin,admin,"system:masters"\n')
         return self._process(
@@ -146,7 +179,7 @@ class ControlPlane:
     def _controller_manager(self) -> Process:
         return self._process(
             "kube-controller-manager",
-            f"--kubeconfig={self.kubeconfig(ADMIN_TOKEN)}",
+            f"--kubeconfig={self._own_kubeconfig}",
             f"--service-account-private-key-file={self._folder / 'service-accounts.key'}",
             f"--root-ca-file={self.ca}",
             "--use-service-account-credentials=true",
@@ -159,7 +192,7 @@ class ControlPlane:
     def _scheduler(self) -> Process:
         return self._process(
             "kube-scheduler",
-            f"--kubeconfig={self.kubeconfig(ADMIN_TOKEN)}",
+            f"--kubeconfig={self._own_kubeconfig}",
             "--leader-elect=false",
             "--bind-address=127.0.0.1",
             *CLIENT_LIMITS,
@@ -167,10 +200,13 @@ class ControlPlane:
         )
 
     def _process(self, name: str, *flags: str, is_ready: Callable[[], bool]) -> Process:
+        log = self._ground.logs / f"{name}.log"
+        log.touch()
         return Process(
             name=name,
-            command=(self._ground.program(name), *flags),
+            command=(self._programs[name], *flags),
             environment=self._ground.environment(),
-            log=self._ground.log(name),
+            log=log,
             is_ready=is_ready,
+            pid_file=self._folder / f"{name}.pid",
         )

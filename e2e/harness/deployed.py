@@ -199,11 +199,18 @@ def _let_see_nodes(installation: Installation) -> None:
         admin.post(path, document)
 
 
-def push_images(registry: Registry, folder: Path) -> None:
-    """Push the images that were built by the Dockerfile, from their OCI layouts."""
-    registry.push_layout("image-puller/service", "e2e", folder / "service")
-    registry.push_layout("image-puller/service", "next", folder / "service", label="next")
-    registry.push_layout("image-puller/service-sleep", "e2e", folder / "sleep")
+@dataclass(frozen=True, kw_only=True)
+class ProductImages:
+    """The images that were built by the Dockerfile, as OCI layouts."""
+
+    sleep: Path
+    service: Path
+
+    def push(self, registry: Registry) -> None:
+        """Push them to where the Deployment expects them."""
+        registry.push_layout("image-puller/service", "e2e", self.service)
+        registry.push_layout("image-puller/service", "next", self.service, label="next")
+        registry.push_layout("image-puller/service-sleep", "e2e", self.sleep)
 
 
 def _post_service(control_plane: ControlPlane, base: str, service: Json) -> bool:

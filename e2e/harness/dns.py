@@ -25,13 +25,13 @@ cluster.local:53 in-addr.arpa:53 {{
 """
 
 
-def dns(ground: Ground, *, kubeconfig: Path) -> Process:
+def dns(ground: Ground, *, program: Path, kubeconfig: Path) -> Process:
     """Make the server that pods ask for names of Services; it caches nothing."""
     corefile = ground.folder("dns") / "Corefile"
     corefile.write_text(COREFILE.format(address=ADDRESS, kubeconfig=kubeconfig))
     return Process(
         name="coredns",
-        command=(ground.program("coredns"), f"-conf={corefile}"),
+        command=(str(program), f"-conf={corefile}"),
         environment=ground.environment(),
         log=ground.log("coredns"),
         is_ready=lambda: listens(ADDRESS, 53),

@@ -1,4 +1,4 @@
-"""What `e2e/run` prepares for the tests: programs, a folder for state, a network namespace."""
+"""What `e2e/run` prepares for the tests: a folder for state, and a network namespace."""
 
 import os
 import time
@@ -18,15 +18,9 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Ground:
-    """Where programs are found, and where state and logs go; all state is gone after the run."""
+    """Where state and logs go."""
 
-    programs: Path
     state: Path
-
-    def program(self, name: str) -> str:
-        """Name the program: the built one, else the one that a package installed."""
-        built = self.programs / name
-        return str(built) if built.exists() else name
 
     def folder(self, name: str) -> Path:
         """Make an empty folder; names may repeat, folders don't."""
@@ -39,11 +33,6 @@ class Ground:
         log = _unused(self.logs, name, ".log")
         log.touch()
         return log
-
-    @property
-    def images(self) -> Path:
-        """The folder of the images that were built by the Dockerfile, as OCI layouts."""
-        return self.state / "images"
 
     @property
     def logs(self) -> Path:

@@ -28,6 +28,7 @@ class Helm:
     """helm with nothing of the caller's settings, and maybe a cluster and a namespace."""
 
     ground: Ground
+    program: Path
     kubeconfig: Path | None = None
     namespace: str = "default"
 
@@ -53,7 +54,7 @@ class Helm:
 
     def run(self, *arguments: str, values: Values | None = None) -> str:
         """Run helm, and return what it prints; raises HelmError."""
-        command = [self.ground.program("helm"), *arguments, f"--namespace={self.namespace}"]
+        command = [str(self.program), *arguments, f"--namespace={self.namespace}"]
         if values is not None:
             file = self.ground.folder("values") / "values.json"  # JSON is YAML
             file.write_text(json.dumps(values))

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import Ground, wait_until
+from e2e.harness.ground import wait_until
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.objects import Objects
 from e2e.harness.oci_images import File, Image
@@ -92,24 +92,23 @@ _SETTINGS = {
 }
 
 
-def install(ground: Ground, control_plane: ControlPlane) -> None:
+def install(manifests: Path, control_plane: ControlPlane) -> None:
     """Apply all of it, and wait until it works; its images must be at the registry.
 
     It is never removed: it goes with the cluster.
     """
     objects = Objects(control_plane.admin)
-    config = ground.programs / "config"
     for patterns in (_FIRST, _SECOND, _WEBHOOKS):
-        objects.apply(_edited(config, patterns))
+        objects.apply(_edited(manifests, patterns))
     try:
         wait_until(lambda: not _missing(control_plane), "Knative ready", seconds=600)
     except TimeoutError as error:
         raise TimeoutError(f"{error}: {_missing(control_plane)}") from None
 
 
-def push_parts(ground: Ground, registry: Registry) -> None:
+def push_parts(registry: Registry, programs: Path, envoy: Path) -> None:
     """Push the images of all parts, made of their programs; a gigabyte."""
-    programs = [path for part in _PARTS for path in sorted((ground.programs / part).iterdir())]
+    paths = [path for part in _PARTS for path in sorted((programs / part).iterdir())]
 
     def push(path: Path) -> None:
         image = Image(
@@ -120,12 +119,11 @@ def push_parts(ground: Ground, registry: Registry) -> None:
         registry.push_image(f"{path.parent.name}/{path.name}", _TAG, image)
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(push, programs))
-    registry.push_image("envoy", _TAG, _envoy(ground))
+        list(pool.map(push, paths))
+    registry.push_image("envoy", _TAG, _envoy(envoy))
 
 
-def _envoy(ground: Ground) -> Image:
-    program = Path(ground.program("envoy"))
+def _envoy(program: Path) -> Image:
     linked = subprocess.run(("ldd", program), capture_output=True, text=True, check=True).stdout
     libraries = [Path(found) for found in re.findall(r"(/\S+) \(", linked)]
     files = {str(path)[1:]: File(path.read_bytes(), 0o755) for path in libraries}

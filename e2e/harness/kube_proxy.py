@@ -9,7 +9,7 @@ from e2e.harness.processes import Process, answers
 HEALTH = "127.0.0.1:10256"
 
 
-def kube_proxy(ground: Ground, *, node: str, pods: str, kubeconfig: Path) -> Process:
+def kube_proxy(ground: Ground, *, program: Path, node: str, pods: str, kubeconfig: Path) -> Process:
     """Make the one kube-proxy that all nodes of the host need; `node` is any of them.
 
     Its tables are in the run's network namespace, and go with it.
@@ -41,7 +41,7 @@ def kube_proxy(ground: Ground, *, node: str, pods: str, kubeconfig: Path) -> Pro
     )
     return Process(
         name="kube-proxy",
-        command=(ground.program("kube-proxy"), f"--config={configuration}"),
+        command=(str(program), f"--config={configuration}"),
         environment=ground.environment(),
         log=ground.log("kube-proxy"),
         is_ready=lambda: answers(f"http://{HEALTH}/healthz"),

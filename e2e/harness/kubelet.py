@@ -14,6 +14,7 @@ def kubelet(
     ground: Ground,
     folder: Path,
     *,
+    program: Path,
     name: str,
     address: str,
     cgroup: str,
@@ -33,7 +34,7 @@ def kubelet(
     return Process(
         name=f"kubelet of {name}",
         command=(
-            ground.program("kubelet"),
+            str(program),
             f"--config={configuration}",
             f"--kubeconfig={kubeconfig}",
             f"--hostname-override={name}",

@@ -30,7 +30,13 @@ class Node:
     """A node of the cluster, which tests can look into and disturb."""
 
     def __init__(
-        self, ground: Ground, control_plane: ControlPlane, *, number: int, pause: Image
+        self,
+        ground: Ground,
+        control_plane: ControlPlane,
+        *,
+        number: int,
+        pause: Image,
+        kubelet_program: Path,
     ) -> None:
         self.name = f"node-{number}"
         self.address = f"10.246.0.{number}"  # on the loopback device, by e2e/run
@@ -43,6 +49,7 @@ class Node:
         self._kubelet = kubelet(
             ground,
             self._folder,
+            program=kubelet_program,
             name=self.name,
             address=self.address,
             cgroup=self._cgroup.name,
@@ -141,17 +148,26 @@ class Nodes:
     Two are there for all tests; one more can join.
     """
 
-    def __init__(self, ground: Ground, control_plane: ControlPlane) -> None:
+    def __init__(
+        self, ground: Ground, control_plane: ControlPlane, *, kubernetes: Path, coredns: Path
+    ) -> None:
         self._ground = ground
         self._control_plane = control_plane
+        self._kubelet_program = kubernetes / "kubelet"
         self._pause = sleep_image(ground)
         self._nodes: dict[str, Node] = {}
         for _ in range(KEPT):
             self._add()
         kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
         self._host = (
-            kube_proxy(ground, node=self.names[0], pods=PODS, kubeconfig=kubeconfig),
-            dns(ground, kubeconfig=kubeconfig),
+            kube_proxy(
+                ground,
+                program=kubernetes / "kube-proxy",
+                node=self.names[0],
+                pods=PODS,
+                kubeconfig=kubeconfig,
+            ),
+            dns(ground, program=coredns / "coredns", kubeconfig=kubeconfig),
         )
 
     def __enter__(self) -> Self:
@@ -193,7 +209,13 @@ class Nodes:
         number = len(self._nodes) + 1
         if number > MOST:
             raise ValueError(f"there are addresses for {MOST} nodes")
-        node = Node(self._ground, self._control_plane, number=number, pause=self._pause)
+        node = Node(
+            self._ground,
+            self._control_plane,
+            number=number,
+            pause=self._pause,
+            kubelet_program=self._kubelet_program,
+        )
         self._nodes[node.name] = node
         return node
 

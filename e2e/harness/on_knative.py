@@ -15,7 +15,7 @@ from e2e.harness.ground import Ground, http_session, wait_until
 from e2e.harness.installation import NAME, SECRET, Installation
 from e2e.harness.knative import BROKERS, DOMAIN, GATEWAY, INTERNAL_GATEWAY
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
-from e2e.harness.kustomize import overlay
+from e2e.harness.kustomize import Kustomize
 from e2e.harness.objects import Objects
 from e2e.harness.processes import listens
 from e2e.harness.registry import HOST, Webhook
@@ -49,7 +49,7 @@ class OnKnative:
     `sink` gets a copy of each event of the Broker at `/all`, and at `/dead` what it gives up.
     """
 
-    ground: Ground
+    kustomize: Kustomize
     installation: Installation
     sink: Sink
     images: str
@@ -67,7 +67,7 @@ class OnKnative:
             "registry": HOST,
             "images": self.images,
         }
-        documents = overlay(self.ground, names, components, **self._own(environment))
+        documents = self.kustomize.overlay(names, components, **self._own(environment))
         self._objects.apply(documents, fieldValidation="Strict")
         self._documents = [*documents, self._tap()]
         self._objects.apply(self._documents[-1:])
@@ -199,7 +199,9 @@ class OnKnative:
 
 
 @contextmanager
-def on_knative(ground: Ground, control_plane: ControlPlane, images: str) -> Iterator[OnKnative]:
+def on_knative(
+    ground: Ground, control_plane: ControlPlane, kustomize: Kustomize, images: str
+) -> Iterator[OnKnative]:
     """Run the product with its public Service until the end of the context."""
     name_hosts(ground)
     admin = control_plane.admin
@@ -211,7 +213,7 @@ def on_knative(ground: Ground, control_plane: ControlPlane, images: str) -> Iter
     kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
     installation = Installation(control_plane, NAMESPACE, kubeconfig, ground.folder("secrets"))
     with Sink() as sink:
-        puller = OnKnative(ground, installation, sink, images)
+        puller = OnKnative(kustomize, installation, sink, images)
         try:
             puller.apply()
             puller.wait_until_ready()

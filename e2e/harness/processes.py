@@ -20,12 +20,39 @@ class StartError(Exception):
     """A program ended, or did not get ready in time; the message has the end of its log."""
 
 
+class Adopted:
+    """A process that another run has started, with what `Process` uses of a Popen.
+
+    Its exit code is unknown: None.
+    """
+
+    returncode = None
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        """Return None while it runs, like a Popen."""
+        return None if command_of(self.pid) else -1
+
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+        os.kill(self.pid, signal.SIGTERM)
+
+    def wait(self, timeout: float = STOP_SECONDS) -> None:
+        """Wait until it has ended; subprocess.TimeoutExpired if it does not."""
+        try:
+            wait_until(lambda: self.poll() is not None, f"the end of {self.pid}", seconds=timeout)
+        except TimeoutError:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout) from None
+
+
 @dataclass(kw_only=True)
 class Process:
     """A program that can be stopped and started again, writing to the same log.
 
     It runs in a session of its own, so that Ctrl-C reaches pytest alone and all that the program
-    started dies with it in `kill`.
+    started dies with it in `kill`. With a `pid_file` another run can `adopt` it.
     """
 
     name: str
@@ -33,7 +60,8 @@ class Process:
     environment: Mapping[str, str]
     log: Path
     is_ready: Callable[[], bool]
-    _child: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    pid_file: Path | None = None
+    _child: subprocess.Popen[bytes] | Adopted | None = field(default=None, init=False)
 
     def start(self) -> None:
         """Start it and wait until it is ready; nothing happens if it runs."""
@@ -48,18 +76,35 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        if self.pid_file is not None:
+            self.pid_file.write_text(str(self._child.pid))
         try:
             wait_until(self._is_up, f"{self.name} ready")
         except TimeoutError as error:
             self.kill()
             raise StartError(f"{error}\n{tail(self.log)}") from None
 
+    def adopt(self) -> None:
+        """Take over the process that the pid file names; StartError if it is not this program."""
+        pid = int(self.pid_file.read_text()) if self.pid_file and self.pid_file.exists() else None
+        found = command_of(pid) if pid is not None else []
+        if pid is None or not found:
+            raise StartError(f"{self.name} does not run any more")
+        if found != list(self.command):
+            raise StartError(
+                f"{self.name} runs as {' '.join(found)}, but now it is {' '.join(self.command)}"
+            )
+        self._child = Adopted(pid)
+
     def is_running(self) -> bool:
         """Answer whether it was started and has not ended."""
         return self._child is not None and self._child.poll() is None
 
-    def stop(self) -> int:
-        """Ask it to end by SIGTERM, and return its exit code; one that does not end is killed."""
+    def stop(self) -> int | None:
+        """Ask it to end by SIGTERM, and return its exit code; one that does not end is killed.
+
+        The exit code of an adopted process is None.
+        """
         if self._child is None:
             return 0
         self._child.terminate()
@@ -84,6 +129,15 @@ class Process:
         if self._child is not None and self._child.poll() is not None:
             raise StartError(f"{self.name} ended with {self._child.returncode}\n{tail(self.log)}")
         return self.is_ready()
+
+
+def command_of(pid: int) -> list[str]:
+    """Return the command line of a process; empty if it has ended."""
+    try:
+        line = Path("/proc", str(pid), "cmdline").read_bytes()
+    except OSError:
+        return []
+    return line.decode().split("\0")[:-1]
 
 
 def tail(log: Path, *, start: int = 0) -> str:

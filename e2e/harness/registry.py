@@ -65,7 +65,7 @@ class Registry:
         config.write_text(json.dumps(settings))
         self._process = Process(
             name="docker-registry",
-            command=(ground.program("docker-registry"), "serve", str(config)),
+            command=("docker-registry", "serve", str(config)),
             environment=ground.environment(),
             log=ground.log("docker-registry"),
             is_ready=lambda: listens(ADDRESS, LOCKED_PORT if locked else PORT),

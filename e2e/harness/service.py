@@ -45,7 +45,7 @@ class Service:
         """Start it and wait until it is ready; after an end as before, on the same port."""
         self._process.start()
 
-    def terminate(self) -> int:
+    def terminate(self) -> int | None:
         """End it as Kubernetes does, by SIGTERM, and return its exit code."""
         return self._process.stop()
 

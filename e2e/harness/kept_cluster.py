@@ -1,0 +1,91 @@
+"""The control plane that `make e2e-up` keeps between runs; `e2e/cluster` runs this as a program."""
+
+import os
+import sys
+from pathlib import Path
+
+from e2e.harness.control_plane import ControlPlane
+from e2e.harness.ground import Ground, wait_until
+from e2e.harness.kubernetes_api import Json, KubernetesApi
+from e2e.harness.processes import StartError
+
+KEPT = "E2E_KEPT"
+"""The environment variable that is set for a run on a kept cluster."""
+
+OWN_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+# All that tests make outside of namespaces. Those that can be in the way of others come first.
+KINDS = (
+    f"{_ADMISSION}/validatingwebhookconfigurations",
+    f"{_ADMISSION}/mutatingwebhookconfigurations",
+    f"{_ADMISSION}/validatingadmissionpolicybindings",
+    f"{_ADMISSION}/validatingadmissionpolicies",
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+    f"{_RBAC}/clusterrolebindings",
+    f"{_RBAC}/clusterroles",
+    "/apis/scheduling.k8s.io/v1/priorityclasses",
+    "/api/v1/nodes",
+)
+
+
+def adopt(control_plane: ControlPlane) -> None:
+    """Take over the kept control plane, and remove what earlier runs left in it.
+
+    StartError if it can't be used: a program has ended, or is not what would be started now.
+    """
+    control_plane.adopt()
+    clean(control_plane.admin)
+
+
+def clean(admin: KubernetesApi) -> None:
+    """Remove all objects that the cluster did not have at its start, and wait until it is so."""
+    for kind in KINDS:
+        for name in _left(admin, kind):
+            admin.delete(f"{kind}/{name}")
+    # Without its node nobody would tell that a pod has ended.
+    for pod in admin.get("/api/v1/pods")["items"]:
+        metadata = pod["metadata"]
+        path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+        admin.delete(path, gracePeriodSeconds="0")
+    for name in _left(admin, "/api/v1/namespaces"):
+        admin.delete(f"/api/v1/namespaces/{name}")
+    wait_until(
+        lambda: not any(_left(admin, kind) for kind in (*KINDS, "/api/v1/namespaces")),
+        "a clean cluster",
+    )
+
+
+def _left(admin: KubernetesApi, kind: str) -> list[str]:
+    items = admin.get(kind)["items"] or ()
+    return [item["metadata"]["name"] for item in items if not _is_own(item["metadata"])]
+
+
+def _is_own(metadata: Json) -> bool:
+    """Answer whether Kubernetes itself made the object."""
+    return (
+        "kubernetes.io/bootstrapping" in metadata.get("labels", {})
+        or metadata["name"] in OWN_NAMESPACES
+        or metadata["name"].startswith("system-")
+    )
+
+
+def main() -> None:
+    """Start the control plane to stay, or check that it can be used."""
+    components = Path(os.environ["E2E_COMPONENTS"])
+    control_plane = ControlPlane(
+        Ground(Path(os.environ["E2E_CLUSTER"])),
+        etcd=components / "etcd",
+        kubernetes=components / "kubernetes-control-plane",
+    )
+    try:
+        if sys.argv[1] == "start":
+            control_plane.start()
+        else:
+            control_plane.adopt()
+    except StartError as error:
+        sys.exit(f"e2e: {error}")
+
+
+if __name__ == "__main__":
+    main()
