@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from e2e.harness.ground import ADDRESS, Ground
+from e2e.harness.http_server import Server
 from e2e.harness.processes import Process, listens
 from e2e.harness.registry import HOST, LOCKED_HOST, PASSWORD, USER, Registry
 from image_puller.registries import pull_secrets
@@ -151,7 +152,7 @@ class TokenServer:
 
             def log_message(self, *_: Any) -> None: ...
 
-        self._server = ThreadingHTTPServer((ADDRESS, TOKEN_PORT), Handler)
+        self._server = Server((ADDRESS, TOKEN_PORT), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 

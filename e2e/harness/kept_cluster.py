@@ -12,6 +12,7 @@ from e2e.harness.processes import StartError
 KEPT = "E2E_KEPT"
 """The environment variable that is set for a run on a kept cluster."""
 
+NAMESPACES = "/api/v1/namespaces"
 OWN_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -39,7 +40,11 @@ def adopt(control_plane: ControlPlane) -> None:
 
 
 def clean(admin: KubernetesApi) -> None:
-    """Remove all objects that the cluster did not have at its start, and wait until it is so."""
+    """Remove all objects that the cluster did not have at its start, and wait until it is so.
+
+    Namespaces with generated names may still be terminating then: no test has them again, and what
+    others could notice of them, pods and addresses of Services, is gone.
+    """
     for kind in KINDS:
         for name in _left(admin, kind):
             admin.delete(f"{kind}/{name}")
@@ -48,17 +53,33 @@ def clean(admin: KubernetesApi) -> None:
         metadata = pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
         admin.delete(path, gracePeriodSeconds="0")
-    for name in _left(admin, "/api/v1/namespaces"):
-        admin.delete(f"/api/v1/namespaces/{name}")
-    wait_until(
-        lambda: not any(_left(admin, kind) for kind in (*KINDS, "/api/v1/namespaces")),
-        "a clean cluster",
+    for name in _left(admin, NAMESPACES):
+        admin.delete(f"{NAMESPACES}/{name}")
+    wait_until(lambda: _is_clean(admin), "a clean cluster")
+
+
+def _is_clean(admin: KubernetesApi) -> bool:
+    namespaces = [
+        item["metadata"]["name"]
+        for item in admin.get(NAMESPACES)["items"]
+        if "generateName" not in item["metadata"]
+    ]
+    services = [item["metadata"]["name"] for item in admin.get("/api/v1/services")["items"]]
+    return (
+        set(namespaces) == set(OWN_NAMESPACES)
+        and services == ["kubernetes"]
+        and not admin.get("/api/v1/pods")["items"]
+        and not any(_left(admin, kind) for kind in KINDS)
     )
 
 
 def _left(admin: KubernetesApi, kind: str) -> list[str]:
-    items = admin.get(kind)["items"] or ()
-    return [item["metadata"]["name"] for item in items if not _is_own(item["metadata"])]
+    """Return the names of the objects of a kind that Kubernetes did not make itself."""
+    return [
+        item["metadata"]["name"]
+        for item in admin.get(kind)["items"] or ()
+        if not _is_own(item["metadata"])
+    ]
 
 
 def _is_own(metadata: Json) -> bool:

@@ -2,10 +2,11 @@
 
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Self
 
 from e2e.harness.ground import ADDRESS
+from e2e.harness.http_server import Server
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Sink:
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.status = 202
-        self._server = ThreadingHTTPServer((ADDRESS, 0), self._handler())
+        self._server = Server((ADDRESS, 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self.url = f"http://{ADDRESS}:{self._server.server_port}"
 
