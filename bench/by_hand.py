@@ -84,7 +84,7 @@ def is_rolled_out(control_plane: ControlPlane, path: str) -> bool:
     daemonset = control_plane.admin.get(path)
     status = daemonset["status"]
     wanted = status["desiredNumberScheduled"]
-    return (
+    return bool(
         status.get("observedGeneration") == daemonset["metadata"]["generation"]
         and status.get("updatedNumberScheduled") == wanted > 0
         and status.get("numberReady") == wanted

@@ -159,10 +159,12 @@ def test_a_structural_change_that_a_quota_would_refuse_leaves_the_old_template(
         assert post(puller.url, notification("team/app", "1.1.0", "new")) == 202
         assert installation.images() == [APP]
         installation.control_plane.admin.delete(f"{quotas}/small")
-        wait_until(
-            lambda: (tick_with(puller, installation), len(installation.images()) == 2)[1],
-            "the template applied once the quota is gone",
-        )
+
+        def is_applied_by_a_tick() -> bool:
+            tick_with(puller, installation)
+            return len(installation.images()) == 2
+
+        wait_until(is_applied_by_a_tick, "the template applied once the quota is gone")
 
 
 def test_the_pods_of_the_template_pass_the_restricted_pod_security_standard(

@@ -14,8 +14,9 @@ import requests
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.ground import ADDRESS, PATIENCE_SECONDS, Ground, wait_until
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
+from e2e.harness.oci_images import INDEX, MANIFEST
 from e2e.harness.processes import Process, StartError
-from e2e.harness.registry import HOST, INDEX, MANIFEST, Registry, Webhook
+from e2e.harness.registry import HOST, Registry, Webhook
 from e2e.harness.sink import Sink
 
 SECRET = "Bearer a secret"

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -229,12 +230,12 @@ def kinds(
         return conditions.get("Established") == "True"
 
     for schema in schemas:
-        wait_until(lambda schema=schema: is_served(schema), schema["metadata"]["name"])
+        wait_until(partial(is_served, schema), schema["metadata"]["name"])
     yield Kinds(admin)
     for schema in schemas:
         path = f"{folder}/{schema['metadata']['name']}"
         admin.delete(path)
-        wait_until(lambda path=path: not is_there(control_plane, path), f"{path} gone")
+        wait_until(partial(is_gone, control_plane, path), f"{path} gone")
 
 
 # What is refused
@@ -702,6 +703,11 @@ def is_there(control_plane: ControlPlane, path: str) -> bool:
     return True
 
 
+def is_gone(control_plane: ControlPlane, path: str) -> bool:
+    """Answer whether there is no object at the path."""
+    return not is_there(control_plane, path)
+
+
 def log(installation: Installation) -> str:
     """Return what the service has printed."""
     path = f"/api/v1/namespaces/{installation.namespace}/pods"
@@ -882,7 +888,7 @@ def move(helm: Helm, images: str) -> None:
 @pytest.fixture
 def original(
     images: Registry, helm: Helm, installation: Installation, product_images: ProductImages
-) -> Iterator[Callable[[str], None]]:
+) -> Callable[[str], None]:
     """Installs a stand-in for the original puller, in a namespace where it may be."""
     images.push_layout("eclipse/kubernetes-image-puller", "next", product_images.service)
     admin = installation.control_plane.admin

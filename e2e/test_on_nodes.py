@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_a_pushed_tag_is_in_every_nodes_store_and_starts_without_a_pull(
         start_everywhere(pods, nodes, configured)
 
 
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "from scratch": {"files": {"content": File(b"nothing else")}, "entrypoint": ()},
     "an entrypoint that would crash": {"entrypoint": ("/does-not-exist", "at all")},
     "a user of its own": {"user": "1234:1234"},

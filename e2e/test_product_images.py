@@ -163,7 +163,7 @@ class Image:
     def command(self, *arguments: str) -> list[str]:
         """The entry point with arguments, else with those of the image."""
         config = self.layout.config
-        return config["Entrypoint"] + list(arguments or config["Cmd"])
+        return [*config["Entrypoint"], *(arguments or config["Cmd"])]
 
     def run(
         self, *command: str, user: str = OWN_USER, environment: Mapping[str, str] | None = None

@@ -5,6 +5,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import requests
@@ -97,6 +98,11 @@ def followed(installation: Installation, entry: str = "app") -> dict[str, str]:
     """Return the digests of the tags that an entry follows."""
     tags = installation.state()["entries"][entry]["tags"]
     return {tag["tag"]: tag["digest"] for tag in tags}
+
+
+def has_followed(installation: Installation, entry: str, tags: dict[str, str]) -> bool:
+    """Answer whether an entry follows these tags, with these digests, and no others."""
+    return followed(installation, entry) == tags
 
 
 def is_seen(installation: Installation, entry: str, tag: str) -> bool:
@@ -239,7 +245,7 @@ def test_after_ten_missed_webhooks_one_tick_makes_the_state_what_they_would_have
             assert post(puller.url, told("ask/ranged", "1.1.0", early)) == 202
             tick(puller.url)
             for entry in ("app", "ranged"):
-                wait_until(lambda entry=entry: is_seen(installation, entry, "1.1.0"), "a look")
+                wait_until(partial(is_seen, installation, entry, "1.1.0"), "a look")
             assert puller.terminate() == 0
 
         # Nobody is there to hear of ten pushes and a deletion.
@@ -264,10 +270,7 @@ def test_after_ten_missed_webhooks_one_tick_makes_the_state_what_they_would_have
             for entry in ("app", "moving", "ranged"):
                 of_entry = {tag: digest for (e, tag), digest in expected.items() if e == entry}
                 wait_until(
-                    lambda entry=entry, of_entry=of_entry: (
-                        followed(installation, entry) == of_entry
-                    ),
-                    f"{of_entry} of {entry}",
+                    partial(has_followed, installation, entry, of_entry), f"{of_entry} of {entry}"
                 )
             installation.wait_for_images(
                 APP,

@@ -19,12 +19,9 @@ from e2e.harness.ground import ADDRESS, Ground
 from e2e.harness.http_server import Server
 from e2e.harness.processes import Process, listens
 from e2e.harness.registry import HOST, LOCKED_HOST, PASSWORD, USER, Registry
+from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
 from image_puller.registries import pull_secrets
-from image_puller.registries.client import (
-    RefusedByRegistryError,
-    Registries,
-    RegistryUnavailableError,
-)
+from image_puller.registries.client import Registries
 from image_puller.values.reference import Reference, parse
 
 ANOTHER_PORT, TOKEN_PORT = 5002, 5003

@@ -150,8 +150,8 @@ class ControlPlane:
         )
 
     def _api_server(self) -> Process:
-        key = self._folder / "service-accounts.key"
-        if not key.exists():
+        key = str(self._folder / "service-accounts.key")
+        if not Path(key).exists():
             command = ["openssl", "genrsa", "-out", key, "2048"]
             subprocess.run(command, check=True, capture_output=True)
         tokens = self._folder / "tokens.csv"

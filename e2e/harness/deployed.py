@@ -116,7 +116,7 @@ class Deployed:
     def _is_rolled_out(self) -> bool:
         deployment = self._admin.get(self._path)
         status = deployment["status"]
-        return (
+        return bool(
             status.get("observedGeneration") == deployment["metadata"]["generation"]
             and status.get("updatedReplicas") == status.get("readyReplicas") == 1
             and status.get("replicas") == 1

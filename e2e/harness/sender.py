@@ -10,7 +10,8 @@ import requests
 from e2e.harness.ground import PATIENCE_SECONDS, http_session, wait_until
 from e2e.harness.installation import SECRET
 from e2e.harness.kubernetes_api import Json
-from e2e.harness.registry import HOST, MANIFEST
+from e2e.harness.oci_images import MANIFEST
+from e2e.harness.registry import HOST
 
 CONTENT_TYPE = "application/vnd.docker.distribution.events.v2+json"
 

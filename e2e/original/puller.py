@@ -33,11 +33,11 @@ def container(name: str, image: str, **more: object) -> dict[str, object]:
     return {"name": name, "image": image, "imagePullPolicy": "Always", **common, **more}
 
 
-def daemonset(owner: client.V1Deployment) -> dict[str, object]:
+def daemonset(owner: client.V1ObjectMeta) -> dict[str, object]:
     """Make the DaemonSet; the sleep is the stand-in image's, which is not at /bin."""
     install = ["-c", "cp /sleep /kip/sleep"]
     entries = [entry.split("=") for entry in os.environ["IMAGES"].strip("; ").split(";")]
-    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": owner.metadata.name}
+    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": owner.name}
     spec = {
         "terminationGracePeriodSeconds": 1,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "fsGroup": 65532},
@@ -54,7 +54,7 @@ def daemonset(owner: client.V1Deployment) -> dict[str, object]:
     return {
         "metadata": {
             "name": NAME,
-            "ownerReferences": [reference | {"uid": owner.metadata.uid}],
+            "ownerReferences": [reference | {"uid": owner.uid}],
         },
         "spec": {
             "selector": {"matchLabels": LABELS},
@@ -83,18 +83,20 @@ def wait_until_ready() -> None:
     """Wait for as many pods as nodes."""
     while True:
         status = apps.read_namespaced_daemon_set(NAME, NAMESPACE).status
-        if 0 < status.desired_number_scheduled == status.number_ready:
+        if status is not None and 0 < status.desired_number_scheduled == status.number_ready:
             return
         time.sleep(0.1)
 
 
 config.load_incluster_config()
 apps = client.AppsV1Api()
-told = []
+told: list[str] = []
 signal.signal(signal.SIGTERM, lambda *_: told.append("SIGTERM"))
 delete()
 deployment = apps.read_namespaced_deployment(os.environ["DEPLOYMENT_NAME"], NAMESPACE)
-apps.create_namespaced_daemon_set(NAMESPACE, daemonset(deployment))
+assert deployment.metadata is not None
+# The client takes a manifest as well as its own classes.
+apps.create_namespaced_daemon_set(NAMESPACE, daemonset(deployment.metadata))  # type: ignore[arg-type]
 wait_until_ready()
 print("ready", flush=True)
 while not told:
