@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
-from e2e.harness.ground import wait_until
 from e2e.harness.nodes import Node, Nodes
+from e2e.harness.workspace import wait_until
 
 TOPICS = ("/images/create", "/containers/create", "/tasks/start", "/namespaces/update")
 

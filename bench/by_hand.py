@@ -6,9 +6,9 @@ from copy import deepcopy
 from typing import Self
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import http_session
 from e2e.harness.installation import DIGESTS, Installation
 from e2e.harness.kubernetes_api import JSON_PATCH, Json
+from e2e.harness.workspace import http_session
 
 LABEL = "by-hand"
 FOLLOWED = "app-"  # what names of containers begin with, of tags that were followed

@@ -1,4 +1,4 @@
-"""The ground of e2e/, and the tables that a run ends with."""
+"""The workspace of e2e/, and the tables that a run ends with."""
 
 from collections.abc import Iterator
 

@@ -41,12 +41,12 @@ from bench.by_hand import ByHand, is_rolled_out
 from bench.table import Table, milliseconds, percentiles
 from bench.templates import Templates
 from e2e.harness.deployed import WEBHOOK, ProductImages, deployed
-from e2e.harness.ground import Ground, wait_until
 from e2e.harness.installation import Installation, reference
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.nodes import Node, Nodes
 from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.registry import Registry
+from e2e.harness.workspace import Workspace, wait_until
 
 PUSHES = 20
 MANY = 50
@@ -95,7 +95,7 @@ class Way(Protocol):
 class Pushed:
     """Pushed to the registry, which tells the service."""
 
-    ground: Ground
+    workspace: Workspace
     registry: Registry
     repository: str
     path: str
@@ -103,7 +103,7 @@ class Pushed:
 
     def prepare(self, tag: str) -> tuple[str, Callable[[], None]]:
         """Upload the blobs."""
-        manifest = self.registry.put_blobs(self.repository, fresh(self.ground, self.size))
+        manifest = self.registry.put_blobs(self.repository, fresh(self.workspace, self.size))
         return reference(self.repository, tag), lambda: self._put(tag, manifest)
 
     def _put(self, tag: str, manifest: dict[str, object]) -> None:
@@ -114,7 +114,7 @@ class Pushed:
 class Patched:
     """At the registry already, in a repository that the service does not follow."""
 
-    ground: Ground
+    workspace: Workspace
     registry: Registry
     repository: str
     daemonset: ByHand
@@ -125,7 +125,7 @@ class Patched:
 
     def prepare(self, tag: str) -> tuple[str, Callable[[], None]]:
         """Push the image, and make the patch."""
-        image = fresh(self.ground, MEGABYTE)
+        image = fresh(self.workspace, MEGABYTE)
         digest = self.registry.push_image(self.repository, tag, image)
         name = reference(self.repository, tag)
         patch = self.daemonset.follow(name, digest)
@@ -134,26 +134,26 @@ class Patched:
 
 
 @pytest.fixture(scope="module")
-def images(
-    ground: Ground, registry: Callable[..., Registry], product_images: ProductImages
+def registry(
+    workspace: Workspace, make_registry: Callable[..., Registry], product_images: ProductImages
 ) -> Iterator[Registry]:
     """A registry that has the product's own images and the stubborn sleep."""
-    with registry([WEBHOOK]) as images:
-        product_images.push(images)
-        images.push_image("bench/stubborn-sleep", "1.0.0", stubborn_sleep(ground))
-        yield images
+    with make_registry([WEBHOOK]) as registry:
+        product_images.push(registry)
+        registry.push_image("bench/stubborn-sleep", "1.0.0", stubborn_sleep(workspace))
+        yield registry
 
 
 def test_a_push_is_on_all_nodes_as_fast_as_a_patch_by_hand(
     arrivals: Arrivals,
-    images: Registry,
+    registry: Registry,
     installation: Installation,
-    ground: Ground,
+    workspace: Workspace,
     tables: list[Table],
 ) -> None:
-    images.push_image("bench/app", "1.0.0", fresh(ground, MEGABYTE))
+    registry.push_image("bench/app", "1.0.0", fresh(workspace, MEGABYTE))
     with deployed(installation, f"app={reference('bench/app', '1.0.0')}", **AT_ONCE):
-        pushed = Pushed(ground, images, "bench/app", installation.path)
+        pushed = Pushed(workspace, registry, "bench/app", installation.path)
         with Templates(installation) as templates:
             course = Course(installation, templates, arrivals)
             for tag in FILLING:
@@ -165,9 +165,9 @@ def test_a_push_is_on_all_nodes_as_fast_as_a_patch_by_hand(
             ):
                 ways: dict[str, Way] = {
                     PUSH: pushed,
-                    FLOOR: Patched(ground, images, "bench/floor", floor),
-                    STUBBORN: Patched(ground, images, "bench/stubborn", stubborn),
-                    INIT: Patched(ground, images, "bench/init", init),
+                    FLOOR: Patched(workspace, registry, "bench/floor", floor),
+                    STUBBORN: Patched(workspace, registry, "bench/stubborn", stubborn),
+                    INIT: Patched(workspace, registry, "bench/init", init),
                 }
                 measured = course.take_turns(ways, PUSHES)
     tables.append(table_of("Push to node: 1 MB images, 2 nodes, milliseconds", measured))
@@ -192,17 +192,19 @@ def test_a_push_is_on_all_nodes_as_fast_as_a_patch_by_hand(
 
 def test_a_push_among_50_images(
     arrivals: Arrivals,
-    images: Registry,
+    registry: Registry,
     installation: Installation,
-    ground: Ground,
+    workspace: Workspace,
     tables: list[Table],
 ) -> None:
     repositories = [f"bench/many-{number:02}" for number in range(MANY)]
     entries = [f"{each[6:]}={reference(each, '1.0.0')}" for each in repositories]
-    first, *_, last = (Pushed(ground, images, each, installation.path) for each in repositories)
+    first, *_, last = (
+        Pushed(workspace, registry, each, installation.path) for each in repositories
+    )
     with deployed(installation, entries[0], **AT_ONCE, CACHING_CPU_REQUEST="10m") as puller:
         for repository in repositories:  # while the service takes notifications: none come late
-            images.push_image(repository, "1.0.0", fresh(ground, 1000))
+            registry.push_image(repository, "1.0.0", fresh(workspace, 1000))
         puller.restart(IMAGES=";".join(entries))
         installation.wait_for_images(*(reference(each, "1.0.0") for each in repositories))
         with Templates(installation) as templates:
@@ -218,21 +220,21 @@ def test_a_push_among_50_images(
 def test_a_push_while_a_large_image_is_being_pulled(
     nodes: Nodes,
     arrivals: Arrivals,
-    images: Registry,
+    registry: Registry,
     installation: Installation,
-    ground: Ground,
+    workspace: Workspace,
     tables: list[Table],
 ) -> None:
     for repository in ("bench/large", "bench/small"):
-        images.push_image(repository, "1.0.0", fresh(ground, MEGABYTE))
+        registry.push_image(repository, "1.0.0", fresh(workspace, MEGABYTE))
     entries = ";".join(
         f"{name}={reference(f'bench/{name}', '1.0.0')}" for name in ("large", "small")
     )
     header = ("", "large on all nodes", "2nd push after", "2nd on all nodes", "large to 2nd")
     table = Table(f"A second push, in mid-pull of {LARGE // MEGABYTE} MB, milliseconds", header)
     with deployed(installation, entries, **AT_ONCE), Templates(installation) as templates:
-        large = Pushed(ground, images, "bench/large", installation.path, size=LARGE)
-        small = Pushed(ground, images, "bench/small", installation.path)
+        large = Pushed(workspace, registry, "bench/large", installation.path, size=LARGE)
+        small = Pushed(workspace, registry, "bench/small", installation.path)
         course = Course(installation, templates, arrivals)
         for number in range(PUSHES_OF_LARGE):
             course.wait_for_rollout(large)
@@ -253,14 +255,14 @@ def test_a_push_while_a_large_image_is_being_pulled(
     tables.append(table)
 
 
-def fresh(ground: Ground, size: int) -> Image:
+def fresh(workspace: Workspace, size: int) -> Image:
     """Make an image that nobody has: the sleep, and a layer of random bytes."""
-    return replace(sleep_image(ground), layers=[os.urandom(size)])
+    return replace(sleep_image(workspace), layers=[os.urandom(size)])
 
 
-def stubborn_sleep(ground: Ground) -> Image:
+def stubborn_sleep(workspace: Workspace) -> Image:
     """Make an image of a sleep that ignores signals."""
-    program = ground.folder("stubborn") / "sleep"
+    program = workspace.folder("stubborn") / "sleep"
     source = Path(__file__).with_name("stubborn.c")
     subprocess.run(("gcc", "-static", "-Os", "-s", "-o", program, source), check=True)
     return Image(files={"sleep": File(program.read_bytes(), 0o755)}, entrypoint=("/sleep",))

@@ -7,8 +7,8 @@ from typing import Self
 
 import requests
 
-from e2e.harness.ground import http_session, wait_until
 from e2e.harness.installation import Installation
+from e2e.harness.workspace import http_session, wait_until
 
 
 class Templates:

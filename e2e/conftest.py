@@ -1,4 +1,4 @@
-"""The ground that all e2e tests stand on; started by `e2e/run`, never by pytest alone."""
+"""The workspace that all e2e tests stand on; started by `e2e/run`, never by pytest alone."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,7 +9,6 @@ import pytest
 
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.deployed import ProductImages
-from e2e.harness.ground import Ground, wait_until
 from e2e.harness.helm import Helm
 from e2e.harness.installation import Installation
 from e2e.harness.kept_cluster import KEPT, adopt
@@ -20,6 +19,7 @@ from e2e.harness.processes import StartError
 from e2e.harness.registry import Registry
 from e2e.harness.service import Service
 from e2e.harness.sink import Sink
+from e2e.harness.workspace import Workspace, wait_until
 
 pytest.register_assert_rewrite("tests.support.contract")
 
@@ -27,16 +27,16 @@ pytest_plugins = ("e2e.harness.components", "e2e.harness.failure_logs", "e2e.har
 
 
 @pytest.fixture(scope="session")
-def ground() -> Ground:
+def workspace() -> Workspace:
     """Where the state and the logs of the run are."""
-    return _ground("E2E_STATE")
+    return _workspace("E2E_STATE")
 
 
 @pytest.fixture(scope="session")
 def control_plane(built_etcd: Path, built_kubernetes_control_plane: Path) -> Iterator[ControlPlane]:
     """A real control plane, one for all tests; the kept one if there is one."""
     control_plane = ControlPlane(
-        _ground("E2E_CLUSTER"), etcd=built_etcd, kubernetes=built_kubernetes_control_plane
+        _workspace("E2E_CLUSTER"), etcd=built_etcd, kubernetes=built_kubernetes_control_plane
     )
     if KEPT in os.environ:
         try:
@@ -51,7 +51,7 @@ def control_plane(built_etcd: Path, built_kubernetes_control_plane: Path) -> Ite
 
 @pytest.fixture(scope="session")
 def nodes(
-    ground: Ground,
+    workspace: Workspace,
     control_plane: ControlPlane,
     built_kubernetes_node: Path,
     built_coredns: Path,
@@ -61,7 +61,7 @@ def nodes(
     They come with Services that can be reached, and with DNS.
     """
     with Nodes(
-        ground, control_plane, kubernetes=built_kubernetes_node, coredns=built_coredns
+        workspace, control_plane, kubernetes=built_kubernetes_node, coredns=built_coredns
     ) as nodes:
         yield nodes
 
@@ -96,39 +96,39 @@ def pods(control_plane: ControlPlane, namespace: str) -> Pods:
 
 
 @pytest.fixture
-def installation(ground: Ground, control_plane: ControlPlane, namespace: str) -> Installation:
+def installation(workspace: Workspace, control_plane: ControlPlane, namespace: str) -> Installation:
     """The product's own manifests, applied to the test's namespace."""
-    return Installation.apply(ground, control_plane, namespace)
+    return Installation.apply(workspace, control_plane, namespace)
 
 
 @pytest.fixture(scope="session")
-def registry(ground: Ground) -> Callable[..., Registry]:
+def make_registry(workspace: Workspace) -> Callable[..., Registry]:
     """Makes registries, of which one can run at a time.
 
-    `with registry([Webhook(url=…, authorization=…)]) as images:`
+    `with make_registry([Webhook(url=…, authorization=…)]) as registry:`
     """
-    return partial(Registry, ground)
+    return partial(Registry, workspace)
 
 
 @pytest.fixture(scope="session")
-def service(ground: Ground) -> Callable[..., Service]:
+def make_service(workspace: Workspace) -> Callable[..., Service]:
     """Makes services, of which any number can run.
 
-    `with service({"IMAGES": …}, kubeconfig=…) as puller:`
+    `with make_service({"IMAGES": …}, kubeconfig=…) as puller:`
     """
-    return partial(Service, ground)
+    return partial(Service, workspace)
 
 
 @pytest.fixture(scope="session")
-def make_helm(ground: Ground, built_helm: Path) -> Callable[..., Helm]:
+def make_helm(workspace: Workspace, built_helm: Path) -> Callable[..., Helm]:
     """Makes a helm, for no cluster, or for a kubeconfig and a namespace."""
-    return partial(Helm, ground, built_helm / "helm")
+    return partial(Helm, workspace, built_helm / "helm")
 
 
 @pytest.fixture(scope="session")
-def kustomize(ground: Ground, built_kustomize: Path) -> Kustomize:
+def kustomize(workspace: Workspace, built_kustomize: Path) -> Kustomize:
     """kustomize, to render the manifests for Knative."""
-    return Kustomize(ground, built_kustomize / "kustomize")
+    return Kustomize(workspace, built_kustomize / "kustomize")
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +144,7 @@ def sink() -> Iterator[Sink]:
         yield sink
 
 
-def _ground(variable: str) -> Ground:
+def _workspace(variable: str) -> Workspace:
     if variable not in os.environ:
         pytest.exit("e2e tests need a network namespace of their own: run `make e2e`")
-    return Ground(Path(os.environ[variable]))
+    return Workspace(Path(os.environ[variable]))

@@ -6,7 +6,7 @@
 # shellcheck shell=bash
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# As in e2e/harness/ground.py: not on loopback, where Kubernetes takes no endpoints.
+# As in e2e/harness/workspace.py: not on loopback, where Kubernetes takes no endpoints.
 address=10.246.0.1
 more_addresses=(10.246.0.2 10.246.0.3) # of further nodes
 # Where Kubernetes and containerd write, no matter what they are told.

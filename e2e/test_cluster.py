@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from e2e.harness.ground import PATIENCE_SECONDS, http_session, wait_until
 from e2e.harness.installation import ACCOUNT, NAME, SECRET, STATE, Installation, deny_tag, reference
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.sender import notification, post, post_once
 from e2e.harness.service import Service
+from e2e.harness.workspace import TIMEOUT_SECONDS, http_session, wait_until
 
 MakeService = Callable[..., Service]
 
@@ -36,7 +36,7 @@ def status(puller: Service) -> Json:
         answer = session.get(
             f"{puller.url}/status",
             headers={"Authorization": f"Bearer {SECRET}"},
-            timeout=PATIENCE_SECONDS,
+            timeout=TIMEOUT_SECONDS,
         )
         answer.raise_for_status()
         found: Json = answer.json()
@@ -48,11 +48,11 @@ def change(installation: Installation, patch: Json) -> Json:
 
 
 def test_a_refused_tag_is_reported_and_does_not_stop_the_others(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     deny_tag(installation, "1.6.6")
     environment = installation.environment(BOTH, ROLLOUT_MIN_INTERVAL_SECONDS="2")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP, OTHER)
         # Both wait for the end of the window, and would go out together.
         assert post(puller.url, notification("team/app", "1.6.6", "bad")) == 202
@@ -68,12 +68,12 @@ def test_a_refused_tag_is_reported_and_does_not_stop_the_others(
 
 
 def test_an_image_refused_at_creation_leaves_the_others_cached(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     deny_tag(installation, "1.0.0")
     allowed = reference("team/allowed", "2.0.0")
     environment = installation.environment(f"app={APP};allowed={allowed}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(allowed)
         (refused,) = status(puller)["refused"]
         assert refused["entry"] == "app"
@@ -81,10 +81,10 @@ def test_an_image_refused_at_creation_leaves_the_others_cached(
 
 
 def test_a_deleted_daemonset_is_made_again_by_the_next_tick(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         first = installation.wait_for_images(APP)
         installation.control_plane.admin.delete(installation.path)
         wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone")
@@ -94,10 +94,10 @@ def test_a_deleted_daemonset_is_made_again_by_the_next_tick(
 
 
 def test_a_deleted_daemonset_is_made_again_by_the_next_push(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
         installation.control_plane.admin.delete(installation.path)
         wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone")
@@ -106,10 +106,10 @@ def test_a_deleted_daemonset_is_made_again_by_the_next_push(
 
 
 def test_drift_is_repaired_by_a_tick_and_what_was_followed_stays(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **AT_ONCE)
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
         assert post(puller.url, notification("team/app", "1.1.0", "new")) == 202
         installation.wait_for_images(APP, app("1.1.0"))
@@ -122,9 +122,11 @@ def test_drift_is_repaired_by_a_tick_and_what_was_followed_stays(
         installation.wait_for_images(APP, app("1.1.0"))
 
 
-def test_canonical_forms_are_no_drift(installation: Installation, service: MakeService) -> None:
+def test_canonical_forms_are_no_drift(
+    installation: Installation, make_service: MakeService
+) -> None:
     environment = installation.environment(f"app={APP}", CACHING_CPU_REQUEST=".05")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
         before = installation.settled()
         resources = before["spec"]["template"]["spec"]["containers"][0]["resources"]
@@ -137,10 +139,10 @@ def test_canonical_forms_are_no_drift(installation: Installation, service: MakeS
 
 
 def test_a_structural_change_that_a_quota_would_refuse_leaves_the_old_template(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         before = installation.wait_for_images(APP)
         puller.terminate()
     quotas = f"/api/v1/namespaces/{installation.namespace}/resourcequotas"
@@ -149,7 +151,7 @@ def test_a_structural_change_that_a_quota_would_refuse_leaves_the_old_template(
     pods = f"/api/v1/namespaces/{installation.namespace}/pods"
     installation.control_plane.wait_until_refused(pods, greedy_pod(), saying="exceeded quota")
     greedy = environment | {"CACHING_MEMORY_LIMIT": "200Mi"} | AT_ONCE
-    with service(greedy, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(greedy, kubeconfig=installation.kubeconfig) as puller:
         wait_until(lambda: status(puller)["daemonset"]["rollout"] == "blocked", "blocked")
         assert any("exceeded quota" in problem for problem in status(puller)["problems"])
         live = installation.daemonset()
@@ -168,10 +170,10 @@ def test_a_structural_change_that_a_quota_would_refuse_leaves_the_old_template(
 
 
 def test_the_pods_of_the_template_pass_the_restricted_pod_security_standard(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig):
+    with make_service(environment, kubeconfig=installation.kubeconfig):
         live = installation.wait_for_images(APP)
     admin = installation.control_plane.admin
     admin.patch(
@@ -186,12 +188,12 @@ def test_the_pods_of_the_template_pass_the_restricted_pod_security_standard(
 
 
 def test_a_daemonset_of_the_original_puller_is_replaced_once(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     labels = {"test": "daemonset-test", "app.kubernetes.io/name": "image-puller"}
     original = make_daemonset(installation, labels)
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         live = installation.wait_for_images(APP)
         assert live["metadata"]["uid"] != original["metadata"]["uid"]
         tick_with(puller, installation)
@@ -201,11 +203,11 @@ def test_a_daemonset_of_the_original_puller_is_replaced_once(
 
 
 def test_a_foreign_daemonset_of_that_name_is_never_touched(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     foreign = make_daemonset(installation, {"app": "somebody-elses"})
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         answer = post_once(puller.url, notification("team/app", "1.1.0", "new"))
         assert answer.status_code == 503
         wait_until(lambda: "belongs to somebody else" in puller.log.read_text(), "the reason")
@@ -217,10 +219,10 @@ def test_a_foreign_daemonset_of_that_name_is_never_touched(
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 1}'])
 def test_an_unreadable_state_starts_again_from_images_without_touching_right_pods(
-    installation: Installation, service: MakeService, text: str
+    installation: Installation, make_service: MakeService, text: str
 ) -> None:
     environment = installation.environment(f"app={APP}", **AT_ONCE)
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         before = installation.wait_for_images(APP)
         change(installation, {"metadata": {"annotations": {STATE: text}}})
         assert post(puller.url, notification("team/app", "1.1.0", "new")) == 202
@@ -230,10 +232,10 @@ def test_an_unreadable_state_starts_again_from_images_without_touching_right_pod
 
 
 def test_a_missing_state_is_written_again_without_touching_right_pods(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **AT_ONCE)
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         before = installation.wait_for_images(APP)
         change(installation, {"metadata": {"annotations": {STATE: None}}})
         tick_with(puller, installation)
@@ -243,24 +245,26 @@ def test_a_missing_state_is_written_again_without_touching_right_pods(
     assert "app" in json.loads(live["metadata"]["annotations"][STATE])["entries"]
 
 
-def test_a_newer_schema_is_never_reset(installation: Installation, service: MakeService) -> None:
+def test_a_newer_schema_is_never_reset(
+    installation: Installation, make_service: MakeService
+) -> None:
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig):
+    with make_service(environment, kubeconfig=installation.kubeconfig):
         installation.wait_for_images(APP)
     text = '{"schema":99,"anything":"else"}'
     change(installation, {"metadata": {"annotations": {STATE: text}}})
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         answer = post_once(puller.url, notification("team/app", "1.1.0", "new"))
         assert answer.status_code == 503
         with http_session() as session:
-            assert session.get(f"{puller.url}/readyz", timeout=PATIENCE_SECONDS).status_code == 503
+            assert session.get(f"{puller.url}/readyz", timeout=TIMEOUT_SECONDS).status_code == 503
     live = installation.daemonset()
     assert live is not None
     assert live["metadata"]["annotations"][STATE] == text
 
 
 def test_the_daemonset_goes_with_the_deployment_that_owns_it(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     admin = installation.control_plane.admin
     deployments = f"/apis/apps/v1/namespaces/{installation.namespace}/deployments"
@@ -277,7 +281,7 @@ def test_the_daemonset_goes_with_the_deployment_that_owns_it(
     }
     uid = admin.post(deployments, body)["metadata"]["uid"]
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         live = installation.wait_for_images(APP)
         (owner,) = live["metadata"]["ownerReferences"]
         assert (owner["kind"], owner["name"], owner["uid"]) == ("Deployment", NAME, uid)
@@ -287,11 +291,11 @@ def test_the_daemonset_goes_with_the_deployment_that_owns_it(
 
 
 def test_an_api_server_that_is_away_is_a_503_and_nothing_is_lost(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **AT_ONCE)
     api_server = installation.control_plane.api_server
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
         api_server.stop()
         answer = post_once(puller.url, notification("team/app", "1.1.0", "new"))
@@ -331,7 +335,7 @@ def tick_with(puller: Service, installation: Installation) -> None:
     wait_until(
         lambda: (
             not subprocess.run(
-                command, check=False, env=environment, timeout=PATIENCE_SECONDS
+                command, check=False, env=environment, timeout=TIMEOUT_SECONDS
             ).returncode
         ),
         "a tick taken",

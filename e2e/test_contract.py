@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import wait_until
+from e2e.harness.workspace import wait_until
 from tests.support.contract import Api, Contract
 
 

@@ -19,7 +19,6 @@ from e2e.harness.deployed import (
     Deployed,
     ProductImages,
 )
-from e2e.harness.ground import Ground, wait_until
 from e2e.harness.helm import CHART, WAIT, Helm, HelmError, Kinds, Values, objects, of_kind
 from e2e.harness.installation import NAME, SECRET, Installation, reference
 from e2e.harness.kubernetes_api import ApiError, Json
@@ -27,6 +26,7 @@ from e2e.harness.nodes import Nodes
 from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.pods import Pods
 from e2e.harness.registry import HOST, Registry
+from e2e.harness.workspace import Workspace, wait_until
 from image_puller.config import configuration
 from image_puller.core import quota
 from image_puller.values import quantity
@@ -651,11 +651,11 @@ def test_the_quota_has_room_for_a_rolling_update(
 
 
 @pytest.fixture(scope="module")
-def images(registry: MakeRegistry, product_images: ProductImages) -> Iterator[Registry]:
+def registry(make_registry: MakeRegistry, product_images: ProductImages) -> Iterator[Registry]:
     """A registry that has the product's own images, and tells the service of every push."""
-    with registry([WEBHOOK]) as images:
-        product_images.push(images)
-        yield images
+    with make_registry([WEBHOOK]) as registry:
+        product_images.push(registry)
+        yield registry
 
 
 def values_of_a_release(images: str, **more: Any) -> Json:
@@ -670,9 +670,9 @@ def values_of_a_release(images: str, **more: Any) -> Json:
     }
 
 
-def with_content(ground: Ground, content: str) -> Image:
+def with_content(workspace: Workspace, content: str) -> Image:
     """Make an image that runs, with a content of its own."""
-    image = sleep_image(ground)
+    image = sleep_image(workspace)
     return Image(
         files={**image.files, "content": File(content.encode())},
         entrypoint=image.entrypoint,
@@ -717,13 +717,13 @@ def log(installation: Installation) -> str:
 
 
 def test_a_push_ends_on_the_nodes_and_uninstalling_leaves_nothing(
-    nodes: Nodes, images: Registry, helm: Helm, installation: Installation, ground: Ground
+    nodes: Nodes, registry: Registry, helm: Helm, installation: Installation, workspace: Workspace
 ) -> None:
     admin = installation.control_plane.admin
     own = {"metadata": {"name": "own"}, "stringData": {"distribution": SECRET, "read": SECRET}}
     admin.post(f"/api/v1/namespaces/{helm.namespace}/secrets", own)
     configured, followed = reference("helm/app", "1.0.0"), reference("helm/app", "1.1.0")
-    images.push_image("helm/app", "1.0.0", with_content(ground, "one"))
+    registry.push_image("helm/app", "1.0.0", with_content(workspace, "one"))
     values = values_of_a_release(
         f"app={configured}",
         secrets={"existingSecret": "own"},
@@ -734,7 +734,7 @@ def test_a_push_ends_on_the_nodes_and_uninstalling_leaves_nothing(
     assert f"http://{NAME}.{helm.namespace}/webhooks/distribution\n" in notes
     puller = Deployed(installation)
     puller.wait_until_cached(configured, *nodes.names)
-    digest = images.push_image("helm/app", "1.1.0", with_content(ground, "two"))
+    digest = registry.push_image("helm/app", "1.1.0", with_content(workspace, "two"))
     wait_until(
         lambda: all(node.images().get(followed) == digest for node in nodes), "the push on nodes"
     )
@@ -747,10 +747,10 @@ def test_a_push_ends_on_the_nodes_and_uninstalling_leaves_nothing(
 
 
 def test_secrets_and_pods_stay_through_upgrade_and_rollback(
-    nodes: Nodes, images: Registry, helm: Helm, installation: Installation, ground: Ground
+    nodes: Nodes, registry: Registry, helm: Helm, installation: Installation, workspace: Workspace
 ) -> None:
     configured = reference("helm/calm", "1.0.0")
-    images.push_image("helm/calm", "1.0.0", with_content(ground, "calm"))
+    registry.push_image("helm/calm", "1.0.0", with_content(workspace, "calm"))
     helm.install(values_of_a_release(f"app={configured}"))
     generated = secret(installation)
     assert len(set(generated.values())) == len(generated)
@@ -786,10 +786,10 @@ def data(installation: Installation) -> dict[str, str]:
 
 
 def test_a_tick_comes_by_the_cron_job(
-    nodes: Nodes, images: Registry, helm: Helm, installation: Installation, ground: Ground
+    nodes: Nodes, registry: Registry, helm: Helm, installation: Installation, workspace: Workspace
 ) -> None:
     configured = reference("helm/ticked", "1.0.0")
-    images.push_image("helm/ticked", "1.0.0", with_content(ground, "ticked"))
+    registry.push_image("helm/ticked", "1.0.0", with_content(workspace, "ticked"))
     values = values_of_a_release(f"app={configured}", cronJob={"enabled": True})
     helm.install(values | {"networkPolicy": {"enabled": True, "from": [{"podSelector": {}}]}})
     puller = Deployed(installation, token=secret(installation)["read"])
@@ -887,10 +887,10 @@ def move(helm: Helm, images: str) -> None:
 
 @pytest.fixture
 def original(
-    images: Registry, helm: Helm, installation: Installation, product_images: ProductImages
+    registry: Registry, helm: Helm, installation: Installation, product_images: ProductImages
 ) -> Callable[[str], None]:
     """Installs a stand-in for the original puller, in a namespace where it may be."""
-    images.push_layout("eclipse/kubernetes-image-puller", "next", product_images.service)
+    registry.push_layout("eclipse/kubernetes-image-puller", "next", product_images.service)
     admin = installation.control_plane.admin
     labels = {"pod-security.kubernetes.io/enforce": "baseline"}
     admin.patch(f"/api/v1/namespaces/{helm.namespace}", {"metadata": {"labels": labels}})
@@ -914,18 +914,18 @@ def original_pods(installation: Installation) -> list[Json]:
 def test_moving_over_from_the_original_pulls_no_image_again_and_leaves_nothing_of_it(
     *,
     nodes: Nodes,
-    images: Registry,
+    registry: Registry,
     helm: Helm,
     original: Callable[[str], None],
     installation: Installation,
-    ground: Ground,
+    workspace: Workspace,
     product_images: ProductImages,
 ) -> None:
     admin = installation.control_plane.admin
     names = [reference("moving/stable", "1.0.0"), reference("moving/moving", "latest")]
     digests = [
-        images.push_image("moving/stable", "1.0.0", with_content(ground, "stable")),
-        images.push_image("moving/moving", "latest", with_content(ground, "moving")),
+        registry.push_image("moving/stable", "1.0.0", with_content(workspace, "stable")),
+        registry.push_image("moving/moving", "latest", with_content(workspace, "moving")),
     ]
     entries = f"stable={names[0]};moving={names[1]};"
     original(entries)
@@ -935,7 +935,7 @@ def test_moving_over_from_the_original_pulls_no_image_again_and_leaves_nothing_o
     deployment = of_kind("Deployment", old_objects)
     path = Kinds(admin).path(deployment, helm.namespace)
     owner = admin.get(path)["metadata"]["uid"]
-    before = images.blob_fetches()
+    before = registry.blob_fetches()
 
     with pytest.raises(HelmError, match="say --reset-then-reuse-values, not --reuse-values"):
         helm.upgrade({}, "--reuse-values")
@@ -947,7 +947,7 @@ def test_moving_over_from_the_original_pulls_no_image_again_and_leaves_nothing_o
     # The sleep image alone is new here.
     layout = product_images.sleep / "blobs" / "sha256"
     sleep = {f"sha256:{blob.name}" for blob in layout.iterdir()}
-    assert set(images.blob_fetches() - before) <= sleep
+    assert set(registry.blob_fetches() - before) <= sleep
 
     new = installation.daemonset()
     assert new is not None
@@ -965,20 +965,20 @@ def test_moving_over_from_the_original_pulls_no_image_again_and_leaves_nothing_o
 
 def test_an_original_that_could_not_clean_up_is_cleaned_up_after(
     nodes: Nodes,
-    images: Registry,
+    registry: Registry,
     helm: Helm,
     original: Callable[[str], None],
     installation: Installation,
-    ground: Ground,
+    workspace: Workspace,
 ) -> None:
     there, missing = reference("stuck/there", "1.0.0"), reference("stuck/missing", "1.0.0")
-    image = with_content(ground, "there")
-    images.push_image("stuck/there", "1.0.0", image)
+    image = with_content(workspace, "there")
+    registry.push_image("stuck/there", "1.0.0", image)
     # It waits for an image that does not come, and is killed.
     original(f"there={there};missing={missing}")
     wait_until(lambda: len(original_pods(installation)) == len(nodes.names), "its pods")
     wait_until(lambda: all(there in node.images() for node in nodes), "the image that is there")
-    before = images.blob_fetches()
+    before = registry.blob_fetches()
     old = installation.daemonset()
     assert old is not None
     move(helm, f"there={there};missing={missing}")
@@ -988,4 +988,4 @@ def test_an_original_that_could_not_clean_up_is_cleaned_up_after(
     new = installation.daemonset()
     assert new is not None
     assert new["metadata"]["uid"] != old["metadata"]["uid"]
-    assert not set(images.blob_fetches() - before) & set(image.layer_digests)
+    assert not set(registry.blob_fetches() - before) & set(image.layer_digests)

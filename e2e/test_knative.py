@@ -13,7 +13,6 @@ import pytest
 
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.deployed import ProductImages
-from e2e.harness.ground import Ground, http_session, wait_until
 from e2e.harness.helm import Helm, Values
 from e2e.harness.installation import NAME, reference
 from e2e.harness.knative import install, push_parts
@@ -36,6 +35,7 @@ from e2e.harness.on_knative import (
 )
 from e2e.harness.registry import Registry
 from e2e.harness.sender import notification, post, post_once
+from e2e.harness.workspace import Workspace, http_session, wait_until
 
 MakeHelm = Callable[..., Helm]
 MakeRegistry = Callable[..., Registry]
@@ -49,25 +49,25 @@ COLD_STARTS = 5
 
 
 @pytest.fixture(scope="module")
-def images(
-    ground: Ground,
+def registry(
+    workspace: Workspace,
     nodes: Nodes,
-    registry: MakeRegistry,
+    make_registry: MakeRegistry,
     product_images: ProductImages,
     built_knative: Path,
     built_envoy: Path,
 ) -> Iterator[Registry]:
     """A registry that has all images, and tells the public Service of every push."""
-    with registry([WEBHOOK]) as images:
-        product_images.push(images)
-        push_parts(images, built_knative, built_envoy / "envoy")
-        push(images, ground, "1.0.0")
-        yield images
+    with make_registry([WEBHOOK]) as registry:
+        product_images.push(registry)
+        push_parts(registry, built_knative, built_envoy / "envoy")
+        push(registry, workspace, "1.0.0")
+        yield registry
 
 
 @pytest.fixture(scope="module")
 def knative(
-    control_plane: ControlPlane, images: Registry, built_knative_manifests: Path
+    control_plane: ControlPlane, registry: Registry, built_knative_manifests: Path
 ) -> Objects:
     """Knative, which knows the kinds of objects that are its own."""
     install(built_knative_manifests, control_plane)
@@ -76,10 +76,10 @@ def knative(
 
 @pytest.fixture(scope="module")
 def puller(
-    ground: Ground, control_plane: ControlPlane, knative: Objects, kustomize: Kustomize
+    workspace: Workspace, control_plane: ControlPlane, knative: Objects, kustomize: Kustomize
 ) -> Iterator[OnKnative]:
     """The product on Knative."""
-    with on_knative(ground, control_plane, kustomize, f"app={of_tag('1.0.0')}") as puller:
+    with on_knative(workspace, control_plane, kustomize, f"app={of_tag('1.0.0')}") as puller:
         wait_for_tag(puller, "1.0.0")
         yield puller
 
@@ -88,11 +88,11 @@ def of_tag(tag: str) -> str:
     return reference(REPOSITORY, tag)
 
 
-def push(images: Registry, ground: Ground, tag: str) -> str:
-    image = sleep_image(ground)
+def push(registry: Registry, workspace: Workspace, tag: str) -> str:
+    image = sleep_image(workspace)
     content: dict[str, File] = {"content": File(tag.encode())}
     own: Image = replace(image, files={**image.files, **content})
-    return images.push_image(REPOSITORY, tag, own)
+    return registry.push_image(REPOSITORY, tag, own)
 
 
 def wait_for_tag(puller: OnKnative, tag: str) -> None:
@@ -168,10 +168,10 @@ def set_oidc(control_plane: ControlPlane, to: str) -> None:
 
 
 def test_a_push_through_the_gateway_to_zero_pods_ends_on_the_nodes(
-    puller: OnKnative, nodes: Nodes, images: Registry, ground: Ground
+    puller: OnKnative, nodes: Nodes, registry: Registry, workspace: Workspace
 ) -> None:
     puller.bring_to_zero()
-    digest = push(images, ground, "1.1.0")
+    digest = push(registry, workspace, "1.1.0")
     wait_until(
         lambda: all(node.images().get(of_tag("1.1.0")) == digest for node in nodes),
         "1.1.0 on all nodes",
@@ -218,10 +218,10 @@ def test_the_broker_delivers_each_event_once(puller: OnKnative) -> None:
 
 
 def test_both_services_go_back_to_zero_by_themselves(
-    puller: OnKnative, images: Registry, ground: Ground
+    puller: OnKnative, registry: Registry, workspace: Workspace
 ) -> None:
     puller.bring_to_zero()
-    push(images, ground, "1.2.0")
+    push(registry, workspace, "1.2.0")
     assert puller.send(BROKER, REFRESH, "again") == 202
     # Those too that have already been told to go: it takes them half a minute.
     wait_until(lambda: puller.pods(NAME) and puller.pods(WEBHOOKS), "pods of both Services")
@@ -230,9 +230,9 @@ def test_both_services_go_back_to_zero_by_themselves(
 
 
 def test_a_new_revision_takes_over_and_the_old_one_writes_nothing_more(
-    puller: OnKnative, images: Registry, ground: Ground
+    puller: OnKnative, registry: Registry, workspace: Workspace
 ) -> None:
-    push(images, ground, "1.5.0")
+    push(registry, workspace, "1.5.0")
     wait_for_tag(puller, "1.5.0")
     old = f"http://{puller.address(WEBHOOKS)}:{PORT}"
     before = puller.installation.state()["configuration"]
@@ -244,7 +244,7 @@ def test_a_new_revision_takes_over_and_the_old_one_writes_nothing_more(
     with http_session() as session:
         assert session.get(f"{old}/readyz", timeout=60).status_code == 503
     puller.wait_until_ready()
-    push(images, ground, "1.6.0")
+    push(registry, workspace, "1.6.0")
     wait_for_tag(puller, "1.6.0")
     assert of_tag("9.9.9") not in puller.installation.images()
     assert puller.installation.state()["configuration"] != before
@@ -286,17 +286,17 @@ def test_with_oidc_only_events_of_the_sources_come_in(puller: OnKnative) -> None
 
 
 def test_a_push_while_the_api_server_is_down_is_retried_and_arrives(
-    puller: OnKnative, images: Registry, ground: Ground
+    puller: OnKnative, registry: Registry, workspace: Workspace
 ) -> None:
     """The last: Knative itself may take its time to get over this."""
-    push(images, ground, "3.0.0")
+    push(registry, workspace, "3.0.0")
     wait_for_tag(puller, "3.0.0")
     api_server = puller.installation.control_plane.api_server
-    failed = images.failed_notifications()
+    failed = registry.failed_notifications()
     api_server.stop()
     try:
-        push(images, ground, "3.1.0")
-        wait_until(lambda: images.failed_notifications() > failed, "a failed notification")
+        push(registry, workspace, "3.1.0")
+        wait_until(lambda: registry.failed_notifications() > failed, "a failed notification")
     finally:
         api_server.start()
     wait_for_tag(puller, "3.1.0")

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import http_session
 from e2e.harness.installation import Installation, reference
 from e2e.harness.sender import until_taken
 from e2e.harness.service import Service
+from e2e.harness.workspace import http_session
 
 AUDIENCE = "puller.images"
 APP = reference("team/app", "1.0.0")
@@ -50,7 +50,7 @@ def send(url: str, token: str) -> int:
 def test_a_token_counts_by_what_the_api_server_publishes_and_the_shipped_rights(
     installation: Installation,
     control_plane: ControlPlane,
-    service: Callable[..., Service],
+    make_service: Callable[..., Service],
 ) -> None:
     own, other = installation.namespace, "kube-system"
     environment = installation.environment(
@@ -59,7 +59,7 @@ def test_a_token_counts_by_what_the_api_server_publishes_and_the_shipped_rights(
         OIDC_AUDIENCE=AUDIENCE,
         ROLLOUT_MIN_INTERVAL_SECONDS="0",
     )
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
         for wrong in (
             "e2e-secret",

@@ -12,36 +12,36 @@ from typing import Any
 import pytest
 
 from e2e.harness.deployed import NEXT_SERVICE_IMAGE, WEBHOOK, Deployed, ProductImages, deployed
-from e2e.harness.ground import PATIENCE_SECONDS, Ground, wait_until
 from e2e.harness.installation import NAME, Denial, Installation, deny, reference
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.nodes import Nodes
 from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.pods import Pods, restricted
 from e2e.harness.registry import LOCKED_HOST, PASSWORD, USER, Registry
+from e2e.harness.workspace import TIMEOUT_SECONDS, Workspace, wait_until
 
 MakeRegistry = Callable[..., Registry]
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
-BACK_OFF_SECONDS = 300 + PATIENCE_SECONDS  # a kubelet's longest, and then the pull
+BACK_OFF_SECONDS = 300 + TIMEOUT_SECONDS  # a kubelet's longest, and then the pull
 
 
 @pytest.fixture(scope="module")
-def images(registry: MakeRegistry, product_images: ProductImages) -> Iterator[Registry]:
+def registry(make_registry: MakeRegistry, product_images: ProductImages) -> Iterator[Registry]:
     """A registry that has the product's own images, and tells the service of every push."""
-    with registry([WEBHOOK]) as images:
-        product_images.push(images)
-        yield images
+    with make_registry([WEBHOOK]) as registry:
+        product_images.push(registry)
+        yield registry
 
 
 @pytest.fixture
-def app(ground: Ground) -> Image:
+def app(workspace: Workspace) -> Image:
     """An image that runs, with a content of its own."""
-    return with_content(ground, os.urandom(8).hex())
+    return with_content(workspace, os.urandom(8).hex())
 
 
-def with_content(ground: Ground, content: str) -> Image:
-    image = sleep_image(ground)
+def with_content(workspace: Workspace, content: str) -> Image:
+    image = sleep_image(workspace)
     return replace(image, files={**image.files, "content": File(content.encode())})
 
 
@@ -50,7 +50,7 @@ def on_all(nodes: Nodes, name: str, digest: str) -> bool:
 
 
 def wait_for_image(
-    nodes: Nodes, name: str, digest: str, *, seconds: float = PATIENCE_SECONDS
+    nodes: Nodes, name: str, digest: str, *, seconds: float = TIMEOUT_SECONDS
 ) -> None:
     """Wait until every node's runtime has the image under this name, with this content."""
     wait_until(lambda: on_all(nodes, name, digest), f"{name} on all nodes", seconds=seconds)
@@ -64,13 +64,13 @@ def start_everywhere(pods: Pods, nodes: Nodes, name: str) -> None:
 
 
 def test_a_pushed_tag_is_in_every_nodes_store_and_starts_without_a_pull(
-    nodes: Nodes, images: Registry, installation: Installation, pods: Pods, ground: Ground
+    nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:
     configured, followed = reference("nodes/app", "1.0.0"), reference("nodes/app", "1.1.0")
-    images.push_image("nodes/app", "1.0.0", with_content(ground, "one"))
+    registry.push_image("nodes/app", "1.0.0", with_content(workspace, "one"))
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
         puller.wait_until_cached(configured, *nodes.names)
-        digest = images.push_image("nodes/app", "1.1.0", with_content(ground, "two"))
+        digest = registry.push_image("nodes/app", "1.1.0", with_content(workspace, "two"))
         wait_for_image(nodes, followed, digest)
         puller.wait_until_cached(followed, *nodes.names)
         start_everywhere(pods, nodes, followed)
@@ -94,13 +94,13 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def test_images_of_all_kinds_are_held_and_end_at_once(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     names = [kind.lower().replace(" ", "-")[:40] for kind in KINDS]
     digests = {}
     for name, kind in zip(names, KINDS.values(), strict=True):
-        image = replace(sleep_image(ground), **kind)
-        digests[name] = images.push_image(f"kinds/{name}", "1.0.0", image)
+        image = replace(sleep_image(workspace), **kind)
+        digests[name] = registry.push_image(f"kinds/{name}", "1.0.0", image)
     entries = ";".join(f"{name}={reference(f'kinds/{name}', '1.0.0')}" for name in names)
     with deployed(installation, entries, **AT_ONCE) as puller:
         for name in names:
@@ -112,11 +112,11 @@ def test_images_of_all_kinds_are_held_and_end_at_once(
 
 
 def test_the_many_images_of_a_large_pod_are_held_linger_and_end(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     names = [f"large-{number}" for number in range(12)]
     for name in names:
-        images.push_image(f"nodes/{name}", "1.0.0", with_content(ground, name))
+        registry.push_image(f"nodes/{name}", "1.0.0", with_content(workspace, name))
     entries = ";".join(f"{name}={reference(f'nodes/{name}', '1.0.0')}" for name in names)
     with deployed(installation, entries, **AT_ONCE) as puller:
         for name in names:
@@ -129,9 +129,9 @@ def test_the_many_images_of_a_large_pod_are_held_linger_and_end(
 
 
 def test_what_fails_is_told_with_what_the_pods_have_logged(
-    nodes: Nodes, images: Registry, installation: Installation, app: Image
+    nodes: Nodes, registry: Registry, installation: Installation, app: Image
 ) -> None:
-    images.push_image("nodes/told", "1.0.0", app)
+    registry.push_image("nodes/told", "1.0.0", app)
     name = reference("nodes/told", "1.0.0")
 
     def fail() -> None:
@@ -147,27 +147,27 @@ def test_what_fails_is_told_with_what_the_pods_have_logged(
 
 
 def test_a_moved_tag_is_new_on_every_node_and_no_other_layers_are_fetched(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     latest, stable = reference("nodes/moving", "latest"), reference("nodes/stable", "1.0.0")
     # Layers that no other test has: what a node holds already it does not fetch.
     one, two, shared, other = (os.urandom(100_000) for _ in range(4))
-    old = images.push_image("nodes/moving", "latest", with_layers(ground, shared, one))
-    kept = images.push_image("nodes/stable", "1.0.0", with_layers(ground, other))
+    old = registry.push_image("nodes/moving", "latest", with_layers(workspace, shared, one))
+    kept = registry.push_image("nodes/stable", "1.0.0", with_layers(workspace, other))
     with deployed(installation, f"moving={latest};stable={stable}", **AT_ONCE) as puller:
         for name, digest in ((latest, old), (stable, kept)):
             puller.wait_until_told(name, digest)
             puller.wait_until_cached(name, *nodes.names)
-        before = images.blob_fetches()
-        moved = with_layers(ground, shared, two)
-        digest = images.push_image("nodes/moving", "latest", moved)
+        before = registry.blob_fetches()
+        moved = with_layers(workspace, shared, two)
+        digest = registry.push_image("nodes/moving", "latest", moved)
         wait_for_image(nodes, latest, digest)
         puller.wait_until_cached(latest, *nodes.names)
     *_, own = moved.layer_digests
 
     def fetched() -> dict[str, int]:
         """Read from the registry's log which layers were fetched, and how often."""
-        blobs = images.blob_fetches() - before
+        blobs = registry.blob_fetches() - before
         return {blob: count for blob, count in blobs.items() if blob != config_digest(moved)}
 
     wait_until(lambda: fetched().get(own, 0) >= len(nodes.names), "all fetches in the log")
@@ -175,17 +175,17 @@ def test_a_moved_tag_is_new_on_every_node_and_no_other_layers_are_fetched(
 
 
 def test_a_node_that_joins_later_is_warm_without_a_push_and_its_warm_up_is_reported(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     name, latest = reference("nodes/joined", "1.0.0"), reference("nodes/old", "latest")
-    digest = images.push_image("nodes/joined", "1.0.0", with_content(ground, "joined"))
-    old = images.push_image("nodes/old", "latest", with_content(ground, "old"))
+    digest = registry.push_image("nodes/joined", "1.0.0", with_content(workspace, "joined"))
+    old = registry.push_image("nodes/old", "latest", with_content(workspace, "old"))
     with nodes.join() as third:
         # It was here before, and holds an old `latest` from then.
         third.pull(latest)
         assert third.images()[latest] == old
         third.stop()
-        new = images.push_image("nodes/old", "latest", with_content(ground, "new"))
+        new = registry.push_image("nodes/old", "latest", with_content(workspace, "new"))
         with deployed(installation, f"joined={name};old={latest}", **AT_ONCE) as puller:
             puller.wait_until_cached(name, "node-1", "node-2")
             began = time.monotonic()
@@ -200,10 +200,10 @@ def test_a_node_that_joins_later_is_warm_without_a_push_and_its_warm_up_is_repor
 
 
 def test_a_node_that_dies_delays_no_other(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     configured, followed = reference("nodes/death", "1.0.0"), reference("nodes/death", "1.1.0")
-    images.push_image("nodes/death", "1.0.0", with_content(ground, "one"))
+    registry.push_image("nodes/death", "1.0.0", with_content(workspace, "one"))
     # The service does not run on the node that dies: it was there first.
     with (
         deployed(installation, f"app={configured}", **AT_ONCE) as puller,
@@ -211,7 +211,7 @@ def test_a_node_that_dies_delays_no_other(
     ):
         puller.wait_until_cached(configured, *nodes.names)
         third.kill()
-        digest = images.push_image("nodes/death", "1.1.0", with_content(ground, "two"))
+        digest = registry.push_image("nodes/death", "1.1.0", with_content(workspace, "two"))
         alive = [nodes["node-1"], nodes["node-2"]]
         wait_until(
             lambda: all(node.images().get(followed) == digest for node in alive),
@@ -223,10 +223,10 @@ def test_a_node_that_dies_delays_no_other(
 
 
 def test_a_node_that_died_holds_its_images_again_once_it_is_back(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     name = reference("nodes/reborn", "1.0.0")
-    digest = images.push_image("nodes/reborn", "1.0.0", with_content(ground, "reborn"))
+    digest = registry.push_image("nodes/reborn", "1.0.0", with_content(workspace, "reborn"))
     with (
         nodes.join() as third,
         deployed(installation, f"app={name}", **AT_ONCE) as puller,
@@ -242,17 +242,17 @@ def test_a_node_that_died_holds_its_images_again_once_it_is_back(
 
 
 def test_a_missing_image_leaves_the_others_cached_and_a_push_heals_it_at_once(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     there, missing = reference("nodes/there", "1.0.0"), reference("nodes/missing", "1.0.0")
-    held = images.push_image("nodes/there", "1.0.0", with_content(ground, "there"))
+    held = registry.push_image("nodes/there", "1.0.0", with_content(workspace, "there"))
     with deployed(installation, f"missing={missing};there={there}", **AT_ONCE) as puller:
         puller.wait_until_told(there, held)
         puller.wait_until_cached(there, *nodes.names)
         found = wait_for_reason(puller, missing, "not found")
         assert found.startswith(("ErrImagePull", "ImagePullBackOff"))
         before = puller.pods()
-        digest = images.push_image("nodes/missing", "1.0.0", with_content(ground, "here now"))
+        digest = registry.push_image("nodes/missing", "1.0.0", with_content(workspace, "here now"))
         puller.wait_until_cached(missing, *nodes.names)
         assert on_all(nodes, missing, digest)
         # New pods, which wait for nothing: a kubelet's back-off is that of a pod.
@@ -260,27 +260,27 @@ def test_a_missing_image_leaves_the_others_cached_and_a_push_heals_it_at_once(
 
 
 def test_an_image_that_appears_without_a_push_is_pulled_within_the_kubelets_back_off(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     missing = reference("nodes/unannounced", "1.0.0")
     with deployed(installation, f"missing={missing}", **AT_ONCE) as puller:
         wait_for_reason(puller, missing, "not found")
         puller.scale(0)
-        digest = images.push_image("nodes/unannounced", "1.0.0", with_content(ground, "late"))
+        digest = registry.push_image("nodes/unannounced", "1.0.0", with_content(workspace, "late"))
         wait_for_image(nodes, missing, digest, seconds=BACK_OFF_SECONDS)
 
 
 def test_wrong_credentials_leave_the_others_cached_and_right_ones_heal_with_the_next_push(
     nodes: Nodes,
-    images: Registry,
-    registry: MakeRegistry,
+    registry: Registry,
+    make_registry: MakeRegistry,
     installation: Installation,
-    ground: Ground,
+    workspace: Workspace,
 ) -> None:
     there, name = reference("nodes/open", "1.0.0"), f"{LOCKED_HOST}/nodes/locked:1.0.0"
-    images.push_image("nodes/open", "1.0.0", with_content(ground, "open"))
-    image = with_content(ground, "locked")
-    with registry([WEBHOOK], locked=True) as locked:
+    registry.push_image("nodes/open", "1.0.0", with_content(workspace, "open"))
+    image = with_content(workspace, "locked")
+    with make_registry([WEBHOOK], locked=True) as locked:
         locked.push_image("nodes/locked", "1.0.0", image)
         put_credentials(installation, "wrong")
         entries = f"locked={name};open={there}"
@@ -296,18 +296,18 @@ def test_wrong_credentials_leave_the_others_cached_and_right_ones_heal_with_the_
 
 def test_a_sleep_image_that_is_missing_is_named_and_the_images_are_pulled_all_the_same(
     nodes: Nodes,
-    images: Registry,
+    registry: Registry,
     installation: Installation,
-    ground: Ground,
+    workspace: Workspace,
     product_images: ProductImages,
 ) -> None:
     name, sleep = reference("nodes/held", "1.0.0"), reference("nodes/sleep", "1.0.0")
-    digest = images.push_image("nodes/held", "1.0.0", with_content(ground, "held"))
+    digest = registry.push_image("nodes/held", "1.0.0", with_content(workspace, "held"))
     with deployed(installation, f"app={name}", KIP_IMAGE=sleep, **AT_ONCE) as puller:
         wait_for_image(nodes, name, digest)
         found = wait_for_reason(puller, name, "waits for install-sleep")
         assert sleep in found
-        images.push_layout("nodes/sleep", "1.0.0", product_images.sleep)
+        registry.push_layout("nodes/sleep", "1.0.0", product_images.sleep)
         # First the installer's back-off, then that of those that found nothing to run.
         wait_until(
             lambda: puller.cached_on(name) == set(nodes.names),
@@ -327,11 +327,11 @@ LIMITS = {
 
 @pytest.mark.parametrize("kind", LIMITS)
 def test_a_template_that_a_limit_would_refuse_leaves_the_old_pods(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground, kind: str
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace, kind: str
 ) -> None:
     spec, reason = LIMITS[kind]
     configured = reference("nodes/limited", "1.0.0")
-    digest = images.push_image("nodes/limited", "1.0.0", with_content(ground, "limited"))
+    digest = registry.push_image("nodes/limited", "1.0.0", with_content(workspace, "limited"))
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
         puller.wait_until_told(configured, digest)
         puller.wait_until_cached(configured, *nodes.names)
@@ -351,10 +351,10 @@ def test_a_template_that_a_limit_would_refuse_leaves_the_old_pods(
 
 
 def test_a_template_that_a_policy_on_pods_would_refuse_leaves_the_old_pods(
-    nodes: Nodes, images: Registry, installation: Installation, pods: Pods, ground: Ground
+    nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:
     configured = reference("nodes/policed", "1.0.0")
-    digest = images.push_image("nodes/policed", "1.0.0", with_content(ground, "policed"))
+    digest = registry.push_image("nodes/policed", "1.0.0", with_content(workspace, "policed"))
     # No configuration makes a pod that Pod Security refuses: here it lets in `restricted` alone.
     with pytest.raises(ApiError, match="violates PodSecurity"):
         pods.run(configured, node="node-1", securityContext={})
@@ -387,29 +387,29 @@ TOLERANT = Denial(
 
 
 def test_keep_tags_lets_the_oldest_followed_tag_go(
-    nodes: Nodes, images: Registry, installation: Installation, pods: Pods, ground: Ground
+    nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:
     tags = ["1.0.0", "1.1.0", "1.2.0", "1.3.0"]
     names = [reference("nodes/kept", tag) for tag in tags]
-    images.push_image("nodes/kept", "1.0.0", with_content(ground, "1.0.0"))
+    registry.push_image("nodes/kept", "1.0.0", with_content(workspace, "1.0.0"))
     with deployed(installation, f"app={names[0]}", KEEP_TAGS="2", **AT_ONCE) as puller:
         for tag in tags[1:3]:
-            images.push_image("nodes/kept", tag, with_content(ground, tag))
+            registry.push_image("nodes/kept", tag, with_content(workspace, tag))
         for name in names[:3]:
             puller.wait_until_cached(name, *nodes.names)
             start_everywhere(pods, nodes, name)
-        images.push_image("nodes/kept", "1.3.0", with_content(ground, "1.3.0"))
+        registry.push_image("nodes/kept", "1.3.0", with_content(workspace, "1.3.0"))
         puller.wait_until_cached(names[3], *nodes.names)
         assert sorted(installation.images()) == [names[0], names[2], names[3]]
 
 
 def test_the_services_own_life_restarts_no_pod_of_the_daemonset(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     configured, followed = reference("nodes/calm", "1.0.0"), reference("nodes/calm", "1.1.0")
-    images.push_image("nodes/calm", "1.0.0", with_content(ground, "one"))
+    registry.push_image("nodes/calm", "1.0.0", with_content(workspace, "one"))
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        images.push_image("nodes/calm", "1.1.0", with_content(ground, "two"))
+        registry.push_image("nodes/calm", "1.1.0", with_content(workspace, "two"))
         puller.wait_until_cached(followed, *nodes.names)
         before = puller.pods()
         puller.restart()
@@ -426,14 +426,14 @@ def test_the_services_own_life_restarts_no_pod_of_the_daemonset(
 
 def test_a_release_with_another_sleep_image_replaces_the_pods(
     nodes: Nodes,
-    images: Registry,
+    registry: Registry,
     installation: Installation,
-    ground: Ground,
+    workspace: Workspace,
     product_images: ProductImages,
 ) -> None:
     name = reference("nodes/renewed", "1.0.0")
-    digest = images.push_image("nodes/renewed", "1.0.0", with_content(ground, "renewed"))
-    images.push_layout("image-puller/next-sleep", "e2e", product_images.sleep)
+    digest = registry.push_image("nodes/renewed", "1.0.0", with_content(workspace, "renewed"))
+    registry.push_layout("image-puller/next-sleep", "e2e", product_images.sleep)
     with deployed(installation, f"app={name}", **AT_ONCE) as puller:
         puller.wait_until_told(name, digest)
         puller.wait_until_cached(name, *nodes.names)
@@ -487,8 +487,8 @@ def wait_for_problem(puller: Deployed, words: str) -> None:
     wait_until(lambda: any(words in each for each in puller.status()["problems"]), words)
 
 
-def with_layers(ground: Ground, *layers: bytes) -> Image:
-    return replace(sleep_image(ground), layers=layers)
+def with_layers(workspace: Workspace, *layers: bytes) -> Image:
+    return replace(sleep_image(workspace), layers=layers)
 
 
 def config_digest(image: Image) -> str:

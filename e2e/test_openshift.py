@@ -14,13 +14,13 @@ import pytest
 
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.deployed import SLEEP_IMAGE, WEBHOOK, ProductImages, running
-from e2e.harness.ground import Ground, wait_until
 from e2e.harness.installation import SECRET, Installation, reference
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.nodes import Nodes
 from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.pods import restricted
 from e2e.harness.registry import HOST, Registry
+from e2e.harness.workspace import Workspace, wait_until
 from tests.support.oc_process import process
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "openshift"
@@ -197,18 +197,18 @@ def test_a_field_that_nobody_knows_is_refused(control_plane: ControlPlane, proje
 
 def test_a_push_ends_on_the_nodes_by_a_service_that_runs_as_the_project_s_user(
     nodes: Nodes,
-    registry: Callable[..., Registry],
-    ground: Ground,
+    make_registry: Callable[..., Registry],
+    workspace: Workspace,
     control_plane: ControlPlane,
     project: str,
     product_images: ProductImages,
 ) -> None:
     rights = objects("serviceaccount").values()
-    installation = Installation.apply(ground, control_plane, project, rights)
+    installation = Installation.apply(workspace, control_plane, project, rights)
     configured, followed = reference("openshift/app", "1.0.0"), reference("openshift/app", "1.1.0")
-    with registry([WEBHOOK]) as images:
-        product_images.push(images)
-        images.push_image("openshift/app", "1.0.0", with_content(ground, "one"))
+    with make_registry([WEBHOOK]) as registry:
+        product_images.push(registry)
+        registry.push_image("openshift/app", "1.0.0", with_content(workspace, "one"))
         apply(
             control_plane,
             project,
@@ -231,7 +231,7 @@ def test_a_push_ends_on_the_nodes_by_a_service_that_runs_as_the_project_s_user(
         with running(installation, app["Deployment"], app["Service"]) as puller:
             assert users_of_the_service() == {(USER, 0)}
             puller.wait_until_cached(configured, *nodes.names)
-            digest = images.push_image("openshift/app", "1.1.0", with_content(ground, "two"))
+            digest = registry.push_image("openshift/app", "1.1.0", with_content(workspace, "two"))
             puller.wait_until_cached(followed, *nodes.names)
             assert [node.images()[followed] for node in nodes] == [digest] * len(nodes.names)
             security = template(installation)["spec"]["securityContext"]
@@ -271,9 +271,9 @@ def users_of_the_service() -> set[tuple[int, int]]:
     return found
 
 
-def with_content(ground: Ground, content: str) -> Image:
+def with_content(workspace: Workspace, content: str) -> Image:
     """An image that runs, with a content of its own."""
-    image = sleep_image(ground)
+    image = sleep_image(workspace)
     return replace(image, files={**image.files, "content": File(content.encode())})
 
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from e2e.harness.ground import Ground, http_session
 from e2e.harness.processes import free_port
 from e2e.harness.registry import HOST, Registry
+from e2e.harness.workspace import Workspace, http_session
 from image_puller import __version__
 
 BUILD = Path(__file__).parent / "components" / "product-images"
@@ -175,15 +175,15 @@ class Image:
 
 
 @pytest.fixture(scope="module")
-def sleep(ground: Ground, built_sleep_image: Path) -> Image:
+def sleep(workspace: Workspace, built_sleep_image: Path) -> Image:
     """The sleep image."""
-    return Image.unpacked(Layout(built_sleep_image), ground.folder("sleep-image"))
+    return Image.unpacked(Layout(built_sleep_image), workspace.folder("sleep-image"))
 
 
 @pytest.fixture(scope="module")
-def service_image(ground: Ground, built_service_image: Path) -> Image:
+def service_image(workspace: Workspace, built_service_image: Path) -> Image:
     """The image of the service, with the service account that a pod has."""
-    service = Image.unpacked(Layout(built_service_image), ground.folder("service-image"))
+    service = Image.unpacked(Layout(built_service_image), workspace.folder("service-image"))
     account = service.root / SERVICE_ACCOUNT
     account.mkdir(parents=True)
     (account / "namespace").write_text("images")
@@ -211,27 +211,29 @@ def test_sleep_image_sleeps(sleep: Image, user: str) -> None:
     assert sleep.run("/sleep", "10ms", user=user) == (0, "")
 
 
-def test_another_build_of_the_sleep_image_is_the_same_image(sleep: Image, ground: Ground) -> None:
-    again = ground.folder("again")
+def test_another_build_of_the_sleep_image_is_the_same_image(
+    sleep: Image, workspace: Workspace
+) -> None:
+    again = workspace.folder("again")
     subprocess.run([BUILD, "--fresh", again, "sleep"], check=True)
     assert Layout(again / "sleep-image").digest == sleep.layout.digest
 
 
 def test_sleep_images_of_all_machines_are_one_list_and_the_same_each_time(
-    sleep: Image, registry: Callable[..., Registry]
+    sleep: Image, make_registry: Callable[..., Registry]
 ) -> None:
     name, digests = "all-sleep", set()
-    with registry() as images:
+    with make_registry() as registry:
         for _ in range(2):
             subprocess.run([BUILD, "--push", f"{HOST}/all"], check=True)
-            digests.add(images.digest(name, "e2e"))
+            digests.add(registry.digest(name, "e2e"))
         assert len(digests) == 1
-        listed = images.manifest(name, "e2e")["manifests"]
+        listed = registry.manifest(name, "e2e")["manifests"]
         assert [each["platform"]["architecture"] for each in listed] == list(ELF_MACHINES)
         assert sleep.layout.digest in {each["digest"] for each in listed}
         for each, machine in zip(listed, ELF_MACHINES.values(), strict=True):
-            (layer,) = images.manifest(name, each["digest"])["layers"]
-            with tarfile.open(fileobj=io.BytesIO(images.blob(name, layer["digest"]))) as files:
+            (layer,) = registry.manifest(name, each["digest"])["layers"]
+            with tarfile.open(fileobj=io.BytesIO(registry.blob(name, layer["digest"]))) as files:
                 (binary,) = map(files.extractfile, files.getmembers())
                 assert binary is not None
                 assert binary.read(20)[18:] == machine

@@ -10,13 +10,13 @@ from functools import partial
 import pytest
 import requests
 
-from e2e.harness.ground import http_session, wait_until
 from e2e.harness.installation import DIGESTS, SECRET, Installation, reference
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.registry import HOST, LOCKED_HOST, PASSWORD, PORT, USER, Registry
 from e2e.harness.sender import notification, post, until_taken
 from e2e.harness.service import Service
 from e2e.harness.slow import Silent, slow_api_server
+from e2e.harness.workspace import http_session, wait_until
 from image_puller.events.sources import SOURCES
 
 MakeRegistry = Callable[..., Registry]
@@ -119,20 +119,20 @@ def told(repository: str, tag: str, digest: str) -> Json:
 
 
 def test_a_push_whose_notification_has_no_digest_is_completed_at_the_registry(
-    installation: Installation, registry: MakeRegistry, service: MakeService
+    installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **ASKING)
-    with registry() as images:
-        configured = images.push("ask/app", "1.0.0", "configured")
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_registry() as registry:
+        configured = registry.push("ask/app", "1.0.0", "configured")
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             wait_for_digest(installation, APP, configured)
-            pushed = images.push("ask/app", "1.1.0", "pushed")
+            pushed = registry.push("ask/app", "1.1.0", "pushed")
             assert tell_from(puller.url, "quay", quay("1.1.0")) == 202
             assert digests(installation)[reference("ask/app", "1.1.0")] == pushed
 
 
 def test_a_locked_registry_is_asked_with_the_pull_secret_that_the_role_names(
-    installation: Installation, registry: MakeRegistry, service: MakeService
+    installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     config = {"auths": {LOCKED_HOST: {"username": USER, "password": PASSWORD}}}
     secret = {
@@ -145,24 +145,24 @@ def test_a_locked_registry_is_asked_with_the_pull_secret_that_the_role_names(
     app = f"{LOCKED_HOST}/ask/app:1.0.0"
     secrets = {"IMAGE_PULL_SECRETS": "registry-credentials"}
     environment = installation.environment(f"app={app}", **ASKING, **secrets)
-    with registry(locked=True) as images:
-        configured = images.push("ask/app", "1.0.0", "locked")
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_registry(locked=True) as registry:
+        configured = registry.push("ask/app", "1.0.0", "locked")
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             wait_for_digest(installation, app, configured)
-            pushed = images.push("ask/app", "1.1.0", "locked too")
+            pushed = registry.push("ask/app", "1.1.0", "locked too")
             assert tell_from(puller.url, "quay", quay("1.1.0", host=LOCKED_HOST)) == 202
             assert digests(installation)[f"{LOCKED_HOST}/ask/app:1.1.0"] == pushed
             assert status(puller)["problems"] == []
 
 
 def test_a_locked_registry_without_a_pull_secret_is_named_and_pushes_are_followed_all_the_same(
-    installation: Installation, registry: MakeRegistry, service: MakeService
+    installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     app = f"{LOCKED_HOST}/ask/app:1.0.0"
     environment = installation.environment(f"app={app}", **ASKING)
-    with registry(locked=True) as images:
-        images.push("ask/app", "1.0.0", "locked")
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_registry(locked=True) as registry:
+        registry.push("ask/app", "1.0.0", "locked")
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             installation.wait_for_images(app)
             assert tell_from(puller.url, "quay", quay("1.1.0", host=LOCKED_HOST)) == 202
             installation.wait_for_images(app, f"{LOCKED_HOST}/ask/app:1.1.0")
@@ -171,13 +171,13 @@ def test_a_locked_registry_without_a_pull_secret_is_named_and_pushes_are_followe
 
 
 def test_with_verification_a_push_is_held_until_its_registry_confirms_it(
-    installation: Installation, registry: MakeRegistry, service: MakeService
+    installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **ASKING, VERIFY_PUSHES="true")
-    with registry() as images:
-        images.push("ask/app", "1.0.0", "configured")
-        true = images.push("ask/elsewhere", "1.1.0", "the true one")
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_registry() as registry:
+        registry.push("ask/app", "1.0.0", "configured")
+        true = registry.push("ask/elsewhere", "1.1.0", "the true one")
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             installation.wait_for_images(APP)
             # Harbor waits long enough for any registry here to be asked.
             forged = f"sha256:{6:064}"
@@ -189,15 +189,15 @@ def test_with_verification_a_push_is_held_until_its_registry_confirms_it(
             assert installation.images() == [APP]
             puller.kill()
         # Another process goes on with them.
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
-            images.push("ask/app", "1.1.0", "the true one")
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
+            registry.push("ask/app", "1.1.0", "the true one")
             wait_for_digest(installation, reference("ask/app", "1.1.0"), true)
             assert [push["tag"] for push in status(puller)["unverified"]] == ["1.0.0"]
             assert forged not in digests(installation).values()
 
 
 def test_without_event_auth_an_event_makes_the_service_ask_and_believe_the_registry_alone(
-    installation: Installation, registry: MakeRegistry, service: MakeService
+    installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **ASKING, EVENT_AUTH="none")
     forged = {"registry": HOST, "repository": "ask/app", "tag": "1.1.0", "digest": None}
@@ -209,13 +209,13 @@ def test_without_event_auth_an_event_makes_the_service_ask_and_believe_the_regis
         "data": {**forged, "digest": f"sha256:{'6' * 64}"},
     }
     structured = {"Content-Type": "application/cloudevents+json"}
-    with registry() as images:
-        images.push("ask/app", "1.0.0", "configured")
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_registry() as registry:
+        registry.push("ask/app", "1.0.0", "configured")
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             installation.wait_for_images(APP)
             assert tell(puller.url, "/", event, **structured).status_code == 202
             assert installation.images() == [APP]
-            true = images.push("ask/app", "1.1.0", "the true one")
+            true = registry.push("ask/app", "1.1.0", "the true one")
 
             def is_followed() -> bool:
                 # A registry that is slow to answer is asked again at another look.
@@ -226,7 +226,7 @@ def test_without_event_auth_an_event_makes_the_service_ask_and_believe_the_regis
 
 
 def test_after_ten_missed_webhooks_one_tick_makes_the_state_what_they_would_have_made_it(
-    installation: Installation, registry: MakeRegistry, service: MakeService
+    installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     moving = reference("ask/moving", "latest")
     ranged = reference("ask/ranged", "1.0.0")
@@ -235,13 +235,13 @@ def test_after_ten_missed_webhooks_one_tick_makes_the_state_what_they_would_have
         **ASKING,
         IMAGE_TAG_POLICIES="ranged=semver:^1",
     )
-    with registry() as images:
+    with make_registry() as registry:
         for repository, tag in (("app", "1.0.0"), ("moving", "latest"), ("ranged", "1.0.0")):
-            images.push(f"ask/{repository}", tag, f"{repository} configured")
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
-            doomed = images.push("ask/app", "1.1.0", "to be deleted")
+            registry.push(f"ask/{repository}", tag, f"{repository} configured")
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
+            doomed = registry.push("ask/app", "1.1.0", "to be deleted")
             assert post(puller.url, told("ask/app", "1.1.0", doomed)) == 202
-            early = images.push("ask/ranged", "1.1.0", "early")
+            early = registry.push("ask/ranged", "1.1.0", "early")
             assert post(puller.url, told("ask/ranged", "1.1.0", early)) == 202
             tick(puller.url)
             for entry in ("app", "ranged"):
@@ -249,23 +249,23 @@ def test_after_ten_missed_webhooks_one_tick_makes_the_state_what_they_would_have
             assert puller.terminate() == 0
 
         # Nobody is there to hear of ten pushes and a deletion.
-        images.delete("ask/app", doomed)
+        registry.delete("ask/app", doomed)
         expected = {
-            ("app", "1.0.0"): images.push("ask/app", "1.0.0", "app configured"),
-            ("app", "1.2.0"): images.push("ask/app", "1.2.0", "app 1.2.0"),
-            ("app", "1.3.0"): images.push("ask/app", "1.3.0", "moved below"),
-            ("app", "2.0.0"): images.push("ask/app", "2.0.0", "app 2.0.0"),
-            ("ranged", "1.0.0"): images.push("ask/ranged", "1.0.0", "ranged configured"),
-            ("ranged", "1.1.0"): images.push("ask/ranged", "1.1.0", "ranged moved"),
-            ("ranged", "1.4.0"): images.push("ask/ranged", "1.4.0", "ranged 1.4.0"),
+            ("app", "1.0.0"): registry.push("ask/app", "1.0.0", "app configured"),
+            ("app", "1.2.0"): registry.push("ask/app", "1.2.0", "app 1.2.0"),
+            ("app", "1.3.0"): registry.push("ask/app", "1.3.0", "moved below"),
+            ("app", "2.0.0"): registry.push("ask/app", "2.0.0", "app 2.0.0"),
+            ("ranged", "1.0.0"): registry.push("ask/ranged", "1.0.0", "ranged configured"),
+            ("ranged", "1.1.0"): registry.push("ask/ranged", "1.1.0", "ranged moved"),
+            ("ranged", "1.4.0"): registry.push("ask/ranged", "1.4.0", "ranged 1.4.0"),
         }
-        images.push("ask/app", "2.0.1-rc.1", "not followed")
-        images.push("ask/ranged", "2.0.0", "out of range")
-        expected["app", "1.3.0"] = images.push("ask/app", "1.3.0", "moved")
-        images.push("ask/moving", "latest", "moved")
-        expected["moving", "latest"] = images.push("ask/moving", "latest", "moved again")
+        registry.push("ask/app", "2.0.1-rc.1", "not followed")
+        registry.push("ask/ranged", "2.0.0", "out of range")
+        expected["app", "1.3.0"] = registry.push("ask/app", "1.3.0", "moved")
+        registry.push("ask/moving", "latest", "moved")
+        expected["moving", "latest"] = registry.push("ask/moving", "latest", "moved again")
 
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             tick(puller.url)
             for entry in ("app", "moving", "ranged"):
                 of_entry = {tag: digest for (e, tag), digest in expected.items() if e == entry}
@@ -340,7 +340,7 @@ def in_time(url: str, source: str, code: int) -> requests.Response:
 
 @pytest.mark.parametrize("source", SENDERS)
 def test_whatever_registry_and_api_server_do_a_sender_has_its_answer_in_time(
-    installation: Installation, service: MakeService, source: str
+    installation: Installation, make_service: MakeService, source: str
 ) -> None:
     """A registry that says nothing, then an API server that takes ten seconds for each answer."""
     (installation.secrets / "gitea").write_text(SECRET)
@@ -348,7 +348,7 @@ def test_whatever_registry_and_api_server_do_a_sender_has_its_answer_in_time(
     with (
         Silent(PORT),
         slow_api_server(installation) as (way, kubeconfig),
-        service(environment, kubeconfig=kubeconfig) as puller,
+        make_service(environment, kubeconfig=kubeconfig) as puller,
     ):
         installation.wait_for_images(APP)
         in_time(puller.url, source, 202)

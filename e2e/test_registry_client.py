@@ -15,10 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from e2e.harness.ground import ADDRESS, Ground
 from e2e.harness.http_server import Server
 from e2e.harness.processes import Process, listens
 from e2e.harness.registry import HOST, LOCKED_HOST, PASSWORD, USER, Registry
+from e2e.harness.workspace import ADDRESS, Workspace
 from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
 from image_puller.registries import pull_secrets
 from image_puller.registries.client import Registries
@@ -60,41 +60,41 @@ def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def test_tags_and_digests_are_those_that_were_pushed(registry: Making) -> None:
+def test_tags_and_digests_are_those_that_were_pushed(make_registry: Making) -> None:
     """Images and indexes, new tags and moved ones, and what was deleted."""
-    with registry() as images, client(HOST) as registries:
+    with make_registry() as registry, client(HOST) as registries:
         name = parse(f"{HOST}/client/app")
-        first = images.push("client/app", "1.0", "one")
-        second = images.push_index("client/app", "2.0", "two")
+        first = registry.push("client/app", "1.0", "one")
+        second = registry.push_index("client/app", "2.0", "two")
         assert registries.digest(parse(f"{HOST}/client/app:1.0")) == first
         assert registries.digest(parse(f"{HOST}/client/app:2.0")) == second
         assert registries.digest(parse(f"{HOST}/client/app@{first}")) == first
         assert registries.digest(name) is None  # nobody pushed `latest`
         assert sorted(registries.tags(name)) == ["1.0", "2.0"]
-        moved = images.push("client/app", "1.0", "other")
+        moved = registry.push("client/app", "1.0", "other")
         assert registries.digest(parse(f"{HOST}/client/app:1.0")) == moved
-        images.delete("client/app", moved)
+        registry.delete("client/app", moved)
         assert registries.digest(parse(f"{HOST}/client/app:1.0")) is None
         assert registries.digest(parse(f"{HOST}/client/nothing:1")) is None
         assert registries.tags(parse(f"{HOST}/client/nothing")) == ()
 
 
 def test_a_long_list_of_tags_is_read_to_its_end(
-    registry: Making, monkeypatch: pytest.MonkeyPatch
+    make_registry: Making, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether this registry pages or not."""
     monkeypatch.setattr("image_puller.registries.client.TAGS_A_PAGE", 3)
-    with registry() as images, client(HOST) as registries:
+    with make_registry() as registry, client(HOST) as registries:
         for number in range(8):
-            images.push("client/many", f"1.{number}", "same")
+            registry.push("client/many", f"1.{number}", "same")
         tags = registries.tags(parse(f"{HOST}/client/many"))
         assert sorted(tags) == [f"1.{number}" for number in range(8)]
 
 
-def test_a_locked_registry_shows_its_images_to_the_right_password(registry: Making) -> None:
+def test_a_locked_registry_shows_its_images_to_the_right_password(make_registry: Making) -> None:
     """And names the pull secret whose password is wrong."""
-    with registry(locked=True) as images:
-        digest = images.push("client/app", "1.0", "locked")
+    with make_registry(locked=True) as registry:
+        digest = registry.push("client/app", "1.0", "locked")
         app = parse(f"{LOCKED_HOST}/client/app:1.0")
         with client(LOCKED_HOST, keyring(LOCKED_HOST)) as registries:
             assert registries.digest(app) == digest
@@ -107,16 +107,16 @@ def test_a_locked_registry_shows_its_images_to_the_right_password(registry: Maki
             nobody.digest(app)
 
 
-def test_a_registry_that_is_away_is_for_later_and_then_back(registry: Making) -> None:
+def test_a_registry_that_is_away_is_for_later_and_then_back(make_registry: Making) -> None:
     """Over connections that the registry closed."""
-    with registry() as images, client(HOST) as registries:
-        digest = images.push("client/app", "1.0", "back")
+    with make_registry() as registry, client(HOST) as registries:
+        digest = registry.push("client/app", "1.0", "back")
         app = parse(f"{HOST}/client/app:1.0")
         assert registries.digest(app) == digest
-        images.stop()
+        registry.stop()
         with pytest.raises(RegistryUnavailableError, match="no answer from"):
             registries.digest(app)
-        images.start()
+        registry.start()
         assert registries.digest(app) == digest
 
 
@@ -191,9 +191,9 @@ def _openssl(*arguments: str, text: bytes = b"") -> bytes:
 
 
 @pytest.fixture
-def token_server(ground: Ground) -> Iterator[TokenServer]:
+def token_server(workspace: Workspace) -> Iterator[TokenServer]:
     """A token server, for as long as the test runs."""
-    server = TokenServer(ground.folder("tokens"))
+    server = TokenServer(workspace.folder("tokens"))
     try:
         yield server
     finally:
@@ -201,17 +201,17 @@ def token_server(ground: Ground) -> Iterator[TokenServer]:
 
 
 @contextmanager
-def another_registry(ground: Ground, images: Path, **settings: Any) -> Iterator[None]:
+def another_registry(workspace: Workspace, images: Path, **settings: Any) -> Iterator[None]:
     """Run a registry with these images and settings at ANOTHER_HOST."""
-    config = ground.folder("another-registry") / "config.yml"
+    config = workspace.folder("another-registry") / "config.yml"
     address = {"addr": f":{ANOTHER_PORT}", **settings.pop("http", {})}
     storage = {"filesystem": {"rootdirectory": str(images)}}
     config.write_text(json.dumps({"version": 0.1, "http": address, "storage": storage} | settings))
     process = Process(
         name="another docker-registry",
         command=("docker-registry", "serve", str(config)),
-        environment=ground.environment(),
-        log=ground.log("another-registry"),
+        environment=workspace.environment(),
+        log=workspace.log("another-registry"),
         is_ready=lambda: listens(ADDRESS, ANOTHER_PORT),
     )
     process.start()
@@ -221,19 +221,21 @@ def another_registry(ground: Ground, images: Path, **settings: Any) -> Iterator[
         process.kill()
 
 
-def test_a_private_ca_is_trusted_where_it_is_configured(ground: Ground, registry: Making) -> None:
+def test_a_private_ca_is_trusted_where_it_is_configured(
+    workspace: Workspace, make_registry: Making
+) -> None:
     """And without it the message says what is missing."""
-    folder = ground.folder("tls")
+    folder = workspace.folder("tls")
     tls = {"certificate": str(folder / "certificate.pem"), "key": str(folder / "key.pem")}
     _openssl(
         *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=e2e"),
         *("-addext", f"subjectAltName=IP:{ADDRESS}"),
         *("-keyout", tls["key"], "-out", tls["certificate"]),
     )
-    with registry() as images:
-        digest = images.push("client/app", "1.0", "tls")
+    with make_registry() as registry:
+        digest = registry.push("client/app", "1.0", "tls")
     app = Reference(registry=ANOTHER_HOST, repository="client/app", tag="1.0")
-    with another_registry(ground, images.storage, http={"tls": tls}):
+    with another_registry(workspace, registry.storage, http={"tls": tls}):
         with Registries(hosts=[ANOTHER_HOST], ca_file=Path(tls["certificate"])) as registries:
             assert registries.digest(app) == digest
         with (
@@ -244,18 +246,18 @@ def test_a_private_ca_is_trusted_where_it_is_configured(ground: Ground, registry
 
 
 def test_tokens_are_fetched_from_the_registrys_own_server(
-    ground: Ground, registry: Making, token_server: TokenServer
+    workspace: Workspace, make_registry: Making, token_server: TokenServer
 ) -> None:
     """Anonymous ones for what everybody may see, and for the rest by the password."""
-    with registry() as images:
-        digests = {name: images.push(name, "1.0", name) for name in ("open/app", "me/app")}
+    with make_registry() as registry:
+        digests = {name: registry.push(name, "1.0", name) for name in ("open/app", "me/app")}
     token = {
         "realm": f"http://{ADDRESS}:{TOKEN_PORT}/token",
         "service": SERVICE,
         "issuer": ISSUER,
         "rootcertbundle": str(token_server.certificate),
     }
-    with another_registry(ground, images.storage, auth={"token": token}):
+    with another_registry(workspace, registry.storage, auth={"token": token}):
         for held, name in ((None, "open/app"), (keyring(ANOTHER_HOST), "me/app")):
             token_server.asked.clear()
             app = Reference(registry=ANOTHER_HOST, repository=name, tag="1.0")

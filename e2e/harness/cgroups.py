@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.harness.ground import wait_until
+from e2e.harness.workspace import wait_until
 
 MOUNTED = Path("/sys/fs/cgroup")
 CONTROLLERS = MOUNTED / "cgroup.controllers"  # is there in version 2 alone

@@ -7,10 +7,10 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from e2e.harness.ground import PATIENCE_SECONDS, Ground, wait_until
 from e2e.harness.oci_images import Image
 from e2e.harness.processes import Process
 from e2e.harness.registry import HOST, LOCKED_HOST
+from e2e.harness.workspace import TIMEOUT_SECONDS, Workspace, wait_until
 
 CNI_PROGRAMS = "/usr/lib/cni"
 PAUSE = "localhost/pause:1"  # imported: nodes need no registry to make pods
@@ -44,7 +44,9 @@ state = "{folder}/state"
 class Containerd:
     """The runtime of a node, which makes pods in a range of addresses."""
 
-    def __init__(self, ground: Ground, folder: Path, *, name: str, pods: str, pause: Image) -> None:
+    def __init__(
+        self, workspace: Workspace, folder: Path, *, name: str, pods: str, pause: Image
+    ) -> None:
         self.socket = folder / "containerd.sock"
         self._ctr = ("ctr", f"--address={self.socket}", "--namespace=k8s.io")
         self._registries = folder / "registries"
@@ -61,8 +63,8 @@ class Containerd:
         self._process = Process(
             name=f"containerd of {name}",
             command=("containerd", f"--config={configuration}"),
-            environment=ground.environment(),
-            log=ground.log(f"{name}-containerd"),
+            environment=workspace.environment(),
+            log=workspace.log(f"{name}-containerd"),
             is_ready=self._answers,
         )
 
@@ -104,7 +106,7 @@ class Containerd:
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE_SECONDS,
+            timeout=TIMEOUT_SECONDS,
         )
         if done.returncode:
             raise RuntimeError(f"ctr {' '.join(arguments)}: {done.stderr.strip()}")

@@ -9,9 +9,9 @@ from typing import Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from e2e.harness.ground import ADDRESS, Ground, wait_until
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
 from e2e.harness.processes import Process, answers, listens
+from e2e.harness.workspace import ADDRESS, Workspace, wait_until
 
 ETCD = "http://127.0.0.1:2379"
 URL = f"https://{ADDRESS}:6443"
@@ -30,8 +30,8 @@ class ControlPlane:
     url = URL
     admin_token = ADMIN_TOKEN
 
-    def __init__(self, ground: Ground, *, etcd: Path, kubernetes: Path) -> None:
-        self._ground = ground
+    def __init__(self, workspace: Workspace, *, etcd: Path, kubernetes: Path) -> None:
+        self._workspace = workspace
         # As they are in the cache, so that those of another version have another name.
         self._programs = {
             path.name: str(path.resolve())
@@ -42,7 +42,7 @@ class ControlPlane:
                 kubernetes / "kube-scheduler",
             )
         }
-        self._folder = ground.state / "control-plane"
+        self._folder = workspace.state / "control-plane"
         self._folder.mkdir(exist_ok=True)
         self.ca = self._folder / "certificates" / "apiserver.crt"
         self.admin = self.client(ADMIN_TOKEN)
@@ -94,7 +94,7 @@ class ControlPlane:
 
     def kubeconfig(self, token: str) -> Path:
         """Write a kubeconfig file for the owner of this token."""
-        return self._write_kubeconfig(self._ground.folder("kubeconfig") / "config", token)
+        return self._write_kubeconfig(self._workspace.folder("kubeconfig") / "config", token)
 
     def _write_kubeconfig(self, path: Path, token: str) -> Path:
         cluster = {"server": self.url, "certificate-authority": str(self.ca)}
@@ -200,12 +200,12 @@ class ControlPlane:
         )
 
     def _process(self, name: str, *flags: str, is_ready: Callable[[], bool]) -> Process:
-        log = self._ground.logs / f"{name}.log"
+        log = self._workspace.logs / f"{name}.log"
         log.touch()
         return Process(
             name=name,
             command=(self._programs[name], *flags),
-            environment=self._ground.environment(),
+            environment=self._workspace.environment(),
             log=log,
             is_ready=is_ready,
             pid_file=self._folder / f"{name}.pid",

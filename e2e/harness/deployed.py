@@ -11,11 +11,11 @@ import requests
 import yaml
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import http_session, wait_until
 from e2e.harness.installation import NAME, SECRET, Installation
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.pods import Pods
 from e2e.harness.registry import HOST, Registry, Webhook
+from e2e.harness.workspace import http_session, wait_until
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 SERVICE_IMAGE = f"{HOST}/image-puller/service:e2e"

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from e2e.harness.ground import Ground
 from e2e.harness.kubernetes_api import Json, KubernetesApi
+from e2e.harness.workspace import Workspace
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm"
 SECONDS = 200
@@ -27,7 +27,7 @@ class HelmError(Exception):
 class Helm:
     """helm with nothing of the caller's settings, and maybe a cluster and a namespace."""
 
-    ground: Ground
+    workspace: Workspace
     program: Path
     kubeconfig: Path | None = None
     namespace: str = "default"
@@ -56,10 +56,10 @@ class Helm:
         """Run helm, and return what it prints; raises HelmError."""
         command = [str(self.program), *arguments, f"--namespace={self.namespace}"]
         if values is not None:
-            file = self.ground.folder("values") / "values.json"  # JSON is YAML
+            file = self.workspace.folder("values") / "values.json"  # JSON is YAML
             file.write_text(json.dumps(values))
             command.append(f"--values={file}")
-        environment = self.ground.environment()
+        environment = self.workspace.environment()
         if self.kubeconfig is not None:
             environment["KUBECONFIG"] = str(self.kubeconfig)
         done = subprocess.run(

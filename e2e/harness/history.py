@@ -4,8 +4,8 @@ import json
 import threading
 from typing import Any, Self
 
-from e2e.harness.ground import http_session, wait_until
 from e2e.harness.installation import NAME, Installation, images_of
+from e2e.harness.workspace import http_session, wait_until
 
 
 class History:

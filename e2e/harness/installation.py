@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import Ground, wait_until
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.registry import HOST
+from e2e.harness.workspace import Workspace, wait_until
 
 RBAC = Path(__file__).parents[2] / "deploy" / "kubernetes" / "rbac.yaml"
 ACCOUNT = "k8s-image-puller"
@@ -39,7 +39,7 @@ class Installation:
     @classmethod
     def apply(
         cls,
-        ground: Ground,
+        workspace: Workspace,
         control_plane: ControlPlane,
         namespace: str,
         rights: Iterable[Json] | None = None,
@@ -50,7 +50,7 @@ class Installation:
         token = control_plane.token_for(namespace, ACCOUNT)
         path = f"/api/v1/namespaces/{namespace}/pods"
         wait_until(lambda: _may_list(control_plane, token, path), "the Role in force")
-        secrets = ground.folder("secrets")
+        secrets = workspace.folder("secrets")
         for name in ("harbor", "quay", "distribution", "gitlab", "events", "read"):
             (secrets / name).write_text(f"{SECRET}\n")
         return cls(control_plane, namespace, control_plane.kubeconfig(token), secrets)

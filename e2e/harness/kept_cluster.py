@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import Ground, wait_until
 from e2e.harness.kubernetes_api import Json, KubernetesApi
 from e2e.harness.processes import StartError
+from e2e.harness.workspace import Workspace, wait_until
 
 KEPT = "E2E_KEPT"
 """The environment variable that is set for a run on a kept cluster."""
@@ -95,7 +95,7 @@ def main() -> None:
     """Start the control plane to stay, or check that it can be used."""
     components = Path(os.environ["E2E_COMPONENTS"])
     control_plane = ControlPlane(
-        Ground(Path(os.environ["E2E_CLUSTER"])),
+        Workspace(Path(os.environ["E2E_CLUSTER"])),
         etcd=components / "etcd",
         kubernetes=components / "kubernetes-control-plane",
     )

@@ -13,12 +13,12 @@ from pathlib import Path
 import yaml
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import wait_until
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.objects import Objects
 from e2e.harness.oci_images import File, Image
 from e2e.harness.processes import listens
 from e2e.harness.registry import HOST, Registry
+from e2e.harness.workspace import wait_until
 
 GATEWAY = "10.1.77.2"
 INTERNAL_GATEWAY = "10.1.77.3"

@@ -3,18 +3,20 @@
 import json
 from pathlib import Path
 
-from e2e.harness.ground import ADDRESS, Ground
 from e2e.harness.processes import Process, answers
+from e2e.harness.workspace import ADDRESS, Workspace
 
 HEALTH = "127.0.0.1:10256"
 
 
-def kube_proxy(ground: Ground, *, program: Path, node: str, pods: str, kubeconfig: Path) -> Process:
+def kube_proxy(
+    workspace: Workspace, *, program: Path, node: str, pods: str, kubeconfig: Path
+) -> Process:
     """Make the one kube-proxy that all nodes of the host need; `node` is any of them.
 
     Its tables are in the run's network namespace, and go with it.
     """
-    folder = ground.folder("kube-proxy")
+    folder = workspace.folder("kube-proxy")
     configuration = folder / "configuration.json"
     configuration.write_text(
         json.dumps(
@@ -42,7 +44,7 @@ def kube_proxy(ground: Ground, *, program: Path, node: str, pods: str, kubeconfi
     return Process(
         name="kube-proxy",
         command=(str(program), f"--config={configuration}"),
-        environment=ground.environment(),
-        log=ground.log("kube-proxy"),
+        environment=workspace.environment(),
+        log=workspace.log("kube-proxy"),
         is_ready=lambda: answers(f"http://{HEALTH}/healthz"),
     )

@@ -3,15 +3,15 @@
 import json
 from pathlib import Path
 
-from e2e.harness.ground import ADDRESS, Ground
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.processes import Process, answers
+from e2e.harness.workspace import ADDRESS, Workspace
 
 HEALTH_PORT = 10248
 
 
 def kubelet(
-    ground: Ground,
+    workspace: Workspace,
     folder: Path,
     *,
     program: Path,
@@ -23,7 +23,7 @@ def kubelet(
 ) -> Process:
     """Make a kubelet that keeps all it has in the folder; it is ready before its node is."""
     configuration = folder / "kubelet.json"
-    pod_logs = ground.logs / f"{name}-pods"
+    pod_logs = workspace.logs / f"{name}-pods"
     configuration.write_text(
         json.dumps(
             _configuration(
@@ -42,8 +42,8 @@ def kubelet(
             f"--root-dir={folder / 'kubelet'}",
             f"--cert-dir={folder / 'certificates'}",
         ),
-        environment=ground.environment(),
-        log=ground.log(f"{name}-kubelet"),
+        environment=workspace.environment(),
+        log=workspace.log(f"{name}-kubelet"),
         is_ready=lambda: answers(f"http://{address}:{HEALTH_PORT}/healthz"),
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import requests
 
-from e2e.harness.ground import PATIENCE_SECONDS, http_session
+from e2e.harness.workspace import TIMEOUT_SECONDS, http_session
 
 Json = dict[str, Any]
 
@@ -74,7 +74,7 @@ class KubernetesApi:
         with http_session() as session:
             session.headers["Authorization"] = f"Bearer {self.token}"
             session.verify = str(self.ca)
-            response = session.request(method, self.url + path, timeout=PATIENCE_SECONDS, **options)
+            response = session.request(method, self.url + path, timeout=TIMEOUT_SECONDS, **options)
         if not response.ok:
             raise ApiError(response)
         return response

@@ -10,8 +10,8 @@ from string import Template
 
 import yaml
 
-from e2e.harness.ground import Ground
 from e2e.harness.kubernetes_api import Json
+from e2e.harness.workspace import Workspace
 
 TOP = Path(__file__).parents[2] / "knative"
 OVERLAY = Path(__file__).parent / "overlay.yaml"
@@ -22,14 +22,14 @@ FILE = "kustomization.yaml"
 class Kustomize:
     """kustomize, with folders for the kustomizations that it makes."""
 
-    ground: Ground
+    workspace: Workspace
     program: Path
 
     def render(self, folder: Path) -> list[Json]:
         """Return the objects of a folder with a kustomization, in the order to apply them."""
         done = subprocess.run(
             (self.program, "build", folder),
-            env=self.ground.environment(),
+            env=self.workspace.environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -42,10 +42,10 @@ class Kustomize:
         self, names: Mapping[str, str], components: Sequence[str], **more: object
     ) -> list[Json]:
         """Return the objects of `overlay.yaml` with these names, more components and fields."""
-        users = self.ground.folder("overlay")
+        users = self.workspace.folder("overlay")
         text = Template(OVERLAY.read_text()).substitute(names, knative=os.path.relpath(TOP, users))
         (users / FILE).write_text(text)
-        folder = self.ground.folder("overlay")
+        folder = self.workspace.folder("overlay")
         kustomization: Mapping[str, object] = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",

@@ -14,12 +14,12 @@ from e2e.harness.cgroups import Cgroup
 from e2e.harness.containerd import Containerd
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.dns import dns
-from e2e.harness.ground import Ground, wait_until
 from e2e.harness.kube_proxy import kube_proxy
 from e2e.harness.kubelet import kubelet
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.oci_images import Image, sleep_image
 from e2e.harness.processes import tail
+from e2e.harness.workspace import Workspace, wait_until
 
 MOST = 3  # as many addresses as e2e/run gives
 KEPT = 2  # from the first test that needs nodes to the last
@@ -31,7 +31,7 @@ class Node:
 
     def __init__(
         self,
-        ground: Ground,
+        workspace: Workspace,
         control_plane: ControlPlane,
         *,
         number: int,
@@ -41,13 +41,13 @@ class Node:
         self.name = f"node-{number}"
         self.address = f"10.246.0.{number}"  # on the loopback device, by e2e/run
         self._admin = control_plane.admin
-        self._folder = ground.folder(self.name)
-        self._cgroup = Cgroup(f"/{ground.state.name}/{self.name}")
+        self._folder = workspace.folder(self.name)
+        self._cgroup = Cgroup(f"/{workspace.state.name}/{self.name}")
         self.runtime = Containerd(
-            ground, self._folder, name=self.name, pods=f"10.245.{number}.0/24", pause=pause
+            workspace, self._folder, name=self.name, pods=f"10.245.{number}.0/24", pause=pause
         )
         self._kubelet = kubelet(
-            ground,
+            workspace,
             self._folder,
             program=kubelet_program,
             name=self.name,
@@ -149,25 +149,25 @@ class Nodes:
     """
 
     def __init__(
-        self, ground: Ground, control_plane: ControlPlane, *, kubernetes: Path, coredns: Path
+        self, workspace: Workspace, control_plane: ControlPlane, *, kubernetes: Path, coredns: Path
     ) -> None:
-        self._ground = ground
+        self._workspace = workspace
         self._control_plane = control_plane
         self._kubelet_program = kubernetes / "kubelet"
-        self._pause = sleep_image(ground)
+        self._pause = sleep_image(workspace)
         self._nodes: dict[str, Node] = {}
         for _ in range(KEPT):
             self._add()
         kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
         self._host = (
             kube_proxy(
-                ground,
+                workspace,
                 program=kubernetes / "kube-proxy",
                 node=self.names[0],
                 pods=PODS,
                 kubeconfig=kubeconfig,
             ),
-            dns(ground, program=coredns / "coredns", kubeconfig=kubeconfig),
+            dns(workspace, program=coredns / "coredns", kubeconfig=kubeconfig),
         )
 
     def __enter__(self) -> Self:
@@ -210,7 +210,7 @@ class Nodes:
         if number > MOST:
             raise ValueError(f"there are addresses for {MOST} nodes")
         node = Node(
-            self._ground,
+            self._workspace,
             self._control_plane,
             number=number,
             pause=self._pause,

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from e2e.harness.ground import wait_until
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
+from e2e.harness.workspace import wait_until
 
 
 class _Kind(NamedTuple):

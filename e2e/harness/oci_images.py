@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from e2e.harness.ground import Ground
+from e2e.harness.workspace import Workspace
 
 SLEEP = Path(__file__).parents[2] / "sleep"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
@@ -137,12 +137,12 @@ def digest_of(content: bytes) -> str:
 
 
 @cache
-def sleep_image(ground: Ground) -> Image:
+def sleep_image(workspace: Workspace) -> Image:
     """Make an image of the product's own sleep, which never ends by itself.
 
     It needs no user, no folder and no library, so it serves where any small image would.
     """
-    build = ground.folder("sleep")
+    build = workspace.folder("sleep")
     command = ("make", "--silent", f"ARCH={ARCHITECTURE}", f"BUILD={build}")
     subprocess.run(command, cwd=SLEEP, check=True)
     program = (build / ARCHITECTURE / "sleep").read_bytes()

@@ -11,7 +11,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.deployed import SERVICE_IMAGE, SLEEP_IMAGE
-from e2e.harness.ground import Ground, http_session, wait_until
 from e2e.harness.installation import NAME, SECRET, Installation
 from e2e.harness.knative import BROKERS, DOMAIN, GATEWAY, INTERNAL_GATEWAY
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
@@ -21,6 +20,7 @@ from e2e.harness.processes import listens
 from e2e.harness.registry import HOST, Webhook
 from e2e.harness.sender import until_taken
 from e2e.harness.sink import Received, Sink
+from e2e.harness.workspace import Workspace, http_session, wait_until
 
 NAMESPACE = "k8s-image-puller"
 WEBHOOKS = f"{NAME}-webhooks"
@@ -200,10 +200,10 @@ class OnKnative:
 
 @contextmanager
 def on_knative(
-    ground: Ground, control_plane: ControlPlane, kustomize: Kustomize, images: str
+    workspace: Workspace, control_plane: ControlPlane, kustomize: Kustomize, images: str
 ) -> Iterator[OnKnative]:
     """Run the product with its public Service until the end of the context."""
-    name_hosts(ground)
+    name_hosts(workspace)
     admin = control_plane.admin
     admin.apply(f"/api/v1/namespaces/{NAMESPACE}", _object("v1", "Namespace", NAMESPACE))
     secrets = {"image-puller-secrets": ("read",), "image-puller-webhooks": ("distribution",)}
@@ -211,7 +211,7 @@ def on_knative(
         body = _object("v1", "Secret", name) | {"stringData": dict.fromkeys(files, SECRET)}
         admin.apply(f"/api/v1/namespaces/{NAMESPACE}/secrets/{name}", body)
     kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
-    installation = Installation(control_plane, NAMESPACE, kubeconfig, ground.folder("secrets"))
+    installation = Installation(control_plane, NAMESPACE, kubeconfig, workspace.folder("secrets"))
     with Sink() as sink:
         puller = OnKnative(kustomize, installation, sink, images)
         try:
@@ -222,9 +222,9 @@ def on_knative(
             admin.delete(f"/api/v1/namespaces/{NAMESPACE}")
 
 
-def name_hosts(ground: Ground) -> None:
+def name_hosts(workspace: Workspace) -> None:
     """Let this machine's processes find the gateways, in the mount namespace of `e2e/run`."""
-    hosts = ground.folder("names") / "hosts"
+    hosts = workspace.folder("names") / "hosts"
     hosts.write_text(_HOSTS)
     subprocess.run(("mount", "--bind", hosts, "/etc/hosts"), check=True)
 

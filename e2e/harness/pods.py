@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from e2e.harness.ground import wait_until
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
 from e2e.harness.processes import TAIL_LINES
+from e2e.harness.workspace import wait_until
 
 LABELS = {"app": "e2e"}
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from e2e.harness.ground import http_session, wait_until
+from e2e.harness.workspace import http_session, wait_until
 
 STOP_SECONDS = 60
 ANSWER_SECONDS = 10

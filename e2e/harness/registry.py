@@ -10,9 +10,9 @@ from typing import Any, Self
 
 import requests
 
-from e2e.harness.ground import ADDRESS, PATIENCE_SECONDS, Ground, http_session
 from e2e.harness.oci_images import INDEX, MANIFEST, File, Image, canonical, descriptor, digest_of
 from e2e.harness.processes import Process, listens
+from e2e.harness.workspace import ADDRESS, TIMEOUT_SECONDS, Workspace, http_session
 
 PORT = 5000
 HOST = f"{ADDRESS}:{PORT}"  # what references begin with; 127.0.0.1:5000 is the same registry
@@ -50,9 +50,9 @@ class Registry:
     """
 
     def __init__(
-        self, ground: Ground, webhooks: Sequence[Webhook] = (), *, locked: bool = False
+        self, workspace: Workspace, webhooks: Sequence[Webhook] = (), *, locked: bool = False
     ) -> None:
-        folder = ground.folder("registry")
+        folder = workspace.folder("registry")
         self.host = LOCKED_HOST if locked else HOST
         self._credentials = (USER, PASSWORD) if locked else None
         config = folder / "config.yml"  # JSON is YAML
@@ -66,8 +66,8 @@ class Registry:
         self._process = Process(
             name="docker-registry",
             command=("docker-registry", "serve", str(config)),
-            environment=ground.environment(),
-            log=ground.log("docker-registry"),
+            environment=workspace.environment(),
+            log=workspace.log("docker-registry"),
             is_ready=lambda: listens(ADDRESS, LOCKED_PORT if locked else PORT),
         )
 
@@ -186,7 +186,7 @@ class Registry:
         with http_session() as session:
             session.auth = self._credentials
             response = session.request(
-                method, f"http://{self.host}{path}", timeout=PATIENCE_SECONDS, **options
+                method, f"http://{self.host}{path}", timeout=TIMEOUT_SECONDS, **options
             )
         if not response.ok:
             raise RegistryError(response)

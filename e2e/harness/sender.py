@@ -7,11 +7,11 @@ from hashlib import sha256
 
 import requests
 
-from e2e.harness.ground import PATIENCE_SECONDS, http_session, wait_until
 from e2e.harness.installation import SECRET
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.oci_images import MANIFEST
 from e2e.harness.registry import HOST
+from e2e.harness.workspace import TIMEOUT_SECONDS, http_session, wait_until
 
 CONTENT_TYPE = "application/vnd.docker.distribution.events.v2+json"
 
@@ -41,7 +41,7 @@ def send(session: requests.Session, url: str, body: Json) -> requests.Response:
         f"{url}/webhooks/distribution",
         json=body,
         headers={"Authorization": f"Bearer {SECRET}", "Content-Type": CONTENT_TYPE},
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
     )
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from e2e.harness.ground import Ground
 from e2e.harness.processes import Process, answers, free_port
+from e2e.harness.workspace import Workspace
 
 COMMAND = Path(sys.executable).with_name("image-puller")
 
@@ -16,7 +16,7 @@ class Service:
 
     def __init__(
         self,
-        ground: Ground,
+        workspace: Workspace,
         environment: Mapping[str, str],
         *,
         kubeconfig: Path,
@@ -25,11 +25,11 @@ class Service:
         port = port or free_port()
         own = {"PORT": str(port), "KUBECONFIG": str(kubeconfig)}
         self.url = f"http://127.0.0.1:{port}"
-        self.log = ground.log("service")
+        self.log = workspace.log("service")
         self._process = Process(
             name="image-puller serve",
             command=(str(COMMAND), "serve"),
-            environment=ground.environment() | own | dict(environment),
+            environment=workspace.environment() | own | dict(environment),
             log=self.log,
             is_ready=lambda: answers(f"{self.url}/healthz"),
         )

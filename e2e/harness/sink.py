@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Self
 
-from e2e.harness.ground import ADDRESS
 from e2e.harness.http_server import Server
+from e2e.harness.workspace import ADDRESS
 
 
 @dataclass(frozen=True, kw_only=True)

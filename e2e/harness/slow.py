@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from e2e.harness.ground import ADDRESS
 from e2e.harness.installation import Installation
+from e2e.harness.workspace import ADDRESS
 
 _CHUNK = 65536
 

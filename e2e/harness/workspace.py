@@ -11,13 +11,13 @@ import requests
 
 ADDRESS = "10.246.0.1"  # as in e2e/run: Kubernetes takes no endpoints on loopback
 POLL_SECONDS = 0.05
-PATIENCE_SECONDS = 180  # a busy machine; what takes longer is broken
+TIMEOUT_SECONDS = 180  # a busy machine; what takes longer is broken
 
 Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
-class Ground:
+class Workspace:
     """Where state and logs go."""
 
     state: Path
@@ -60,7 +60,7 @@ def http_session() -> requests.Session:
 
 
 def wait_until(
-    look: Callable[[], Found | None], what: str, *, seconds: float = PATIENCE_SECONDS
+    look: Callable[[], Found | None], what: str, *, seconds: float = TIMEOUT_SECONDS
 ) -> Found:
     """Look again and again until there is something to see, and return it.
 

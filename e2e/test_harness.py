@@ -1,4 +1,4 @@
-"""The ground holds: what other tests take for granted is tried here."""
+"""The workspace holds: what other tests take for granted is tried here."""
 
 import json
 import socket
@@ -12,12 +12,12 @@ import pytest
 import requests
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import ADDRESS, PATIENCE_SECONDS, Ground, wait_until
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
 from e2e.harness.oci_images import INDEX, MANIFEST
 from e2e.harness.processes import Process, StartError
 from e2e.harness.registry import HOST, Registry, Webhook
 from e2e.harness.sink import Sink
+from e2e.harness.workspace import ADDRESS, TIMEOUT_SECONDS, Workspace, wait_until
 
 SECRET = "Bearer a secret"
 
@@ -134,14 +134,14 @@ def test_objects_outlive_an_api_server_that_was_stopped(
     assert not may_read(control_plane.client(token), f"{namespace}/configmaps")  # 403, not 401
 
 
-def test_a_program_that_ends_at_once_is_reported_with_its_log(ground: Ground) -> None:
-    process = program(ground, "print('no such flag'); raise SystemExit(3)")
+def test_a_program_that_ends_at_once_is_reported_with_its_log(workspace: Workspace) -> None:
+    process = program(workspace, "print('no such flag'); raise SystemExit(3)")
     with pytest.raises(StartError, match=r"ended with 3\nno such flag"):
         process.start()
 
 
-def test_a_program_can_be_stopped_and_started_again(ground: Ground) -> None:
-    process = program(ground, "import signal; print('hello', flush=True); signal.pause()")
+def test_a_program_can_be_stopped_and_started_again(workspace: Workspace) -> None:
+    process = program(workspace, "import signal; print('hello', flush=True); signal.pause()")
     process.is_ready = lambda: "hello" in process.log.read_text()
     process.start()
     assert process.stop() == -15
@@ -151,34 +151,36 @@ def test_a_program_can_be_stopped_and_started_again(ground: Ground) -> None:
     assert not process.is_running()
 
 
-def test_a_push_is_there_and_its_digest_is_that_of_its_content(registry: MakeRegistry) -> None:
-    with registry() as images:
-        digest = images.push("team/app", "1.0.0", "one")
-        assert images.digest("team/app", "1.0.0") == digest
-        assert images.push("team/app", "latest", "one") == digest
-        assert images.push("team/app", "latest", "two") != digest
-        assert images.digest("team/app", "1.0.0") == digest
-        assert images.digest("team/app", "unheard-of") is None
+def test_a_push_is_there_and_its_digest_is_that_of_its_content(make_registry: MakeRegistry) -> None:
+    with make_registry() as registry:
+        digest = registry.push("team/app", "1.0.0", "one")
+        assert registry.digest("team/app", "1.0.0") == digest
+        assert registry.push("team/app", "latest", "one") == digest
+        assert registry.push("team/app", "latest", "two") != digest
+        assert registry.digest("team/app", "1.0.0") == digest
+        assert registry.digest("team/app", "unheard-of") is None
 
 
-def test_the_registry_is_reached_at_both_addresses(registry: MakeRegistry) -> None:
-    with registry() as images:
-        images.push("team/app", "1.0.0", "one")
+def test_the_registry_is_reached_at_both_addresses(make_registry: MakeRegistry) -> None:
+    with make_registry() as registry:
+        registry.push("team/app", "1.0.0", "one")
         for host in (HOST, "127.0.0.1:5000"):
             url = f"http://{host}/v2/team/app/tags/list"
-            tags = requests.get(url, timeout=PATIENCE_SECONDS).json()["tags"]
+            tags = requests.get(url, timeout=TIMEOUT_SECONDS).json()["tags"]
             assert tags == ["1.0.0"]
 
 
-def test_a_deleted_manifest_takes_its_tags_along(registry: MakeRegistry) -> None:
-    with registry() as images:
-        images.delete("team/app", images.push("team/app", "1.0.0", "one"))
-        assert images.digest("team/app", "1.0.0") is None
+def test_a_deleted_manifest_takes_its_tags_along(make_registry: MakeRegistry) -> None:
+    with make_registry() as registry:
+        registry.delete("team/app", registry.push("team/app", "1.0.0", "one"))
+        assert registry.digest("team/app", "1.0.0") is None
 
 
-def test_a_push_is_announced_with_the_webhooks_secret(registry: MakeRegistry, sink: Sink) -> None:
-    with registry([webhook(sink)]) as images:
-        digest = images.push("team/app", "1.0.0", "one")
+def test_a_push_is_announced_with_the_webhooks_secret(
+    make_registry: MakeRegistry, sink: Sink
+) -> None:
+    with make_registry([webhook(sink)]) as registry:
+        digest = registry.push("team/app", "1.0.0", "one")
         (target,) = wait_until(lambda: manifests_announced(sink), "the push at the webhook")
     assert (target["repository"], target["tag"], target["digest"]) == ("team/app", "1.0.0", digest)
     assert {request.path for request in sink.received} == {"/webhooks/distribution"}
@@ -186,41 +188,43 @@ def test_a_push_is_announced_with_the_webhooks_secret(registry: MakeRegistry, si
 
 
 def test_an_index_is_announced_after_its_untagged_children(
-    registry: MakeRegistry, sink: Sink
+    make_registry: MakeRegistry, sink: Sink
 ) -> None:
-    with registry([webhook(sink)]) as images:
-        digest = images.push_index("team/app", "1.0.0", "one")
+    with make_registry([webhook(sink)]) as registry:
+        digest = registry.push_index("team/app", "1.0.0", "one")
         wait_until(lambda: len(manifests_announced(sink)) == 3, "three manifests at the webhook")
     *children, index = manifests_announced(sink)
     assert not any("tag" in child for child in children)
     assert (index["mediaType"], index["tag"], index["digest"]) == (INDEX, "1.0.0", digest)
 
 
-def test_two_webhooks_hear_of_the_same_push(registry: MakeRegistry, sink: Sink) -> None:
-    with Sink() as other, registry([webhook(sink), webhook(other)]) as images:
-        images.push("team/app", "1.0.0", "one")
+def test_two_webhooks_hear_of_the_same_push(make_registry: MakeRegistry, sink: Sink) -> None:
+    with Sink() as other, make_registry([webhook(sink), webhook(other)]) as registry:
+        registry.push("team/app", "1.0.0", "one")
         wait_until(lambda: manifests_announced(sink), "the push at the first webhook")
         wait_until(lambda: manifests_announced(other), "the push at the second webhook")
 
 
-def test_an_announcement_that_is_refused_comes_again(registry: MakeRegistry, sink: Sink) -> None:
+def test_an_announcement_that_is_refused_comes_again(
+    make_registry: MakeRegistry, sink: Sink
+) -> None:
     sink.status = 503
-    with registry([webhook(sink)]) as images:
-        images.push("team/app", "1.0.0", "one")
+    with make_registry([webhook(sink)]) as registry:
+        registry.push("team/app", "1.0.0", "one")
         wait_until(lambda: len(sink.received) >= 3, "the refused request again")
         assert manifests_announced(sink) == []  # the first event is in the way of all others
         sink.status = 202
         wait_until(lambda: manifests_announced(sink), "the push at the webhook")
 
 
-def test_images_outlive_a_registry_that_was_stopped(registry: MakeRegistry) -> None:
-    with registry() as images:
-        digest = images.push("team/app", "1.0.0", "one")
-        images.stop()
+def test_images_outlive_a_registry_that_was_stopped(make_registry: MakeRegistry) -> None:
+    with make_registry() as registry:
+        digest = registry.push("team/app", "1.0.0", "one")
+        registry.stop()
         with pytest.raises(requests.ConnectionError):
-            images.digest("team/app", "1.0.0")
-        images.start()
-        assert images.digest("team/app", "1.0.0") == digest
+            registry.digest("team/app", "1.0.0")
+        registry.start()
+        assert registry.digest("team/app", "1.0.0") == digest
 
 
 def allow_reading_config_maps(admin: KubernetesApi, namespace: str) -> None:
@@ -286,13 +290,13 @@ def replica_set() -> Json:
     return {"metadata": {"name": "waiting"}, "spec": spec}
 
 
-def program(ground: Ground, code: str) -> Process:
+def program(workspace: Workspace, code: str) -> Process:
     """Make a program of a line of Python, which is never ready."""
     return Process(
         name="program",
         command=(sys.executable, "-c", code),
-        environment=ground.environment(),
-        log=ground.log("program"),
+        environment=workspace.environment(),
+        log=workspace.log("program"),
         is_ready=lambda: False,
     )
 
