@@ -144,7 +144,7 @@ def registry(
         yield registry
 
 
-def test_a_push_is_on_all_nodes_as_fast_as_a_patch_by_hand(
+def test_a_push_reaches_all_nodes_as_fast_as_a_direct_patch(
     arrivals: Arrivals,
     registry: Registry,
     installation: Installation,

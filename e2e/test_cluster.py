@@ -67,7 +67,7 @@ def test_a_refused_tag_is_reported_and_does_not_stop_the_others(
         installation.wait_for_images(APP, app("1.1.0"), OTHER, other("1.1.0"))
 
 
-def test_an_image_refused_at_creation_leaves_the_others_cached(
+def test_an_image_refused_at_creation_does_not_stop_the_others(
     installation: Installation, make_service: MakeService
 ) -> None:
     deny_tag(installation, "1.0.0")
@@ -80,7 +80,7 @@ def test_an_image_refused_at_creation_leaves_the_others_cached(
         assert "1.0.0 is not allowed" in refused["reason"]
 
 
-def test_a_deleted_daemonset_is_made_again_by_the_next_tick(
+def test_the_next_check_recreates_a_deleted_daemonset(
     installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}")
@@ -93,7 +93,7 @@ def test_a_deleted_daemonset_is_made_again_by_the_next_tick(
     assert again["metadata"]["uid"] != first["metadata"]["uid"]
 
 
-def test_a_deleted_daemonset_is_made_again_by_the_next_push(
+def test_the_next_push_recreates_a_deleted_daemonset(
     installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}")
@@ -105,7 +105,7 @@ def test_a_deleted_daemonset_is_made_again_by_the_next_push(
         installation.wait_for_images(APP, app("1.1.0"))
 
 
-def test_drift_is_repaired_by_a_tick_and_what_was_followed_stays(
+def test_a_check_repairs_drift_and_keeps_tracked_tags(
     installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **AT_ONCE)
@@ -122,7 +122,7 @@ def test_drift_is_repaired_by_a_tick_and_what_was_followed_stays(
         installation.wait_for_images(APP, app("1.1.0"))
 
 
-def test_canonical_forms_are_no_drift(
+def test_canonical_forms_of_values_are_not_drift(
     installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", CACHING_CPU_REQUEST=".05")
@@ -138,7 +138,7 @@ def test_canonical_forms_are_no_drift(
         assert installation.daemonset() == before
 
 
-def test_a_structural_change_that_a_quota_would_refuse_leaves_the_old_template(
+def test_a_new_configuration_that_a_quota_refuses_leaves_the_old_template(
     installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}")
@@ -169,7 +169,7 @@ def test_a_structural_change_that_a_quota_would_refuse_leaves_the_old_template(
         wait_until(is_applied_by_a_tick, "the template applied once the quota is gone")
 
 
-def test_the_pods_of_the_template_pass_the_restricted_pod_security_standard(
+def test_pods_of_the_template_meet_the_restricted_pod_security_standard(
     installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}")
@@ -218,7 +218,7 @@ def test_a_foreign_daemonset_of_that_name_is_never_touched(
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 1}'])
-def test_an_unreadable_state_starts_again_from_images_without_touching_right_pods(
+def test_an_unreadable_state_is_rebuilt_from_images_without_restarting_pods(
     installation: Installation, make_service: MakeService, text: str
 ) -> None:
     environment = installation.environment(f"app={APP}", **AT_ONCE)
@@ -231,7 +231,7 @@ def test_an_unreadable_state_starts_again_from_images_without_touching_right_pod
         installation.wait_for_warning("starting again from IMAGES")
 
 
-def test_a_missing_state_is_written_again_without_touching_right_pods(
+def test_a_missing_state_is_written_again_without_restarting_pods(
     installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **AT_ONCE)
@@ -245,7 +245,7 @@ def test_a_missing_state_is_written_again_without_touching_right_pods(
     assert "app" in json.loads(live["metadata"]["annotations"][STATE])["entries"]
 
 
-def test_a_newer_schema_is_never_reset(
+def test_a_state_with_a_newer_schema_is_never_overwritten(
     installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}")
@@ -263,7 +263,7 @@ def test_a_newer_schema_is_never_reset(
     assert live["metadata"]["annotations"][STATE] == text
 
 
-def test_the_daemonset_goes_with_the_deployment_that_owns_it(
+def test_deleting_the_deployment_deletes_the_daemonset(
     installation: Installation, make_service: MakeService
 ) -> None:
     admin = installation.control_plane.admin
@@ -290,7 +290,7 @@ def test_the_daemonset_goes_with_the_deployment_that_owns_it(
     wait_until(lambda: installation.daemonset() is None, "the DaemonSet collected")
 
 
-def test_an_api_server_that_is_away_is_a_503_and_nothing_is_lost(
+def test_a_push_is_answered_503_while_the_api_server_is_down(
     installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **AT_ONCE)

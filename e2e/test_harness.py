@@ -24,11 +24,11 @@ SECRET = "Bearer a secret"
 MakeRegistry = Callable[..., Registry]
 
 
-def test_the_api_server_is_of_the_pinned_version(control_plane: ControlPlane) -> None:
+def test_the_api_server_has_the_pinned_version(control_plane: ControlPlane) -> None:
     assert control_plane.admin.get("/version")["gitVersion"] == "v1.34.4"
 
 
-def test_pods_find_the_api_server_at_an_address_off_loopback(control_plane: ControlPlane) -> None:
+def test_the_api_server_has_an_address_that_pods_can_reach(control_plane: ControlPlane) -> None:
     path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
     # After a restart it says so some seconds later.
     (endpoint,) = wait_until(
@@ -42,7 +42,7 @@ def test_no_route_leads_out_of_the_namespace() -> None:
     assert {route.split()[0] for route in routes} == {"v0"}  # one end of a pair, both in here
 
 
-def test_cluster_addresses_are_not_unreachable() -> None:
+def test_there_is_a_route_to_cluster_addresses() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("10.1.0.1", 53))  # sends nothing: it only looks for a route
         assert probe.getsockname()[0] == ADDRESS
@@ -56,9 +56,7 @@ def test_a_token_without_a_role_is_refused(control_plane: ControlPlane, namespac
     assert f"system:serviceaccount:{namespace}:default" in str(refusal.value)
 
 
-def test_a_role_allows_what_it_names_and_no_more(
-    control_plane: ControlPlane, namespace: str
-) -> None:
+def test_a_role_allows_only_what_it_names(control_plane: ControlPlane, namespace: str) -> None:
     allow_reading_config_maps(control_plane.admin, namespace)
     client = control_plane.client(control_plane.token_for(namespace, "default"))
     wait_until(lambda: may_read(client, f"{namespace}/configmaps"), "the role in force")
@@ -66,13 +64,13 @@ def test_a_role_allows_what_it_names_and_no_more(
     assert not may_read(client, "default/configmaps")
 
 
-def test_a_kubeconfig_serves_the_kubernetes_client(control_plane: ControlPlane) -> None:
+def test_the_kubernetes_client_can_use_a_kubeconfig(control_plane: ControlPlane) -> None:
     kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
     with kubernetes.config.new_client_from_config(str(kubeconfig)) as client:
         assert kubernetes.client.VersionApi(client).get_code().git_version == "v1.34.4"
 
 
-def test_controllers_make_pods_and_the_scheduler_looks_at_them(
+def test_controllers_create_pods_and_the_scheduler_sees_them(
     control_plane: ControlPlane, namespace: str
 ) -> None:
     admin = control_plane.admin
@@ -109,7 +107,9 @@ def test_an_unknown_metric_is_zero(control_plane: ControlPlane) -> None:
     assert control_plane.metric("apiserver_request_total", resource="unheard-of") == 0
 
 
-def test_a_policy_is_enforced_once_waited_for(control_plane: ControlPlane, namespace: str) -> None:
+def test_a_policy_is_enforced_after_waiting_for_it(
+    control_plane: ControlPlane, namespace: str
+) -> None:
     admin, words = control_plane.admin, "not under this name"
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     with policy(admin, namespace, "object.metadata.name != 'refused'", words):
@@ -120,7 +120,7 @@ def test_a_policy_is_enforced_once_waited_for(control_plane: ControlPlane, names
         admin.post(path, config_map("accepted"))
 
 
-def test_objects_outlive_an_api_server_that_was_stopped(
+def test_objects_survive_a_restart_of_the_api_server(
     control_plane: ControlPlane, namespace: str
 ) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
@@ -151,7 +151,7 @@ def test_a_program_can_be_stopped_and_started_again(workspace: Workspace) -> Non
     assert not process.is_running()
 
 
-def test_a_push_is_there_and_its_digest_is_that_of_its_content(make_registry: MakeRegistry) -> None:
+def test_the_digest_of_a_push_depends_on_its_content_alone(make_registry: MakeRegistry) -> None:
     with make_registry() as registry:
         digest = registry.push("team/app", "1.0.0", "one")
         assert registry.digest("team/app", "1.0.0") == digest
@@ -161,7 +161,7 @@ def test_a_push_is_there_and_its_digest_is_that_of_its_content(make_registry: Ma
         assert registry.digest("team/app", "unheard-of") is None
 
 
-def test_the_registry_is_reached_at_both_addresses(make_registry: MakeRegistry) -> None:
+def test_the_registry_answers_at_both_addresses(make_registry: MakeRegistry) -> None:
     with make_registry() as registry:
         registry.push("team/app", "1.0.0", "one")
         for host in (HOST, "127.0.0.1:5000"):
@@ -170,13 +170,13 @@ def test_the_registry_is_reached_at_both_addresses(make_registry: MakeRegistry) 
             assert tags == ["1.0.0"]
 
 
-def test_a_deleted_manifest_takes_its_tags_along(make_registry: MakeRegistry) -> None:
+def test_deleting_a_manifest_deletes_its_tags(make_registry: MakeRegistry) -> None:
     with make_registry() as registry:
         registry.delete("team/app", registry.push("team/app", "1.0.0", "one"))
         assert registry.digest("team/app", "1.0.0") is None
 
 
-def test_a_push_is_announced_with_the_webhooks_secret(
+def test_a_push_is_notified_with_the_webhooks_secret(
     make_registry: MakeRegistry, sink: Sink
 ) -> None:
     with make_registry([webhook(sink)]) as registry:
@@ -187,7 +187,7 @@ def test_a_push_is_announced_with_the_webhooks_secret(
     assert {request.headers["authorization"] for request in sink.received} == {SECRET}
 
 
-def test_an_index_is_announced_after_its_untagged_children(
+def test_an_index_is_notified_after_its_untagged_children(
     make_registry: MakeRegistry, sink: Sink
 ) -> None:
     with make_registry([webhook(sink)]) as registry:
@@ -198,16 +198,16 @@ def test_an_index_is_announced_after_its_untagged_children(
     assert (index["mediaType"], index["tag"], index["digest"]) == (INDEX, "1.0.0", digest)
 
 
-def test_two_webhooks_hear_of_the_same_push(make_registry: MakeRegistry, sink: Sink) -> None:
+def test_two_webhooks_are_notified_of_the_same_push(
+    make_registry: MakeRegistry, sink: Sink
+) -> None:
     with Sink() as other, make_registry([webhook(sink), webhook(other)]) as registry:
         registry.push("team/app", "1.0.0", "one")
         wait_until(lambda: manifests_announced(sink), "the push at the first webhook")
         wait_until(lambda: manifests_announced(other), "the push at the second webhook")
 
 
-def test_an_announcement_that_is_refused_comes_again(
-    make_registry: MakeRegistry, sink: Sink
-) -> None:
+def test_a_rejected_notification_is_sent_again(make_registry: MakeRegistry, sink: Sink) -> None:
     sink.status = 503
     with make_registry([webhook(sink)]) as registry:
         registry.push("team/app", "1.0.0", "one")
@@ -217,7 +217,7 @@ def test_an_announcement_that_is_refused_comes_again(
         wait_until(lambda: manifests_announced(sink), "the push at the webhook")
 
 
-def test_images_outlive_a_registry_that_was_stopped(make_registry: MakeRegistry) -> None:
+def test_images_survive_a_restart_of_the_registry(make_registry: MakeRegistry) -> None:
     with make_registry() as registry:
         digest = registry.push("team/app", "1.0.0", "one")
         registry.stop()

@@ -244,7 +244,9 @@ def kinds(
 @pytest.mark.parametrize(
     "image", [*configuration.ORIGINAL_IMAGES, "mirror:5000/eclipse/kubernetes-image-puller"]
 )
-def test_the_original_s_image_is_refused_with_what_to_write(offline: Helm, image: str) -> None:
+def test_the_image_of_the_original_is_refused_and_the_error_names_ours(
+    offline: Helm, image: str
+) -> None:
     for values in (
         {"image": {"repository": image, "tag": "next"}},
         {"image": {"repository": image}},
@@ -259,13 +261,15 @@ def test_the_original_s_image_is_refused_with_what_to_write(offline: Helm, image
 
 @pytest.mark.parametrize("suffix", ["", ":next", ":1.1.2", f"@sha256:{'0' * 64}"])
 @pytest.mark.parametrize("image", configuration.ORIGINAL_IMAGES)
-def test_the_original_s_image_brings_no_sleep(offline: Helm, image: str, suffix: str) -> None:
+def test_the_image_of_the_original_is_refused_as_sleep_image(
+    offline: Helm, image: str, suffix: str
+) -> None:
     with pytest.raises(HelmError, match=r"configMap\.kipImage: .* has no /sleep"):
         offline.template({"configMap": {"kipImage": image + suffix}})
 
 
 @pytest.mark.parametrize("tag", ["next", "1.1.2"])
-def test_the_original_s_tag_is_refused_for_our_image(offline: Helm, tag: str) -> None:
+def test_a_tag_of_the_original_is_refused_for_our_image(offline: Helm, tag: str) -> None:
     with pytest.raises(HelmError, match=f"image.tag: {tag} .*\n.*this chart goes with 0.1.0"):
         offline.template({"image": {"tag": tag}})
     offline.template({"image": {"tag": tag, "repository": "registry.example.com/puller"}})
@@ -289,7 +293,7 @@ def test_the_original_s_tag_is_refused_for_our_image(offline: Helm, tag: str) ->
         ({"resourceQuota": {"enabled": True}}, "resourceQuota.nodes: must be how many"),
     ],
 )
-def test_a_value_that_means_nothing_is_refused(offline: Helm, values: Values, message: str) -> None:
+def test_an_invalid_value_is_refused(offline: Helm, values: Values, message: str) -> None:
     with pytest.raises(HelmError) as refusal:
         offline.template(values)
     assert message in str(refusal.value)
@@ -299,11 +303,11 @@ def test_a_value_that_means_nothing_is_refused(offline: Helm, values: Values, me
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
-def test_lint_finds_nothing(offline: Helm, values: Values) -> None:
+def test_lint_finds_no_problem(offline: Helm, values: Values) -> None:
     assert "0 chart(s) failed" in offline.lint(values)
 
 
-def test_values_of_the_original_s_chart_reach_the_service(offline: Helm) -> None:
+def test_values_of_the_original_chart_configure_the_service(offline: Helm) -> None:
     rendered = offline.template(OLD_VALUES)
     found = of_kind("ConfigMap", rendered)
     read = configuration.from_environ(found["data"])
@@ -324,7 +328,7 @@ def test_values_of_the_original_s_chart_reach_the_service(offline: Helm) -> None
     assert read.image_pull_secrets == ("first", "second")
 
 
-def test_values_of_the_original_s_chart_shape_the_deployment(offline: Helm) -> None:
+def test_values_of_the_original_chart_configure_the_deployment(offline: Helm) -> None:
     rendered = offline.template(OLD_VALUES)
     deployment = of_kind("Deployment", rendered)
     pod = deployment["spec"]["template"]["spec"]
@@ -346,7 +350,7 @@ def test_values_of_the_original_s_chart_shape_the_deployment(offline: Helm) -> N
     assert set(names.values()) == {"old-account"}
 
 
-def test_every_variable_reaches_the_service(offline: Helm) -> None:
+def test_every_variable_configures_the_service(offline: Helm) -> None:
     values = {"configMap": OLD_VALUES["configMap"] | NEW_VARIABLES}  # type: ignore[operator]
     rendered = offline.template(values)
     found = of_kind("ConfigMap", rendered)["data"]
@@ -364,7 +368,7 @@ def test_every_variable_reaches_the_service(offline: Helm) -> None:
     assert str(read.webhook_secrets_dir) in mounts
 
 
-def test_what_is_not_said_is_the_service_s_own_default(offline: Helm) -> None:
+def test_default_values_are_the_defaults_of_the_service(offline: Helm) -> None:
     data = of_kind("ConfigMap", offline.template({"configMap": {"images": "app=nginx:1"}}))["data"]
     chart = configuration.from_environ(data)
     own = configuration.from_environ({"IMAGES": "app=nginx:1", "NAMESPACE": "default"})
@@ -385,7 +389,7 @@ def test_a_changed_variable_replaces_the_pod(offline: Helm) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ; ", "; ;", ";"])
-def test_no_pull_secrets_give_no_right_to_any_secret(offline: Helm, text: str) -> None:
+def test_without_pull_secrets_the_role_allows_no_secret(offline: Helm, text: str) -> None:
     rendered = offline.template({"configMap": {"imagePullSecrets": text}})
     rules = of_kind("Role", rendered)["rules"]
     assert all("secrets" not in rule["resources"] for rule in rules)
@@ -402,12 +406,12 @@ def test_two_releases_fit_in_one_namespace(offline: Helm) -> None:
     assert names(one).isdisjoint(names(two))
 
 
-def test_without_a_cluster_no_secret_is_made_up(offline: Helm) -> None:
+def test_without_a_cluster_no_secret_is_generated(offline: Helm) -> None:
     text = offline.run("template", "puller", str(CHART))
     assert "Secret" not in {each["kind"] for each in objects(text)}
 
 
-def test_a_namespace_that_helm_will_make_gets_its_secret(
+def test_a_secret_is_generated_for_a_namespace_that_does_not_exist_yet(
     make_helm: MakeHelm, control_plane: ControlPlane
 ) -> None:
     kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
@@ -415,7 +419,7 @@ def test_a_namespace_that_helm_will_make_gets_its_secret(
     assert set(of_kind("Secret", rendered)["data"]) > {"events", "read", "harbor"}
 
 
-def test_who_rules_a_namespace_alone_can_install(
+def test_an_administrator_of_one_namespace_can_install(
     make_helm: MakeHelm, control_plane: ControlPlane, helm: Helm
 ) -> None:
     base = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{helm.namespace}/rolebindings"
@@ -432,7 +436,7 @@ def test_who_rules_a_namespace_alone_can_install(
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
-def test_the_api_server_takes_all_that_is_rendered_and_lets_the_pods_in(
+def test_the_api_server_accepts_all_rendered_objects_and_their_pods(
     helm: Helm, kinds: Kinds, values: Values
 ) -> None:
     rendered = helm.template(values, "--dry-run=server")
@@ -462,7 +466,7 @@ def pod_template(document: Json) -> Json | None:
     return template
 
 
-def test_an_unknown_field_would_be_found(helm: Helm, kinds: Kinds) -> None:
+def test_the_api_server_refuses_an_unknown_field(helm: Helm, kinds: Kinds) -> None:
     everything, on_knative = helm.template(EVERYTHING), helm.template(MATRIX["Knative"])
     # Not of Eventing's kinds: their schemas let anything in, and Knative's webhook looks.
     for document in (
@@ -478,7 +482,7 @@ def test_an_unknown_field_would_be_found(helm: Helm, kinds: Kinds) -> None:
 
 
 @pytest.mark.parametrize("values", ON_KNATIVE)
-def test_on_knative_there_is_no_deployment_and_nothing_that_belongs_to_one(
+def test_on_knative_no_deployment_is_rendered_nor_what_belongs_to_one(
     helm: Helm, values: Values
 ) -> None:
     rendered = helm.template(values, "--dry-run=server")
@@ -497,7 +501,7 @@ def test_on_knative_there_is_no_deployment_and_nothing_that_belongs_to_one(
     }
 
 
-def test_the_public_service_has_the_secrets_of_webhooks_alone(helm: Helm) -> None:
+def test_the_public_service_mounts_only_secrets_of_webhooks(helm: Helm) -> None:
     rendered = helm.template({"knative": {"enabled": True, "public": True}}, "--dry-run=server")
     secrets = {each["metadata"]["name"]: each for each in rendered if each["kind"] == "Secret"}
     mounted = {
@@ -517,7 +521,7 @@ def test_the_public_service_has_the_secrets_of_webhooks_alone(helm: Helm) -> Non
     ("variables", "inside", "audience"),
     [({}, "none", None), ({"eventAuth": "oidc", "oidcAudience": "puller"}, "oidc", "puller")],
 )
-def test_who_is_inside_is_believed_as_it_is_said(
+def test_event_auth_of_both_knative_services_follows_the_values(
     offline: Helm, variables: Json, inside: str, audience: str | None
 ) -> None:
     values = {"knative": {"enabled": True, "public": True}, "configMap": variables}
@@ -540,7 +544,7 @@ FOLDER = Path(__file__).parents[1] / "knative" / "base"
 CREDENTIALS = "registry-credentials"  # the folder's name for those of IMAGE_PULL_SECRETS
 
 
-def test_on_knative_the_chart_makes_what_the_folder_makes(offline: Helm) -> None:
+def test_on_knative_the_chart_renders_the_objects_of_the_knative_folder(offline: Helm) -> None:
     files = [*FOLDER.glob("*.yaml"), *FOLDER.glob("service/*.yaml")]
     documents = [each for file in files for each in objects(file.read_text()) if "metadata" in each]
     shipped = comparable([each for each in documents if each["kind"] != "Namespace"])
@@ -598,7 +602,7 @@ def comparable(documents: list[Json]) -> dict[str, Json]:
     ],
 )
 @pytest.mark.parametrize("nodes", [1, 250])
-def test_the_chart_s_quota_is_what_the_service_says_and_its_own_pods(
+def test_the_quota_covers_the_daemonset_and_the_pods_of_the_release(
     offline: Helm, variables: dict[str, Any], nodes: int
 ) -> None:
     own = {"requests": {"cpu": "1", "memory": "1Ki"}, "limits": {"cpu": "2", "memory": "2Ki"}}
@@ -636,7 +640,7 @@ def amounts(resource_quota: Json) -> dict[str, Any]:
         ({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "100%"}}, 2, 4),
     ],
 )
-def test_the_quota_has_room_for_a_rolling_update(
+def test_the_quota_covers_a_rolling_update(
     offline: Helm, strategy: Json, replicas: int, most: int
 ) -> None:
     values = {
@@ -716,7 +720,7 @@ def log(installation: Installation) -> str:
     return admin.text(f"{path}/{pod['metadata']['name']}/log")
 
 
-def test_a_push_ends_on_the_nodes_and_uninstalling_leaves_nothing(
+def test_a_push_reaches_the_nodes_and_uninstalling_leaves_nothing(
     nodes: Nodes, registry: Registry, helm: Helm, installation: Installation, workspace: Workspace
 ) -> None:
     admin = installation.control_plane.admin
@@ -746,7 +750,7 @@ def test_a_push_ends_on_the_nodes_and_uninstalling_leaves_nothing(
     wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone with its owner")
 
 
-def test_secrets_and_pods_stay_through_upgrade_and_rollback(
+def test_upgrade_and_rollback_keep_secrets_and_pods(
     nodes: Nodes, registry: Registry, helm: Helm, installation: Installation, workspace: Workspace
 ) -> None:
     configured = reference("helm/calm", "1.0.0")
@@ -785,7 +789,7 @@ def data(installation: Installation) -> dict[str, str]:
     return found
 
 
-def test_a_tick_comes_by_the_cron_job(
+def test_the_cron_job_triggers_a_check(
     nodes: Nodes, registry: Registry, helm: Helm, installation: Installation, workspace: Workspace
 ) -> None:
     configured = reference("helm/ticked", "1.0.0")
@@ -816,7 +820,7 @@ def test_a_tick_comes_by_the_cron_job(
         "list /nodes in no namespace",
     ],
 )
-def test_the_service_may_do_what_it_does(
+def test_the_role_allows_all_that_the_service_does(
     control_plane: ControlPlane, idle_release: str, request_: str
 ) -> None:
     wait_until(lambda: may(control_plane, idle_release, request_), request_)
@@ -837,7 +841,7 @@ def test_the_service_may_do_what_it_does(
         "patch /nodes node-1 in no namespace",
     ],
 )
-def test_the_service_may_do_no_more(
+def test_the_role_allows_nothing_else(
     control_plane: ControlPlane, idle_release: str, request_: str
 ) -> None:
     assert not may(control_plane, idle_release, request_)
@@ -911,7 +915,7 @@ def original_pods(installation: Installation) -> list[Json]:
     return pods
 
 
-def test_moving_over_from_the_original_pulls_no_image_again_and_leaves_nothing_of_it(
+def test_an_upgrade_from_the_original_pulls_no_image_again_and_removes_its_objects(
     *,
     nodes: Nodes,
     registry: Registry,
@@ -963,7 +967,7 @@ def test_moving_over_from_the_original_pulls_no_image_again_and_leaves_nothing_o
     wait_until(lambda: len(original_pods(installation)) == len(nodes.names), "its pods again")
 
 
-def test_an_original_that_could_not_clean_up_is_cleaned_up_after(
+def test_an_upgrade_removes_the_pods_of_an_original_that_was_killed(
     nodes: Nodes,
     registry: Registry,
     helm: Helm,

@@ -102,7 +102,7 @@ def wait_for_tag(puller: OnKnative, tag: str) -> None:
 @pytest.mark.parametrize(
     "folder", [TOP, *sorted((TOP / "overlays").iterdir())], ids=lambda each: each.name
 )
-def test_what_ships_has_no_field_that_knative_does_not_know(
+def test_knative_knows_every_field_of_the_manifests(
     control_plane: ControlPlane, knative: Objects, kustomize: Kustomize, folder: Path
 ) -> None:
     try_out(control_plane, knative, kustomize.render(folder))
@@ -124,7 +124,7 @@ def test_what_ships_has_no_field_that_knative_does_not_know(
     ],
     ids=["defaults", "everything"],
 )
-def test_what_the_chart_makes_has_no_field_that_knative_does_not_know(
+def test_knative_knows_every_field_that_the_chart_renders(
     make_helm: MakeHelm, control_plane: ControlPlane, knative: Objects, values: Values
 ) -> None:
     kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
@@ -167,7 +167,7 @@ def set_oidc(control_plane: ControlPlane, to: str) -> None:
     control_plane.admin.patch(path, {"data": {"authentication-oidc": to}})
 
 
-def test_a_push_through_the_gateway_to_zero_pods_ends_on_the_nodes(
+def test_a_push_through_the_gateway_to_zero_pods_reaches_the_nodes(
     puller: OnKnative, nodes: Nodes, registry: Registry, workspace: Workspace
 ) -> None:
     puller.bring_to_zero()
@@ -178,9 +178,7 @@ def test_a_push_through_the_gateway_to_zero_pods_ends_on_the_nodes(
     )
 
 
-def test_a_node_that_joins_comes_as_an_event_through_the_broker(
-    puller: OnKnative, nodes: Nodes
-) -> None:
+def test_a_node_that_joins_is_an_event_from_the_broker(puller: OnKnative, nodes: Nodes) -> None:
     puller.bring_to_zero()
     with nodes.join() as third:
         wait_until(lambda: puller.taken() > 0, "the event")
@@ -189,7 +187,7 @@ def test_a_node_that_joins_comes_as_an_event_through_the_broker(
         assert [each.headers["ce-name"] for each in joined] == [third.name]
 
 
-def test_a_tick_of_the_ping_source_repairs_a_deleted_daemonset(puller: OnKnative) -> None:
+def test_an_event_of_the_ping_source_recreates_a_deleted_daemonset(puller: OnKnative) -> None:
     puller.bring_to_zero()
     puller.installation.control_plane.admin.delete(puller.installation.path)
     wait_until(lambda: puller.installation.daemonset() is None, "the DaemonSet gone")
@@ -217,7 +215,7 @@ def test_the_broker_delivers_each_event_once(puller: OnKnative) -> None:
     assert not puller.dead_letters()
 
 
-def test_both_services_go_back_to_zero_by_themselves(
+def test_both_services_scale_to_zero(
     puller: OnKnative, registry: Registry, workspace: Workspace
 ) -> None:
     puller.bring_to_zero()
@@ -229,7 +227,7 @@ def test_both_services_go_back_to_zero_by_themselves(
     puller.wait_for_zero()
 
 
-def test_a_new_revision_takes_over_and_the_old_one_writes_nothing_more(
+def test_a_new_revision_takes_over_and_the_old_one_stops_writing(
     puller: OnKnative, registry: Registry, workspace: Workspace
 ) -> None:
     push(registry, workspace, "1.5.0")
@@ -266,7 +264,7 @@ def test_a_push_to_zero_pods_is_answered_within_seconds(puller: OnKnative) -> No
         print(f"s until {what}: {listed}; median {statistics.median(seconds):.2f}")
 
 
-def test_with_oidc_only_events_of_the_sources_come_in(puller: OnKnative) -> None:
+def test_with_oidc_only_events_of_the_sources_are_accepted(puller: OnKnative) -> None:
     control_plane = puller.installation.control_plane
     set_oidc(control_plane, "enabled")
     puller.remove_broker()  # its channel can't be changed
@@ -285,7 +283,7 @@ def test_with_oidc_only_events_of_the_sources_come_in(puller: OnKnative) -> None
     wait_until(lambda: puller.taken() > 0, "a tick with its token")
 
 
-def test_a_push_while_the_api_server_is_down_is_retried_and_arrives(
+def test_a_push_while_the_api_server_is_down_arrives_by_a_retry(
     puller: OnKnative, registry: Registry, workspace: Workspace
 ) -> None:
     """The last: Knative itself may take its time to get over this."""

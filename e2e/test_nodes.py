@@ -98,7 +98,7 @@ def test_a_service_is_reached_from_pods_and_from_the_host(
     assert pods.output(PROBE, "get", url, node="node-2") == name
 
 
-def test_what_must_not_be_pulled_runs_where_it_is(
+def test_a_pod_with_pull_policy_never_runs_where_its_image_is(
     nodes: Nodes, registry: Registry, pods: Pods, workspace: Workspace
 ) -> None:
     image = reference("workspace/never-pulled", "1")
@@ -111,7 +111,7 @@ def test_what_must_not_be_pulled_runs_where_it_is(
     assert image not in nodes["node-2"].images()
 
 
-def test_a_node_has_what_was_pulled_until_it_is_removed(nodes: Nodes, registry: Registry) -> None:
+def test_a_node_has_a_pulled_image_until_it_is_removed(nodes: Nodes, registry: Registry) -> None:
     node, image = nodes["node-1"], Image(files={"content": File(b"removed")})
     name, digest = reference("workspace/removed", "1"), image.digest
     assert registry.push_image("workspace/removed", "1", image) == digest
@@ -124,7 +124,7 @@ def test_a_node_has_what_was_pulled_until_it_is_removed(nodes: Nodes, registry: 
     assert not {digest, *image.layer_digests} & node.blobs()
 
 
-def test_a_node_may_hold_an_old_latest(
+def test_a_node_can_have_old_content_of_latest(
     nodes: Nodes, registry: Registry, pods: Pods, workspace: Workspace
 ) -> None:
     node, name = nodes["node-2"], reference("workspace/app", "latest")
@@ -176,7 +176,7 @@ def test_a_node_that_left_comes_back_with_its_images(
         pods.wait_for(name, "Running")
 
 
-def test_a_dead_nodes_pods_are_in_nobodys_way(
+def test_pods_of_a_dead_node_do_not_block_a_rollout(
     nodes: Nodes, registry: Registry, pods: Pods, workspace: Workspace
 ) -> None:
     new = reference("workspace/rollout", "2")
@@ -191,7 +191,9 @@ def test_a_dead_nodes_pods_are_in_nobodys_way(
         wait_until(lambda: nodes_running(pods, new) == {"node-1", "node-2"}, "new pods elsewhere")
 
 
-def test_a_node_that_died_runs_its_pods_again(nodes: Nodes, registry: Registry, pods: Pods) -> None:
+def test_a_node_that_restarts_runs_its_pods_again(
+    nodes: Nodes, registry: Registry, pods: Pods
+) -> None:
     path = f"/apis/apps/v1/namespaces/{pods.namespace}/daemonsets"
     with nodes.join() as third:
         pods.admin.post(path, daemonset("everywhere", restricted(SLEEP)))

@@ -47,7 +47,7 @@ def send(url: str, token: str) -> int:
         ).status_code
 
 
-def test_a_token_counts_by_what_the_api_server_publishes_and_the_shipped_rights(
+def test_a_token_is_verified_with_the_keys_of_the_api_server(
     installation: Installation,
     control_plane: ControlPlane,
     make_service: Callable[..., Service],

@@ -63,7 +63,7 @@ def start_everywhere(pods: Pods, nodes: Nodes, name: str) -> None:
         pods.wait_for(pod, "Running")
 
 
-def test_a_pushed_tag_is_in_every_nodes_store_and_starts_without_a_pull(
+def test_a_pushed_tag_is_on_every_node_and_starts_without_a_pull(
     nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:
     configured, followed = reference("nodes/app", "1.0.0"), reference("nodes/app", "1.1.0")
@@ -93,7 +93,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_images_of_all_kinds_are_held_and_end_at_once(
+def test_images_of_all_kinds_are_held_and_their_containers_end_at_once(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     names = [kind.lower().replace(" ", "-")[:40] for kind in KINDS]
@@ -111,7 +111,7 @@ def test_images_of_all_kinds_are_held_and_end_at_once(
         end_pods(installation, puller, grace=600, seconds=60)
 
 
-def test_the_many_images_of_a_large_pod_are_held_linger_and_end(
+def test_the_containers_of_a_large_pod_run_and_end_in_time(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     names = [f"large-{number}" for number in range(12)]
@@ -128,7 +128,7 @@ def test_the_many_images_of_a_large_pod_are_held_linger_and_end(
         end_pods(installation, puller, grace=600, seconds=60)
 
 
-def test_what_fails_is_told_with_what_the_pods_have_logged(
+def test_a_failure_shows_what_the_pods_logged(
     nodes: Nodes, registry: Registry, installation: Installation, app: Image
 ) -> None:
     registry.push_image("nodes/told", "1.0.0", app)
@@ -146,7 +146,7 @@ def test_what_fails_is_told_with_what_the_pods_have_logged(
     assert "INFO image_puller.reconcile" in told
 
 
-def test_a_moved_tag_is_new_on_every_node_and_no_other_layers_are_fetched(
+def test_a_mutated_tag_is_pulled_on_every_node_and_only_its_new_layers(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     latest, stable = reference("nodes/moving", "latest"), reference("nodes/stable", "1.0.0")
@@ -174,7 +174,7 @@ def test_a_moved_tag_is_new_on_every_node_and_no_other_layers_are_fetched(
     assert fetched() == {own: len(nodes.names)}
 
 
-def test_a_node_that_joins_later_is_warm_without_a_push_and_its_warm_up_is_reported(
+def test_a_node_that_joins_pulls_all_images_and_the_status_reports_it(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     name, latest = reference("nodes/joined", "1.0.0"), reference("nodes/old", "latest")
@@ -199,7 +199,7 @@ def test_a_node_that_joins_later_is_warm_without_a_push_and_its_warm_up_is_repor
             assert 0 < warm["warmUpSeconds"] <= time.monotonic() - began + 1  # whole seconds
 
 
-def test_a_node_that_dies_delays_no_other(
+def test_a_dead_node_does_not_delay_the_others(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     configured, followed = reference("nodes/death", "1.0.0"), reference("nodes/death", "1.1.0")
@@ -222,7 +222,7 @@ def test_a_node_that_dies_delays_no_other(
         third.stop()
 
 
-def test_a_node_that_died_holds_its_images_again_once_it_is_back(
+def test_a_node_that_restarts_holds_its_images_again(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     name = reference("nodes/reborn", "1.0.0")
@@ -241,7 +241,7 @@ def test_a_node_that_died_holds_its_images_again_once_it_is_back(
         assert puller.pods().keys() == before.keys()
 
 
-def test_a_missing_image_leaves_the_others_cached_and_a_push_heals_it_at_once(
+def test_a_missing_image_does_not_affect_the_others_and_its_push_repairs_it(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     there, missing = reference("nodes/there", "1.0.0"), reference("nodes/missing", "1.0.0")
@@ -259,7 +259,7 @@ def test_a_missing_image_leaves_the_others_cached_and_a_push_heals_it_at_once(
         wait_until(lambda: is_replaced(puller, before), "new pods")
 
 
-def test_an_image_that_appears_without_a_push_is_pulled_within_the_kubelets_back_off(
+def test_an_image_pushed_without_a_webhook_is_pulled_after_the_kubelets_back_off(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     missing = reference("nodes/unannounced", "1.0.0")
@@ -270,7 +270,7 @@ def test_an_image_that_appears_without_a_push_is_pulled_within_the_kubelets_back
         wait_for_image(nodes, missing, digest, seconds=BACK_OFF_SECONDS)
 
 
-def test_wrong_credentials_leave_the_others_cached_and_right_ones_heal_with_the_next_push(
+def test_wrong_credentials_do_not_affect_other_images_and_the_next_push_uses_right_ones(
     nodes: Nodes,
     registry: Registry,
     make_registry: MakeRegistry,
@@ -294,7 +294,7 @@ def test_wrong_credentials_leave_the_others_cached_and_right_ones_heal_with_the_
             puller.wait_until_cached(name, *nodes.names)
 
 
-def test_a_sleep_image_that_is_missing_is_named_and_the_images_are_pulled_all_the_same(
+def test_a_missing_sleep_image_is_reported_and_images_are_pulled_anyway(
     nodes: Nodes,
     registry: Registry,
     installation: Installation,
@@ -326,7 +326,7 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("kind", LIMITS)
-def test_a_template_that_a_limit_would_refuse_leaves_the_old_pods(
+def test_a_template_that_a_limit_refuses_leaves_the_old_pods(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace, kind: str
 ) -> None:
     spec, reason = LIMITS[kind]
@@ -350,7 +350,7 @@ def test_a_template_that_a_limit_would_refuse_leaves_the_old_pods(
         assert puller.pods() == before
 
 
-def test_a_template_that_a_policy_on_pods_would_refuse_leaves_the_old_pods(
+def test_a_template_that_a_policy_on_pods_refuses_leaves_the_old_pods(
     nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:
     configured = reference("nodes/policed", "1.0.0")
@@ -386,7 +386,7 @@ TOLERANT = Denial(
 )
 
 
-def test_keep_tags_lets_the_oldest_followed_tag_go(
+def test_keep_tags_untracks_the_oldest_tag(
     nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:
     tags = ["1.0.0", "1.1.0", "1.2.0", "1.3.0"]
@@ -403,7 +403,7 @@ def test_keep_tags_lets_the_oldest_followed_tag_go(
         assert sorted(installation.images()) == [names[0], names[2], names[3]]
 
 
-def test_the_services_own_life_restarts_no_pod_of_the_daemonset(
+def test_restarts_and_upgrades_of_the_service_restart_no_pod_of_the_daemonset(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     configured, followed = reference("nodes/calm", "1.0.0"), reference("nodes/calm", "1.1.0")
@@ -424,7 +424,7 @@ def test_the_services_own_life_restarts_no_pod_of_the_daemonset(
         assert puller.pods() == before
 
 
-def test_a_release_with_another_sleep_image_replaces_the_pods(
+def test_another_sleep_image_replaces_the_pods(
     nodes: Nodes,
     registry: Registry,
     installation: Installation,

@@ -177,7 +177,7 @@ def objects(name: str, **parameters: str) -> dict[str, Json]:
         ("route", {"HOST": "puller.example.com"}),
     ],
 )
-def test_the_api_server_knows_every_field_of_what_a_template_gives(
+def test_the_api_server_knows_every_field_of_the_templates(
     control_plane: ControlPlane, project: str, name: str, parameters: dict[str, str]
 ) -> None:
     for kind, each in objects(name, **parameters).items():
@@ -186,7 +186,7 @@ def test_the_api_server_knows_every_field_of_what_a_template_gives(
         assert made["metadata"]["name"] == each["metadata"]["name"]
 
 
-def test_a_field_that_nobody_knows_is_refused(control_plane: ControlPlane, project: str) -> None:
+def test_an_unknown_field_is_refused(control_plane: ControlPlane, project: str) -> None:
     route = objects("route")["Route"]
     route["spec"]["hots"] = "x"
     with pytest.raises(ApiError, match=r'unknown field "spec\.hots"'):
@@ -195,7 +195,7 @@ def test_a_field_that_nobody_knows_is_refused(control_plane: ControlPlane, proje
         )
 
 
-def test_a_push_ends_on_the_nodes_by_a_service_that_runs_as_the_project_s_user(
+def test_a_service_with_the_user_of_the_project_brings_a_push_to_the_nodes(
     nodes: Nodes,
     make_registry: Callable[..., Registry],
     workspace: Workspace,

@@ -198,7 +198,7 @@ def user(request: pytest.FixtureRequest) -> Iterator[str]:
     return request.param  # type: ignore[no-any-return] # pytest does not type its params
 
 
-def test_sleep_image_is_the_binary_alone(sleep: Image) -> None:
+def test_the_sleep_image_has_only_the_binary(sleep: Image) -> None:
     assert sleep.layout.config["User"] == OWN_USER
     files = [path for path in sleep.root.rglob("*") if path.is_file()]
     assert files == [sleep.root / "sleep"]
@@ -211,15 +211,13 @@ def test_sleep_image_sleeps(sleep: Image, user: str) -> None:
     assert sleep.run("/sleep", "10ms", user=user) == (0, "")
 
 
-def test_another_build_of_the_sleep_image_is_the_same_image(
-    sleep: Image, workspace: Workspace
-) -> None:
+def test_two_builds_of_the_sleep_image_are_identical(sleep: Image, workspace: Workspace) -> None:
     again = workspace.folder("again")
     subprocess.run([BUILD, "--fresh", again, "sleep"], check=True)
     assert Layout(again / "sleep-image").digest == sleep.layout.digest
 
 
-def test_sleep_images_of_all_machines_are_one_list_and_the_same_each_time(
+def test_two_builds_of_the_sleep_image_for_all_architectures_are_identical(
     sleep: Image, make_registry: Callable[..., Registry]
 ) -> None:
     name, digests = "all-sleep", set()
@@ -239,20 +237,26 @@ def test_sleep_images_of_all_machines_are_one_list_and_the_same_each_time(
                 assert binary.read(20)[18:] == machine
 
 
-def test_service_image_answers_the_command(service_image: Image, user: str) -> None:
+def test_the_entry_point_of_the_service_image_is_the_command(
+    service_image: Image, user: str
+) -> None:
     assert service_image.layout.config["User"] == OWN_USER
     by_entry_point = service_image.command("--version")
     assert service_image.run(*by_entry_point, user=user) == (0, __version__)
     assert service_image.run("image-puller", "--version", user=user) == (0, __version__)
 
 
-def test_service_without_configuration_says_what_is_missing(service_image: Image) -> None:
+def test_the_service_image_without_configuration_names_the_missing_variable(
+    service_image: Image,
+) -> None:
     status, output = service_image.run()
     assert status == 2
     assert "IMAGES: must be set" in output
 
 
-def test_service_starts_as_anybody_on_a_read_only_root(service_image: Image, user: str) -> None:
+def test_the_service_starts_as_any_user_on_a_read_only_root(
+    service_image: Image, user: str
+) -> None:
     port = free_port()
     environment = {
         "IMAGES": "a=registry.example/a:1",
@@ -287,7 +291,7 @@ def seconds_until_alive(container: subprocess.Popen[str], port: int, started: fl
     pytest.fail(f"no answer: {container.communicate()[0]}")
 
 
-def test_every_module_can_be_imported(service_image: Image) -> None:
+def test_the_service_image_can_import_every_module(service_image: Image) -> None:
     script = (
         "import importlib, pkgutil, image_puller\n"
         "for module in pkgutil.walk_packages(image_puller.__path__, 'image_puller.'):\n"
@@ -297,7 +301,7 @@ def test_every_module_can_be_imported(service_image: Image) -> None:
     assert service_image.run("python3", "-c", script) == (0, "")
 
 
-def test_nothing_is_left_to_compile_at_start(service_image: Image) -> None:
+def test_all_modules_of_the_service_image_are_compiled(service_image: Image) -> None:
     script = (
         "import sys, image_puller.serve\n"
         "from pathlib import Path\n"
@@ -308,51 +312,51 @@ def test_nothing_is_left_to_compile_at_start(service_image: Image) -> None:
     assert service_image.run("python3", "-c", script) == (0, "")
 
 
-def test_service_image_has_the_sleep_of_the_sleep_image(sleep: Image, service_image: Image) -> None:
+def test_the_service_image_has_the_same_sleep_binary(sleep: Image, service_image: Image) -> None:
     assert service_image.run("/sleep", "--version") == (0, f"sleep {__version__}")
     assert (service_image.root / "sleep").read_bytes() == (sleep.root / "sleep").read_bytes()
 
 
-def test_service_brings_the_sleep_image_that_was_built_with_it(service_image: Image) -> None:
+def test_the_default_sleep_image_is_the_one_built_with_the_service(service_image: Image) -> None:
     environment = {"IMAGES": "a=registry.example/a:1"}
     status, output = service_image.run("image-puller", "render", environment=environment)
     assert status == 0
     assert "image: localhost/kubernetes-image-puller-sleep:e2e\n" in output
 
 
-def test_nothing_that_installs_or_compiles_is_left(service_image: Image) -> None:
+def test_the_service_image_has_no_installer_and_no_compiler(service_image: Image) -> None:
     paths = [path for path in service_image.root.rglob("*") if not path.is_symlink()]
     assert [path for path in paths if path.is_file() and COMMANDS.fullmatch(path.name)] == []
     assert [path for path in paths if path.is_dir() and path.name in PACKAGES] == []
 
 
-def test_what_the_base_had_of_it_was_taken_away(service_image: Image) -> None:
+def test_pip_of_the_base_image_was_removed(service_image: Image) -> None:
     removed = set(service_image.layout.removed())
     assert {"pip3", "pip", "setuptools"} <= removed
 
 
-def test_the_standard_library_of_the_base_was_compiled(service_image: Image) -> None:
+def test_the_standard_library_of_the_base_image_was_compiled(service_image: Image) -> None:
     script = "import json; print(json.__cached__)"
     status, cached = service_image.run("python3", "-c", script)
     assert status == 0
     assert cached.removeprefix("/") in service_image.layout.brought()
 
 
-def test_everybody_can_read_the_service_and_nobody_write_it(service_image: Image) -> None:
+def test_the_service_is_readable_by_all_and_writable_by_none(service_image: Image) -> None:
     app = service_image.root / "app"
     modes = {path: path.stat().st_mode for path in (app, *app.rglob("*"))}
     assert [path for path, mode in modes.items() if not mode & stat.S_IROTH] == []
     assert [path for path, mode in modes.items() if mode & (stat.S_IWGRP | stat.S_IWOTH)] == []
 
 
-def test_one_package_brings_cryptography_of_its_own(service_image: Image) -> None:
+def test_only_the_cryptography_package_brings_openssl(service_image: Image) -> None:
     """What the README says of FIPS."""
     app = service_image.root / "app"
     libraries = [path for path in app.rglob("*.so*") if b"OpenSSL" in path.read_bytes()]
     assert {path.relative_to(app).parts[0] for path in libraries} == {"cryptography"}
 
 
-def test_service_image_is_slim(service_image: Image) -> None:
+def test_the_service_image_is_small(service_image: Image) -> None:
     megabytes = service_image.layout.megabytes
     print(f"service image: {megabytes:.1f} MB to download, {service_image.layout.digest}")
     assert megabytes < 90

@@ -34,7 +34,7 @@ def newest(images: list[str]) -> tuple[int, ...]:
     return max(tuple(map(int, image.rpartition(":")[2].split("."))) for image in images)
 
 
-def test_the_registrys_own_notification_brings_tag_and_digest_into_the_template(
+def test_a_notification_of_the_registry_brings_tag_and_digest_into_the_template(
     installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     port = free_port()
@@ -74,7 +74,7 @@ def test_an_identical_notification_changes_nothing_and_costs_no_write(
     assert annotation(after) == annotation(before)
 
 
-def test_200_pushes_over_16_connections_end_at_the_newest_with_few_writes(
+def test_200_pushes_over_16_connections_cost_few_writes(
     installation: Installation, make_service: MakeService
 ) -> None:
     bodies = [notification("team/app", f"1.1.{n}", f"{n}") for n in range(PUSHES)]
@@ -114,7 +114,7 @@ def test_a_serial_sender_costs_at_most_one_write_per_push(
         installation.wait_for_images(APP, app("1.1.28"), app("1.1.29"))
 
 
-def test_a_sigkill_between_answer_and_rollout_loses_nothing(
+def test_a_sigkill_between_answer_and_rollout_loses_no_push(
     installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", ROLLOUT_MIN_INTERVAL_SECONDS="30")
@@ -129,7 +129,7 @@ def test_a_sigkill_between_answer_and_rollout_loses_nothing(
         installation.wait_for_images(APP, app("1.1.0"))
 
 
-def test_sigterm_applies_what_is_pending_and_leaves_the_daemonset(
+def test_sigterm_applies_pending_pushes_and_leaves_the_daemonset(
     installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", ROLLOUT_MIN_INTERVAL_SECONDS="3600")
@@ -141,7 +141,7 @@ def test_sigterm_applies_what_is_pending_and_leaves_the_daemonset(
         assert installation.images() == [APP, app("1.1.0")]
 
 
-def test_two_replicas_under_load_lose_nothing(
+def test_two_replicas_under_load_lose_no_push(
     installation: Installation, make_service: MakeService
 ) -> None:
     names = [f"app{n}" for n in range(10)]
@@ -169,7 +169,7 @@ def test_two_replicas_under_load_lose_nothing(
         assert tags == sorted(tags)
 
 
-def test_a_tag_that_moves_away_through_one_replica_comes_back_through_the_other(
+def test_a_tag_mutated_through_one_replica_can_be_mutated_back_through_the_other(
     installation: Installation, make_service: MakeService
 ) -> None:
     latest = reference("team/app", "latest")
@@ -191,7 +191,7 @@ def test_a_tag_that_moves_away_through_one_replica_comes_back_through_the_other(
             assert digest == move["events"][0]["target"]["digest"]
 
 
-def test_replicas_share_the_spacing_of_template_changes(
+def test_replicas_share_the_interval_between_template_changes(
     installation: Installation, make_service: MakeService
 ) -> None:
     interval = 3
@@ -210,7 +210,7 @@ def test_replicas_share_the_spacing_of_template_changes(
         assert changes <= ceil((monotonic() - start) / interval) + 1
 
 
-def test_an_old_process_does_not_write_over_a_newer_configuration(
+def test_a_superseded_process_does_not_overwrite_a_newer_configuration(
     installation: Installation, make_service: MakeService
 ) -> None:
     old = installation.environment(f"app={APP}", ROLLOUT_MIN_INTERVAL_SECONDS="0")

@@ -118,7 +118,7 @@ def told(repository: str, tag: str, digest: str) -> Json:
     return notified
 
 
-def test_a_push_whose_notification_has_no_digest_is_completed_at_the_registry(
+def test_a_push_without_digest_is_completed_at_the_registry(
     installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **ASKING)
@@ -131,7 +131,7 @@ def test_a_push_whose_notification_has_no_digest_is_completed_at_the_registry(
             assert digests(installation)[reference("ask/app", "1.1.0")] == pushed
 
 
-def test_a_locked_registry_is_asked_with_the_pull_secret_that_the_role_names(
+def test_a_registry_with_passwords_is_asked_with_the_configured_pull_secret(
     installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     config = {"auths": {LOCKED_HOST: {"username": USER, "password": PASSWORD}}}
@@ -155,7 +155,7 @@ def test_a_locked_registry_is_asked_with_the_pull_secret_that_the_role_names(
             assert status(puller)["problems"] == []
 
 
-def test_a_locked_registry_without_a_pull_secret_is_named_and_pushes_are_followed_all_the_same(
+def test_a_registry_with_passwords_and_no_pull_secret_is_reported_and_pushes_are_tracked(
     installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     app = f"{LOCKED_HOST}/ask/app:1.0.0"
@@ -170,7 +170,7 @@ def test_a_locked_registry_without_a_pull_secret_is_named_and_pushes_are_followe
     assert any("name a pull secret that covers it" in problem for problem in problems)
 
 
-def test_with_verification_a_push_is_held_until_its_registry_confirms_it(
+def test_with_verification_a_push_changes_nothing_until_its_registry_confirms_it(
     installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **ASKING, VERIFY_PUSHES="true")
@@ -196,7 +196,7 @@ def test_with_verification_a_push_is_held_until_its_registry_confirms_it(
             assert forged not in digests(installation).values()
 
 
-def test_without_event_auth_an_event_makes_the_service_ask_and_believe_the_registry_alone(
+def test_without_event_auth_an_event_is_verified_at_the_registry(
     installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **ASKING, EVENT_AUTH="none")
@@ -225,7 +225,7 @@ def test_without_event_auth_an_event_makes_the_service_ask_and_believe_the_regis
             wait_until(is_followed, "what the registry has")
 
 
-def test_after_ten_missed_webhooks_one_tick_makes_the_state_what_they_would_have_made_it(
+def test_one_check_catches_up_on_ten_missed_webhooks(
     installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     moving = reference("ask/moving", "latest")
@@ -339,7 +339,7 @@ def in_time(url: str, source: str, code: int) -> requests.Response:
 
 
 @pytest.mark.parametrize("source", SENDERS)
-def test_whatever_registry_and_api_server_do_a_sender_has_its_answer_in_time(
+def test_a_sender_is_answered_in_time_although_registry_and_api_server_are_slow(
     installation: Installation, make_service: MakeService, source: str
 ) -> None:
     """A registry that says nothing, then an API server that takes ten seconds for each answer."""
@@ -359,7 +359,7 @@ def test_whatever_registry_and_api_server_do_a_sender_has_its_answer_in_time(
         way.seconds = 0
 
 
-def test_the_sources_whose_answers_are_timed_have_all_patiences_that_there_are() -> None:
+def test_the_timed_sources_cover_all_timeouts() -> None:
     assert {SOURCES[source].patience for source in SENDERS} == {
         source.patience for source in SOURCES.values()
     }

@@ -60,7 +60,7 @@ def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def test_tags_and_digests_are_those_that_were_pushed(make_registry: Making) -> None:
+def test_tags_and_digests_are_as_pushed(make_registry: Making) -> None:
     """Images and indexes, new tags and moved ones, and what was deleted."""
     with make_registry() as registry, client(HOST) as registries:
         name = parse(f"{HOST}/client/app")
@@ -79,7 +79,7 @@ def test_tags_and_digests_are_those_that_were_pushed(make_registry: Making) -> N
         assert registries.tags(parse(f"{HOST}/client/nothing")) == ()
 
 
-def test_a_long_list_of_tags_is_read_to_its_end(
+def test_a_list_of_tags_on_several_pages_is_read_completely(
     make_registry: Making, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether this registry pages or not."""
@@ -91,7 +91,7 @@ def test_a_long_list_of_tags_is_read_to_its_end(
         assert sorted(tags) == [f"1.{number}" for number in range(8)]
 
 
-def test_a_locked_registry_shows_its_images_to_the_right_password(make_registry: Making) -> None:
+def test_a_registry_with_passwords_accepts_only_the_right_one(make_registry: Making) -> None:
     """And names the pull secret whose password is wrong."""
     with make_registry(locked=True) as registry:
         digest = registry.push("client/app", "1.0", "locked")
@@ -107,7 +107,7 @@ def test_a_locked_registry_shows_its_images_to_the_right_password(make_registry:
             nobody.digest(app)
 
 
-def test_a_registry_that_is_away_is_for_later_and_then_back(make_registry: Making) -> None:
+def test_a_registry_can_be_asked_again_after_a_restart(make_registry: Making) -> None:
     """Over connections that the registry closed."""
     with make_registry() as registry, client(HOST) as registries:
         digest = registry.push("client/app", "1.0", "back")
@@ -221,7 +221,7 @@ def another_registry(workspace: Workspace, images: Path, **settings: Any) -> Ite
         process.kill()
 
 
-def test_a_private_ca_is_trusted_where_it_is_configured(
+def test_a_private_ca_is_trusted_if_it_is_configured(
     workspace: Workspace, make_registry: Making
 ) -> None:
     """And without it the message says what is missing."""
@@ -245,7 +245,7 @@ def test_a_private_ca_is_trusted_where_it_is_configured(
             registries.digest(app)
 
 
-def test_tokens_are_fetched_from_the_registrys_own_server(
+def test_tokens_are_fetched_from_the_token_server_of_the_registry(
     workspace: Workspace, make_registry: Making, token_server: TokenServer
 ) -> None:
     """Anonymous ones for what everybody may see, and for the rest by the password."""
