@@ -49,17 +49,17 @@ class Arrivals:
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = {node: _Seen() for node in nodes}
         self._changed = threading.Condition()
-        self._following = ExitStack()
+        self._watching = ExitStack()
 
     def __enter__(self) -> Self:
-        with ExitStack() as following:
+        with ExitStack() as watching:
             for node, seen in self._nodes.items():
-                following.enter_context(self._follow(node, seen))
-            self._following = following.pop_all()
+                watching.enter_context(self._watch(node, seen))
+            self._watching = watching.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._following.close()
+        self._watching.close()
 
     def stored(self, image: str, *, seconds: float = 200) -> float:
         """Wait until every node's store has the image by this name; return since when."""
@@ -83,7 +83,7 @@ class Arrivals:
         raise TimeoutError(f"waited {seconds:g} s in vain: {image} {what} on all nodes")
 
     @contextmanager
-    def _follow(self, node: Node, seen: _Seen) -> Iterator[None]:
+    def _watch(self, node: Node, seen: _Seen) -> Iterator[None]:
         """Take in a node's events; containerd keeps none for those that come later."""
         socket = node.runtime.socket
         client = ("ctr", f"--address={socket}", "--namespace=k8s.io")
@@ -107,5 +107,5 @@ class Arrivals:
 
 def _is_told(node: Node, seen: _Seen) -> bool:
     """Make something harmless happen on the node, and answer whether such was seen before."""
-    node.runtime.ctr("namespaces", "label", "k8s.io", "followed=yes")
+    node.runtime.ctr("namespaces", "label", "k8s.io", "watched=yes")
     return seen.anything

@@ -11,7 +11,7 @@ from e2e.harness.kubernetes_api import JSON_PATCH, Json
 from e2e.harness.workspace import http_session
 
 LABEL = "by-hand"
-FOLLOWED = "app-"  # what names of containers begin with, of tags that were followed
+TRACKED = "app-"  # what names of containers begin with, of tags that were tracked
 
 
 class ByHand:
@@ -60,12 +60,12 @@ class ByHand:
         """Have a connection open, as the service has."""
         self._session.get(self._url, timeout=10).raise_for_status()
 
-    def follow(self, image: str, digest: str) -> bytes:
-        """Return the patch that follows a new tag and lets the oldest go, as the service does."""
+    def track(self, image: str, digest: str) -> bytes:
+        """Return the patch with which the service would track a new tag and untrack the oldest."""
         template = deepcopy(self._template)
         containers = template["spec"]["containers"]
-        oldest = next(each for each in containers if each["name"].startswith(FOLLOWED))
-        new = oldest | {"image": image, "name": f"{FOLLOWED}{digest[-10:]}"}
+        oldest = next(each for each in containers if each["name"].startswith(TRACKED))
+        new = oldest | {"image": image, "name": f"{TRACKED}{digest[-10:]}"}
         template["spec"]["containers"] = [each for each in containers if each != oldest] + [new]
         annotations = template["metadata"]["annotations"]
         digests = json.loads(annotations[DIGESTS])

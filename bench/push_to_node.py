@@ -60,7 +60,7 @@ TIMES_FASTER = 2.5
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
 FILLING = ("1.1.0", "1.2.0")
-"""Tags after which each further push lets a followed tag go, so that all pushes are alike."""
+"""Tags after which each further push lets a tracked tag go, so that all pushes are alike."""
 PUSH = "push"
 FLOOR = "floor: one PATCH by hand"
 STUBBORN = "by hand, with a sleep that ignores signals"
@@ -112,7 +112,7 @@ class Pushed:
 
 @dataclass(frozen=True)
 class Patched:
-    """At the registry already, in a repository that the service does not follow."""
+    """At the registry already, in a repository that the service does not track."""
 
     workspace: Workspace
     registry: Registry
@@ -128,7 +128,7 @@ class Patched:
         image = fresh(self.workspace, MEGABYTE)
         digest = self.registry.push_image(self.repository, tag, image)
         name = reference(self.repository, tag)
-        patch = self.daemonset.follow(name, digest)
+        patch = self.daemonset.track(name, digest)
         self.daemonset.connect()
         return name, lambda: self.daemonset.send(patch)
 

@@ -521,7 +521,7 @@ def test_the_public_service_mounts_only_secrets_of_webhooks(helm: Helm) -> None:
     ("variables", "inside", "audience"),
     [({}, "none", None), ({"eventAuth": "oidc", "oidcAudience": "puller"}, "oidc", "puller")],
 )
-def test_event_auth_of_both_knative_services_follows_the_values(
+def test_event_auth_of_both_knative_services_is_as_in_the_values(
     offline: Helm, variables: Json, inside: str, audience: str | None
 ) -> None:
     values = {"knative": {"enabled": True, "public": True}, "configMap": variables}
@@ -726,7 +726,7 @@ def test_a_push_reaches_the_nodes_and_uninstalling_leaves_nothing(
     admin = installation.control_plane.admin
     own = {"metadata": {"name": "own"}, "stringData": {"distribution": SECRET, "read": SECRET}}
     admin.post(f"/api/v1/namespaces/{helm.namespace}/secrets", own)
-    configured, followed = reference("helm/app", "1.0.0"), reference("helm/app", "1.1.0")
+    configured, tracked = reference("helm/app", "1.0.0"), reference("helm/app", "1.1.0")
     registry.push_image("helm/app", "1.0.0", with_content(workspace, "one"))
     values = values_of_a_release(
         f"app={configured}",
@@ -737,12 +737,12 @@ def test_a_push_reaches_the_nodes_and_uninstalling_leaves_nothing(
     notes = helm.install(values)
     assert f"http://{NAME}.{helm.namespace}/webhooks/distribution\n" in notes
     puller = Deployed(installation)
-    puller.wait_until_cached(configured, *nodes.names)
+    puller.wait_until_held(configured, *nodes.names)
     digest = registry.push_image("helm/app", "1.1.0", with_content(workspace, "two"))
     wait_until(
-        lambda: all(node.images().get(followed) == digest for node in nodes), "the push on nodes"
+        lambda: all(node.images().get(tracked) == digest for node in nodes), "the push on nodes"
     )
-    puller.wait_until_cached(followed, *nodes.names)
+    puller.wait_until_held(tracked, *nodes.names)
     assert "forbidden" not in log(installation)
     documents = helm.manifest()
     helm.run("uninstall", "puller", *WAIT)
@@ -760,7 +760,7 @@ def test_upgrade_and_rollback_keep_secrets_and_pods(
     assert len(set(generated.values())) == len(generated)
     assert all(len(value) == 40 for value in generated.values())
     puller = Deployed(installation, token=generated["read"])
-    puller.wait_until_cached(configured, *nodes.names)
+    puller.wait_until_held(configured, *nodes.names)
     before, variables = puller.pods(), data(installation)
 
     # Somebody rotates a secret, and holds another one beside it meanwhile.
@@ -771,12 +771,12 @@ def test_upgrade_and_rollback_keep_secrets_and_pods(
     helm.upgrade(changed, "--reset-then-reuse-values")
     assert data(installation) == variables | {"CACHING_INTERVAL_HOURS": "2"}
     assert secret(installation) == generated | rotated
-    puller.wait_until_cached(configured, *nodes.names)
+    puller.wait_until_held(configured, *nodes.names)
 
     helm.run("rollback", "puller", "1", *WAIT)
     assert data(installation) == variables
     assert secret(installation) == generated | rotated | {"quay": generated["quay"]}
-    puller.wait_until_cached(configured, *nodes.names)
+    puller.wait_until_held(configured, *nodes.names)
     assert puller.pods() == before
 
     helm.run("test", "puller", "--timeout=170s")
@@ -797,7 +797,7 @@ def test_the_cron_job_triggers_a_check(
     values = values_of_a_release(f"app={configured}", cronJob={"enabled": True})
     helm.install(values | {"networkPolicy": {"enabled": True, "from": [{"podSelector": {}}]}})
     puller = Deployed(installation, token=secret(installation)["read"])
-    puller.wait_until_cached(configured, *nodes.names)
+    puller.wait_until_held(configured, *nodes.names)
     admin = installation.control_plane.admin
     admin.delete(installation.path)
     wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone")
@@ -875,13 +875,13 @@ def idle_release(make_helm: MakeHelm, control_plane: ControlPlane) -> Iterator[s
     admin.delete(f"/api/v1/namespaces/{name}")
 
 
-# Moving over from the original
+# The upgrade from the original
 
 ORIGINAL = Path(__file__).parent / "original"
 ORIGINAL_LABELS = "test=daemonset-test"
 
 
-def move(helm: Helm, images: str) -> None:
+def upgrade_from_original(helm: Helm, images: str) -> None:
     """Upgrade the original's release to this chart, as the README says."""
     repository, _, tag = SERVICE_IMAGE.rpartition(":")
     image = {"repository": repository, "tag": tag}
@@ -926,12 +926,12 @@ def test_an_upgrade_from_the_original_pulls_no_image_again_and_removes_its_objec
     product_images: ProductImages,
 ) -> None:
     admin = installation.control_plane.admin
-    names = [reference("moving/stable", "1.0.0"), reference("moving/moving", "latest")]
+    names = [reference("upgrade/stable", "1.0.0"), reference("upgrade/mutable", "latest")]
     digests = [
-        registry.push_image("moving/stable", "1.0.0", with_content(workspace, "stable")),
-        registry.push_image("moving/moving", "latest", with_content(workspace, "moving")),
+        registry.push_image("upgrade/stable", "1.0.0", with_content(workspace, "stable")),
+        registry.push_image("upgrade/mutable", "latest", with_content(workspace, "mutable")),
     ]
-    entries = f"stable={names[0]};moving={names[1]};"
+    entries = f"stable={names[0]};mutable={names[1]};"
     original(entries)
     wait_until(lambda: "ready" in log(installation), "the original's pods ready")
     old, old_objects = installation.daemonset(), helm.manifest()
@@ -943,10 +943,10 @@ def test_an_upgrade_from_the_original_pulls_no_image_again_and_removes_its_objec
 
     with pytest.raises(HelmError, match="say --reset-then-reuse-values, not --reuse-values"):
         helm.upgrade({}, "--reuse-values")
-    move(helm, entries)
+    upgrade_from_original(helm, entries)
     puller = Deployed(installation, token=secret(installation)["read"])
     for name, digest in zip(names, digests, strict=True):
-        puller.wait_until_cached(name, *nodes.names)
+        puller.wait_until_held(name, *nodes.names)
         assert {node.images()[name] for node in nodes} == {digest}
     # The sleep image alone is new here.
     layout = product_images.sleep / "blobs" / "sha256"
@@ -985,9 +985,9 @@ def test_an_upgrade_removes_the_pods_of_an_original_that_was_killed(
     before = registry.blob_fetches()
     old = installation.daemonset()
     assert old is not None
-    move(helm, f"there={there};missing={missing}")
+    upgrade_from_original(helm, f"there={there};missing={missing}")
     puller = Deployed(installation, token=secret(installation)["read"])
-    puller.wait_until_cached(there, *nodes.names)
+    puller.wait_until_held(there, *nodes.names)
     assert original_pods(installation) == []
     new = installation.daemonset()
     assert new is not None

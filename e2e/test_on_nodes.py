@@ -66,14 +66,14 @@ def start_everywhere(pods: Pods, nodes: Nodes, name: str) -> None:
 def test_a_pushed_tag_is_on_every_node_and_starts_without_a_pull(
     nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:
-    configured, followed = reference("nodes/app", "1.0.0"), reference("nodes/app", "1.1.0")
+    configured, tracked = reference("nodes/app", "1.0.0"), reference("nodes/app", "1.1.0")
     registry.push_image("nodes/app", "1.0.0", with_content(workspace, "one"))
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        puller.wait_until_cached(configured, *nodes.names)
+        puller.wait_until_held(configured, *nodes.names)
         digest = registry.push_image("nodes/app", "1.1.0", with_content(workspace, "two"))
-        wait_for_image(nodes, followed, digest)
-        puller.wait_until_cached(followed, *nodes.names)
-        start_everywhere(pods, nodes, followed)
+        wait_for_image(nodes, tracked, digest)
+        puller.wait_until_held(tracked, *nodes.names)
+        start_everywhere(pods, nodes, tracked)
         start_everywhere(pods, nodes, configured)
 
 
@@ -104,7 +104,7 @@ def test_images_of_all_kinds_are_held_and_their_containers_end_at_once(
     entries = ";".join(f"{name}={reference(f'kinds/{name}', '1.0.0')}" for name in names)
     with deployed(installation, entries, **AT_ONCE) as puller:
         for name in names:
-            puller.wait_until_cached(reference(f"kinds/{name}", "1.0.0"), *nodes.names)
+            puller.wait_until_held(reference(f"kinds/{name}", "1.0.0"), *nodes.names)
         for name, digest in digests.items():
             assert on_all(nodes, reference(f"kinds/{name}", "1.0.0"), digest)
         # Whoever ignores its signal is waited for.
@@ -120,7 +120,7 @@ def test_the_containers_of_a_large_pod_run_and_end_in_time(
     entries = ";".join(f"{name}={reference(f'nodes/{name}', '1.0.0')}" for name in names)
     with deployed(installation, entries, **AT_ONCE) as puller:
         for name in names:
-            puller.wait_until_cached(reference(f"nodes/{name}", "1.0.0"), *nodes.names)
+            puller.wait_until_held(reference(f"nodes/{name}", "1.0.0"), *nodes.names)
         live = wait_until(lambda: all_ready(installation, nodes), "all pods ready")
         _, *containers = live["spec"]["template"]["spec"]["containers"]
         assert [each["args"] for each in containers] == [["720h", "130ms"]] * len(names)
@@ -136,39 +136,39 @@ def test_a_failure_shows_what_the_pods_logged(
 
     def fail() -> None:
         with deployed(installation, f"app={name}") as puller:
-            puller.wait_until_cached(name, *nodes.names)
+            puller.wait_until_held(name, *nodes.names)
             raise RuntimeError("by the test")
 
     with pytest.raises(RuntimeError, match="by the test") as failed:
         fail()
     (told,) = failed.value.__notes__
     assert f"service of {NAME}-" in told
-    assert "INFO image_puller.reconcile" in told
+    assert "INFO image_puller.cluster.reconcile" in told
 
 
 def test_a_mutated_tag_is_pulled_on_every_node_and_only_its_new_layers(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
-    latest, stable = reference("nodes/moving", "latest"), reference("nodes/stable", "1.0.0")
+    latest, stable = reference("nodes/mutable", "latest"), reference("nodes/stable", "1.0.0")
     # Layers that no other test has: what a node holds already it does not fetch.
     one, two, shared, other = (os.urandom(100_000) for _ in range(4))
-    old = registry.push_image("nodes/moving", "latest", with_layers(workspace, shared, one))
+    old = registry.push_image("nodes/mutable", "latest", with_layers(workspace, shared, one))
     kept = registry.push_image("nodes/stable", "1.0.0", with_layers(workspace, other))
-    with deployed(installation, f"moving={latest};stable={stable}", **AT_ONCE) as puller:
+    with deployed(installation, f"mutable={latest};stable={stable}", **AT_ONCE) as puller:
         for name, digest in ((latest, old), (stable, kept)):
-            puller.wait_until_told(name, digest)
-            puller.wait_until_cached(name, *nodes.names)
+            puller.wait_until_notified(name, digest)
+            puller.wait_until_held(name, *nodes.names)
         before = registry.blob_fetches()
-        moved = with_layers(workspace, shared, two)
-        digest = registry.push_image("nodes/moving", "latest", moved)
+        mutated = with_layers(workspace, shared, two)
+        digest = registry.push_image("nodes/mutable", "latest", mutated)
         wait_for_image(nodes, latest, digest)
-        puller.wait_until_cached(latest, *nodes.names)
-    *_, own = moved.layer_digests
+        puller.wait_until_held(latest, *nodes.names)
+    *_, own = mutated.layer_digests
 
     def fetched() -> dict[str, int]:
         """Read from the registry's log which layers were fetched, and how often."""
         blobs = registry.blob_fetches() - before
-        return {blob: count for blob, count in blobs.items() if blob != config_digest(moved)}
+        return {blob: count for blob, count in blobs.items() if blob != config_digest(mutated)}
 
     wait_until(lambda: fetched().get(own, 0) >= len(nodes.names), "all fetches in the log")
     assert fetched() == {own: len(nodes.names)}
@@ -187,11 +187,11 @@ def test_a_node_that_joins_pulls_all_images_and_the_status_reports_it(
         third.stop()
         new = registry.push_image("nodes/old", "latest", with_content(workspace, "new"))
         with deployed(installation, f"joined={name};old={latest}", **AT_ONCE) as puller:
-            puller.wait_until_cached(name, "node-1", "node-2")
+            puller.wait_until_held(name, "node-1", "node-2")
             began = time.monotonic()
             third.start()
-            puller.wait_until_cached(name, *nodes.names)
-            puller.wait_until_cached(latest, *nodes.names)
+            puller.wait_until_held(name, *nodes.names)
+            puller.wait_until_held(latest, *nodes.names)
             assert third.images()[name] == digest
             assert third.images()[latest] == new
             warm = puller.status()["nodes"][third.name]
@@ -202,23 +202,23 @@ def test_a_node_that_joins_pulls_all_images_and_the_status_reports_it(
 def test_a_dead_node_does_not_delay_the_others(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
-    configured, followed = reference("nodes/death", "1.0.0"), reference("nodes/death", "1.1.0")
+    configured, tracked = reference("nodes/death", "1.0.0"), reference("nodes/death", "1.1.0")
     registry.push_image("nodes/death", "1.0.0", with_content(workspace, "one"))
     # The service does not run on the node that dies: it was there first.
     with (
         deployed(installation, f"app={configured}", **AT_ONCE) as puller,
         nodes.join() as third,
     ):
-        puller.wait_until_cached(configured, *nodes.names)
+        puller.wait_until_held(configured, *nodes.names)
         third.kill()
         digest = registry.push_image("nodes/death", "1.1.0", with_content(workspace, "two"))
         alive = [nodes["node-1"], nodes["node-2"]]
         wait_until(
-            lambda: all(node.images().get(followed) == digest for node in alive),
+            lambda: all(node.images().get(tracked) == digest for node in alive),
             "the new tag on the other nodes",
         )
         assert third.is_ready(), "not waited for until Kubernetes gave it up"
-        puller.wait_until_cached(followed, "node-1", "node-2")
+        puller.wait_until_held(tracked, "node-1", "node-2")
         third.stop()
 
 
@@ -231,13 +231,13 @@ def test_a_node_that_restarts_holds_its_images_again(
         nodes.join() as third,
         deployed(installation, f"app={name}", **AT_ONCE) as puller,
     ):
-        puller.wait_until_told(name, digest)
-        puller.wait_until_cached(name, *nodes.names)
+        puller.wait_until_notified(name, digest)
+        puller.wait_until_held(name, *nodes.names)
         before = puller.pods()
         third.kill()
         third.start()
         wait_until(lambda: puller.pods() != before, "its containers started again")
-        puller.wait_until_cached(name, *nodes.names)
+        puller.wait_until_held(name, *nodes.names)
         assert puller.pods().keys() == before.keys()
 
 
@@ -247,13 +247,13 @@ def test_a_missing_image_does_not_affect_the_others_and_its_push_repairs_it(
     there, missing = reference("nodes/there", "1.0.0"), reference("nodes/missing", "1.0.0")
     held = registry.push_image("nodes/there", "1.0.0", with_content(workspace, "there"))
     with deployed(installation, f"missing={missing};there={there}", **AT_ONCE) as puller:
-        puller.wait_until_told(there, held)
-        puller.wait_until_cached(there, *nodes.names)
+        puller.wait_until_notified(there, held)
+        puller.wait_until_held(there, *nodes.names)
         found = wait_for_reason(puller, missing, "not found")
         assert found.startswith(("ErrImagePull", "ImagePullBackOff"))
         before = puller.pods()
         digest = registry.push_image("nodes/missing", "1.0.0", with_content(workspace, "here now"))
-        puller.wait_until_cached(missing, *nodes.names)
+        puller.wait_until_held(missing, *nodes.names)
         assert on_all(nodes, missing, digest)
         # New pods, which wait for nothing: a kubelet's back-off is that of a pod.
         wait_until(lambda: is_replaced(puller, before), "new pods")
@@ -285,13 +285,13 @@ def test_wrong_credentials_do_not_affect_other_images_and_the_next_push_uses_rig
         put_credentials(installation, "wrong")
         entries = f"locked={name};open={there}"
         with deployed(installation, entries, IMAGE_PULL_SECRETS="pull", **AT_ONCE) as puller:
-            puller.wait_until_cached(there, *nodes.names)
+            puller.wait_until_held(there, *nodes.names)
             wait_for_reason(puller, name, "401 Unauthorized")
             put_credentials(installation, PASSWORD)
             digest = locked.push_image("nodes/locked", "1.0.0", image)
             # A kubelet that has not seen the new secret yet tries again after its back-off.
             wait_for_image(nodes, name, digest, seconds=BACK_OFF_SECONDS)
-            puller.wait_until_cached(name, *nodes.names)
+            puller.wait_until_held(name, *nodes.names)
 
 
 def test_a_missing_sleep_image_is_reported_and_images_are_pulled_anyway(
@@ -310,7 +310,7 @@ def test_a_missing_sleep_image_is_reported_and_images_are_pulled_anyway(
         registry.push_layout("nodes/sleep", "1.0.0", product_images.sleep)
         # First the installer's back-off, then that of those that found nothing to run.
         wait_until(
-            lambda: puller.cached_on(name) == set(nodes.names),
+            lambda: puller.held_on(name) == set(nodes.names),
             f"{name} held",
             seconds=2 * BACK_OFF_SECONDS,
         )
@@ -333,8 +333,8 @@ def test_a_template_that_a_limit_refuses_leaves_the_old_pods(
     configured = reference("nodes/limited", "1.0.0")
     digest = registry.push_image("nodes/limited", "1.0.0", with_content(workspace, "limited"))
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        puller.wait_until_told(configured, digest)
-        puller.wait_until_cached(configured, *nodes.names)
+        puller.wait_until_notified(configured, digest)
+        puller.wait_until_held(configured, *nodes.names)
         before = puller.pods()
         path = f"/api/v1/namespaces/{installation.namespace}/{kind}"
         installation.control_plane.admin.post(path, {"metadata": {"name": "small"}, "spec": spec})
@@ -359,8 +359,8 @@ def test_a_template_that_a_policy_on_pods_refuses_leaves_the_old_pods(
     with pytest.raises(ApiError, match="violates PodSecurity"):
         pods.run(configured, node="node-1", securityContext={})
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        puller.wait_until_told(configured, digest)
-        puller.wait_until_cached(configured, *nodes.names)
+        puller.wait_until_notified(configured, digest)
+        puller.wait_until_held(configured, *nodes.names)
         before = puller.pods()
         allow = deny(installation, "tolerant", TOLERANT)
         puller.restart(TOLERATIONS=json.dumps(EVERYTHING))
@@ -370,7 +370,7 @@ def test_a_template_that_a_policy_on_pods_refuses_leaves_the_old_pods(
         allow()
         puller.restart()
         wait_until(lambda: is_replaced(puller, before), "new pods once the policy is gone")
-        puller.wait_until_cached(configured, *nodes.names)
+        puller.wait_until_held(configured, *nodes.names)
 
 
 EVERYTHING = [{"operator": "Exists"}]
@@ -396,31 +396,31 @@ def test_keep_tags_untracks_the_oldest_tag(
         for tag in tags[1:3]:
             registry.push_image("nodes/kept", tag, with_content(workspace, tag))
         for name in names[:3]:
-            puller.wait_until_cached(name, *nodes.names)
+            puller.wait_until_held(name, *nodes.names)
             start_everywhere(pods, nodes, name)
         registry.push_image("nodes/kept", "1.3.0", with_content(workspace, "1.3.0"))
-        puller.wait_until_cached(names[3], *nodes.names)
+        puller.wait_until_held(names[3], *nodes.names)
         assert sorted(installation.images()) == [names[0], names[2], names[3]]
 
 
 def test_restarts_and_upgrades_of_the_service_restart_no_pod_of_the_daemonset(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
-    configured, followed = reference("nodes/calm", "1.0.0"), reference("nodes/calm", "1.1.0")
+    configured, tracked = reference("nodes/calm", "1.0.0"), reference("nodes/calm", "1.1.0")
     registry.push_image("nodes/calm", "1.0.0", with_content(workspace, "one"))
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
         registry.push_image("nodes/calm", "1.1.0", with_content(workspace, "two"))
-        puller.wait_until_cached(followed, *nodes.names)
+        puller.wait_until_held(tracked, *nodes.names)
         before = puller.pods()
         puller.restart()
         puller.restart(PORT="8080")
         puller.scale(2)
         puller.scale(0)
         puller.scale(1)
-        puller.wait_until_cached(followed, *nodes.names)
+        puller.wait_until_held(tracked, *nodes.names)
         assert puller.pods() == before
         puller.upgrade(NEXT_SERVICE_IMAGE)
-        puller.wait_until_cached(followed, *nodes.names)
+        puller.wait_until_held(tracked, *nodes.names)
         assert puller.pods() == before
 
 
@@ -435,13 +435,13 @@ def test_another_sleep_image_replaces_the_pods(
     digest = registry.push_image("nodes/renewed", "1.0.0", with_content(workspace, "renewed"))
     registry.push_layout("image-puller/next-sleep", "e2e", product_images.sleep)
     with deployed(installation, f"app={name}", **AT_ONCE) as puller:
-        puller.wait_until_told(name, digest)
-        puller.wait_until_cached(name, *nodes.names)
+        puller.wait_until_notified(name, digest)
+        puller.wait_until_held(name, *nodes.names)
         before = puller.pods()
         puller.restart(KIP_IMAGE=reference("image-puller/next-sleep", "e2e"))
         wait_until(lambda: is_replaced(puller, before), "new pods")
         wait_until(lambda: all_ready(installation, nodes), "all pods ready")
-        puller.wait_until_cached(name, *nodes.names)
+        puller.wait_until_held(name, *nodes.names)
 
 
 def put_credentials(installation: Installation, password: str) -> None:

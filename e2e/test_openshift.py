@@ -205,7 +205,7 @@ def test_a_service_with_the_user_of_the_project_brings_a_push_to_the_nodes(
 ) -> None:
     rights = objects("serviceaccount").values()
     installation = Installation.apply(workspace, control_plane, project, rights)
-    configured, followed = reference("openshift/app", "1.0.0"), reference("openshift/app", "1.1.0")
+    configured, tracked = reference("openshift/app", "1.0.0"), reference("openshift/app", "1.1.0")
     with make_registry([WEBHOOK]) as registry:
         product_images.push(registry)
         registry.push_image("openshift/app", "1.0.0", with_content(workspace, "one"))
@@ -230,10 +230,10 @@ def test_a_service_with_the_user_of_the_project_brings_a_push_to_the_nodes(
         as_assigned(app["Deployment"])
         with running(installation, app["Deployment"], app["Service"]) as puller:
             assert users_of_the_service() == {(USER, 0)}
-            puller.wait_until_cached(configured, *nodes.names)
+            puller.wait_until_held(configured, *nodes.names)
             digest = registry.push_image("openshift/app", "1.1.0", with_content(workspace, "two"))
-            puller.wait_until_cached(followed, *nodes.names)
-            assert [node.images()[followed] for node in nodes] == [digest] * len(nodes.names)
+            puller.wait_until_held(tracked, *nodes.names)
+            assert [node.images()[tracked] for node in nodes] == [digest] * len(nodes.names)
             security = template(installation)["spec"]["securityContext"]
             assert "runAsUser" not in security
             assert "fsGroup" not in security

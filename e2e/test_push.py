@@ -159,8 +159,8 @@ def test_two_replicas_under_load_lose_no_push(
             answers = post_all([one.url, two.url], bodies, connections=CONNECTIONS)
             assert answers == [202] * len(bodies)
             configured = [reference(f"team/{name}", "1.0.0") for name in names]
-            followed = [reference(f"team/{name}", "1.1.9") for name in names]
-            installation.wait_for_images(*configured, *followed)
+            tracked = [reference(f"team/{name}", "1.1.9") for name in names]
+            installation.wait_for_images(*configured, *tracked)
     for name in names:
         tags = [
             newest([image for image in images if f"/{name}:" in image])
@@ -174,7 +174,7 @@ def test_a_tag_mutated_through_one_replica_can_be_mutated_back_through_the_other
 ) -> None:
     latest = reference("team/app", "latest")
     environment = installation.environment(f"app={latest}", ROLLOUT_MIN_INTERVAL_SECONDS="0")
-    moves = [
+    pushes = [
         notification("team/app", "latest", content, time=f"2026-01-01T00:00:0{n}Z")
         for n, content in enumerate(("one", "two", "one"))
     ]
@@ -184,11 +184,11 @@ def test_a_tag_mutated_through_one_replica_can_be_mutated_back_through_the_other
     ):
         installation.wait_for_images(latest)
         digests = []
-        for puller, move in zip((here, there, here), moves, strict=True):
-            assert post(puller.url, move) == 202
-            digests.append(expected_digest(installation, move))
-        for digest, move in zip(digests, moves, strict=True):
-            assert digest == move["events"][0]["target"]["digest"]
+        for puller, push in zip((here, there, here), pushes, strict=True):
+            assert post(puller.url, push) == 202
+            digests.append(expected_digest(installation, push))
+        for digest, push in zip(digests, pushes, strict=True):
+            assert digest == push["events"][0]["target"]["digest"]
 
 
 def test_replicas_share_the_interval_between_template_changes(
@@ -252,9 +252,9 @@ def annotation(daemonset: Json) -> str:
     return text
 
 
-def expected_digest(installation: Installation, move: Json) -> str:
-    """Return the digest that the template expects of the one image, once it is that of the move."""
-    digest = move["events"][0]["target"]["digest"]
+def expected_digest(installation: Installation, push: Json) -> str:
+    """Return the digest that the template expects of the one image, once it is that of the push."""
+    digest = push["events"][0]["target"]["digest"]
 
     def expected() -> str | None:
         daemonset = installation.daemonset() or {}

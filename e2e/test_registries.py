@@ -94,15 +94,15 @@ def status(puller: Service) -> Json:
     return found
 
 
-def followed(installation: Installation, entry: str = "app") -> dict[str, str]:
-    """Return the digests of the tags that an entry follows."""
+def tracked(installation: Installation, entry: str = "app") -> dict[str, str]:
+    """Return the digests of the tags that an entry tracks."""
     tags = installation.state()["entries"][entry]["tags"]
     return {tag["tag"]: tag["digest"] for tag in tags}
 
 
-def has_followed(installation: Installation, entry: str, tags: dict[str, str]) -> bool:
-    """Answer whether an entry follows these tags, with these digests, and no others."""
-    return followed(installation, entry) == tags
+def has_tracked(installation: Installation, entry: str, tags: dict[str, str]) -> bool:
+    """Answer whether an entry tracks these tags, with these digests, and no others."""
+    return tracked(installation, entry) == tags
 
 
 def is_seen(installation: Installation, entry: str, tag: str) -> bool:
@@ -217,26 +217,26 @@ def test_without_event_auth_an_event_is_verified_at_the_registry(
             assert installation.images() == [APP]
             true = registry.push("ask/app", "1.1.0", "the true one")
 
-            def is_followed() -> bool:
+            def is_tracked() -> bool:
                 # A registry that is slow to answer is asked again at another look.
                 assert tell(puller.url, "/", event, **structured).status_code == 202
                 return digests(installation).get(reference("ask/app", "1.1.0")) == true
 
-            wait_until(is_followed, "what the registry has")
+            wait_until(is_tracked, "what the registry has")
 
 
 def test_one_check_catches_up_on_ten_missed_webhooks(
     installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
-    moving = reference("ask/moving", "latest")
+    mutable = reference("ask/mutable", "latest")
     ranged = reference("ask/ranged", "1.0.0")
     environment = installation.environment(
-        f"app={APP};moving={moving};ranged={ranged}",
+        f"app={APP};mutable={mutable};ranged={ranged}",
         **ASKING,
         IMAGE_TAG_POLICIES="ranged=semver:^1",
     )
     with make_registry() as registry:
-        for repository, tag in (("app", "1.0.0"), ("moving", "latest"), ("ranged", "1.0.0")):
+        for repository, tag in (("app", "1.0.0"), ("mutable", "latest"), ("ranged", "1.0.0")):
             registry.push(f"ask/{repository}", tag, f"{repository} configured")
         with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             doomed = registry.push("ask/app", "1.1.0", "to be deleted")
@@ -253,30 +253,30 @@ def test_one_check_catches_up_on_ten_missed_webhooks(
         expected = {
             ("app", "1.0.0"): registry.push("ask/app", "1.0.0", "app configured"),
             ("app", "1.2.0"): registry.push("ask/app", "1.2.0", "app 1.2.0"),
-            ("app", "1.3.0"): registry.push("ask/app", "1.3.0", "moved below"),
+            ("app", "1.3.0"): registry.push("ask/app", "1.3.0", "overwritten"),
             ("app", "2.0.0"): registry.push("ask/app", "2.0.0", "app 2.0.0"),
             ("ranged", "1.0.0"): registry.push("ask/ranged", "1.0.0", "ranged configured"),
-            ("ranged", "1.1.0"): registry.push("ask/ranged", "1.1.0", "ranged moved"),
+            ("ranged", "1.1.0"): registry.push("ask/ranged", "1.1.0", "ranged mutated"),
             ("ranged", "1.4.0"): registry.push("ask/ranged", "1.4.0", "ranged 1.4.0"),
         }
-        registry.push("ask/app", "2.0.1-rc.1", "not followed")
+        registry.push("ask/app", "2.0.1-rc.1", "not tracked")
         registry.push("ask/ranged", "2.0.0", "out of range")
-        expected["app", "1.3.0"] = registry.push("ask/app", "1.3.0", "moved")
-        registry.push("ask/moving", "latest", "moved")
-        expected["moving", "latest"] = registry.push("ask/moving", "latest", "moved again")
+        expected["app", "1.3.0"] = registry.push("ask/app", "1.3.0", "mutated")
+        registry.push("ask/mutable", "latest", "mutated")
+        expected["mutable", "latest"] = registry.push("ask/mutable", "latest", "mutated again")
 
         with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             tick(puller.url)
-            for entry in ("app", "moving", "ranged"):
+            for entry in ("app", "mutable", "ranged"):
                 of_entry = {tag: digest for (e, tag), digest in expected.items() if e == entry}
                 wait_until(
-                    partial(has_followed, installation, entry, of_entry), f"{of_entry} of {entry}"
+                    partial(has_tracked, installation, entry, of_entry), f"{of_entry} of {entry}"
                 )
             installation.wait_for_images(
                 APP,
                 reference("ask/app", "1.3.0"),
                 reference("ask/app", "2.0.0"),
-                moving,
+                mutable,
                 ranged,
                 reference("ask/ranged", "1.1.0"),
                 reference("ask/ranged", "1.4.0"),

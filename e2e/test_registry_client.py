@@ -61,7 +61,7 @@ def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tags_and_digests_are_as_pushed(make_registry: Making) -> None:
-    """Images and indexes, new tags and moved ones, and what was deleted."""
+    """Images and indexes, new tags and mutated ones, and what was deleted."""
     with make_registry() as registry, client(HOST) as registries:
         name = parse(f"{HOST}/client/app")
         first = registry.push("client/app", "1.0", "one")
@@ -71,9 +71,9 @@ def test_tags_and_digests_are_as_pushed(make_registry: Making) -> None:
         assert registries.digest(parse(f"{HOST}/client/app@{first}")) == first
         assert registries.digest(name) is None  # nobody pushed `latest`
         assert sorted(registries.tags(name)) == ["1.0", "2.0"]
-        moved = registry.push("client/app", "1.0", "other")
-        assert registries.digest(parse(f"{HOST}/client/app:1.0")) == moved
-        registry.delete("client/app", moved)
+        mutated = registry.push("client/app", "1.0", "other")
+        assert registries.digest(parse(f"{HOST}/client/app:1.0")) == mutated
+        registry.delete("client/app", mutated)
         assert registries.digest(parse(f"{HOST}/client/app:1.0")) is None
         assert registries.digest(parse(f"{HOST}/client/nothing:1")) is None
         assert registries.tags(parse(f"{HOST}/client/nothing")) == ()

@@ -67,7 +67,7 @@ class Deployed:
         found: Json = answer.json()
         return found
 
-    def cached_on(self, image: str) -> set[str]:
+    def held_on(self, image: str) -> set[str]:
         """Return the nodes of which /status says that they have this image."""
         return {
             node
@@ -77,11 +77,11 @@ class Deployed:
             if found["cached"]
         }
 
-    def wait_until_cached(self, image: str, *nodes: str) -> None:
+    def wait_until_held(self, image: str, *nodes: str) -> None:
         """Wait until /status says that exactly these nodes have this image."""
-        wait_until(lambda: self.cached_on(image) == set(nodes), f"{image} on {nodes}")
+        wait_until(lambda: self.held_on(image) == set(nodes), f"{image} on {nodes}")
 
-    def wait_until_told(self, image: str, digest: str) -> None:
+    def wait_until_notified(self, image: str, digest: str) -> None:
         """Wait until the registry's notification of this content has come: it may be late."""
         wait_until(
             lambda: any(
