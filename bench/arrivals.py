@@ -80,7 +80,7 @@ class Arrivals:
         with self._changed:
             if self._changed.wait_for(lambda: len(times()) == len(self._nodes), timeout=seconds):
                 return max(times())
-        raise TimeoutError(f"waited {seconds:g} s in vain: {image} {what} on all nodes")
+        raise TimeoutError(f"waited {seconds:g} s without success: {image} {what} on all nodes")
 
     @contextmanager
     def _watch(self, node: Node, seen: _Seen) -> Iterator[None]:

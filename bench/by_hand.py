@@ -80,7 +80,7 @@ class ByHand:
 
 
 def is_rolled_out(control_plane: ControlPlane, path: str) -> bool:
-    """Answer whether all pods of a DaemonSet are of its last template, and ready."""
+    """Return whether all pods of a DaemonSet are of its last template, and ready."""
     daemonset = control_plane.admin.get(path)
     status = daemonset["status"]
     wanted = status["desiredNumberScheduled"]

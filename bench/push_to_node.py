@@ -281,7 +281,7 @@ def with_init_container(pod: Json) -> None:
 
 
 def is_pulling(node: Node) -> bool:
-    """Answer whether the node is fetching content."""
+    """Return whether the node is fetching content."""
     return len(node.runtime.ctr("content", "active").splitlines()) > 1
 
 

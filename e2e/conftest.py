@@ -1,4 +1,4 @@
-"""The workspace that all e2e tests stand on; started by `e2e/run`, never by pytest alone."""
+"""The fixtures of all e2e tests, for runs that `e2e/run` starts."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -28,13 +28,13 @@ pytest_plugins = ("e2e.harness.components", "e2e.harness.failure_logs", "e2e.har
 
 @pytest.fixture(scope="session")
 def workspace() -> Workspace:
-    """Where the state and the logs of the run are."""
+    """Return the folder for the state and the logs of the run."""
     return _workspace("E2E_STATE")
 
 
 @pytest.fixture(scope="session")
 def control_plane(built_etcd: Path, built_kubernetes_control_plane: Path) -> Iterator[ControlPlane]:
-    """A real control plane, one for all tests; the kept one if there is one."""
+    """Run a real control plane for all tests, or use the kept one."""
     control_plane = ControlPlane(
         _workspace("E2E_CLUSTER"), etcd=built_etcd, kubernetes=built_kubernetes_control_plane
     )
@@ -56,9 +56,9 @@ def nodes(
     built_kubernetes_node: Path,
     built_coredns: Path,
 ) -> Iterator[Nodes]:
-    """Two nodes for all tests that run pods, and room for one more: `with nodes.join() as third`.
+    """Run two nodes for all tests that need nodes; `with nodes.join() as third` adds a third.
 
-    They come with Services that can be reached, and with DNS.
+    kube-proxy and DNS run as well, so that pods can reach Services by name.
     """
     with Nodes(
         workspace, control_plane, kubernetes=built_kubernetes_node, coredns=built_coredns
@@ -68,8 +68,8 @@ def nodes(
 
 @pytest.fixture
 def namespace(control_plane: ControlPlane) -> Iterator[str]:
-    """The name of a fresh namespace, in which pods can be created."""
-    control_plane.api_server.start()  # a test that failed may have left it stopped
+    """Create a namespace in which pods can be created, and return its name."""
+    control_plane.api_server.start()  # a failed test may have left it stopped
     admin = control_plane.admin
     body = {"metadata": {"generateName": "e2e-"}}
     name = admin.post("/api/v1/namespaces", body)["metadata"]["name"]
@@ -82,7 +82,7 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
 
 @pytest.fixture
 def pods(control_plane: ControlPlane, namespace: str) -> Pods:
-    """Pods in the test's namespace, which lets none in but those that are `restricted`."""
+    """Return the pods of the test's namespace, which admits `restricted` pods only."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     path = f"/api/v1/namespaces/{namespace}"
     control_plane.admin.patch(path, {"metadata": {"labels": labels}})
@@ -97,13 +97,13 @@ def pods(control_plane: ControlPlane, namespace: str) -> Pods:
 
 @pytest.fixture
 def installation(workspace: Workspace, control_plane: ControlPlane, namespace: str) -> Installation:
-    """The product's own manifests, applied to the test's namespace."""
+    """Apply the product's own manifests to the test's namespace."""
     return Installation.apply(workspace, control_plane, namespace)
 
 
 @pytest.fixture(scope="session")
 def make_registry(workspace: Workspace) -> Callable[..., Registry]:
-    """Makes registries, of which one can run at a time.
+    """Return what makes registries; one can run at a time, and a locked one beside it.
 
     `with make_registry([Webhook(url=…, authorization=…)]) as registry:`
     """
@@ -112,7 +112,7 @@ def make_registry(workspace: Workspace) -> Callable[..., Registry]:
 
 @pytest.fixture(scope="session")
 def make_service(workspace: Workspace) -> Callable[..., Service]:
-    """Makes services, of which any number can run.
+    """Return what makes services; any number can run.
 
     `with make_service({"IMAGES": …}, kubeconfig=…) as puller:`
     """
@@ -121,25 +121,25 @@ def make_service(workspace: Workspace) -> Callable[..., Service]:
 
 @pytest.fixture(scope="session")
 def make_helm(workspace: Workspace, built_helm: Path) -> Callable[..., Helm]:
-    """Makes a helm, for no cluster, or for a kubeconfig and a namespace."""
+    """Return what makes a helm, for no cluster or for a kubeconfig and a namespace."""
     return partial(Helm, workspace, built_helm / "helm")
 
 
 @pytest.fixture(scope="session")
 def kustomize(workspace: Workspace, built_kustomize: Path) -> Kustomize:
-    """kustomize, to render the manifests for Knative."""
+    """Return kustomize, which renders the manifests for Knative."""
     return Kustomize(workspace, built_kustomize / "kustomize")
 
 
 @pytest.fixture(scope="session")
 def product_images(built_sleep_image: Path, built_service_image: Path) -> ProductImages:
-    """The product's own images."""
+    """Return the product's own images."""
     return ProductImages(sleep=built_sleep_image, service=built_service_image)
 
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    """A place to send webhooks and events to."""
+    """Run a server that records webhooks and events."""
     with Sink() as sink:
         yield sink
 

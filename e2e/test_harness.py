@@ -241,7 +241,7 @@ def allow_reading_config_maps(admin: KubernetesApi, namespace: str) -> None:
 
 
 def may_read(client: KubernetesApi, resource: str) -> bool:
-    """Answer whether the client may list `namespace/resource`."""
+    """Return whether the client may list `namespace/resource`."""
     try:
         client.get(f"/api/v1/namespaces/{resource}")
     except ApiError as error:

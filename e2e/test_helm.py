@@ -699,7 +699,7 @@ def left_over(installation: Installation, documents: list[Json]) -> list[str]:
 
 
 def is_there(control_plane: ControlPlane, path: str) -> bool:
-    """Answer whether there is an object at the path."""
+    """Return whether there is an object at the path."""
     try:
         control_plane.admin.get(path)
     except ApiError:
@@ -708,7 +708,7 @@ def is_there(control_plane: ControlPlane, path: str) -> bool:
 
 
 def is_gone(control_plane: ControlPlane, path: str) -> bool:
-    """Answer whether there is no object at the path."""
+    """Return whether there is no object at the path."""
     return not is_there(control_plane, path)
 
 

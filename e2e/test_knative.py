@@ -208,7 +208,7 @@ def test_the_broker_delivers_each_event_once(puller: OnKnative) -> None:
         assert puller.send(BROKER, REFRESH, each) == 202
     wait_until(lambda: puller.taken() >= 1 + len(ids), "all events")
     # Told to go, they still answer, and have had no request for seconds: a retry comes sooner.
-    puller.wait_until_told_to_go()
+    puller.wait_until_terminating()
     assert puller.taken() == 1 + len(ids)
     sent = [each.headers["ce-id"] for each in puller.events()]
     assert sorted(each for each in sent if each.startswith("once-")) == ids

@@ -513,5 +513,5 @@ def all_ready(installation: Installation, nodes: Nodes) -> Json | None:
 
 
 def is_replaced(puller: Deployed, before: Mapping[str, str]) -> bool:
-    """Answer whether none of these pods of the DaemonSet is left, nor restarted."""
+    """Return whether none of these pods of the DaemonSet is left, nor restarted."""
     return set(before.values()).isdisjoint(puller.pods().values())

@@ -101,7 +101,7 @@ def tracked(installation: Installation, entry: str = "app") -> dict[str, str]:
 
 
 def has_tracked(installation: Installation, entry: str, tags: dict[str, str]) -> bool:
-    """Answer whether an entry tracks these tags, with these digests, and no others."""
+    """Return whether an entry tracks these tags, with these digests, and no others."""
     return tracked(installation, entry) == tags
 
 

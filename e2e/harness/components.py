@@ -1,11 +1,11 @@
-"""The components that tests need: each is a fixture, which returns what was built.
+"""The components that tests need: each has a fixture that returns where it is.
 
-A test needs a component if it requests its fixture, or if one of its fixtures does. There is no
-other way to a component, so `e2e/run` can build those of the selected tests alone: it collects
-the tests first, with `LIST_FILE` set, and reads the components' names from that file.
+A test needs a component if it requests its fixture, or if one of its fixtures does. Only a
+fixture leads to a component, so `e2e/run` builds what the selected tests need and nothing else. For
+that it first collects the tests with `LIST_FILE` set, and reads the names from that file.
 
-A component's name is that of its fixture without `built_`. They are built by
-`e2e/components/build`, and those whose names end with `-image` by `e2e/components/product-images`.
+A component has the name of its fixture without `built_`. `e2e/components/product-images` builds
+those whose names end with `-image`, and `e2e/components/build` builds all others.
 """
 
 import os
@@ -44,77 +44,77 @@ def _built(component: str) -> Path:
 
 @pytest.fixture(scope="session")
 def built_etcd() -> Path:
-    """The folder of etcd."""
+    """Return the folder of etcd."""
     return _built("etcd")
 
 
 @pytest.fixture(scope="session")
 def built_kubernetes_control_plane() -> Path:
-    """The folder of kube-apiserver, kube-controller-manager and kube-scheduler."""
+    """Return the folder of kube-apiserver, kube-controller-manager and kube-scheduler."""
     return _built("kubernetes-control-plane")
 
 
 @pytest.fixture(scope="session")
 def built_kubernetes_node() -> Path:
-    """The folder of kubelet and kube-proxy."""
+    """Return the folder of kubelet and kube-proxy."""
     return _built("kubernetes-node")
 
 
 @pytest.fixture(scope="session")
 def built_coredns() -> Path:
-    """The folder of coredns."""
+    """Return the folder of coredns."""
     return _built("coredns")
 
 
 @pytest.fixture(scope="session")
 def built_probe() -> Path:
-    """The folder of probe, the program of pods that ask and answer."""
+    """Return the folder of probe, which pods run to send and answer requests."""
     return _built("probe")
 
 
 @pytest.fixture(scope="session")
 def built_helm() -> Path:
-    """The folder of helm."""
+    """Return the folder of helm."""
     return _built("helm")
 
 
 @pytest.fixture(scope="session")
 def built_kustomize() -> Path:
-    """The folder of kustomize."""
+    """Return the folder of kustomize."""
     return _built("kustomize")
 
 
 @pytest.fixture(scope="session")
 def built_crds() -> Path:
-    """The folder of the CustomResourceDefinitions that the chart's objects need, as YAML files."""
+    """Return the folder of CustomResourceDefinitions for objects of the chart, as YAML files."""
     return _built("crds")
 
 
 @pytest.fixture(scope="session")
 def built_knative() -> Path:
-    """The folder of Knative's programs, with a folder for each of its parts."""
+    """Return the folder of Knative's programs, with a folder for each of its parts."""
     return _built("knative")
 
 
 @pytest.fixture(scope="session")
 def built_knative_manifests() -> Path:
-    """The folder of Knative's manifests, with a folder for each module that ships some."""
+    """Return the folder of Knative's manifests, with a folder for each module that ships some."""
     return _built("knative-manifests")
 
 
 @pytest.fixture(scope="session")
 def built_envoy() -> Path:
-    """The folder of envoy."""
+    """Return the folder of envoy."""
     return _built("envoy")
 
 
 @pytest.fixture(scope="session")
 def built_sleep_image() -> Path:
-    """The sleep image, as an OCI layout."""
+    """Return the sleep image, as an OCI layout."""
     return _built("sleep-image")
 
 
 @pytest.fixture(scope="session")
 def built_service_image() -> Path:
-    """The image of the service, as an OCI layout."""
+    """Return the image of the service, as an OCI layout."""
     return _built("service-image")

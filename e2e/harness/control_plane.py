@@ -16,15 +16,15 @@ from e2e.harness.workspace import ADDRESS, Workspace, wait_until
 ETCD = "http://127.0.0.1:2379"
 URL = f"https://{ADDRESS}:6443"
 ADMIN_TOKEN = "admin-of-a-cluster-that-nobody-else-reaches"
-# The defaults of 20 requests a second slow large DaemonSets down.
+# The default of 20 requests a second makes large DaemonSets slow.
 CLIENT_LIMITS = ("--kube-api-qps=500", "--kube-api-burst=1000")
 
 
 class ControlPlane:
-    """The four programs, with what tests need to use and to disturb them.
+    """The four programs of a control plane, and what tests need to use and to disturb them.
 
-    `api_server` can be stopped and started during a test; all others go on. As a context it is
-    there while the context is open. Otherwise `start` starts it to stay, and later runs `adopt` it.
+    A test can stop and start `api_server`; the others go on. As a context manager, the control
+    plane ends with the context. After `start` alone it keeps running, and later runs `adopt` it.
     """
 
     url = URL
@@ -32,7 +32,7 @@ class ControlPlane:
 
     def __init__(self, workspace: Workspace, *, etcd: Path, kubernetes: Path) -> None:
         self._workspace = workspace
-        # As they are in the cache, so that those of another version have another name.
+        # Their paths in the cache differ from version to version, and `adopt` compares them.
         self._programs = {
             path.name: str(path.resolve())
             for path in (
@@ -64,7 +64,7 @@ class ControlPlane:
         self._kill()
 
     def start(self) -> None:
-        """Start all, in about 3 s; none is left if one fails."""
+        """Start all programs, which takes about 3 s; stop all if one fails."""
         with ExitStack() as started:
             started.callback(self._kill)
             for process in self._processes:
@@ -72,21 +72,21 @@ class ControlPlane:
             started.pop_all()
 
     def adopt(self) -> None:
-        """Take over all that an earlier run has started; StartError if one is not as it was."""
+        """Take over the programs of an earlier run; raise StartError if one can't be used."""
         for process in self._processes:
             process.adopt()
 
     def _kill(self) -> None:
-        """Kill all: nothing of it is kept, so nothing need be in order."""
+        """Kill all programs: no data is kept, so none needs an orderly stop."""
         for process in reversed(self._processes):
             process.kill()
 
     def client(self, token: str) -> KubernetesApi:
-        """Return the API as the owner of this token sees it."""
+        """Return a client with this token."""
         return KubernetesApi(url=self.url, ca=self.ca, token=token)
 
     def token_for(self, namespace: str, service_account: str) -> str:
-        """Ask for a token of a service account, valid for an hour."""
+        """Request a token of a service account; it is valid for an hour."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token"
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
         token: str = self.admin.post(path, request)["status"]["token"]
@@ -110,11 +110,11 @@ class ControlPlane:
         return path
 
     def metric(self, name: str, **labels: str) -> float:
-        """Add up the API server's samples of this name that have these labels; 0 without any.
+        """Return the sum of the API server's samples with this name and labels; 0 without any.
 
-        Counters start again with the API server.
+        A restart of the API server resets counters.
         """
-        # Its page has tens of thousands of lines: only those of the name are worth parsing.
+        # There are tens of thousands of lines; parsing only those of the metric saves time.
         lines = [line for line in self.admin.text("/metrics").splitlines() if line.startswith(name)]
         return sum(
             sample.value
@@ -126,7 +126,7 @@ class ControlPlane:
     def wait_until_refused(self, path: str, body: Json, *, saying: str) -> ApiError:
         """Try to create an object, as a dry run, until admission refuses it with these words.
 
-        For policies and the like, which are enforced some time after they were created.
+        Policies and quotas are enforced only some time after they were created.
         """
 
         def refusal() -> ApiError | None:
@@ -145,7 +145,7 @@ class ControlPlane:
             f"--listen-client-urls={ETCD}",
             f"--advertise-client-urls={ETCD}",
             "--log-level=warn",
-            "--unsafe-no-fsync",  # its data need not outlive the machine
+            "--unsafe-no-fsync",  # the data need not survive a crash of the machine
             is_ready=lambda: answers(f"{ETCD}/health"),
         )
 
@@ -171,7 +171,7 @@ class ControlPlane:
             "--authorization-mode=RBAC",
             "--allow-privileged=true",
             "--kubelet-preferred-address-types=InternalIP",
-            # Else a stop takes a minute: it waits for watches, without asking them to end.
+            # The default makes a stop take a minute, because the API server waits for watches.
             "--shutdown-watch-termination-grace-period=1s",
             is_ready=lambda: answers(f"{URL}/readyz", ca=self.ca),
         )

@@ -5,8 +5,8 @@ from pathlib import Path
 from e2e.harness.processes import Process, listens
 from e2e.harness.workspace import ADDRESS, Workspace
 
-# Two blocks, as plugins run in an order of CoreDNS's own: in one, `template` would come first.
-# It answers at once for all names outside, so that search lists end soon.
+# CoreDNS orders the plugins of a block itself, and `template` would come first: so two blocks.
+# `template` answers at once for names outside the cluster, so that lookups with search lists end.
 COREFILE = """
 cluster.local:53 in-addr.arpa:53 {{
   bind {address}
@@ -26,7 +26,7 @@ cluster.local:53 in-addr.arpa:53 {{
 
 
 def dns(workspace: Workspace, *, program: Path, kubeconfig: Path) -> Process:
-    """Make the server that pods ask for names of Services; it caches nothing."""
+    """Make the DNS server of the pods; it caches nothing."""
     corefile = workspace.folder("dns") / "Corefile"
     corefile.write_text(COREFILE.format(address=ADDRESS, kubeconfig=kubeconfig))
     return Process(

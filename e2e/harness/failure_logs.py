@@ -1,4 +1,4 @@
-"""What each component, and each pod, logged during a test, shown with the test's failure."""
+"""The failure report of a test, with what each component and each pod logged during the test."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -16,14 +16,14 @@ LOG_SIZES = pytest.StashKey[dict[Path, int]]()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Remember how long each log is before the test."""
+    """Record the size of each log before the test."""
     item.stash[LOG_SIZES] = {log: size for log, _, size in _logs()}
     return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Reporting:
-    """Show with a failure what was added to each log since the test began."""
+    """Add to a failure the end of what each log got during the test."""
     report = yield
     if report.failed:
         before = item.stash[LOG_SIZES]
@@ -36,7 +36,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Reporting:
 
 
 def _logs() -> Iterator[tuple[Path, str, int]]:
-    """Yield each log with its name and its size in bytes; those of pods come and go."""
+    """Yield each log with its name and its size in bytes; logs of pods can vanish meanwhile."""
     states = {os.environ.get("E2E_STATE"), os.environ.get("E2E_CLUSTER")}
     for folder in (Path(state, "logs") for state in states if state):
         for log in folder.rglob("*.log"):

@@ -1,4 +1,4 @@
-"""The control plane that `make e2e-up` keeps between runs; `e2e/cluster` runs this as a program."""
+"""The control plane that `make e2e-up` keeps between runs; `e2e/cluster` runs this module."""
 
 import os
 import sys
@@ -10,13 +10,13 @@ from e2e.harness.processes import StartError
 from e2e.harness.workspace import Workspace, wait_until
 
 KEPT = "E2E_KEPT"
-"""The environment variable that is set for a run on a kept cluster."""
+"""The environment variable of a run on the kept cluster."""
 
 NAMESPACES = "/api/v1/namespaces"
 OWN_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
-# All that tests make outside of namespaces. Those that can be in the way of others come first.
+# The kinds outside of namespaces that tests create. Those that block other deletions come first.
 KINDS = (
     f"{_ADMISSION}/validatingwebhookconfigurations",
     f"{_ADMISSION}/mutatingwebhookconfigurations",
@@ -31,24 +31,24 @@ KINDS = (
 
 
 def adopt(control_plane: ControlPlane) -> None:
-    """Take over the kept control plane, and remove what earlier runs left in it.
+    """Take over the kept control plane, and delete what earlier runs left.
 
-    StartError if it can't be used: a program has ended, or is not what would be started now.
+    Raise StartError if a program has ended, or runs with another version or other flags.
     """
     control_plane.adopt()
     clean(control_plane.admin)
 
 
 def clean(admin: KubernetesApi) -> None:
-    """Remove all objects that the cluster did not have at its start, and wait until it is so.
+    """Delete all objects that the cluster did not have at its start, and wait until they are gone.
 
-    Namespaces with generated names may still be terminating then: no test has them again, and what
-    others could notice of them, pods and addresses of Services, is gone.
+    Namespaces with generated names can still be terminating then. Their names are not used again,
+    and their pods and Services are gone.
     """
     for kind in KINDS:
         for name in _left(admin, kind):
             admin.delete(f"{kind}/{name}")
-    # Without its node nobody would tell that a pod has ended.
+    # Its node is gone, so nobody would confirm that the pod has ended.
     for pod in admin.get("/api/v1/pods")["items"]:
         metadata = pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
@@ -74,7 +74,7 @@ def _is_clean(admin: KubernetesApi) -> bool:
 
 
 def _left(admin: KubernetesApi, kind: str) -> list[str]:
-    """Return the names of the objects of a kind that Kubernetes did not make itself."""
+    """Return the names of the objects of a kind that tests created."""
     return [
         item["metadata"]["name"]
         for item in admin.get(kind)["items"] or ()
@@ -83,7 +83,7 @@ def _left(admin: KubernetesApi, kind: str) -> list[str]:
 
 
 def _is_own(metadata: Json) -> bool:
-    """Answer whether Kubernetes itself made the object."""
+    """Return whether Kubernetes itself created the object."""
     return (
         "kubernetes.io/bootstrapping" in metadata.get("labels", {})
         or metadata["name"] in OWN_NAMESPACES
@@ -92,7 +92,7 @@ def _is_own(metadata: Json) -> bool:
 
 
 def main() -> None:
-    """Start the control plane to stay, or check that it can be used."""
+    """Start the control plane and leave it running, or check that it can be used."""
     components = Path(os.environ["E2E_COMPONENTS"])
     control_plane = ControlPlane(
         Workspace(Path(os.environ["E2E_CLUSTER"])),

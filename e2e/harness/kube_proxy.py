@@ -1,4 +1,4 @@
-"""What makes Services' addresses reachable, from pods and from the host."""
+"""kube-proxy, which makes the addresses of Services reachable from pods and from the host."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,9 @@ HEALTH = "127.0.0.1:10256"
 def kube_proxy(
     workspace: Workspace, *, program: Path, node: str, pods: str, kubeconfig: Path
 ) -> Process:
-    """Make the one kube-proxy that all nodes of the host need; `node` is any of them.
+    """Make the one kube-proxy that the host needs; `node` is the name of any node.
 
-    Its tables are in the run's network namespace, and go with it.
+    Its nftables are in the run's network namespace.
     """
     folder = workspace.folder("kube-proxy")
     configuration = folder / "configuration.json"
@@ -31,7 +31,7 @@ def kube_proxy(
                 "nodePortAddresses": [f"{ADDRESS}/32"],
                 "healthzBindAddress": HEALTH,
                 "metricsBindAddress": "127.0.0.1:10249",
-                # Leaves the machine's settings alone.
+                # These values leave the machine's settings unchanged.
                 "conntrack": {
                     "maxPerCore": 0,
                     "tcpEstablishedTimeout": "0s",

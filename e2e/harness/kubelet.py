@@ -1,4 +1,4 @@
-"""A kubelet for each node."""
+"""The kubelet of a node: each node has its own."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def kubelet(
     runtime: Path,
     kubeconfig: Path,
 ) -> Process:
-    """Make a kubelet that keeps all it has in the folder; it is ready before its node is."""
+    """Make a kubelet that writes to the folder only; it is ready before its node is."""
     configuration = folder / "kubelet.json"
     pod_logs = workspace.logs / f"{name}-pods"
     configuration.write_text(
@@ -58,13 +58,13 @@ def _configuration(
         "address": address,
         "healthzBindAddress": address,
         "healthzPort": HEALTH_PORT,
-        # Whoever is in this network namespace may: the API server asks it for logs.
+        # All requests come from this network namespace; the API server asks for logs.
         "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
         "authorization": {"mode": "AlwaysAllow"},
         "clusterDNS": [ADDRESS],
         "clusterDomain": "cluster.local",
         "resolvConf": "",
-        # What it would do to the host that all nodes are on.
+        # No changes to the host, which all nodes share.
         "makeIPTablesUtilChains": False,
         "failSwapOn": False,
         "failCgroupV1": False,
@@ -74,10 +74,10 @@ def _configuration(
         "localStorageCapacityIsolation": False,
         "podLogsDir": str(pod_logs),
         "volumePluginDir": str(folder / "volume-plugins"),
-        # Nothing is removed but by tests.
+        # Only tests remove images and pods.
         "evictionHard": {},
         "imageGCHighThresholdPercent": 100,
-        # Pulls, and reports of them, as fast as they can be.
+        # Pulls and status reports without limits, to make tests fast.
         "serializeImagePulls": False,
         "maxParallelImagePulls": 8,
         "registryPullQPS": 0,

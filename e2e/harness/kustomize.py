@@ -20,13 +20,13 @@ FILE = "kustomization.yaml"
 
 @dataclass(frozen=True)
 class Kustomize:
-    """kustomize, with folders for the kustomizations that it makes."""
+    """kustomize, which renders folders and overlays."""
 
     workspace: Workspace
     program: Path
 
     def render(self, folder: Path) -> list[Json]:
-        """Return the objects of a folder with a kustomization, in the order to apply them."""
+        """Return the objects of a kustomization, in the order in which to apply them."""
         done = subprocess.run(
             (self.program, "build", folder),
             env=self.workspace.environment(),
@@ -49,7 +49,7 @@ class Kustomize:
         kustomization: Mapping[str, object] = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
-            # Never an absolute path.
+            # kustomize accepts no absolute paths.
             "resources": [os.path.relpath(users, folder)],
             "components": [
                 os.path.relpath(TOP / "components" / component, folder) for component in components

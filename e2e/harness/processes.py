@@ -1,4 +1,4 @@
-"""Programs that run beside the tests, each with a log and a moment when it is ready."""
+"""Programs that run beside the tests, each with a log and a readiness check."""
 
 import os
 import signal
@@ -17,13 +17,13 @@ TAIL_LINES = 20
 
 
 class StartError(Exception):
-    """A program ended, or did not get ready in time; the message has the end of its log."""
+    """A program ended or did not get ready in time; the message has the end of its log."""
 
 
 class Adopted:
-    """A process that another run has started, with what `Process` uses of a Popen.
+    """A process that another run started, with the methods of Popen that `Process` uses.
 
-    Its exit code is unknown: None.
+    Its exit code is unknown, so it is None.
     """
 
     returncode = None
@@ -40,7 +40,7 @@ class Adopted:
         os.kill(self.pid, signal.SIGTERM)
 
     def wait(self, timeout: float = STOP_SECONDS) -> None:
-        """Wait until it has ended; subprocess.TimeoutExpired if it does not."""
+        """Wait until it has ended; raise subprocess.TimeoutExpired if it does not end."""
         try:
             wait_until(lambda: self.poll() is not None, f"the end of {self.pid}", seconds=timeout)
         except TimeoutError:
@@ -51,8 +51,8 @@ class Adopted:
 class Process:
     """A program that can be stopped and started again, writing to the same log.
 
-    It runs in a session of its own, so that Ctrl-C reaches pytest alone and all that the program
-    started dies with it in `kill`. With a `pid_file` another run can `adopt` it.
+    It runs in a session of its own. So Ctrl-C reaches only pytest, and `kill` also ends the
+    processes that the program started. With a `pid_file` another run can `adopt` it.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Process:
     _child: subprocess.Popen[bytes] | Adopted | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Start it and wait until it is ready; nothing happens if it runs."""
+        """Start it and wait until it is ready, unless it runs already."""
         if self.is_running():
             return
         with self.log.open("ab") as log:
@@ -85,7 +85,7 @@ class Process:
             raise StartError(f"{error}\n{tail(self.log)}") from None
 
     def adopt(self) -> None:
-        """Take over the process that the pid file names; StartError if it is not this program."""
+        """Take over the process of the pid file; raise StartError if it is not this program."""
         pid = int(self.pid_file.read_text()) if self.pid_file and self.pid_file.exists() else None
         found = command_of(pid) if pid is not None else []
         if pid is None or not found:
@@ -97,7 +97,7 @@ class Process:
         self._child = Adopted(pid)
 
     def is_running(self) -> bool:
-        """Answer whether it was started and has not ended."""
+        """Return whether it was started and has not ended."""
         return self._child is not None and self._child.poll() is None
 
     def stop(self) -> int | None:
@@ -149,16 +149,16 @@ def tail(log: Path, *, start: int = 0) -> str:
 
 
 def answers(url: str, *, ca: Path | None = None) -> bool:
-    """Answer whether a GET of the URL succeeds, now."""
+    """Return whether a GET of the URL succeeds, now."""
     with http_session() as session:
         try:
             return session.get(url, verify=str(ca) if ca else None, timeout=ANSWER_SECONDS).ok
-        except OSError:  # also those of requests, and a CA file that is not there yet
+        except OSError:  # including those of requests, and a CA file that does not exist yet
             return False
 
 
 def listens(host: str, port: int) -> bool:
-    """Answer whether something accepts connections at the port, now."""
+    """Return whether something accepts connections at the port, now."""
     try:
         socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
     except OSError:

@@ -12,7 +12,7 @@ COMMAND = Path(sys.executable).with_name("image-puller")
 
 
 class Service:
-    """`image-puller serve` with this environment and no other, on a free port unless given one."""
+    """`image-puller serve` with this environment only, on this port or a free one."""
 
     def __init__(
         self,
@@ -42,13 +42,13 @@ class Service:
         self.kill()
 
     def start(self) -> None:
-        """Start it and wait until it is ready; after an end as before, on the same port."""
+        """Start it and wait until it is ready; a restart uses the same port."""
         self._process.start()
 
     def terminate(self) -> int | None:
-        """End it as Kubernetes does, by SIGTERM, and return its exit code."""
+        """Stop it by SIGTERM, as Kubernetes does, and return its exit code."""
         return self._process.stop()
 
     def kill(self) -> None:
-        """End it and its workers by SIGKILL: nothing in it can do anything about it."""
+        """Stop it and its workers by SIGKILL."""
         self._process.kill()

@@ -1,4 +1,4 @@
-"""A place that webhooks and events are sent to, so that a test can read them."""
+"""A receiver of webhooks and events, which keeps them for the test."""
 
 import threading
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from e2e.harness.workspace import ADDRESS
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """A request as it came in; header names are in lower case."""
+    """A request that was received; header names are in lower case."""
 
     path: str
     headers: dict[str, str] = field(repr=False)
@@ -19,7 +19,7 @@ class Received:
 
 
 class Sink:
-    """An HTTP server that keeps what it gets, and answers `status`, which a test may change."""
+    """An HTTP server that keeps requests and answers `status`, which a test can change."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []
@@ -50,6 +50,6 @@ class Sink:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                pass  # what came in is in `received`
+                pass  # the requests are in `received`
 
         return Handler

@@ -1,4 +1,4 @@
-"""What `e2e/run` prepares for the tests: a folder for state, and a network namespace."""
+"""What `e2e/run` prepares for the tests: folders, and addresses in a network namespace."""
 
 import os
 import time
@@ -9,38 +9,38 @@ from typing import TypeVar
 
 import requests
 
-ADDRESS = "10.246.0.1"  # as in e2e/run: Kubernetes takes no endpoints on loopback
+ADDRESS = "10.246.0.1"  # as in e2e/namespace.sh: Kubernetes accepts no endpoints on loopback
 POLL_SECONDS = 0.05
-TIMEOUT_SECONDS = 180  # a busy machine; what takes longer is broken
+TIMEOUT_SECONDS = 180  # for a busy machine; what takes longer is broken
 
 Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where state and logs go."""
+    """The folder for the state and the logs of a run, or of the control plane."""
 
     state: Path
 
     def folder(self, name: str) -> Path:
-        """Make an empty folder; names may repeat, folders don't."""
+        """Create an empty folder; if the name is taken, its name gets a number."""
         folder = _unused(self.state, name)
         folder.mkdir()
         return folder
 
     def log(self, name: str) -> Path:
-        """Make an empty log file; a failing test shows what was written to it meanwhile."""
+        """Create an empty log file; a failed test shows what it got during the test."""
         log = _unused(self.logs, name, ".log")
         log.touch()
         return log
 
     @property
     def logs(self) -> Path:
-        """The folder of all logs, which `e2e/run` keeps if a test fails."""
+        """The folder of all logs; `e2e/run` keeps them if a test fails."""
         return self.state / "logs"
 
     def environment(self) -> dict[str, str]:
-        """Return the little that every process may know of the caller's environment."""
+        """Return the few environment variables that processes of a run get."""
         return {"PATH": os.environ["PATH"], "HOME": str(self.state / "home")}
 
 
@@ -53,23 +53,23 @@ def _unused(folder: Path, name: str, suffix: str = "") -> Path:
 
 
 def http_session() -> requests.Session:
-    """Open a session that ignores proxies, passwords and certificates of the environment."""
+    """Return a session that ignores proxies, passwords and certificates of the environment."""
     session = requests.Session()
     session.trust_env = False
     return session
 
 
 def wait_until(
-    look: Callable[[], Found | None], what: str, *, seconds: float = TIMEOUT_SECONDS
+    condition: Callable[[], Found | None], what: str, *, seconds: float = TIMEOUT_SECONDS
 ) -> Found:
-    """Look again and again until there is something to see, and return it.
+    """Call `condition` until it returns something true, and return that.
 
-    TimeoutError names what was waited for. A limit of one's own is for what must end before
-    something else would: slowness alone proves nothing on a machine that others use.
+    Raise TimeoutError, which names `what`, after this time. Set `seconds` only where a later
+    success would be wrong: on a busy machine everything can be slow.
     """
     deadline = time.monotonic() + seconds
-    while not (found := look()):
+    while not (found := condition()):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g} s in vain: {what}")
+            raise TimeoutError(f"waited {seconds:g} s without success: {what}")
         time.sleep(POLL_SECONDS)
     return found
