@@ -1,7 +1,7 @@
-"""When images and containers come to be on the nodes, as the nodes' own runtimes tell it.
+"""When images and containers arrive on the nodes, from events of the nodes' runtimes.
 
-`ctr events` prints what happens as it happens, each event with containerd's own time of it. That
-loads the machine less than asking again and again, and is exact to the millisecond.
+`ctr events` prints each event at once, with the time that containerd gave it. That loads the
+machine less than polling, and is exact to the millisecond.
 """
 
 import json
@@ -21,7 +21,7 @@ TOPICS = ("/images/create", "/containers/create", "/tasks/start", "/namespaces/u
 
 @dataclass
 class _Seen:
-    """What one node has, by name and time."""
+    """The times of what arrived on one node, by image."""
 
     stored: dict[str, float] = field(default_factory=dict)
     started: dict[str, float] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class _Seen:
     _images: dict[str, str] = field(default_factory=dict)
 
     def note(self, line: str) -> None:
-        """Take in a line of `ctr events`: date, time, offset, zone, namespace, topic, JSON."""
+        """Record a line of `ctr events`: date, time, offset, zone, namespace, topic, JSON."""
         date, time, offset, _, _, topic, text = line.split(maxsplit=6)
         when = datetime.fromisoformat(f"{date}T{time}{offset}").timestamp()
         event = json.loads(text)
@@ -44,7 +44,7 @@ class _Seen:
 
 
 class Arrivals:
-    """What reached the nodes while the context is open; times are seconds of the system's clock."""
+    """What arrives on the nodes until the context ends; times are Unix times in seconds."""
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = {node: _Seen() for node in nodes}
@@ -62,11 +62,11 @@ class Arrivals:
         self._watching.close()
 
     def stored(self, image: str, *, seconds: float = 200) -> float:
-        """Wait until every node's store has the image by this name; return since when."""
+        """Wait until the store of each node has the image; return the time of the last."""
         return self._since("stored", image, seconds)
 
     def started(self, image: str, *, seconds: float = 200) -> float:
-        """Wait until every node has started a container of the image; return since when."""
+        """Wait until each node has started its container; return the time of the last."""
         return self._since("started", image, seconds)
 
     def _since(self, what: str, image: str, seconds: float) -> float:
@@ -84,7 +84,7 @@ class Arrivals:
 
     @contextmanager
     def _watch(self, node: Node, seen: _Seen) -> Iterator[None]:
-        """Take in a node's events; containerd keeps none for those that come later."""
+        """Record the events of a node; containerd stores none for later readers."""
         socket = node.runtime.socket
         client = ("ctr", f"--address={socket}", "--namespace=k8s.io")
         command = (*client, "events", *(f'topic=="{topic}"' for topic in TOPICS))
@@ -106,6 +106,6 @@ class Arrivals:
 
 
 def _is_told(node: Node, seen: _Seen) -> bool:
-    """Make something harmless happen on the node, and answer whether such was seen before."""
+    """Cause a harmless event on the node, and return whether any event was recorded."""
     node.runtime.ctr("namespaces", "label", "k8s.io", "watched=yes")
     return seen.anything

@@ -1,4 +1,4 @@
-"""DaemonSets like the service's own that nobody but the bench changes, each by one PATCH."""
+"""DaemonSets like the service's own, which the bench changes by one PATCH each."""
 
 import json
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from e2e.harness.kubernetes_api import JSON_PATCH, Json
 from e2e.harness.workspace import http_session
 
 LABEL = "by-hand"
-TRACKED = "app-"  # what names of containers begin with, of tags that were tracked
+TRACKED = "app-"  # the prefix of container names for tracked tags
 
 
 class ByHand:
-    """A DaemonSet in the shape that the service's has now; it goes with the service.
+    """A copy of the service's current DaemonSet; it is deleted with the service.
 
-    `edit` changes the specification of its pods.
+    `edit` changes the pod specification.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ByHand:
         self._session.close()
 
     def connect(self) -> None:
-        """Have a connection open, as the service has."""
+        """Open a connection, as the service has one."""
         self._session.get(self._url, timeout=10).raise_for_status()
 
     def track(self, image: str, digest: str) -> bytes:
@@ -75,12 +75,12 @@ class ByHand:
         return json.dumps([{"op": "replace", "path": "/spec/template", "value": template}]).encode()
 
     def send(self, patch: bytes) -> None:
-        """Send it."""
+        """Send a patch."""
         self._session.patch(self._url, data=patch, timeout=10).raise_for_status()
 
 
 def is_rolled_out(control_plane: ControlPlane, path: str) -> bool:
-    """Return whether all pods of a DaemonSet are of its last template, and ready."""
+    """Return whether all pods of a DaemonSet have its current template and are ready."""
     daemonset = control_plane.admin.get(path)
     status = daemonset["status"]
     wanted = status["desiredNumberScheduled"]
@@ -92,7 +92,7 @@ def is_rolled_out(control_plane: ControlPlane, path: str) -> bool:
 
 
 def _relabelled(template: Json, name: str) -> Json:
-    """Copy a template under labels that select no pod of its own DaemonSet."""
+    """Return a copy of a template with a label of its own."""
     copy = deepcopy(template)
     copy["metadata"]["labels"] = {LABEL: name}
     return copy

@@ -1,4 +1,4 @@
-"""The workspace of e2e/, and the tables that a run ends with."""
+"""The fixtures of e2e/, and the tables at the end of a run."""
 
 from collections.abc import Iterator
 
@@ -15,13 +15,13 @@ TABLES = pytest.StashKey[list[Table]]()
 
 @pytest.fixture
 def tables(request: pytest.FixtureRequest) -> list[Table]:
-    """What is printed at the end of the run; add to it before asserting anything."""
+    """Return the tables that the end of the run prints; add to them before any assertion."""
     return request.config.stash.setdefault(TABLES, [])
 
 
 @pytest.fixture(scope="session")
 def arrivals(nodes: Nodes) -> Iterator[Arrivals]:
-    """What reaches the nodes, from now on."""
+    """Record what arrives on the nodes from now on."""
     with Arrivals(nodes) as arrivals:
         yield arrivals
 

@@ -1,4 +1,4 @@
-"""What the API server and others in the cluster do to the DaemonSet, and what is done about it."""
+"""How the service reacts to refusals of the API server, and to changes by other clients."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_a_refused_tag_is_reported_and_does_not_stop_the_others(
     environment = installation.environment(BOTH, ROLLOUT_MIN_INTERVAL_SECONDS="2")
     with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP, OTHER)
-        # Both wait for the end of the window, and would go out together.
+        # Both wait for the end of the interval, so one template would have both.
         assert post(puller.url, notification("team/app", "1.6.6", "bad")) == 202
         assert post(puller.url, notification("team/other", "1.1.0", "good")) == 202
         installation.wait_for_images(APP, OTHER, other("1.1.0"))
@@ -62,7 +62,7 @@ def test_a_refused_tag_is_reported_and_does_not_stop_the_others(
         assert (refused["entry"], refused["tag"]) == ("app", "1.6.6")
         assert "1.6.6 is not allowed" in refused["reason"]
         installation.wait_for_warning("1.6.6 is not allowed")
-        # It is not tried again for the sake of others, but when it is pushed again.
+        # A refused tag is tried again when it is pushed again, not with other tags.
         assert post(puller.url, notification("team/app", "1.1.0", "good")) == 202
         installation.wait_for_images(APP, app("1.1.0"), OTHER, other("1.1.0"))
 
@@ -157,16 +157,16 @@ def test_a_new_configuration_that_a_quota_refuses_leaves_the_old_template(
         live = installation.daemonset()
         assert live is not None
         assert live["spec"] == before["spec"]
-        # A push does not help, and is not lost.
+        # A push does not end the block, and is not lost.
         assert post(puller.url, notification("team/app", "1.1.0", "new")) == 202
         assert installation.images() == [APP]
         installation.control_plane.admin.delete(f"{quotas}/small")
 
-        def is_applied_by_a_tick() -> bool:
+        def is_applied_by_a_check() -> bool:
             tick_with(puller, installation)
             return len(installation.images()) == 2
 
-        wait_until(is_applied_by_a_tick, "the template applied once the quota is gone")
+        wait_until(is_applied_by_a_check, "the template applied once the quota is gone")
 
 
 def test_pods_of_the_template_meet_the_restricted_pod_security_standard(
@@ -322,7 +322,7 @@ def greedy_pod() -> Json:
 
 
 def tick_with(puller: Service, installation: Installation) -> None:
-    """Send the scheduled tick by the shipped command until it is taken, and so is done."""
+    """Trigger a check by the shipped command, until the service accepts it and so has done it."""
     command = (
         str(Path(sys.executable).with_name("image-puller")),
         "tick",
@@ -338,5 +338,5 @@ def tick_with(puller: Service, installation: Installation) -> None:
                 command, check=False, env=environment, timeout=TIMEOUT_SECONDS
             ).returncode
         ),
-        "a tick taken",
+        "a check accepted",
     )

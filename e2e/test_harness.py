@@ -1,4 +1,4 @@
-"""The workspace holds: what other tests take for granted is tried here."""
+"""The control plane and the registry of the harness behave as other tests assume."""
 
 import json
 import socket
@@ -30,7 +30,7 @@ def test_the_api_server_has_the_pinned_version(control_plane: ControlPlane) -> N
 
 def test_the_api_server_has_an_address_that_pods_can_reach(control_plane: ControlPlane) -> None:
     path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
-    # After a restart it says so some seconds later.
+    # After a restart the API server publishes it some seconds later.
     (endpoint,) = wait_until(
         lambda: control_plane.admin.get(path)["endpoints"], "the API server's address"
     )
@@ -39,12 +39,12 @@ def test_the_api_server_has_an_address_that_pods_can_reach(control_plane: Contro
 
 def test_no_route_leads_out_of_the_namespace() -> None:
     _, *routes = Path("/proc/net/route").read_text().splitlines()
-    assert {route.split()[0] for route in routes} == {"v0"}  # one end of a pair, both in here
+    assert {route.split()[0] for route in routes} == {"v0"}  # both ends are in here
 
 
 def test_there_is_a_route_to_cluster_addresses() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("10.1.0.1", 53))  # sends nothing: it only looks for a route
+        probe.connect(("10.1.0.1", 53))  # sends nothing, but needs a route
         assert probe.getsockname()[0] == ADDRESS
 
 
@@ -87,7 +87,7 @@ def test_controllers_create_pods_and_the_scheduler_sees_them(
 def test_requests_are_counted_by_verb_resource_and_dry_run(
     control_plane: ControlPlane, namespace: str
 ) -> None:
-    # Secrets, because controllers make none of their own.
+    # Secrets, because controllers create none.
     wet = {"verb": "POST", "resource": "secrets", "dry_run": ""}
     dry = wet | {"dry_run": "All"}
 
@@ -131,7 +131,7 @@ def test_objects_survive_a_restart_of_the_api_server(
         control_plane.admin.get(path)
     control_plane.api_server.start()
     assert control_plane.admin.get(f"{path}/kept") == made
-    assert not may_read(control_plane.client(token), f"{namespace}/configmaps")  # 403, not 401
+    assert not may_read(control_plane.client(token), f"{namespace}/configmaps")  # by 403, not 401
 
 
 def test_a_program_that_ends_at_once_is_reported_with_its_log(workspace: Workspace) -> None:
@@ -212,7 +212,7 @@ def test_a_rejected_notification_is_sent_again(make_registry: MakeRegistry, sink
     with make_registry([webhook(sink)]) as registry:
         registry.push("team/app", "1.0.0", "one")
         wait_until(lambda: len(sink.received) >= 3, "the refused request again")
-        assert manifests_announced(sink) == []  # the first event is in the way of all others
+        assert manifests_announced(sink) == []  # the first event blocks all others
         sink.status = 202
         wait_until(lambda: manifests_announced(sink), "the push at the webhook")
 
@@ -253,7 +253,7 @@ def may_read(client: KubernetesApi, resource: str) -> bool:
 
 @contextmanager
 def policy(admin: KubernetesApi, namespace: str, expression: str, words: str) -> Iterator[None]:
-    """Have ConfigMaps of a namespace refused, with these words, unless the expression is true."""
+    """Refuse ConfigMaps of a namespace, with these words, unless the expression is true."""
     policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
     bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
     config_maps = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}
@@ -277,12 +277,12 @@ def policy(admin: KubernetesApi, namespace: str, expression: str, words: str) ->
 
 
 def config_map(name: str) -> Json:
-    """Make the manifest of an empty ConfigMap."""
+    """Return the manifest of an empty ConfigMap."""
     return {"metadata": {"name": name}}
 
 
 def replica_set() -> Json:
-    """Make the manifest of a ReplicaSet of one pod."""
+    """Return the manifest of a ReplicaSet with one pod."""
     labels = {"app": "waiting"}
     container = {"name": "app", "image": f"{HOST}/team/app:1.0.0"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
@@ -291,7 +291,7 @@ def replica_set() -> Json:
 
 
 def program(workspace: Workspace, code: str) -> Process:
-    """Make a program of a line of Python, which is never ready."""
+    """Return a program that runs a line of Python, and never gets ready."""
     return Process(
         name="program",
         command=(sys.executable, "-c", code),
@@ -302,12 +302,12 @@ def program(workspace: Workspace, code: str) -> Process:
 
 
 def webhook(sink: Sink) -> Webhook:
-    """Make the sink a webhook of the registry, at the path and with the secret of the service."""
+    """Return the sink as a webhook, with the path and the secret of the service."""
     return Webhook(url=f"{sink.url}/webhooks/distribution", authorization=SECRET)
 
 
 def manifests_announced(sink: Sink) -> list[Json]:
-    """Read what the registry said about pushed manifests; about blobs it tells too."""
+    """Return the targets of notifications about pushed manifests, without those about blobs."""
     events = [event for request in list(sink.received) for event in events_in(request.body)]
     return [
         event["target"]
@@ -317,6 +317,6 @@ def manifests_announced(sink: Sink) -> list[Json]:
 
 
 def events_in(body: bytes) -> list[Json]:
-    """Open the registry's envelope."""
+    """Return the events in a notification of the registry."""
     events: list[Json] = json.loads(body)["events"]
     return events

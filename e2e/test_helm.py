@@ -1,4 +1,4 @@
-"""The Helm chart by helm itself: what it refuses, what it renders, a release's life on nodes."""
+"""The Helm chart: which values it refuses, what it renders, and releases on real nodes."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ from image_puller.values import quantity
 MakeHelm = Callable[..., Helm]
 MakeRegistry = Callable[..., Registry]
 
-# Everything that the original's chart knows, none as it is by default.
+# All values of the original's chart, none with its default.
 OLD_VALUES = {
     "deploymentName": "old-name",
     "deploymentAnnotations": {"reloader.stakater.com/auto": "true"},
@@ -61,7 +61,7 @@ OLD_VALUES = {
     },
 }
 
-# Of what the original does not have.
+# Variables that the original does not have.
 NEW_VARIABLES = {
     "kipImage": "registry.example.com/sleep:1",
     "imageTagPolicies": "one=any",
@@ -74,7 +74,7 @@ NEW_VARIABLES = {
     "webhookSecretsDir": "/somewhere/else",
     "askRegistries": "true",
     "verifyPushes": True,
-    "registryCaFile": str(CHART / "Chart.yaml"),  # must be there
+    "registryCaFile": str(CHART / "Chart.yaml"),  # must exist
     "insecureRegistries": "registry.example.com:5000",
     "eventAuth": "oidc",
     "oidcAudience": "puller",
@@ -179,15 +179,15 @@ ON_KNATIVE = [values for name, values in MATRIX.items() if name.startswith("Knat
 
 @pytest.fixture
 def offline(make_helm: MakeHelm) -> Helm:
-    """Helm that knows no cluster."""
+    """Return helm without a cluster."""
     return make_helm()
 
 
 @pytest.fixture
 def helm(make_helm: MakeHelm, control_plane: ControlPlane, pods: Pods) -> Iterator[Helm]:
-    """Helm as the cluster's administrator, in a namespace where all pods are `restricted`.
+    """Return helm for the cluster's administrator, in a namespace that admits `restricted` pods.
 
-    What it installed is gone when the next test comes: nodes are small, and there is one address.
+    The release is removed after the test: nodes are small, and all releases have one address.
     """
     helm = make_helm(control_plane.kubeconfig(control_plane.admin_token), pods.namespace)
     yield helm
@@ -200,7 +200,7 @@ def helm(make_helm: MakeHelm, control_plane: ControlPlane, pods: Pods) -> Iterat
 
 @pytest.fixture
 def installation(control_plane: ControlPlane, namespace: str) -> Installation:
-    """What tests look at where the chart is installed."""
+    """Return the namespace of the release, for what tests read there."""
     return Installation(control_plane, namespace, Path(), Path())
 
 
@@ -208,7 +208,7 @@ def installation(control_plane: ControlPlane, namespace: str) -> Installation:
 def kinds(
     control_plane: ControlPlane, built_crds: Path, built_knative_manifests: Path
 ) -> Iterator[Kinds]:
-    """The API server's kinds, and those that it knows by their schemas alone."""
+    """Return the kinds of the API server, after adding those that the chart needs besides."""
     admin = control_plane.admin
     folder = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     there = {each["metadata"]["name"] for each in admin.get(folder)["items"]}
@@ -238,7 +238,7 @@ def kinds(
         wait_until(partial(is_gone, control_plane, path), f"{path} gone")
 
 
-# What is refused
+# Refused values
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_an_invalid_value_is_refused(offline: Helm, values: Values, message: str
     assert message in str(refusal.value)
 
 
-# What is rendered
+# Rendered objects
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
@@ -341,7 +341,7 @@ def test_values_of_the_original_chart_configure_the_deployment(offline: Helm) ->
     assert pod["priorityClassName"] == OLD_VALUES["priorityClassName"]
     assert pod["tolerations"] == OLD_VALUES["tolerations"]
     assert pod["nodeSelector"] == OLD_VALUES["nodeSelector"]
-    # As helm merges: what is not said stays.
+    # helm merges values, so others keep their defaults.
     assert container["resources"]["requests"] == {"cpu": "60m", "memory": "96Mi"}
     assert container["resources"]["limits"] == {"cpu": "1", "memory": "300Mi"}
     assert container["securityContext"]["runAsUser"] == 1234
@@ -356,7 +356,7 @@ def test_every_variable_configures_the_service(offline: Helm) -> None:
     found = of_kind("ConfigMap", rendered)["data"]
     read = configuration.from_environ(found)
     known = yaml.safe_load((CHART / "values.yaml").read_text())["configMap"]
-    # And NAMESPACE, DEPLOYMENT_NAME, DAEMONSET_NAME, but for the ConfigMap's own name.
+    # NAMESPACE, DEPLOYMENT_NAME and DAEMONSET_NAME are no values, and `name` is no variable.
     assert len(found) == len(known) + 2
     assert read.keep_tags == 3
     assert read.rollout_min_interval.total_seconds() == 1_000_000
@@ -443,7 +443,7 @@ def test_the_api_server_accepts_all_rendered_objects_and_their_pods(
     assert {"Service", "ConfigMap", "Role", "RoleBinding"} <= {each["kind"] for each in rendered}
     for document in rendered:
         kinds.would_take(document, helm.namespace)
-    # A workload is let in whatever its pods are: those themselves must be `restricted`.
+    # Admission looks at pods only, so create the pods of each workload as well.
     account = next(each for each in rendered if each["kind"] == "Role")["metadata"]["name"]
     accounts = f"/api/v1/namespaces/{helm.namespace}/serviceaccounts"
     kinds.api.post(accounts, {"metadata": {"name": account}})
@@ -454,7 +454,7 @@ def test_the_api_server_accepts_all_rendered_objects_and_their_pods(
 
 
 def pod_template(document: Json) -> Json | None:
-    """Return the template of an object that makes pods; of Knative's, as Knative fills it in."""
+    """Return the pod template of an object, for a Knative Service as Knative would complete it."""
     if document["kind"] == "CronJob":
         document = document["spec"]["jobTemplate"]
     template: Json | None = document.get("spec", {}).get("template")
@@ -468,7 +468,7 @@ def pod_template(document: Json) -> Json | None:
 
 def test_the_api_server_refuses_an_unknown_field(helm: Helm, kinds: Kinds) -> None:
     everything, on_knative = helm.template(EVERYTHING), helm.template(MATRIX["Knative"])
-    # Not of Eventing's kinds: their schemas let anything in, and Knative's webhook looks.
+    # Not kinds of Eventing: their schemas accept all fields, and Knative's webhook checks them.
     for document in (
         *(of_kind(kind, everything) for kind in ("Deployment", "ServiceMonitor", "HTTPRoute")),
         of_kind("Service", on_knative),
@@ -541,7 +541,7 @@ def test_event_auth_of_both_knative_services_is_as_in_the_values(
 
 
 FOLDER = Path(__file__).parents[1] / "knative" / "base"
-CREDENTIALS = "registry-credentials"  # the folder's name for those of IMAGE_PULL_SECRETS
+CREDENTIALS = "registry-credentials"  # the name in the folder for the secret in IMAGE_PULL_SECRETS
 
 
 def test_on_knative_the_chart_renders_the_objects_of_the_knative_folder(offline: Helm) -> None:
@@ -550,7 +550,7 @@ def test_on_knative_the_chart_renders_the_objects_of_the_knative_folder(offline:
     shipped = comparable([each for each in documents if each["kind"] != "Namespace"])
     values = {"knative": {"enabled": True}, "configMap": {"imagePullSecrets": CREDENTIALS}}
     rendered = comparable(offline.template(values))
-    # kustomize makes it, and its name tells of its content, as the annotation does here.
+    # kustomize generates this ConfigMap, with a hash in its name; here an annotation has the hash.
     del rendered["ConfigMap k8s-image-puller"], rendered[f"Pod {NAME}-test"]
     pod = rendered[f"Service {NAME}"]["spec"]["template"]
     del pod["metadata"]["annotations"]["checksum/config"]
@@ -560,7 +560,7 @@ def test_on_knative_the_chart_renders_the_objects_of_the_knative_folder(offline:
 
 
 def comparable(documents: list[Json]) -> dict[str, Json]:
-    """Return objects by kind and name, without what tells a release or a namespace apart."""
+    """Return objects by kind and name, without fields that depend on release and namespace."""
     found = {}
     for document in documents:
         metadata = document["metadata"]
@@ -617,7 +617,7 @@ def test_the_quota_covers_the_daemonset_and_the_pods_of_the_release(
     )
     read = configuration.from_environ(of_kind("ConfigMap", rendered)["data"])
     expected = amounts(quota.manifest(read, nodes))
-    pods = 5  # three replicas, a tick, a test
+    pods = 5  # three replicas, a CronJob, a test
     expected["pods"] += pods
     for bound, each in own.items():
         for resource, amount in each.items():
@@ -626,7 +626,7 @@ def test_the_quota_covers_the_daemonset_and_the_pods_of_the_release(
 
 
 def amounts(resource_quota: Json) -> dict[str, Any]:
-    """Return a quota's amounts as numbers."""
+    """Return the amounts of a quota as numbers."""
     return {what: quantity.parse(text) for what, text in resource_quota["spec"]["hard"].items()}
 
 
@@ -651,19 +651,19 @@ def test_the_quota_covers_a_rolling_update(
     assert amounts(of_kind("ResourceQuota", offline.template(values)))["pods"] == 10 + most + 2
 
 
-# A release
+# Releases on nodes
 
 
 @pytest.fixture(scope="module")
 def registry(make_registry: MakeRegistry, product_images: ProductImages) -> Iterator[Registry]:
-    """A registry that has the product's own images, and tells the service of every push."""
+    """Run a registry with the product's own images, and the service as its webhook."""
     with make_registry([WEBHOOK]) as registry:
         product_images.push(registry)
         yield registry
 
 
 def values_of_a_release(images: str, **more: Any) -> Json:
-    """Return values with which the service runs here."""
+    """Return values for a release on the nodes of the tests."""
     repository, _, tag = SERVICE_IMAGE.rpartition(":")
     variables = {"images": images, "kipImage": SLEEP_IMAGE, "rolloutMinIntervalSeconds": 0}
     return {
@@ -675,7 +675,7 @@ def values_of_a_release(images: str, **more: Any) -> Json:
 
 
 def with_content(workspace: Workspace, content: str) -> Image:
-    """Make an image that runs, with a content of its own."""
+    """Return an image of a container that runs, with this content."""
     image = sleep_image(workspace)
     return Image(
         files={**image.files, "content": File(content.encode())},
@@ -685,14 +685,14 @@ def with_content(workspace: Workspace, content: str) -> Image:
 
 
 def secret(installation: Installation, name: str = f"{NAME}-secrets") -> dict[str, str]:
-    """Return what a Secret holds."""
+    """Return the data of a Secret."""
     path = f"/api/v1/namespaces/{installation.namespace}/secrets/{name}"
     data = installation.control_plane.admin.get(path)["data"]
     return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
 def left_over(installation: Installation, documents: list[Json]) -> list[str]:
-    """Return which of these objects are there."""
+    """Return the paths of the objects that exist."""
     kinds = Kinds(installation.control_plane.admin)
     paths = [kinds.path(document, installation.namespace) for document in documents]
     return [path for path in paths if is_there(installation.control_plane, path)]
@@ -713,7 +713,7 @@ def is_gone(control_plane: ControlPlane, path: str) -> bool:
 
 
 def log(installation: Installation) -> str:
-    """Return what the service has printed."""
+    """Return the log of the service."""
     path = f"/api/v1/namespaces/{installation.namespace}/pods"
     admin = installation.control_plane.admin
     (pod,) = admin.get(path, labelSelector=f"app={NAME}")["items"]
@@ -763,7 +763,7 @@ def test_upgrade_and_rollback_keep_secrets_and_pods(
     puller.wait_until_held(configured, *nodes.names)
     before, variables = puller.pods(), data(installation)
 
-    # Somebody rotates a secret, and holds another one beside it meanwhile.
+    # A user rotates a secret, with two secrets in one file meanwhile.
     rotated = {"quay": "rotated", "harbor.new": "the next one"}
     path = f"/api/v1/namespaces/{helm.namespace}/secrets/{NAME}-secrets"
     installation.control_plane.admin.patch(path, {"stringData": rotated})
@@ -783,7 +783,7 @@ def test_upgrade_and_rollback_keep_secrets_and_pods(
 
 
 def data(installation: Installation) -> dict[str, str]:
-    """Return the variables as the service has them."""
+    """Return the variables of the service."""
     path = f"/api/v1/namespaces/{installation.namespace}/configmaps/k8s-image-puller"
     found: dict[str, str] = installation.control_plane.admin.get(path)["data"]
     return found
@@ -848,7 +848,7 @@ def test_the_role_allows_nothing_else(
 
 
 def may(control_plane: ControlPlane, namespace: str, request: str) -> bool:
-    """Ask the API server whether the service's account may do this."""
+    """Return whether RBAC allows the service's account to do this."""
     verb, resource, *name = request.removesuffix(" in no namespace").split()
     group, _, plural = resource.partition("/")
     asked = {"verb": verb, "group": group, "resource": plural, "name": "".join(name)}
@@ -864,7 +864,7 @@ def may(control_plane: ControlPlane, namespace: str, request: str) -> bool:
 
 @pytest.fixture(scope="module")
 def idle_release(make_helm: MakeHelm, control_plane: ControlPlane) -> Iterator[str]:
-    """The namespace of a release that runs no pod."""
+    """Install a release without pods, and return its namespace."""
     name = "e2e-helm-rights"
     admin = control_plane.admin
     admin.post("/api/v1/namespaces", {"metadata": {"name": name}})
@@ -893,7 +893,7 @@ def upgrade_from_original(helm: Helm, images: str) -> None:
 def original(
     registry: Registry, helm: Helm, installation: Installation, product_images: ProductImages
 ) -> Callable[[str], None]:
-    """Installs a stand-in for the original puller, in a namespace where it may be."""
+    """Return what installs a stand-in for the original, in a namespace that admits its pods."""
     registry.push_layout("eclipse/kubernetes-image-puller", "next", product_images.service)
     admin = installation.control_plane.admin
     labels = {"pod-security.kubernetes.io/enforce": "baseline"}
@@ -948,7 +948,7 @@ def test_an_upgrade_from_the_original_pulls_no_image_again_and_removes_its_objec
     for name, digest in zip(names, digests, strict=True):
         puller.wait_until_held(name, *nodes.names)
         assert {node.images()[name] for node in nodes} == {digest}
-    # The sleep image alone is new here.
+    # Only the sleep image is new on the nodes.
     layout = product_images.sleep / "blobs" / "sha256"
     sleep = {f"sha256:{blob.name}" for blob in layout.iterdir()}
     assert set(registry.blob_fetches() - before) <= sleep
@@ -978,7 +978,7 @@ def test_an_upgrade_removes_the_pods_of_an_original_that_was_killed(
     there, missing = reference("stuck/there", "1.0.0"), reference("stuck/missing", "1.0.0")
     image = with_content(workspace, "there")
     registry.push_image("stuck/there", "1.0.0", image)
-    # It waits for an image that does not come, and is killed.
+    # It waits for an image that does not exist, and so it will be killed.
     original(f"there={there};missing={missing}")
     wait_until(lambda: len(original_pods(installation)) == len(nodes.names), "its pods")
     wait_until(lambda: all(there in node.images() for node in nodes), "the image that is there")

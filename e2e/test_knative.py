@@ -1,6 +1,6 @@
-"""The product on a real Knative: Serving and its gateway, Broker and sources, true nodes.
+"""The product on a real Knative: Serving with its gateway, Broker and sources, real nodes.
 
-One installation for all tests, which run in the order in which they stand.
+All tests share one installation, and run in the order of this file.
 """
 
 import statistics
@@ -41,7 +41,7 @@ MakeHelm = Callable[..., Helm]
 MakeRegistry = Callable[..., Registry]
 
 REPOSITORY = "knative/app"
-OFTEN = "*/2 * * * * *"  # with seconds
+OFTEN = "*/2 * * * * *"  # the first field is seconds
 REFRESH = "io.image-puller.refresh"
 NODE_JOINED = "dev.knative.apiserver.ref.add"
 TICK = "dev.knative.sources.ping"
@@ -57,7 +57,7 @@ def registry(
     built_knative: Path,
     built_envoy: Path,
 ) -> Iterator[Registry]:
-    """A registry that has all images, and tells the public Service of every push."""
+    """Run a registry with all images, and the public Service as its webhook."""
     with make_registry([WEBHOOK]) as registry:
         product_images.push(registry)
         push_parts(registry, built_knative, built_envoy / "envoy")
@@ -69,7 +69,7 @@ def registry(
 def knative(
     control_plane: ControlPlane, registry: Registry, built_knative_manifests: Path
 ) -> Objects:
-    """Knative, which knows the kinds of objects that are its own."""
+    """Install Knative, and return what applies objects of its kinds."""
     install(built_knative_manifests, control_plane)
     return Objects(control_plane.admin)
 
@@ -78,7 +78,7 @@ def knative(
 def puller(
     workspace: Workspace, control_plane: ControlPlane, knative: Objects, kustomize: Kustomize
 ) -> Iterator[OnKnative]:
-    """The product on Knative."""
+    """Run the product on Knative."""
     with on_knative(workspace, control_plane, kustomize, f"app={of_tag('1.0.0')}") as puller:
         wait_for_tag(puller, "1.0.0")
         yield puller
@@ -137,7 +137,7 @@ def test_knative_knows_every_field_that_the_chart_renders(
 
 
 def try_out(control_plane: ControlPlane, knative: Objects, documents: Sequence[Json]) -> None:
-    """Apply as a dry run; for real only what Serving asks for, which tries out a Service's pods."""
+    """Apply as a dry run; only what Serving needs to check a Service's pods is really applied."""
     knative.apply(each for each in documents if each["kind"] in ("Namespace", "ServiceAccount"))
 
     def dry_run() -> None:
@@ -151,7 +151,7 @@ def try_out(control_plane: ControlPlane, knative: Objects, documents: Sequence[J
 
 
 def unless_oidc_is_off(apply: Callable[[], None]) -> bool:
-    """Apply what needs the feature; False where Eventing does not know yet that it is on."""
+    """Apply what needs the feature; return False while Eventing still has it off."""
     try:
         apply()
     except ApiError as error:
@@ -162,7 +162,7 @@ def unless_oidc_is_off(apply: Callable[[], None]) -> bool:
 
 
 def set_oidc(control_plane: ControlPlane, to: str) -> None:
-    """Switch the feature of Eventing without which it takes no EventPolicy."""
+    """Switch a feature of Eventing, without which it accepts no EventPolicy."""
     path = "/api/v1/namespaces/knative-eventing/configmaps/config-features"
     control_plane.admin.patch(path, {"data": {"authentication-oidc": to}})
 
@@ -207,7 +207,7 @@ def test_the_broker_delivers_each_event_once(puller: OnKnative) -> None:
     for each in ids:
         assert puller.send(BROKER, REFRESH, each) == 202
     wait_until(lambda: puller.taken() >= 1 + len(ids), "all events")
-    # Told to go, they still answer, and have had no request for seconds: a retry comes sooner.
+    # Pods terminate after seconds without a request, and a retry would have come before.
     puller.wait_until_terminating()
     assert puller.taken() == 1 + len(ids)
     sent = [each.headers["ce-id"] for each in puller.events()]
@@ -221,7 +221,7 @@ def test_both_services_scale_to_zero(
     puller.bring_to_zero()
     push(registry, workspace, "1.2.0")
     assert puller.send(BROKER, REFRESH, "again") == 202
-    # Those too that have already been told to go: it takes them half a minute.
+    # Including terminating pods, which take half a minute.
     wait_until(lambda: puller.pods(NAME) and puller.pods(WEBHOOKS), "pods of both Services")
     wait_for_tag(puller, "1.2.0")
     puller.wait_for_zero()
@@ -249,7 +249,7 @@ def test_a_new_revision_takes_over_and_the_old_one_stops_writing(
 
 
 def test_a_push_to_zero_pods_is_answered_within_seconds(puller: OnKnative) -> None:
-    """Prints how long: the DaemonSet has changed before the answer comes."""
+    """Print how long; the answer comes after the change of the DaemonSet."""
     started, answered = [], []
     for number in range(COLD_STARTS):
         puller.bring_to_zero()
@@ -267,7 +267,7 @@ def test_a_push_to_zero_pods_is_answered_within_seconds(puller: OnKnative) -> No
 def test_with_oidc_only_events_of_the_sources_are_accepted(puller: OnKnative) -> None:
     control_plane = puller.installation.control_plane
     set_oidc(control_plane, "enabled")
-    puller.remove_broker()  # its channel can't be changed
+    puller.remove_broker()  # the channel of a Broker can't be changed
     wait_until(
         lambda: unless_oidc_is_off(lambda: puller.apply("oidc", "in-memory-channel")),
         "all accepted",
@@ -286,7 +286,7 @@ def test_with_oidc_only_events_of_the_sources_are_accepted(puller: OnKnative) ->
 def test_a_push_while_the_api_server_is_down_arrives_by_a_retry(
     puller: OnKnative, registry: Registry, workspace: Workspace
 ) -> None:
-    """The last: Knative itself may take its time to get over this."""
+    """This test is the last, because Knative can need a long time to recover."""
     push(registry, workspace, "3.0.0")
     wait_for_tag(puller, "3.0.0")
     api_server = puller.installation.control_plane.api_server

@@ -1,4 +1,4 @@
-"""The workspace of nodes holds: what tests that run pods take for granted is tried here."""
+"""The nodes of the harness behave as tests that run pods assume."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,14 +21,14 @@ MakeRegistry = Callable[..., Registry]
 SLEEP = reference("workspace/sleep", "1")
 PROBE = reference("workspace/probe", "1")
 NOT_READY = {"ready": False}
-API_SERVER = "10.1.0.1"  # the first address of Services
+API_SERVER = "10.1.0.1"  # the address of its Service
 
 
 @pytest.fixture(scope="module")
 def registry(
     workspace: Workspace, make_registry: MakeRegistry, built_probe: Path
 ) -> Iterator[Registry]:
-    """A registry with the two images that pods of these tests are made of."""
+    """Run a registry with the two images that these tests use."""
     probe = File((built_probe / "probe").read_bytes(), 0o755)
     with make_registry() as registry:
         registry.push_image("workspace/sleep", "1", sleep_image(workspace))
@@ -204,7 +204,7 @@ def test_a_node_that_restarts_runs_its_pods_again(
 
 
 def addresses_of_ready_nodes(admin: KubernetesApi) -> dict[str, str]:
-    """Read from the API which nodes are Ready, and where."""
+    """Return the addresses of all Ready nodes by name."""
     return {
         node["metadata"]["name"]: address["address"]
         for node in admin.get("/api/v1/nodes")["items"]
@@ -216,12 +216,12 @@ def addresses_of_ready_nodes(admin: KubernetesApi) -> dict[str, str]:
 
 
 def with_layers(workspace: Workspace, *layers: bytes) -> Image:
-    """Make an image that sleeps, with more layers."""
+    """Return the sleep image with more layers."""
     return replace(sleep_image(workspace), layers=layers)
 
 
 def answer(url: str) -> str:
-    """Return what the URL answers, or why not."""
+    """Return what the URL answers, or the error."""
     with http_session() as session:
         try:
             return session.get(url, timeout=10).text
@@ -230,18 +230,18 @@ def answer(url: str) -> str:
 
 
 def nodes_running(pods: Pods, image: str) -> set[str]:
-    """Find the nodes on which a pod with this image is ready."""
+    """Return the nodes on which a pod with this image is ready."""
     return {
         pod["spec"]["nodeName"]
         for pod in pods.all()
-        # Not as the status names it: there it has any of the names that the node knows.
+        # Not the image in the status, which has any name that the node knows.
         if pod["spec"]["containers"][0]["image"] == image
         if all(each["ready"] for each in pod["status"].get("containerStatuses", [NOT_READY]))
     }
 
 
 def restarts(pods: Pods, node: Node) -> int:
-    """Count how often containers on a node were started again, and are ready now."""
+    """Count the restarts of containers on a node that are ready now."""
     return sum(
         each["restartCount"]
         for pod in pods.all()

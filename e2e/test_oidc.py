@@ -1,4 +1,4 @@
-"""Tokens of service accounts, made and published by a real API server, at `POST /`."""
+"""Tokens of service accounts at `POST /`, with the keys that a real API server publishes."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ EVENT = {
 
 
 def token(control_plane: ControlPlane, namespace: str, audience: str) -> str:
-    """One that a Trigger of Knative would send, of the namespace's default service account."""
+    """Return a token like that of a Knative Trigger, for the default service account."""
     path = f"/api/v1/namespaces/{namespace}/serviceaccounts/default/token"
     request = {
         "apiVersion": "authentication.k8s.io/v1",

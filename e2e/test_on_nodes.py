@@ -1,4 +1,4 @@
-"""The image is on the node: the product's own containers on true nodes, asked of their runtimes."""
+"""Images reach the nodes: the product's own containers on real nodes, checked in their runtimes."""
 
 import base64
 import json
@@ -23,12 +23,12 @@ from e2e.harness.workspace import TIMEOUT_SECONDS, Workspace, wait_until
 MakeRegistry = Callable[..., Registry]
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
-BACK_OFF_SECONDS = 300 + TIMEOUT_SECONDS  # a kubelet's longest, and then the pull
+BACK_OFF_SECONDS = 300 + TIMEOUT_SECONDS  # the longest of a kubelet, and then the pull
 
 
 @pytest.fixture(scope="module")
 def registry(make_registry: MakeRegistry, product_images: ProductImages) -> Iterator[Registry]:
-    """A registry that has the product's own images, and tells the service of every push."""
+    """Run a registry with the product's own images, and the service as its webhook."""
     with make_registry([WEBHOOK]) as registry:
         product_images.push(registry)
         yield registry
@@ -36,7 +36,7 @@ def registry(make_registry: MakeRegistry, product_images: ProductImages) -> Iter
 
 @pytest.fixture
 def app(workspace: Workspace) -> Image:
-    """An image that runs, with a content of its own."""
+    """Return an image of a container that runs, with random content."""
     return with_content(workspace, os.urandom(8).hex())
 
 
@@ -52,12 +52,12 @@ def on_all(nodes: Nodes, name: str, digest: str) -> bool:
 def wait_for_image(
     nodes: Nodes, name: str, digest: str, *, seconds: float = TIMEOUT_SECONDS
 ) -> None:
-    """Wait until every node's runtime has the image under this name, with this content."""
+    """Wait until the runtime of each node has the image with this name and digest."""
     wait_until(lambda: on_all(nodes, name, digest), f"{name} on all nodes", seconds=seconds)
 
 
 def start_everywhere(pods: Pods, nodes: Nodes, name: str) -> None:
-    """Start a pod of the image on each node, which may not pull it."""
+    """Start a pod of the image on each node, with pull policy Never."""
     started = [pods.run(name, node=node, imagePullPolicy="Never") for node in nodes.names]
     for pod in started:
         pods.wait_for(pod, "Running")
@@ -107,7 +107,7 @@ def test_images_of_all_kinds_are_held_and_their_containers_end_at_once(
             puller.wait_until_held(reference(f"kinds/{name}", "1.0.0"), *nodes.names)
         for name, digest in digests.items():
             assert on_all(nodes, reference(f"kinds/{name}", "1.0.0"), digest)
-        # Whoever ignores its signal is waited for.
+        # A container that ignores its signal would use up the grace period.
         end_pods(installation, puller, grace=600, seconds=60)
 
 
@@ -150,7 +150,7 @@ def test_a_mutated_tag_is_pulled_on_every_node_and_only_its_new_layers(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     latest, stable = reference("nodes/mutable", "latest"), reference("nodes/stable", "1.0.0")
-    # Layers that no other test has: what a node holds already it does not fetch.
+    # Layers that no other test has: a node does not fetch layers that it has.
     one, two, shared, other = (os.urandom(100_000) for _ in range(4))
     old = registry.push_image("nodes/mutable", "latest", with_layers(workspace, shared, one))
     kept = registry.push_image("nodes/stable", "1.0.0", with_layers(workspace, other))
@@ -166,7 +166,7 @@ def test_a_mutated_tag_is_pulled_on_every_node_and_only_its_new_layers(
     *_, own = mutated.layer_digests
 
     def fetched() -> dict[str, int]:
-        """Read from the registry's log which layers were fetched, and how often."""
+        """Return how often each layer was fetched, from the log of the registry."""
         blobs = registry.blob_fetches() - before
         return {blob: count for blob, count in blobs.items() if blob != config_digest(mutated)}
 
@@ -181,7 +181,7 @@ def test_a_node_that_joins_pulls_all_images_and_the_status_reports_it(
     digest = registry.push_image("nodes/joined", "1.0.0", with_content(workspace, "joined"))
     old = registry.push_image("nodes/old", "latest", with_content(workspace, "old"))
     with nodes.join() as third:
-        # It was here before, and holds an old `latest` from then.
+        # The node was part of the cluster before, and has old content of `latest` from then.
         third.pull(latest)
         assert third.images()[latest] == old
         third.stop()
@@ -204,7 +204,7 @@ def test_a_dead_node_does_not_delay_the_others(
 ) -> None:
     configured, tracked = reference("nodes/death", "1.0.0"), reference("nodes/death", "1.1.0")
     registry.push_image("nodes/death", "1.0.0", with_content(workspace, "one"))
-    # The service does not run on the node that dies: it was there first.
+    # The service runs on another node than the one that dies, because it starts first.
     with (
         deployed(installation, f"app={configured}", **AT_ONCE) as puller,
         nodes.join() as third,
@@ -217,7 +217,7 @@ def test_a_dead_node_does_not_delay_the_others(
             lambda: all(node.images().get(tracked) == digest for node in alive),
             "the new tag on the other nodes",
         )
-        assert third.is_ready(), "not waited for until Kubernetes gave it up"
+        assert third.is_ready(), "the push waited until Kubernetes noticed the dead node"
         puller.wait_until_held(tracked, "node-1", "node-2")
         third.stop()
 
@@ -255,7 +255,7 @@ def test_a_missing_image_does_not_affect_the_others_and_its_push_repairs_it(
         digest = registry.push_image("nodes/missing", "1.0.0", with_content(workspace, "here now"))
         puller.wait_until_held(missing, *nodes.names)
         assert on_all(nodes, missing, digest)
-        # New pods, which wait for nothing: a kubelet's back-off is that of a pod.
+        # New pods pull at once: each pod has its own back-off.
         wait_until(lambda: is_replaced(puller, before), "new pods")
 
 
@@ -289,7 +289,7 @@ def test_wrong_credentials_do_not_affect_other_images_and_the_next_push_uses_rig
             wait_for_reason(puller, name, "401 Unauthorized")
             put_credentials(installation, PASSWORD)
             digest = locked.push_image("nodes/locked", "1.0.0", image)
-            # A kubelet that has not seen the new secret yet tries again after its back-off.
+            # A kubelet that has not seen the new secret yet pulls again after its back-off.
             wait_for_image(nodes, name, digest, seconds=BACK_OFF_SECONDS)
             puller.wait_until_held(name, *nodes.names)
 
@@ -308,7 +308,7 @@ def test_a_missing_sleep_image_is_reported_and_images_are_pulled_anyway(
         found = wait_for_reason(puller, name, "waits for install-sleep")
         assert sleep in found
         registry.push_layout("nodes/sleep", "1.0.0", product_images.sleep)
-        # First the installer's back-off, then that of those that found nothing to run.
+        # First the back-off of install-sleep, then that of containers without a sleep binary.
         wait_until(
             lambda: puller.held_on(name) == set(nodes.names),
             f"{name} held",
@@ -355,7 +355,7 @@ def test_a_template_that_a_policy_on_pods_refuses_leaves_the_old_pods(
 ) -> None:
     configured = reference("nodes/policed", "1.0.0")
     digest = registry.push_image("nodes/policed", "1.0.0", with_content(workspace, "policed"))
-    # No configuration makes a pod that Pod Security refuses: here it lets in `restricted` alone.
+    # Pod Security admits only `restricted` pods here, and all pods of the service are.
     with pytest.raises(ApiError, match="violates PodSecurity"):
         pods.run(configured, node="node-1", securityContext={})
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
@@ -445,7 +445,7 @@ def test_another_sleep_image_replaces_the_pods(
 
 
 def put_credentials(installation: Installation, password: str) -> None:
-    """Make, or change, the pull secret for the locked registry."""
+    """Create or change the pull secret for the locked registry."""
     token = base64.b64encode(f"{USER}:{password}".encode()).decode()
     config = json.dumps({"auths": {LOCKED_HOST: {"auth": token}}})
     secret = {
@@ -461,7 +461,7 @@ def put_credentials(installation: Installation, password: str) -> None:
 
 
 def reason(puller: Deployed, name: str) -> str:
-    """Return why /status says that some node lacks the image."""
+    """Return the reason in /status for which some node lacks the image."""
     reasons = [
         found["reason"]
         for each in puller.status()["images"]
@@ -483,7 +483,7 @@ def wait_for_reason(puller: Deployed, name: str, words: str) -> str:
 
 
 def wait_for_problem(puller: Deployed, words: str) -> None:
-    """Wait until /status names a problem in these words, among others of its own."""
+    """Wait until one of the problems in /status has these words."""
     wait_until(lambda: any(words in each for each in puller.status()["problems"]), words)
 
 
@@ -513,5 +513,5 @@ def all_ready(installation: Installation, nodes: Nodes) -> Json | None:
 
 
 def is_replaced(puller: Deployed, before: Mapping[str, str]) -> bool:
-    """Return whether none of these pods of the DaemonSet is left, nor restarted."""
+    """Return whether all these pods of the DaemonSet are gone or have restarted."""
     return set(before.values()).isdisjoint(puller.pods().values())

@@ -1,8 +1,8 @@
 """OpenShift's templates on a real API server, and the service as a pod of an arbitrary user.
 
-There is no OpenShift here. What of it matters is put in its place: the API group of Route, by which
-the service knows it; what restricted-v2 refuses, as an admission policy beside Pod Security
-`restricted`; and the user that it would assign, in the pod's manifest.
+There is no OpenShift here. These take its place: the API group of Route, by which the service
+recognizes OpenShift; an admission policy that refuses what restricted-v2 refuses, beside Pod
+Security `restricted`; and in the pod's manifest the user that OpenShift would assign.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ PATHS = {
 
 @pytest.fixture
 def openshift(control_plane: ControlPlane) -> Iterator[None]:
-    """The API group that tells OpenShift, with what the Route of the template is made of."""
+    """Create the API group of Route, with the fields that the template uses."""
     texts = {"type": "string"}
     spec = {
         "host": texts,
@@ -86,7 +86,7 @@ def has_group(control_plane: ControlPlane) -> bool:
 
 @pytest.fixture
 def project(control_plane: ControlPlane, openshift: None, namespace: str) -> Iterator[str]:
-    """A namespace that lets in what restricted-v2 does, of the users that are its own."""
+    """Return a namespace that admits what restricted-v2 admits, with users of its range."""
     admin = control_plane.admin
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     admin.patch(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": labels}})
@@ -107,7 +107,7 @@ def project(control_plane: ControlPlane, openshift: None, namespace: str) -> Ite
 
 
 def restricted_v2() -> Json:
-    """What MustRunAsRange and MustRunAs of the SCC refuse; the rest is Pod Security's."""
+    """Return a policy for MustRunAsRange and MustRunAs of the SCC; Pod Security checks the rest."""
     return {
         "matchConstraints": {
             "resourceRules": [
@@ -154,14 +154,14 @@ def restricted_v2() -> Json:
 
 
 def pod(user: int) -> Json:
-    """One that Pod Security lets in, of this user."""
+    """Return a pod with this user, which Pod Security admits."""
     spec = restricted("probe")
     spec["securityContext"]["runAsUser"] = user
     return {"metadata": {"name": "probe"}, "spec": spec}
 
 
 def objects(name: str, **parameters: str) -> dict[str, Json]:
-    """What a template gives, by kind."""
+    """Return the objects of a template by kind."""
     return {each["kind"]: each for each in process(FOLDER / f"{name}.yaml", **parameters)}
 
 
@@ -240,7 +240,7 @@ def test_a_service_with_the_user_of_the_project_brings_a_push_to_the_nodes(
 
 
 def apply(control_plane: ControlPlane, namespace: str, *found: dict[str, Json]) -> None:
-    """Create what templates give."""
+    """Create the objects of templates."""
     for by_kind in found:
         for kind, each in by_kind.items():
             path = PATHS[kind].format(namespace)
@@ -248,7 +248,7 @@ def apply(control_plane: ControlPlane, namespace: str, *found: dict[str, Json]) 
 
 
 def as_assigned(deployment: Json) -> None:
-    """Give its pods the user and group that the SCC would; it assigns no main group: that is 0."""
+    """Set the user and the fsGroup that the SCC would set; the main group stays 0."""
     spec = deployment["spec"]["template"]["spec"]
     spec["securityContext"]["fsGroup"] = USER
     for container in spec["containers"]:
@@ -256,7 +256,7 @@ def as_assigned(deployment: Json) -> None:
 
 
 def users_of_the_service() -> set[tuple[int, int]]:
-    """The users and groups of the service's processes, which run on this machine."""
+    """Return users and groups of the service's processes, which run on this machine."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -272,11 +272,11 @@ def users_of_the_service() -> set[tuple[int, int]]:
 
 
 def with_content(workspace: Workspace, content: str) -> Image:
-    """An image that runs, with a content of its own."""
+    """Return an image of a container that runs, with this content."""
     image = sleep_image(workspace)
     return replace(image, files={**image.files, "content": File(content.encode())})
 
 
 def template(installation: Installation) -> Any:
-    """The DaemonSet's template."""
+    """Return the DaemonSet's template."""
     return installation.settled()["spec"]["template"]

@@ -1,8 +1,8 @@
-"""The images hold what pods need and no more, and run as they will in a pod.
+"""The product's images hold what pods need and nothing else, and run like in a pod.
 
-On nodes they run in test_on_nodes.py, as the one user that pods have there. Here what a runtime
-does is done by hand, for any user: a read-only root that nobody can write to, a fresh /dev, a
-numeric user without groups, the image's environment.
+On nodes, test_on_nodes.py runs them with the user of the pods there. Here the tests do what a
+runtime does, for any user: a read-only root, a fresh /dev, a numeric user without groups, and the
+environment of the image.
 """
 
 import io
@@ -30,7 +30,7 @@ OWN_USER = "65532:65532"
 OPENSHIFT_USER = "1000680000:0"
 SERVICE_ACCOUNT = "run/secrets/kubernetes.io/serviceaccount"  # /var/run is a link to /run
 START_SECONDS = 120
-# As in their ELF headers, in their own order of bytes.
+# As in ELF headers, in the byte order of the architecture.
 ELF_MACHINES = {
     "amd64": b"\x3e\0",
     "arm64": b"\xb7\0",
@@ -60,26 +60,26 @@ exec chroot --userspec="$user" --groups= "$root" "$@"
 
 @dataclass(frozen=True)
 class Layout:
-    """An image as an OCI layout holds it."""
+    """An image in an OCI layout."""
 
     folder: Path
 
     @property
     def digest(self) -> str:
-        """That of the manifest, by which the image is pulled."""
+        """The digest of the manifest, by which the image is pulled."""
         index = json.loads((self.folder / "index.json").read_text())
         digest: str = index["manifests"][0]["digest"]
         return digest
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Config and layers."""
+        """The manifest, with config and layers."""
         manifest: dict[str, Any] = json.loads(self._blob(self.digest).read_text())
         return manifest
 
     @property
     def config(self) -> dict[str, Any]:
-        """What containers are made from: Env, User, Entrypoint and so on."""
+        """The configuration of containers: Env, User, Entrypoint and so on."""
         config: dict[str, Any] = json.loads(
             self._blob(self.manifest["config"]["digest"]).read_text()
         )["config"]
@@ -87,11 +87,11 @@ class Layout:
 
     @property
     def megabytes(self) -> float:
-        """What a node downloads."""
+        """The size of the layers that a node downloads."""
         return sum(float(layer["size"]) for layer in self.manifest["layers"]) / 1e6
 
     def unpack(self, root: Path) -> None:
-        """Lay the layers on each other; what a layer deletes is gone."""
+        """Unpack all layers in order, and delete what a layer deletes."""
         for layer in self.manifest["layers"]:
             with tarfile.open(self._blob(layer["digest"])) as files:
                 kept = []
@@ -104,12 +104,12 @@ class Layout:
                 files.extractall(root, kept, filter="fully_trusted")
 
     def removed(self) -> Iterator[str]:
-        """What layers take away of those below, by the last part of their names."""
+        """Yield the file names, without folders, that layers delete."""
         names = (Path(member.name).name for member in self._members())
         return (name.removeprefix(WHITEOUT) for name in names if name.startswith(WHITEOUT))
 
     def brought(self) -> set[str]:
-        """The names of all files that layers above the base bring."""
+        """Return the names of all files in layers above the base image."""
         return {member.name for member in self._members()}
 
     def _members(self) -> Iterator[tarfile.TarInfo]:
@@ -132,14 +132,14 @@ def remove(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Image:
-    """An unpacked image, of which containers can run."""
+    """An unpacked image, from which containers can run."""
 
     layout: Layout
     root: Path
 
     @classmethod
     def unpacked(cls, layout: Layout, root: Path) -> "Image":
-        """Unpack it, and make the folders on which a runtime mounts."""
+        """Unpack an image, and create the folders on which a runtime mounts."""
         layout.unpack(root)
         for folder in ("dev", "proc"):
             (root / folder).mkdir(exist_ok=True)
@@ -148,7 +148,7 @@ class Image:
     def start(
         self, *command: str, user: str = OWN_USER, environment: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
-        """Start a container; without a command the image's own."""
+        """Start a container with this command, by default that of the image."""
         own = dict(variable.split("=", 1) for variable in self.layout.config["Env"])
         enter = ["unshare", "--mount", "--", "/bin/sh", "-c", ENTER, "sh", str(self.root), user]
         return subprocess.Popen(
@@ -161,14 +161,14 @@ class Image:
         )
 
     def command(self, *arguments: str) -> list[str]:
-        """The entry point with arguments, else with those of the image."""
+        """Return the entry point with these arguments, by default those of the image."""
         config = self.layout.config
         return [*config["Entrypoint"], *(arguments or config["Cmd"])]
 
     def run(
         self, *command: str, user: str = OWN_USER, environment: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
-        """Run a container to its end; its exit code and what it printed."""
+        """Run a container to its end; return its exit code and what it printed."""
         container = self.start(*command, user=user, environment=environment)
         output, _ = container.communicate(timeout=START_SECONDS)
         return container.returncode, output.strip()
@@ -176,13 +176,13 @@ class Image:
 
 @pytest.fixture(scope="module")
 def sleep(workspace: Workspace, built_sleep_image: Path) -> Image:
-    """The sleep image."""
+    """Return the sleep image."""
     return Image.unpacked(Layout(built_sleep_image), workspace.folder("sleep-image"))
 
 
 @pytest.fixture(scope="module")
 def service_image(workspace: Workspace, built_service_image: Path) -> Image:
-    """The image of the service, with the service account that a pod has."""
+    """Return the image of the service, with files of a service account like in a pod."""
     service = Image.unpacked(Layout(built_service_image), workspace.folder("service-image"))
     account = service.root / SERVICE_ACCOUNT
     account.mkdir(parents=True)
@@ -194,7 +194,7 @@ def service_image(workspace: Workspace, built_service_image: Path) -> Image:
 
 @pytest.fixture(params=[OWN_USER, OPENSHIFT_USER], ids=["own user", "OpenShift's user"])
 def user(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Who runs the container."""
+    """Return the user and group of the container."""
     return request.param  # type: ignore[no-any-return] # pytest does not type its params
 
 
@@ -279,7 +279,7 @@ def test_the_service_starts_as_any_user_on_a_read_only_root(
 
 
 def seconds_until_alive(container: subprocess.Popen[str], port: int, started: float) -> float:
-    """Ask until there is an answer."""
+    """Return how many seconds after its start the container answers."""
     with http_session() as session:
         while container.poll() is None and time.monotonic() < started + START_SECONDS:
             try:
@@ -350,7 +350,7 @@ def test_the_service_is_readable_by_all_and_writable_by_none(service_image: Imag
 
 
 def test_only_the_cryptography_package_brings_openssl(service_image: Image) -> None:
-    """What the README says of FIPS."""
+    """The README says so in its part on FIPS."""
     app = service_image.root / "app"
     libraries = [path for path in app.rglob("*.so*") if b"OpenSSL" in path.read_bytes()]
     assert {path.relative_to(app).parts[0] for path in libraries} == {"cryptography"}

@@ -1,4 +1,4 @@
-"""A push reaches the DaemonSet: from a registry's own notification to a real API server."""
+"""A push changes the DaemonSet: from the notification of a registry to a real API server."""
 
 import json
 from collections.abc import Callable
@@ -85,7 +85,7 @@ def test_200_pushes_over_16_connections_cost_few_writes(
         make_service(environment, kubeconfig=kubeconfig) as puller,
     ):
         generation = installation.wait_for_images(APP)["metadata"]["generation"]
-        # Slower than the connections on a busy machine: as many as can join the next write.
+        # Slower than all connections, so that as many pushes as possible join the next write.
         way.seconds = 0.1
         writes, start = installation.patches(), monotonic()
         with History(installation) as history:
@@ -120,7 +120,7 @@ def test_a_sigkill_between_answer_and_rollout_loses_no_push(
     environment = installation.environment(f"app={APP}", ROLLOUT_MIN_INTERVAL_SECONDS="30")
     with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
-        # The creation was a change of the template: what follows is kept, and waits.
+        # The creation was a template change, so the push is stored and waits for the interval.
         assert post(puller.url, notification("team/app", "1.1.0", "new")) == 202
         assert installation.images() == [APP]
         puller.kill()
@@ -237,12 +237,12 @@ def test_a_superseded_process_does_not_overwrite_a_newer_configuration(
 
 
 def refusal(answer: requests.Response) -> str | None:
-    """Return the words of a 503."""
+    """Return the text of a 503, or None for another answer."""
     return answer.text if answer.status_code == requests.codes.service_unavailable else None
 
 
 def tagged(sink: Sink) -> Json | None:
-    """Return the notification of a tag, of which a push gives one beside those of its blobs."""
+    """Return the notification of a tag; a push sends one, and others for its blobs."""
     bodies: list[Json] = [json.loads(request.body) for request in sink.received]
     return next((body for body in bodies if "tag" in body["events"][0]["target"]), None)
 
@@ -253,7 +253,7 @@ def annotation(daemonset: Json) -> str:
 
 
 def expected_digest(installation: Installation, push: Json) -> str:
-    """Return the digest that the template expects of the one image, once it is that of the push."""
+    """Wait until the template expects the digest of the push, and return the digest."""
     digest = push["events"][0]["target"]["digest"]
 
     def expected() -> str | None:

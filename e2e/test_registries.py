@@ -1,4 +1,4 @@
-"""The service and real registries: pushes completed and verified, and what no webhook told."""
+"""The service asks real registries: it completes and verifies pushes, and catches up."""
 
 import base64
 import hmac
@@ -27,7 +27,7 @@ ASKING = {"INSECURE_REGISTRIES": f"{HOST};{LOCKED_HOST}", "ROLLOUT_MIN_INTERVAL_
 
 
 def digests(installation: Installation) -> dict[str, str]:
-    """Return what the template expects, by image."""
+    """Return the digests that the template expects, by image."""
     template = (installation.daemonset() or {})["spec"]["template"]
     expected = json.loads(template["metadata"]["annotations"][DIGESTS])
     return {
@@ -46,7 +46,7 @@ def wait_for_digest(installation: Installation, image: str, digest: str) -> None
 
 
 def tell(url: str, path: str, body: Json, **headers: str) -> requests.Response:
-    """Send a webhook or an event until it is taken, and return what it was answered."""
+    """Send a webhook or an event until the answer is not 503, and return the answer."""
     with http_session() as session:
         return until_taken(
             lambda: session.post(f"{url}{path}", json=body, headers=headers, timeout=60)
@@ -54,12 +54,12 @@ def tell(url: str, path: str, body: Json, **headers: str) -> requests.Response:
 
 
 def quay(*tags: str, host: str = HOST) -> Json:
-    """Return what Quay says of a push: no digest."""
+    """Return a push notification of Quay, which has no digest."""
     return {"docker_url": f"{host}/ask/app", "updated_tags": list(tags)}
 
 
 def harbor(tag: str, digest: str | None = None) -> Json:
-    """Return what Harbor says of a push."""
+    """Return a push notification of Harbor."""
     resource = {"tag": tag, "resource_url": f"{HOST}/ask/app:{tag}"}
     if digest is not None:
         resource["digest"] = digest
@@ -68,12 +68,12 @@ def harbor(tag: str, digest: str | None = None) -> Json:
 
 
 def tell_from(url: str, source: str, body: Json) -> int:
-    """Send a source's notification, and return the status code."""
+    """Send a notification to the path of a source, and return the status code."""
     return tell(url, f"/webhooks/{source}", body, Authorization=f"Bearer {SECRET}").status_code
 
 
 def tick(url: str) -> None:
-    """Send a tick."""
+    """Trigger a check."""
     event = {"specversion": "1.0", "id": "1", "source": "/e2e", "type": "io.image-puller.refresh"}
     headers = {
         "Content-Type": "application/cloudevents+json",
@@ -87,7 +87,7 @@ def tick(url: str) -> None:
 
 
 def status(puller: Service) -> Json:
-    """Return what the service says of itself."""
+    """Return /status."""
     with http_session() as session:
         headers = {"Authorization": f"Bearer {SECRET}"}
         found: Json = session.get(f"{puller.url}/status", headers=headers, timeout=30).json()
@@ -106,13 +106,13 @@ def has_tracked(installation: Installation, entry: str, tags: dict[str, str]) ->
 
 
 def is_seen(installation: Installation, entry: str, tag: str) -> bool:
-    """Tell whether a look has seen a tag that was pushed at its registry."""
+    """Return whether a check has confirmed a tracked tag."""
     tags = installation.state()["entries"][entry]["tags"]
     return any(each["tag"] == tag and each.get("seen", False) for each in tags)
 
 
 def told(repository: str, tag: str, digest: str) -> Json:
-    """Return the registry's notification of a push with this digest."""
+    """Return the notification of a push with this digest."""
     notified = notification(repository, tag, "")
     notified["events"][0]["target"]["digest"] = digest
     return notified
@@ -179,7 +179,7 @@ def test_with_verification_a_push_changes_nothing_until_its_registry_confirms_it
         true = registry.push("ask/elsewhere", "1.1.0", "the true one")
         with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             installation.wait_for_images(APP)
-            # Harbor waits long enough for any registry here to be asked.
+            # The timeout of Harbor is long enough to ask any registry here.
             forged = f"sha256:{6:064}"
             for push in (harbor("1.1.0", true), harbor("1.0.0", forged)):
                 assert tell_from(puller.url, "harbor", push) == 202
@@ -188,7 +188,7 @@ def test_with_verification_a_push_changes_nothing_until_its_registry_confirms_it
             assert held["1.0.0"].startswith(f"{HOST} has sha256:")
             assert installation.images() == [APP]
             puller.kill()
-        # Another process goes on with them.
+        # Another process continues with the unverified pushes.
         with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             registry.push("ask/app", "1.1.0", "the true one")
             wait_for_digest(installation, reference("ask/app", "1.1.0"), true)
@@ -218,11 +218,11 @@ def test_without_event_auth_an_event_is_verified_at_the_registry(
             true = registry.push("ask/app", "1.1.0", "the true one")
 
             def is_tracked() -> bool:
-                # A registry that is slow to answer is asked again at another look.
+                # A registry that answers too slowly is asked again for the next event.
                 assert tell(puller.url, "/", event, **structured).status_code == 202
                 return digests(installation).get(reference("ask/app", "1.1.0")) == true
 
-            wait_until(is_tracked, "what the registry has")
+            wait_until(is_tracked, "the digest of the registry")
 
 
 def test_one_check_catches_up_on_ten_missed_webhooks(
@@ -245,10 +245,10 @@ def test_one_check_catches_up_on_ten_missed_webhooks(
             assert post(puller.url, told("ask/ranged", "1.1.0", early)) == 202
             tick(puller.url)
             for entry in ("app", "ranged"):
-                wait_until(partial(is_seen, installation, entry, "1.1.0"), "a look")
+                wait_until(partial(is_seen, installation, entry, "1.1.0"), "a check")
             assert puller.terminate() == 0
 
-        # Nobody is there to hear of ten pushes and a deletion.
+        # No service runs during ten pushes and a deletion.
         registry.delete("ask/app", doomed)
         expected = {
             ("app", "1.0.0"): registry.push("ask/app", "1.0.0", "app configured"),
@@ -286,9 +286,9 @@ def test_one_check_catches_up_on_ten_missed_webhooks(
             assert status(puller)["problems"] == []
 
 
-# Answers in time
+# Answers before the timeout of the sender
 
-# How long each sender waits for an answer, as its documentation or its code has it.
+# The timeout of each sender, from its documentation or its code.
 WAITS = {"distribution": 1.0, "gitlab": 1.0, "harbor": 3.0, "gitea": 5.0, "quay": 10.0}
 
 IMAGE = {"name": "ask/app", "tag": "1.1.0"}
@@ -317,7 +317,7 @@ SENDERS: dict[str, Json] = {
 
 
 def timed(url: str, source: str) -> tuple[requests.Response, float]:
-    """Send the source's push, and return its answer and how long that took."""
+    """Send a push of the source, and return the answer and the seconds until it came."""
     body = json.dumps(SENDERS[source]).encode()
     headers = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
     if source == "gitea":
@@ -329,7 +329,7 @@ def timed(url: str, source: str) -> tuple[requests.Response, float]:
 
 
 def in_time(url: str, source: str, code: int) -> requests.Response:
-    """Send the source's push until it is so answered in time: what is slow is late three times."""
+    """Send a push of the source until the answer is right and in time, at most three times."""
     for _ in range(3):
         answer, seconds = timed(url, source)
         print(f"{source}: {answer.status_code} after {seconds:.2f} s")
@@ -342,7 +342,7 @@ def in_time(url: str, source: str, code: int) -> requests.Response:
 def test_a_sender_is_answered_in_time_although_registry_and_api_server_are_slow(
     installation: Installation, make_service: MakeService, source: str
 ) -> None:
-    """A registry that says nothing, then an API server that takes ten seconds for each answer."""
+    """The registry never answers; later the API server takes ten seconds for each answer."""
     (installation.secrets / "gitea").write_text(SECRET)
     environment = installation.environment(f"app={APP}", **ASKING)
     with (

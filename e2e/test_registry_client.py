@@ -1,4 +1,4 @@
-"""The registry client against a real registry: open, locked by passwords or tokens, with TLS."""
+"""The registry client with real registries: open, with passwords, with tokens, with TLS."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ Making = Callable[..., Registry]
 
 
 def keyring(host: str, password: str = PASSWORD) -> pull_secrets.Keyring:
-    """Pull secrets as a cluster holds them."""
+    """Return the keyring of a pull secret for this host."""
     config = {"auths": {f"http://{host}": {"username": USER, "password": password}}}
     secret = {
         "metadata": {"name": "locked"},
@@ -46,7 +46,7 @@ def keyring(host: str, password: str = PASSWORD) -> pull_secrets.Keyring:
 
 
 def client(host: str, held: pull_secrets.Keyring | None = None, *more: str) -> Registries:
-    """The client as the service makes it, for a registry without TLS."""
+    """Return a client for a registry without TLS."""
     held = held or pull_secrets.Keyring()
     plain = (host, *more)
     return Registries(hosts=[host], insecure_hosts=plain, credentials=held.credentials)
@@ -54,14 +54,14 @@ def client(host: str, held: pull_secrets.Keyring | None = None, *more: str) -> R
 
 @pytest.fixture(autouse=True)
 def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No proxy reaches into the tests' network."""
+    """Remove proxy settings: no proxy reaches the tests' network."""
     for name in os.environ:
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 
 def test_tags_and_digests_are_as_pushed(make_registry: Making) -> None:
-    """Images and indexes, new tags and mutated ones, and what was deleted."""
+    """Images and indexes, new, mutated and deleted tags."""
     with make_registry() as registry, client(HOST) as registries:
         name = parse(f"{HOST}/client/app")
         first = registry.push("client/app", "1.0", "one")
@@ -82,7 +82,7 @@ def test_tags_and_digests_are_as_pushed(make_registry: Making) -> None:
 def test_a_list_of_tags_on_several_pages_is_read_completely(
     make_registry: Making, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether this registry pages or not."""
+    """Whether or not this registry returns pages."""
     monkeypatch.setattr("image_puller.registries.client.TAGS_A_PAGE", 3)
     with make_registry() as registry, client(HOST) as registries:
         for number in range(8):
@@ -92,7 +92,7 @@ def test_a_list_of_tags_on_several_pages_is_read_completely(
 
 
 def test_a_registry_with_passwords_accepts_only_the_right_one(make_registry: Making) -> None:
-    """And names the pull secret whose password is wrong."""
+    """The error names the pull secret with the wrong password."""
     with make_registry(locked=True) as registry:
         digest = registry.push("client/app", "1.0", "locked")
         app = parse(f"{LOCKED_HOST}/client/app:1.0")
@@ -108,7 +108,7 @@ def test_a_registry_with_passwords_accepts_only_the_right_one(make_registry: Mak
 
 
 def test_a_registry_can_be_asked_again_after_a_restart(make_registry: Making) -> None:
-    """Over connections that the registry closed."""
+    """The registry has closed the connections of the client."""
     with make_registry() as registry, client(HOST) as registries:
         digest = registry.push("client/app", "1.0", "back")
         app = parse(f"{HOST}/client/app:1.0")
@@ -120,11 +120,11 @@ def test_a_registry_can_be_asked_again_after_a_restart(make_registry: Making) ->
         assert registries.digest(app) == digest
 
 
-# Registries with TLS, and with a token server beside them
+# Registries with TLS or with a token server
 
 
 class TokenServer:
-    """Gives tokens that the registry believes, and for repositories under `me/` to USER alone."""
+    """A server of tokens for the registry; only USER gets those for repositories under `me/`."""
 
     def __init__(self, folder: Path) -> None:
         self.key, self.certificate = folder / "key.pem", folder / "certificate.pem"
@@ -154,7 +154,7 @@ class TokenServer:
         self._thread.start()
 
     def token(self, scope: str, *, known: bool) -> str:
-        """A token for a scope, if it is to be had."""
+        """Return a token for a scope; without access if the scope needs USER."""
         kind, name, actions = scope.split(":")
         allowed = [] if name.startswith("me/") and not known else actions.split(",")
         now = int(time.time())
@@ -175,7 +175,7 @@ class TokenServer:
         return f"{signed}.{_part(signature)}"
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -192,7 +192,7 @@ def _openssl(*arguments: str, text: bytes = b"") -> bytes:
 
 @pytest.fixture
 def token_server(workspace: Workspace) -> Iterator[TokenServer]:
-    """A token server, for as long as the test runs."""
+    """Run a token server during the test."""
     server = TokenServer(workspace.folder("tokens"))
     try:
         yield server
@@ -224,7 +224,7 @@ def another_registry(workspace: Workspace, images: Path, **settings: Any) -> Ite
 def test_a_private_ca_is_trusted_if_it_is_configured(
     workspace: Workspace, make_registry: Making
 ) -> None:
-    """And without it the message says what is missing."""
+    """Without the CA the error says what is missing."""
     folder = workspace.folder("tls")
     tls = {"certificate": str(folder / "certificate.pem"), "key": str(folder / "key.pem")}
     _openssl(
@@ -248,7 +248,7 @@ def test_a_private_ca_is_trusted_if_it_is_configured(
 def test_tokens_are_fetched_from_the_token_server_of_the_registry(
     workspace: Workspace, make_registry: Making, token_server: TokenServer
 ) -> None:
-    """Anonymous ones for what everybody may see, and for the rest by the password."""
+    """Anonymous tokens for public repositories, and tokens by password for others."""
     with make_registry() as registry:
         digests = {name: registry.push(name, "1.0", name) for name in ("open/app", "me/app")}
     token = {
@@ -264,7 +264,7 @@ def test_tokens_are_fetched_from_the_token_server_of_the_registry(
             with client(ANOTHER_HOST, held, f"{ADDRESS}:{TOKEN_PORT}") as registries:
                 assert [registries.digest(app) for _ in range(3)] == [digests[name]] * 3
                 assert registries.tags(app) == ("1.0",)
-            # One token for digests; the list's challenge is the same, so its token may be too.
+            # One token for all digests; the list of tags can use the same one.
             scope = f"repository:{name}:pull"
             assert set(token_server.asked) == {(scope, BASIC if held else None)}
             assert len(token_server.asked) <= 2
@@ -274,7 +274,7 @@ def test_tokens_are_fetched_from_the_token_server_of_the_registry(
             with registries, pytest.raises(RefusedByRegistryError):
                 registries.digest(mine)
         token_server.asked.clear()
-        strict = client(ANOTHER_HOST, keyring(ANOTHER_HOST))  # nobody named the token server
+        strict = client(ANOTHER_HOST, keyring(ANOTHER_HOST))  # the token server is not configured
         with strict, pytest.raises(RegistryUnavailableError, match="that is not asked"):
             strict.digest(mine)
         assert token_server.asked == []
