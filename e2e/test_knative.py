@@ -286,7 +286,7 @@ def test_with_oidc_only_events_of_the_sources_are_accepted(puller: OnKnative) ->
 def test_a_push_while_the_api_server_is_down_arrives_by_a_retry(
     puller: OnKnative, registry: Registry, workspace: Workspace
 ) -> None:
-    """This test is the last, because Knative can need a long time to recover."""
+    """The last test, because Knative can need a long time to recover."""
     push(registry, workspace, "3.0.0")
     wait_for_tag(puller, "3.0.0")
     api_server = puller.installation.control_plane.api_server
