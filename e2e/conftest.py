@@ -44,6 +44,7 @@ def control_plane(built_etcd: Path, built_kubernetes_control_plane: Path) -> Ite
         except (StartError, TimeoutError) as error:
             pytest.exit(f"can't use the kept cluster: run make e2e-down ({error})", returncode=1)
         yield control_plane
+        control_plane.leave()
     else:
         with control_plane:
             yield control_plane

@@ -24,7 +24,7 @@ class ControlPlane:
     """The four programs of a control plane, and what tests need to use and to disturb them.
 
     A test can stop and start `api_server`; the others go on. As a context manager, the control
-    plane ends with the context. After `start` alone it keeps running, and later runs `adopt` it.
+    plane ends with the context. After `start` and `leave` it runs on, and later runs `adopt` it.
     """
 
     url = URL
@@ -70,6 +70,11 @@ class ControlPlane:
             for process in self._processes:
                 process.start()
             started.pop_all()
+
+    def leave(self) -> None:
+        """Let all programs run on when this run ends, for later runs to adopt them."""
+        for process in self._processes:
+            process.leave()
 
     def adopt(self) -> None:
         """Take over the programs of an earlier run; raise StartError if one can't be used."""

@@ -102,6 +102,7 @@ def main() -> None:
     try:
         if sys.argv[1] == "start":
             control_plane.start()
+            control_plane.leave()
         else:
             control_plane.adopt()
     except StartError as error:

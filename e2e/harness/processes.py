@@ -96,6 +96,11 @@ class Process:
             )
         self._child = Adopted(pid)
 
+    def leave(self) -> None:
+        """Let it run on when this run ends, for later runs to adopt it."""
+        if isinstance(self._child, subprocess.Popen):
+            self._child.returncode = 0  # else Python warns that it still runs
+
     def is_running(self) -> bool:
         """Return whether it was started and has not ended."""
         return self._child is not None and self._child.poll() is None
