@@ -1,17 +1,17 @@
-# What e2e/run and e2e/cluster share: a network namespace with its mounts and cgroups, from its
-# making to the end of all that runs in it. To be sourced, with `set -euo pipefail`.
+# Functions of e2e/run and e2e/cluster: they make a network namespace, and end and remove all that
+# runs in it, with cgroups. To be sourced by scripts with `set -euo pipefail`.
 #
-# `namespace` is the name of the network namespace; `run` is that of the run's folder, by which
-# the cgroups of its nodes are called.
+# `namespace` is the name of the network namespace. `run` is the name of the run's folder, and of
+# the cgroups of its nodes.
 # shellcheck shell=bash
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # As in e2e/harness/workspace.py: not on loopback, where Kubernetes takes no endpoints.
 address=10.246.0.1
 more_addresses=(10.246.0.2 10.246.0.3) # of further nodes
-# Where Kubernetes and containerd write, no matter what they are told.
+# Folders in which Kubernetes and containerd write, whatever their configuration.
 private=(/run/containerd /var/lib/cni /var/lib/kubelet /var/log/containers)
-# The cluster that `make e2e-up` keeps: one for each clone, gone with a reboot.
+# The folder of the cluster that `make e2e-up` keeps, one for each clone. A reboot empties /run.
 kept=/run/image-puller-e2e.kept-$(sha256sum <<<"$top" | cut -c 1-8)
 namespace=
 run=
@@ -23,7 +23,7 @@ fail() {
   exit 1
 }
 
-# missing_packages COMPONENT…: those that the components need to run.
+# missing_packages COMPONENT…: prints the missing packages that these components need.
 missing_packages() {
   local needed="docker-registry:docker-registry ip:iproute2 nsenter:util-linux flock:util-linux"
   needed+=" openssl:openssl"
@@ -50,7 +50,7 @@ install_packages() {
   ((${#packages[@]})) || return 0
   command -v apt-get >/dev/null || fail "install first: ${packages[*]} (there is no apt-get here)"
   say "installing ${packages[*]}"
-  # Runlevel 1 starts no services; systemd does not ask for it, hence the second step.
+  # Packages start no services in runlevel 1. systemd ignores that, so disable the services below.
   {
     apt-get update -qq &&
       RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
@@ -74,7 +74,7 @@ make_namespace() {
   for each in "$address" "${more_addresses[@]}"; do
     inside ip address add "$each/32" dev lo
   done
-  # Cluster addresses need some default route to leave by, or they are "unreachable".
+  # Without a default route, addresses of the cluster are "unreachable".
   inside ip link add v0 type veth peer name v1
   inside ip link set v0 up
   inside ip link set v1 up
@@ -82,7 +82,7 @@ make_namespace() {
   inside sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
 }
 
-# Containers have network namespaces of their own, and are found in the nodes' cgroups alone.
+# Containers have network namespaces of their own, so only the nodes' cgroups lead to them.
 leftovers() {
   if [[ -n $namespace ]]; then ip netns pids "$namespace"; fi
   find /sys/fs/cgroup -path "*/$run/*" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u
@@ -99,13 +99,13 @@ kill_leftovers() {
   say "can't stop ${pids[*]}"
 }
 
-# Other runs may have mounted something on these folders; the last one removes them.
+# Other runs can use these folders as well; the last one removes them.
 remove_private_folders() {
   compgen -G "/run/netns/image-puller-e2e.*" >/dev/null ||
     rmdir --ignore-fail-on-non-empty "${private[@]}" 2>/dev/null
 }
 
-# Ends what runs in the namespace and in the run's cgroups, and removes them.
+# Kills all processes in the namespace and in the run's cgroups, and removes both.
 remove_namespace() {
   kill_leftovers
   find /sys/fs/cgroup -depth -type d -path "*/$run*" -exec rmdir {} +

@@ -1,6 +1,6 @@
-"""What the original puller does to a cluster: a DaemonSet made at start, and deleted on SIGTERM.
+"""A stand-in for the original puller: it creates a DaemonSet at start, and deletes it on SIGTERM.
 
-While it waits for the DaemonSet's pods it hears no SIGTERM, as the original doesn't.
+While it waits for the DaemonSet's pods it ignores SIGTERM, like the original.
 """
 
 import os
@@ -28,13 +28,13 @@ MOUNTS = [{"name": "kip", "mountPath": "/kip"}]
 
 
 def container(name: str, image: str, **more: object) -> dict[str, object]:
-    """Make one of the pod's containers."""
+    """Return a container of the pod."""
     common = {"resources": RESOURCES, "securityContext": SECURITY, "volumeMounts": MOUNTS}
     return {"name": name, "image": image, "imagePullPolicy": "Always", **common, **more}
 
 
 def daemonset(owner: client.V1ObjectMeta) -> dict[str, object]:
-    """Make the DaemonSet; the sleep is the stand-in image's, which is not at /bin."""
+    """Return the DaemonSet; /sleep is that of the stand-in's image."""
     install = ["-c", "cp /sleep /kip/sleep"]
     entries = [entry.split("=") for entry in os.environ["IMAGES"].strip("; ").split(";")]
     reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": owner.name}
@@ -66,8 +66,8 @@ def daemonset(owner: client.V1ObjectMeta) -> dict[str, object]:
 def delete() -> None:
     """Delete the DaemonSet with its pods, and wait until it is gone.
 
-    The original opens a watch before that. Where it may not any more, because the new chart's Role
-    came first, it leaves the DaemonSet, as one does that is killed.
+    The original opens a watch before. If the Role of the new chart already forbids that, it leaves
+    the DaemonSet, as if it were killed.
     """
     try:
         apps.delete_namespaced_daemon_set(NAME, NAMESPACE, propagation_policy="Foreground")
@@ -80,7 +80,7 @@ def delete() -> None:
 
 
 def wait_until_ready() -> None:
-    """Wait for as many pods as nodes."""
+    """Wait until the pods on all nodes are ready."""
     while True:
         status = apps.read_namespaced_daemon_set(NAME, NAMESPACE).status
         if status is not None and 0 < status.desired_number_scheduled == status.number_ready:
@@ -95,7 +95,7 @@ signal.signal(signal.SIGTERM, lambda *_: told.append("SIGTERM"))
 delete()
 deployment = apps.read_namespaced_deployment(os.environ["DEPLOYMENT_NAME"], NAMESPACE)
 assert deployment.metadata is not None
-# The client takes a manifest as well as its own classes.
+# The client accepts manifests as well as its own classes.
 apps.create_namespaced_daemon_set(NAMESPACE, daemonset(deployment.metadata))  # type: ignore[arg-type]
 wait_until_ready()
 print("ready", flush=True)
