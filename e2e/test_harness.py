@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import kubernetes
@@ -149,6 +150,36 @@ def test_a_program_can_be_stopped_and_started_again(workspace: Workspace) -> Non
     process.start()
     process.kill()
     assert not process.is_running()
+
+
+def test_another_run_can_adopt_and_restart_a_program(workspace: Workspace) -> None:
+    first, second = same_program_twice(workspace)
+    first.start()
+    second.adopt()
+    assert second.is_running()
+    assert second.stop() is None
+    assert first.stop() == -15
+    second.start()
+    first.adopt()
+    second.kill()
+    assert not first.is_running()
+
+
+def test_a_program_that_has_ended_can_not_be_adopted(workspace: Workspace) -> None:
+    first, second = same_program_twice(workspace)
+    first.start()
+    first.kill()
+    with pytest.raises(StartError, match="program does not run any more"):
+        second.adopt()
+
+
+def test_a_program_with_another_command_can_not_be_adopted(workspace: Workspace) -> None:
+    first, second = same_program_twice(workspace)
+    first.start()
+    second.command = (*second.command, "--new-flag")
+    with pytest.raises(StartError, match=r"program runs as .*, but now it is .* --new-flag"):
+        second.adopt()
+    first.kill()
 
 
 def test_the_digest_of_a_push_depends_on_its_content_alone(make_registry: MakeRegistry) -> None:
@@ -299,6 +330,14 @@ def program(workspace: Workspace, code: str) -> Process:
         log=workspace.log("program"),
         is_ready=lambda: False,
     )
+
+
+def same_program_twice(workspace: Workspace) -> tuple[Process, Process]:
+    """Return a program that waits, as two runs would make it."""
+    first = program(workspace, "import signal; signal.pause()")
+    first.is_ready = lambda: True
+    first.pid_file = workspace.folder("adopted") / "pid"
+    return first, replace(first)
 
 
 def webhook(sink: Sink) -> Webhook:
