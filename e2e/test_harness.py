@@ -15,7 +15,7 @@ import requests
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
 from e2e.harness.oci_images import INDEX, MANIFEST
-from e2e.harness.processes import Process, StartError
+from e2e.harness.processes import Process, StartError, command_of
 from e2e.harness.registry import HOST, Registry, Webhook
 from e2e.harness.sink import Sink
 from e2e.harness.workspace import ADDRESS, TIMEOUT_SECONDS, Workspace, wait_until
@@ -334,9 +334,11 @@ def program(workspace: Workspace, code: str) -> Process:
 
 def same_program_twice(workspace: Workspace) -> tuple[Process, Process]:
     """Return a program that waits, as two runs would make it."""
+    pid_file = workspace.folder("adopted") / "pid"
     first = program(workspace, "import signal; signal.pause()")
-    first.is_ready = lambda: True
-    first.pid_file = workspace.folder("adopted") / "pid"
+    first.pid_file = pid_file
+    # For a moment after its start a process has no command line.
+    first.is_ready = lambda: bool(command_of(int(pid_file.read_text())))
     return first, replace(first)
 
 
