@@ -88,7 +88,7 @@ def test_the_next_check_recreates_a_deleted_daemonset(
         first = installation.wait_for_images(APP)
         installation.control_plane.admin.delete(installation.path)
         wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone")
-        tick_with(puller, installation)
+        trigger_check_with(puller, installation)
         again = installation.wait_for_images(APP)
     assert again["metadata"]["uid"] != first["metadata"]["uid"]
 
@@ -118,7 +118,7 @@ def test_a_check_repairs_drift_and_keeps_tracked_tags(
         admin = installation.control_plane.admin
         admin.patch(installation.path, {"spec": spec})
         assert installation.images() == ["example.com/something/else:1"]
-        tick_with(puller, installation)
+        trigger_check_with(puller, installation)
         installation.wait_for_images(APP, app("1.1.0"))
 
 
@@ -133,7 +133,7 @@ def test_canonical_forms_of_values_are_not_drift(
         assert resources["requests"]["cpu"] == "50m"
         writes = installation.patches()
         for _ in range(3):
-            tick_with(puller, installation)
+            trigger_check_with(puller, installation)
         assert installation.patches() == writes
         assert installation.daemonset() == before
 
@@ -163,7 +163,7 @@ def test_a_new_configuration_that_a_quota_refuses_leaves_the_old_template(
         installation.control_plane.admin.delete(f"{quotas}/small")
 
         def is_applied_by_a_check() -> bool:
-            tick_with(puller, installation)
+            trigger_check_with(puller, installation)
             return len(installation.images()) == 2
 
         wait_until(is_applied_by_a_check, "the template applied once the quota is gone")
@@ -196,7 +196,7 @@ def test_a_daemonset_of_the_original_puller_is_replaced_once(
     with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         live = installation.wait_for_images(APP)
         assert live["metadata"]["uid"] != original["metadata"]["uid"]
-        tick_with(puller, installation)
+        trigger_check_with(puller, installation)
         again = installation.daemonset()
         assert again is not None
         assert again["metadata"]["uid"] == live["metadata"]["uid"]
@@ -238,7 +238,7 @@ def test_a_missing_state_is_written_again_without_restarting_pods(
     with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         before = installation.wait_for_images(APP)
         change(installation, {"metadata": {"annotations": {STATE: None}}})
-        tick_with(puller, installation)
+        trigger_check_with(puller, installation)
         live = installation.daemonset()
     assert live is not None
     assert live["metadata"]["generation"] == before["metadata"]["generation"]
@@ -287,7 +287,7 @@ def test_deleting_the_deployment_deletes_the_daemonset(
         assert (owner["kind"], owner["name"], owner["uid"]) == ("Deployment", NAME, uid)
         assert puller.terminate() == 0
     admin.delete(f"{deployments}/{NAME}", propagationPolicy="Background")
-    wait_until(lambda: installation.daemonset() is None, "the DaemonSet collected")
+    wait_until(lambda: installation.daemonset() is None, "the DaemonSet deleted")
 
 
 def test_a_push_is_answered_503_while_the_api_server_is_down(
@@ -321,7 +321,7 @@ def greedy_pod() -> Json:
     return {"metadata": {"name": "probe"}, "spec": {"containers": [container]}}
 
 
-def tick_with(puller: Service, installation: Installation) -> None:
+def trigger_check_with(puller: Service, installation: Installation) -> None:
     """Trigger a check by the shipped command, until the service accepts it and so has done it."""
     command = (
         str(Path(sys.executable).with_name("image-puller")),

@@ -792,8 +792,8 @@ def data(installation: Installation) -> dict[str, str]:
 def test_the_cron_job_triggers_a_check(
     nodes: Nodes, registry: Registry, helm: Helm, installation: Installation, workspace: Workspace
 ) -> None:
-    configured = reference("helm/ticked", "1.0.0")
-    registry.push_image("helm/ticked", "1.0.0", with_content(workspace, "ticked"))
+    configured = reference("helm/checked", "1.0.0")
+    registry.push_image("helm/checked", "1.0.0", with_content(workspace, "checked"))
     values = values_of_a_release(f"app={configured}", cronJob={"enabled": True})
     helm.install(values | {"networkPolicy": {"enabled": True, "from": [{"podSelector": {}}]}})
     puller = Deployed(installation, token=secret(installation)["read"])
@@ -804,7 +804,7 @@ def test_the_cron_job_triggers_a_check(
     cron_job = of_kind("CronJob", helm.manifest())
     jobs = f"/apis/batch/v1/namespaces/{helm.namespace}/jobs"
     admin.post(jobs, {"metadata": {"name": "now"}, "spec": cron_job["spec"]["jobTemplate"]["spec"]})
-    wait_until(lambda: admin.get(f"{jobs}/now")["status"].get("succeeded"), "the tick")
+    wait_until(lambda: admin.get(f"{jobs}/now")["status"].get("succeeded"), "the job done")
     wait_until(lambda: installation.daemonset() is not None, "the DaemonSet there again")
     admin.delete(f"{jobs}/now", propagationPolicy="Background")
 
@@ -964,7 +964,10 @@ def test_an_upgrade_from_the_original_pulls_no_image_again_and_removes_its_objec
     assert {(each["kind"], each["metadata"]["name"]) for each in old_objects} <= now
 
     helm.run("rollback", "puller", "1", *WAIT)
-    wait_until(lambda: len(original_pods(installation)) == len(nodes.names), "its pods again")
+    wait_until(
+        lambda: len(original_pods(installation)) == len(nodes.names),
+        "the pods of the original again",
+    )
 
 
 def test_an_upgrade_removes_the_pods_of_an_original_that_was_killed(
@@ -980,8 +983,12 @@ def test_an_upgrade_removes_the_pods_of_an_original_that_was_killed(
     registry.push_image("stuck/there", "1.0.0", image)
     # It waits for an image that does not exist, and so it will be killed.
     original(f"there={there};missing={missing}")
-    wait_until(lambda: len(original_pods(installation)) == len(nodes.names), "its pods")
-    wait_until(lambda: all(there in node.images() for node in nodes), "the image that is there")
+    wait_until(
+        lambda: len(original_pods(installation)) == len(nodes.names), "the pods of the original"
+    )
+    wait_until(
+        lambda: all(there in node.images() for node in nodes), "the existing image on all nodes"
+    )
     before = registry.blob_fetches()
     old = installation.daemonset()
     assert old is not None

@@ -42,9 +42,9 @@ MakeRegistry = Callable[..., Registry]
 
 REPOSITORY = "knative/app"
 OFTEN = "*/2 * * * * *"  # the first field is seconds
-REFRESH = "io.image-puller.refresh"
+CHECK = "io.image-puller.refresh"
 NODE_JOINED = "dev.knative.apiserver.ref.add"
-TICK = "dev.knative.sources.ping"
+PING = "dev.knative.sources.ping"
 COLD_STARTS = 5
 
 
@@ -194,18 +194,21 @@ def test_an_event_of_the_ping_source_recreates_a_deleted_daemonset(puller: OnKna
     puller.set_schedule(OFTEN)
     try:
         wait_for_tag(puller, "1.0.0")
-        wait_until(lambda: TICK in {each.headers["ce-type"] for each in puller.events()}, "a tick")
+        wait_until(
+            lambda: PING in {each.headers["ce-type"] for each in puller.events()},
+            "an event of the PingSource",
+        )
     finally:
         puller.set_schedule(NEVER)
 
 
 def test_the_broker_delivers_each_event_once(puller: OnKnative) -> None:
     puller.bring_to_zero()
-    assert puller.send(BROKER, REFRESH, "first") == 202
+    assert puller.send(BROKER, CHECK, "first") == 202
     wait_until(lambda: puller.taken() > 0, "the first event")
     ids = [f"once-{number}" for number in range(10)]
     for each in ids:
-        assert puller.send(BROKER, REFRESH, each) == 202
+        assert puller.send(BROKER, CHECK, each) == 202
     wait_until(lambda: puller.taken() >= 1 + len(ids), "all events")
     # Pods terminate after seconds without a request, and a retry would have come before.
     puller.wait_until_terminating()
@@ -220,7 +223,7 @@ def test_both_services_scale_to_zero(
 ) -> None:
     puller.bring_to_zero()
     push(registry, workspace, "1.2.0")
-    assert puller.send(BROKER, REFRESH, "again") == 202
+    assert puller.send(BROKER, CHECK, "again") == 202
     # Including terminating pods, which take half a minute.
     wait_until(lambda: puller.pods(NAME) and puller.pods(WEBHOOKS), "pods of both Services")
     wait_for_tag(puller, "1.2.0")
@@ -274,13 +277,15 @@ def test_with_oidc_only_events_of_the_sources_are_accepted(puller: OnKnative) ->
     )
     puller.wait_until_ready()
     service = f"http://{INTERNAL_HOST}/"
-    assert puller.send(service, REFRESH, "no token") == 401
+    assert puller.send(service, CHECK, "no token") == 401
     wrong = control_plane.token_for(NAMESPACE, "default")
-    assert puller.send(service, REFRESH, "wrong", authorization=f"Bearer {wrong}") == 401
-    wait_until(lambda: puller.send(BROKER, REFRESH, "no token") == 401, "the Broker asking for one")
+    assert puller.send(service, CHECK, "wrong", authorization=f"Bearer {wrong}") == 401
+    wait_until(
+        lambda: puller.send(BROKER, CHECK, "no token") == 401, "the Broker requiring a token"
+    )
     puller.bring_to_zero()
     puller.set_schedule(OFTEN)
-    wait_until(lambda: puller.taken() > 0, "a tick with its token")
+    wait_until(lambda: puller.taken() > 0, "an event with its token")
 
 
 def test_a_push_while_the_api_server_is_down_arrives_by_a_retry(

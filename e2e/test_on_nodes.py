@@ -131,8 +131,8 @@ def test_the_containers_of_a_large_pod_run_and_end_in_time(
 def test_a_failure_shows_what_the_pods_logged(
     nodes: Nodes, registry: Registry, installation: Installation, app: Image
 ) -> None:
-    registry.push_image("nodes/told", "1.0.0", app)
-    name = reference("nodes/told", "1.0.0")
+    registry.push_image("nodes/logged", "1.0.0", app)
+    name = reference("nodes/logged", "1.0.0")
 
     def fail() -> None:
         with deployed(installation, f"app={name}") as puller:
@@ -141,9 +141,9 @@ def test_a_failure_shows_what_the_pods_logged(
 
     with pytest.raises(RuntimeError, match="by the test") as failed:
         fail()
-    (told,) = failed.value.__notes__
-    assert f"service of {NAME}-" in told
-    assert "INFO image_puller.cluster.reconcile" in told
+    (note,) = failed.value.__notes__
+    assert f"service of {NAME}-" in note
+    assert "INFO image_puller.cluster.reconcile" in note
 
 
 def test_a_mutated_tag_is_pulled_on_every_node_and_only_its_new_layers(

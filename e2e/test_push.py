@@ -58,15 +58,15 @@ def test_an_identical_notification_changes_nothing_and_costs_no_write(
 ) -> None:
     with make_registry([Webhook(url=sink.url, authorization="Bearer x")]) as registry:
         registry.push("team/app", "1.1.0", "new")
-        told = wait_until(lambda: tagged(sink), "the notification of the tag")
+        notified = wait_until(lambda: tagged(sink), "the notification of the tag")
     environment = installation.environment(f"app={APP}")
     with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
-        assert post(puller.url, told) == 202
+        assert post(puller.url, notified) == 202
         before = installation.wait_for_images(APP, app("1.1.0"))
         writes = installation.patches()
         for _ in range(5):
-            assert post(puller.url, told) == 202
+            assert post(puller.url, notified) == 202
         assert installation.patches() == writes
         after = installation.daemonset()
     assert after is not None

@@ -72,7 +72,7 @@ def tell_from(url: str, source: str, body: Json) -> int:
     return tell(url, f"/webhooks/{source}", body, Authorization=f"Bearer {SECRET}").status_code
 
 
-def tick(url: str) -> None:
+def trigger_check(url: str) -> None:
     """Trigger a check."""
     event = {"specversion": "1.0", "id": "1", "source": "/e2e", "type": "io.image-puller.refresh"}
     headers = {
@@ -111,7 +111,7 @@ def is_seen(installation: Installation, entry: str, tag: str) -> bool:
     return any(each["tag"] == tag and each.get("seen", False) for each in tags)
 
 
-def told(repository: str, tag: str, digest: str) -> Json:
+def notification_of(repository: str, tag: str, digest: str) -> Json:
     """Return the notification of a push with this digest."""
     notified = notification(repository, tag, "")
     notified["events"][0]["target"]["digest"] = digest
@@ -240,10 +240,10 @@ def test_one_check_catches_up_on_ten_missed_webhooks(
             registry.push(f"ask/{repository}", tag, f"{repository} configured")
         with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             doomed = registry.push("ask/app", "1.1.0", "to be deleted")
-            assert post(puller.url, told("ask/app", "1.1.0", doomed)) == 202
+            assert post(puller.url, notification_of("ask/app", "1.1.0", doomed)) == 202
             early = registry.push("ask/ranged", "1.1.0", "early")
-            assert post(puller.url, told("ask/ranged", "1.1.0", early)) == 202
-            tick(puller.url)
+            assert post(puller.url, notification_of("ask/ranged", "1.1.0", early)) == 202
+            trigger_check(puller.url)
             for entry in ("app", "ranged"):
                 wait_until(partial(is_seen, installation, entry, "1.1.0"), "a check")
             assert puller.terminate() == 0
@@ -266,7 +266,7 @@ def test_one_check_catches_up_on_ten_missed_webhooks(
         expected["mutable", "latest"] = registry.push("ask/mutable", "latest", "mutated again")
 
         with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
-            tick(puller.url)
+            trigger_check(puller.url)
             for entry in ("app", "mutable", "ranged"):
                 of_entry = {tag: digest for (e, tag), digest in expected.items() if e == entry}
                 wait_until(

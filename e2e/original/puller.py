@@ -90,8 +90,8 @@ def wait_until_ready() -> None:
 
 config.load_incluster_config()
 apps = client.AppsV1Api()
-told: list[str] = []
-signal.signal(signal.SIGTERM, lambda *_: told.append("SIGTERM"))
+signals: list[str] = []
+signal.signal(signal.SIGTERM, lambda *_: signals.append("SIGTERM"))
 delete()
 deployment = apps.read_namespaced_deployment(os.environ["DEPLOYMENT_NAME"], NAMESPACE)
 assert deployment.metadata is not None
@@ -99,6 +99,6 @@ assert deployment.metadata is not None
 apps.create_namespaced_daemon_set(NAMESPACE, daemonset(deployment.metadata))  # type: ignore[arg-type]
 wait_until_ready()
 print("ready", flush=True)
-while not told:
+while not signals:
     time.sleep(0.1)
 delete()
