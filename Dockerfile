@@ -1,14 +1,15 @@
-# Two images: the service, and with `--target sleep` the one that brings /sleep to every node.
-# `make docker` builds both, with docker, podman or buildah; so does plain `docker build`.
+# Two images: the service image, and with `--target sleep` the sleep image.
+# `make docker` builds both, with docker, podman or buildah. Plain `docker build` works too.
 
-# The service's base: any Linux with glibc, bash, find and Python 3.11 or later as python3, and with
-# pip unless wheels come along in build/offline. Pin it for a release: BASE=…@sha256:…
+# The base of the service image: any Linux with glibc, bash, find, and Python 3.11 or later as
+# python3. It needs pip too, unless build/offline has the wheels. Pin it for a release:
+# BASE=…@sha256:…
 ARG BASE=docker.io/library/python:3.13-slim-bookworm
-# Where sleep is compiled: a Debian, or anything with bash if it comes along in build/offline.
+# The image that compiles the sleep: a Debian, or any with bash if build/offline has the binary.
 ARG COMPILER=docker.io/library/debian:bookworm-slim
 
 
-# Compiles on the machine that builds, for any other, without emulation.
+# This stage cross-compiles on the builder's own architecture, without emulation.
 FROM --platform=$BUILDPLATFORM ${COMPILER} AS compiled
 ARG BUILDARCH
 ARG TARGETARCH
@@ -28,15 +29,15 @@ LABEL org.opencontainers.image.title="kubernetes-image-puller-sleep" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
 COPY --from=compiled /out/sleep /sleep
-# A number, or Kubernetes can't tell that it is not root.
+# A number, because Kubernetes can't check by a name that the user is not root.
 USER 65532:65532
 ENTRYPOINT ["/sleep"]
 CMD ["720h"]
 
 
-# The same base makes what runs on it. All that is not copied below stays here: pip, hatchling.
+# This stage has the same base, so that the wheels fit it. pip and hatchling stay in this stage.
 FROM ${BASE} AS packages
-# requirements.lock alone brings no cryptographic library, and no OpenID Connect: for FIPS.
+# For FIPS: requirements.lock has no cryptographic library, and no OpenID Connect.
 ARG LOCK_FILE=requirements-oidc.lock
 USER 0
 WORKDIR /context
@@ -52,17 +53,17 @@ RUN build/stages/packages service /out/service
 
 FROM ${BASE} AS service
 USER 0
-# Whatever installs packages goes, however the base came by it.
+# Remove everything that installs packages.
 RUN find / -xdev \( -path '*/bin/pip*' -o -path '*/python3*/ensurepip' \
          -o -path '*-packages/pip' -o -path '*-packages/pip-*' -o -path '*-packages/wheel*' \
          -o -path '*-packages/setuptools*' -o -path '*-packages/pkg_resources' \
          -o -path '*-packages/*distutils*' \) -prune -exec rm -rf {} +
-# Nobody can write here at run time, so the standard library is compiled now, if it is not yet:
-# the official images have none of it compiled, which every cold start would pay for.
+# Compile the standard library, because the official images don't have it compiled.
+# Nobody can write it at run time, so each start would compile it again.
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash \
       -x '/(dist-packages|site-packages|idlelib|lib2to3|test|tests|tkinter|turtledemo)/' \
       "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
-# Dependencies apart from the service: a new release is a small layer.
+# The dependencies are a layer of their own, so the layer of a new release is small.
 COPY --from=packages /out/dependencies /
 COPY --from=packages /out/service /
 COPY --from=sleep /sleep /sleep
@@ -72,9 +73,9 @@ LABEL org.opencontainers.image.title="kubernetes-image-puller" \
       org.opencontainers.image.description="Keeps images on the nodes of a cluster, by events" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
-# The sleep image that was built with it; empty is the one of the release.
+# The sleep image that was built with this image. If empty, the one of the release.
 ARG SLEEP_IMAGE=
-# The safe path keeps the working folder out of where modules come from.
+# PYTHONSAFEPATH keeps the working folder out of the module path.
 ENV HOME=/tmp \
     KIP_IMAGE="${SLEEP_IMAGE}" \
     PATH="/app/bin:${PATH}" \
@@ -84,8 +85,8 @@ ENV HOME=/tmp \
     PYTHONUNBUFFERED=1
 WORKDIR /
 EXPOSE 8080
-# Not group 0: everything is readable by all and nothing need be written, so OpenShift's arbitrary
-# user finds all it needs, and others don't get root's group.
+# OpenShift's arbitrary users don't need group 0: all files are readable by everyone, and the
+# service writes none.
 USER 65532:65532
 ENTRYPOINT ["python3", "-m", "image_puller"]
 CMD ["serve"]

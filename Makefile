@@ -1,27 +1,27 @@
-# make run: a first look, with a simulated cluster.  make test: all fast tests.
+# `make` lists the targets. Start with `make run` (a simulated cluster) and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8080
-# The images' name and tag: as the original's README calls them, and as its Makefile did.
+# The name and the tag of the images. The original calls them DOCKERIMAGE_NAME and DOCKERIMAGE_TAG.
 DOCKERIMAGE_NAME ?= kubernetes-image-puller
 DOCKERIMAGE_TAG ?= next
 IMAGE_NAME ?= $(DOCKERIMAGE_NAME)
 IMAGE_TAG ?= $(DOCKERIMAGE_TAG)
 PLATFORMS ?= linux/amd64,linux/arm64,linux/ppc64le,linux/s390x
-# This machine's architecture, as images call it.
+# The architecture of this machine, as images name it.
 ARCH ?= $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(shell uname -m)))
-# Hashes of everything, and nothing of the machine that it was resolved on.
-COMPILE = $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header \
+# Lock files contain the hashes of all packages, and nothing about the machine that made them.
+COMPILE = $(VENV)/lock/bin/pip-compile $(UPGRADE) --quiet --generate-hashes --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint e2e e2e-up e2e-down bench build sbom licences docker docker-multiarch lock clean
+.PHONY: help run test fuzz lint e2e e2e-up e2e-down bench build docs sbom licences docker docker-multiarch lock clean
 
-help: ## Say what there is
+help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
-# A lock file is complete: with nothing left to resolve, no newer release can get in the way.
+# A lock file is complete, so pip resolves nothing and takes no newer release.
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
 $(VENV)/installed: requirements.lock pyproject.toml
@@ -34,22 +34,27 @@ $(VENV)/tools: $(VENV)/installed requirements-test.lock
 	$(INSTALL) --require-hashes -r requirements-test.lock
 	touch $@
 
-# Apart from the service and its tests, so that these tools need not fit them.
+# These tools have an environment of their own, because their versions may conflict with the service's.
 $(VENV)/release/installed: build/release.lock
 	$(PYTHON) -m venv $(VENV)/release
 	$(VENV)/release/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	touch $@
 
+$(BIN)/actionlint: build/actionlint/go.mod build/actionlint/go.sum $(VENV)/installed
+	cd build/actionlint && CGO_ENABLED=0 go build -buildvcs=false -trimpath -o '$(CURDIR)/$@' \
+		github.com/rhysd/actionlint/cmd/actionlint
+	touch $@
+
 run: $(VENV)/installed ## Start the service beside a simulated cluster of three nodes
 	@PORT=$(PORT) exec $(BIN)/image-puller demo
 
-test: $(VENV)/tools ## All fast tests on all cores, with branch coverage of service/
-	@# Where CI is set, what other architectures need must be there; elsewhere its tests may skip.
+test: $(VENV)/tools ## Run all fast tests on all cores, with branch coverage of service/
+	@# With CI set, the compilers and emulators for other architectures are required.
 	@if [ -n "$$CI" ]; then sleep/install-tools; fi
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term
 
 SECONDS ?= 60
-fuzz: $(VENV)/fuzz/installed ## Look for requests that no decoder expects, for SECONDS=60 in all; x86-64 only
+fuzz: $(VENV)/fuzz/installed ## Search for requests that crash a decoder, for SECONDS=60 in all; x86-64 only
 	$(VENV)/fuzz/bin/python -B fuzz/decode.py $(SECONDS) $(SOURCES)
 
 $(VENV)/fuzz/installed: requirements-fuzz.lock
@@ -57,13 +62,16 @@ $(VENV)/fuzz/installed: requirements-fuzz.lock
 	$(VENV)/fuzz/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-fuzz.lock
 	touch $@
 
-lint: $(VENV)/tools ## Style, types and the direction of imports
+lint: $(VENV)/tools $(BIN)/actionlint ## Check style, types, the direction of imports, workflows and documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/actionlint
+	$(BIN)/zizmor --offline --quiet --persona=pedantic --strict-collection .
+	$(BIN)/python build/prose.py
 
-e2e: $(VENV)/tools ## The whole path on a real API server; builds what it needs once
+e2e: $(VENV)/tools ## Test the whole path on a real API server; builds what it needs once
 	e2e/run $(BIN)/pytest
 
 e2e-up: $(VENV)/tools ## Keep a control plane for quick runs: e2e/run uses it until make e2e-down
@@ -72,28 +80,32 @@ e2e-up: $(VENV)/tools ## Keep a control plane for quick runs: e2e/run uses it un
 e2e-down: ## Stop the kept control plane, and remove what it has
 	e2e/cluster down
 
-bench: $(VENV)/tools ## How long a push takes to the nodes, beside the floor: a table, in minutes
+bench: $(VENV)/tools ## Measure the time from a push to the nodes, and print a table; takes minutes
 	e2e/run $(BIN)/pytest bench/push_to_node.py
 
-build: $(VENV)/installed ## The wheel in dist/, the sleep binary in sleep/build/
+build: $(VENV)/installed ## Build the wheel in dist/ and the sleep binary in sleep/build/
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	$(MAKE) -C sleep ARCH=$(ARCH)
 
-sbom: $(VENV)/release/installed ## What the image's lock file brings, as CycloneDX: dist/sbom.cdx.json
+docs: $(VENV)/installed ## Write the generated pages of docs/: Helm values and registries
+	page=$$($(BIN)/python build/helm_values.py) && printf '%s\n' "$$page" > docs/install/helm-values.md
+	$(BIN)/python build/registry_pages.py docs/registries
+
+sbom: $(VENV)/release/installed ## List the packages of the service image, as CycloneDX: dist/sbom.cdx.json
 	mkdir -p dist
 	$(VENV)/release/bin/cyclonedx-py requirements --pyproject pyproject.toml \
 		--output-reproducible --output-file dist/sbom.cdx.json requirements-oidc.lock
 
-licences: $(VENV)/tools $(VENV)/release/installed ## Their licences and texts: dist/licences.txt; fails on a new one
+licences: $(VENV)/tools $(VENV)/release/installed ## Write their licences to dist/licences.txt; fails on one that is not allowed
 	build/licences $(VENV)/release/bin/pip-licenses $(BIN)/python dist/licences.txt
 
-docker: ## Both images, IMAGE_NAME:IMAGE_TAG and IMAGE_NAME-sleep:IMAGE_TAG
-	build/images '$(IMAGE_NAME)' '$(IMAGE_TAG)'
+docker: ## Build both images, IMAGE_NAME:IMAGE_TAG and IMAGE_NAME-sleep:IMAGE_TAG
+	build/container-images '$(IMAGE_NAME)' '$(IMAGE_TAG)'
 
-docker-multiarch: ## Both images for all PLATFORMS, pushed to where IMAGE_NAME says
-	build/images --platforms '$(PLATFORMS)' '$(IMAGE_NAME)' '$(IMAGE_TAG)'
+docker-multiarch: ## Build both images for all PLATFORMS, and push them to the registry in IMAGE_NAME
+	build/container-images --platforms '$(PLATFORMS)' '$(IMAGE_NAME)' '$(IMAGE_TAG)'
 
-lock: ## Bring the lock files up to date with pyproject.toml
+lock: ## Update the lock files to pyproject.toml; changes no version that still fits
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet pip-tools
 	$(COMPILE) --output-file requirements.lock pyproject.toml
@@ -103,6 +115,10 @@ lock: ## Bring the lock files up to date with pyproject.toml
 	$(COMPILE) --allow-unsafe --output-file build/tools.lock build/tools.in
 	$(COMPILE) --output-file build/release.lock build/release.in
 
-clean: ## Remove what was installed and cached here
+.PHONY: upgrade-locks
+upgrade-locks: ## Update the lock files to the newest versions that pyproject.toml allows
+	$(MAKE) lock UPGRADE=--upgrade
+
+clean: ## Remove everything that make installed, built or cached here
 	rm -rf $(VENV) .cache .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
 		dist sleep/build build/offline/wheels/* build/offline/sleep/*

@@ -325,7 +325,7 @@ def trigger_check_with(puller: Service, installation: Installation) -> None:
     """Trigger a check by the shipped command, until the service accepts it and so has done it."""
     command = (
         str(Path(sys.executable).with_name("image-puller")),
-        "tick",
+        "trigger-check",
         "--url",
         puller.url,
         "--token-file",

@@ -121,7 +121,7 @@ EVERYTHING = {
         "egress": [{"ports": [{"port": 443}]}],
     },
     "podDisruptionBudget": {"enabled": True},
-    "resourceQuota": {"enabled": True, "nodes": 3},
+    "resourceQuota": {"enabled": True, "hard": {"pods": 20, "limits.memory": "2Gi"}},
 }
 
 MATRIX: dict[str, Values] = {
@@ -270,7 +270,7 @@ def test_the_image_of_the_original_is_refused_as_sleep_image(
 
 @pytest.mark.parametrize("tag", ["next", "1.1.2"])
 def test_a_tag_of_the_original_is_refused_for_our_image(offline: Helm, tag: str) -> None:
-    with pytest.raises(HelmError, match=f"image.tag: {tag} .*\n.*this chart goes with 0.1.0"):
+    with pytest.raises(HelmError, match=f"image.tag: {tag} .*\n.*this chart belongs to 0.1.0"):
         offline.template({"image": {"tag": tag}})
     offline.template({"image": {"tag": tag, "repository": "registry.example.com/puller"}})
 
@@ -288,9 +288,10 @@ def test_a_tag_of_the_original_is_refused_for_our_image(offline: Helm, tag: str)
         ({"configMap": {"eventAuth": "oidc"}}, "configMap.oidcAudience: must be set where"),
         (
             {"knative": {"enabled": True}, "cronJob": {"enabled": True}},
-            "cronJob.enabled: not together with knative.enabled",
+            "cronJob.enabled: must not be true together with knative.enabled",
         ),
-        ({"resourceQuota": {"enabled": True}}, "resourceQuota.nodes: must be how many"),
+        ({"resourceQuota": {"enabled": True}}, "resourceQuota.hard: must be set where"),
+        ({"resourceQuota": {"enabled": True, "nodes": 3}}, "resourceQuota"),
     ],
 )
 def test_an_invalid_value_is_refused(offline: Helm, values: Values, message: str) -> None:
@@ -578,77 +579,53 @@ def comparable(documents: list[Json]) -> dict[str, Json]:
 # The quota
 
 
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"images": "app=nginx:1.29.1"},
-        {"images": "a=nginx:latest; b=nginx;\nc=quay.io:443/org/app:15; d=x:v1;"},
-        {"images": "a=x:1.2.3; b=x:v1.2.3-alpine3.19; c=x:1.2.3-rc.1; d=x:2024.01.15; e=x:1.2.3.4"},
-        {"images": "a=x:20240115; b=x:3.11-slim; c=x:sha-1234567; d=x:1.2.3-SNAPSHOT; e=x:1.2.3.x"},
-        {"images": f"a=x:1.2.3@sha256:{'0' * 64}; b=x@sha256:{'0' * 64}"},
-        {"images": "a=x:1.2.3; a=x:latest; b; =x:1.2.3; c=; Bad=x:1.2.3; d=x:1=2"},
-        {
-            "images": "a=x:1.2.3; b=x:1.2.3; c=x:latest; d=x:latest; e=x:latest; f=x:latest",
-            "imageTagPolicies": "a=exact;b=pinned;c=any; d=semver:>=1 <3; e=glob:r-*; f=regex:r=1",
-            "keepTags": 7,
-        },
-        {
-            "images": "a=x:1.2.3",
-            "cachingMemoryLimit": "1.5Gi",
-            "cachingMemoryRequest": "100M",
-            "cachingCpuLimit": "1",
-            "cachingCpuRequest": "55m",
-        },
-    ],
-)
 @pytest.mark.parametrize("nodes", [1, 250])
-def test_the_quota_covers_the_daemonset_and_the_pods_of_the_release(
-    offline: Helm, variables: dict[str, Any], nodes: int
-) -> None:
-    own = {"requests": {"cpu": "1", "memory": "1Ki"}, "limits": {"cpu": "2", "memory": "2Ki"}}
-    rendered = offline.template(
-        {
-            "configMap": variables,
-            "resourceQuota": {"enabled": True, "nodes": nodes},
-            "replicas": 3,
-            "resources": own,
-            "cronJob": {"resources": own},
-        }
-    )
-    read = configuration.from_environ(of_kind("ConfigMap", rendered)["data"])
-    expected = amounts(quota.manifest(read, nodes))
-    pods = 5  # three replicas, a CronJob, a test
-    expected["pods"] += pods
-    for bound, each in own.items():
-        for resource, amount in each.items():
-            expected[f"{bound}.{resource}"] += pods * quantity.parse(amount)
-    assert amounts(of_kind("ResourceQuota", rendered)) == expected
+def test_the_quota_is_the_one_that_the_service_prints(offline: Helm, nodes: int) -> None:
+    read = configuration.from_environ(of_kind("ConfigMap", offline.template(EVERYTHING))["data"])
+    hard = quota.manifest(read, nodes)["spec"]["hard"]
+    values = EVERYTHING | {"resourceQuota": {"enabled": True, "hard": hard}}
+    assert of_kind("ResourceQuota", offline.template(values))["spec"] == {"hard": hard}
 
 
-def amounts(resource_quota: Json) -> dict[str, Any]:
-    """Return the amounts of a quota as numbers."""
-    return {what: quantity.parse(text) for what, text in resource_quota["spec"]["hard"].items()}
-
-
-@pytest.mark.parametrize(
-    ("strategy", "replicas", "most"),
-    [
-        ({"type": "Recreate"}, 2, 2),
-        ({"type": "RollingUpdate"}, 1, 2),
-        ({"type": "RollingUpdate"}, 5, 7),
-        ({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3}}, 2, 5),
-        ({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "100%"}}, 2, 4),
-    ],
-)
-def test_the_quota_covers_a_rolling_update(
-    offline: Helm, strategy: Json, replicas: int, most: int
-) -> None:
-    values = {
-        "updateStrategy": strategy,
-        "replicas": replicas,
-        "resourceQuota": {"enabled": True, "nodes": 10},
+def test_amounts_of_the_quota_may_be_numbers(offline: Helm) -> None:
+    hard = {"pods": 20, "limits.memory": 2_147_483_648, "limits.cpu": 0.5}
+    rendered = offline.template({"resourceQuota": {"enabled": True, "hard": hard}})
+    assert of_kind("ResourceQuota", rendered)["spec"]["hard"] == {
+        "pods": "20",
+        "limits.memory": "2147483648",
+        "limits.cpu": "0.5",
     }
-    assert amounts(of_kind("ResourceQuota", offline.template(values)))["pods"] == 10 + most + 2
+
+
+def test_a_quota_without_amounts_is_refused_with_the_command_that_prints_them(
+    make_helm: MakeHelm,
+) -> None:
+    values = {"resourceQuota": {"enabled": True}, "deploymentName": "puller"}
+    with pytest.raises(HelmError) as refusal:
+        make_helm(namespace="images").template(values)
+    command = "kubectl exec -n images deploy/puller -- image-puller render --quota 10"
+    assert command in str(refusal.value)
+
+
+def quota_of_all_pods(helm: Helm, values: Values, nodes: int) -> dict[str, str]:
+    """Return the amounts for the DaemonSet's pods and for those of the chart itself.
+
+    These are one of the Deployment, one of the CronJob and one of `helm test`. The last two request
+    the same amounts.
+    """
+    rendered = helm.template(values)
+    read = configuration.from_environ(of_kind("ConfigMap", rendered)["data"])
+    daemonset = quota.manifest(read, nodes)["spec"]["hard"]
+    total = {resource: quantity.parse(amount) for resource, amount in daemonset.items()}
+    service = of_kind("Deployment", rendered)["spec"]["template"]
+    test = of_kind("Pod", rendered)
+    for pod in (service, test, test):
+        total["pods"] += 1
+        (container,) = pod["spec"]["containers"]
+        for bound, amounts in container["resources"].items():
+            for resource, amount in amounts.items():
+                total[f"{bound}.{resource}"] += quantity.parse(amount)
+    return {resource: quantity.render(amount) for resource, amount in total.items()}
 
 
 # Releases on nodes
@@ -729,12 +706,10 @@ def test_a_push_reaches_the_nodes_and_uninstalling_leaves_nothing(
     configured, tracked = reference("helm/app", "1.0.0"), reference("helm/app", "1.1.0")
     registry.push_image("helm/app", "1.0.0", with_content(workspace, "one"))
     values = values_of_a_release(
-        f"app={configured}",
-        secrets={"existingSecret": "own"},
-        resourceQuota={"enabled": True, "nodes": len(nodes.names)},
-        networkPolicy={"enabled": True},
+        f"app={configured}", secrets={"existingSecret": "own"}, networkPolicy={"enabled": True}
     )
-    notes = helm.install(values)
+    hard = quota_of_all_pods(helm, values, len(nodes.names))
+    notes = helm.install(values | {"resourceQuota": {"enabled": True, "hard": hard}})
     assert f"http://{NAME}.{helm.namespace}/webhooks/distribution\n" in notes
     puller = Deployed(installation)
     puller.wait_until_held(configured, *nodes.names)
@@ -941,7 +916,7 @@ def test_an_upgrade_from_the_original_pulls_no_image_again_and_removes_its_objec
     owner = admin.get(path)["metadata"]["uid"]
     before = registry.blob_fetches()
 
-    with pytest.raises(HelmError, match="say --reset-then-reuse-values, not --reuse-values"):
+    with pytest.raises(HelmError, match="use --reset-then-reuse-values: --reuse-values keeps"):
         helm.upgrade({}, "--reuse-values")
     upgrade_from_original(helm, entries)
     puller = Deployed(installation, token=secret(installation)["read"])

@@ -42,7 +42,7 @@ MakeRegistry = Callable[..., Registry]
 
 REPOSITORY = "knative/app"
 OFTEN = "*/2 * * * * *"  # the first field is seconds
-CHECK = "io.image-puller.refresh"
+CHECK = "io.image-puller.check"
 NODE_JOINED = "dev.knative.apiserver.ref.add"
 PING = "dev.knative.sources.ping"
 COLD_STARTS = 5

@@ -467,7 +467,7 @@ def reason(puller: Deployed, name: str) -> str:
         for each in puller.status()["images"]
         if each["image"] == name
         for found in each["nodes"].values()
-        if not found["cached"]
+        if not found["held"]
     ]
     return reasons[0] if reasons else ""
 

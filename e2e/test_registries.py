@@ -74,7 +74,7 @@ def tell_from(url: str, source: str, body: Json) -> int:
 
 def trigger_check(url: str) -> None:
     """Trigger a check."""
-    event = {"specversion": "1.0", "id": "1", "source": "/e2e", "type": "io.image-puller.refresh"}
+    event = {"specversion": "1.0", "id": "1", "source": "/e2e", "type": "io.image-puller.check"}
     headers = {
         "Content-Type": "application/cloudevents+json",
         "Authorization": f"Bearer {SECRET}",
@@ -108,7 +108,7 @@ def has_tracked(installation: Installation, entry: str, tags: dict[str, str]) ->
 def is_seen(installation: Installation, entry: str, tag: str) -> bool:
     """Return whether a check has confirmed a tracked tag."""
     tags = installation.state()["entries"][entry]["tags"]
-    return any(each["tag"] == tag and each.get("seen", False) for each in tags)
+    return any(each["tag"] == tag and each.get("confirmed", False) for each in tags)
 
 
 def notification_of(repository: str, tag: str, digest: str) -> Json:
@@ -360,6 +360,6 @@ def test_a_sender_is_answered_in_time_although_registry_and_api_server_are_slow(
 
 
 def test_the_timed_sources_cover_all_timeouts() -> None:
-    assert {SOURCES[source].patience for source in SENDERS} == {
-        source.patience for source in SOURCES.values()
+    assert {SOURCES[source].timeout for source in SENDERS} == {
+        source.timeout for source in SOURCES.values()
     }

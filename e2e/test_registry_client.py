@@ -21,7 +21,7 @@ from e2e.harness.registry import HOST, LOCKED_HOST, PASSWORD, USER, Registry
 from e2e.harness.workspace import ADDRESS, Workspace
 from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
 from image_puller.registries import pull_secrets
-from image_puller.registries.client import Registries
+from image_puller.registries.client import Bounds, RegistryClient
 from image_puller.values.reference import Reference, parse
 
 ANOTHER_PORT, TOKEN_PORT = 5002, 5003
@@ -45,11 +45,21 @@ def keyring(host: str, password: str = PASSWORD) -> pull_secrets.Keyring:
     return read
 
 
-def client(host: str, held: pull_secrets.Keyring | None = None, *more: str) -> Registries:
+def client(
+    host: str,
+    held: pull_secrets.Keyring | None = None,
+    *more: str,
+    bounds: Bounds | None = None,
+) -> RegistryClient:
     """Return a client for a registry without TLS."""
     held = held or pull_secrets.Keyring()
     plain = (host, *more)
-    return Registries(hosts=[host], insecure_hosts=plain, credentials=held.credentials)
+    return RegistryClient(
+        hosts=[host],
+        insecure_hosts=plain,
+        credentials=held.credentials,
+        bounds=bounds or Bounds(),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -79,12 +89,9 @@ def test_tags_and_digests_are_as_pushed(make_registry: Making) -> None:
         assert registries.tags(parse(f"{HOST}/client/nothing")) == ()
 
 
-def test_a_list_of_tags_on_several_pages_is_read_completely(
-    make_registry: Making, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_of_tags_on_several_pages_is_read_completely(make_registry: Making) -> None:
     """Whether or not this registry returns pages."""
-    monkeypatch.setattr("image_puller.registries.client.TAGS_A_PAGE", 3)
-    with make_registry() as registry, client(HOST) as registries:
+    with make_registry() as registry, client(HOST, bounds=Bounds(tags_per_page=3)) as registries:
         for number in range(8):
             registry.push("client/many", f"1.{number}", "same")
         tags = registries.tags(parse(f"{HOST}/client/many"))
@@ -236,10 +243,10 @@ def test_a_private_ca_is_trusted_if_it_is_configured(
         digest = registry.push("client/app", "1.0", "tls")
     app = Reference(registry=ANOTHER_HOST, repository="client/app", tag="1.0")
     with another_registry(workspace, registry.storage, http={"tls": tls}):
-        with Registries(hosts=[ANOTHER_HOST], ca_file=Path(tls["certificate"])) as registries:
+        with RegistryClient(hosts=[ANOTHER_HOST], ca_file=Path(tls["certificate"])) as registries:
             assert registries.digest(app) == digest
         with (
-            Registries(hosts=[ANOTHER_HOST]) as registries,
+            RegistryClient(hosts=[ANOTHER_HOST]) as registries,
             pytest.raises(RegistryUnavailableError, match="is its CA configured"),
         ):
             registries.digest(app)

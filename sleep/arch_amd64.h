@@ -1,4 +1,4 @@
-/* The kernel's interface on x86-64: entry, system calls and their numbers. */
+/* The kernel interface on x86-64: entry, system calls and their numbers. */
 
 #define ENTRY                      \
 	"_start:\n"                \

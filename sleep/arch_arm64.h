@@ -1,4 +1,4 @@
-/* The kernel's interface on 64-bit Arm: entry, system calls and their numbers. */
+/* The kernel interface on 64-bit Arm: entry, system calls and their numbers. */
 
 #define ENTRY                  \
 	"_start:\n"            \

@@ -1,6 +1,6 @@
-/* The kernel's interface on little-endian 64-bit POWER: entry, system calls and their numbers. */
+/* The kernel interface on little-endian 64-bit POWER: entry, system calls and their numbers. */
 
-/* The ABI (ELFv2) wants the table of contents in r2 and a frame whose back chain ends here. */
+/* The ABI (ELFv2) requires the table of contents in r2, and a frame that ends the back chain. */
 #define ENTRY                         \
 	"_start:\n"                   \
 	"	lis 2, .TOC.@ha\n"    \
@@ -29,7 +29,7 @@ enum system_call_number {
 	NR_renameat = 293,
 };
 
-/* Here the kernel says in a condition bit that the result is an error, and gives it unsigned. */
+/* On POWER, a condition bit marks an error, and the error number is positive. */
 static inline long system_call(enum system_call_number number, long a, long b, long c, long d)
 {
 	register long which __asm__("r0") = number;

@@ -1,6 +1,6 @@
-/* The kernel's interface on IBM Z: entry, system calls and their numbers. */
+/* The kernel interface on IBM Z: entry, system calls and their numbers. */
 
-/* A caller owes its callee 160 bytes to save registers in, after a back chain that ends here. */
+/* The ABI requires 160 bytes where the callee saves registers, and the end of the back chain. */
 #define ENTRY                                \
 	"_start:\n"                          \
 	"	lgr %r2, %r15\n"             \

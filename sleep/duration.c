@@ -2,7 +2,7 @@
 
 #include "text.h"
 
-/* The largest magnitude: Go, too, takes it for negative durations only. */
+/* The largest magnitude. As in Go, only a negative duration may have it. */
 static const uint64_t LARGEST = (uint64_t)1 << 63;
 
 static const struct unit {
@@ -78,7 +78,7 @@ static bool multiply(const char *digits, const char *end, uint64_t unit, uint64_
 	return !__builtin_mul_overflow(number, unit, product) && *product <= LARGEST;
 }
 
-/* From the last digit to the first, so that cutting off at each leaves the sum exact. */
+/* Goes from the last digit to the first, because then the cut-off at each digit loses nothing. */
 static uint64_t multiply_fraction(const char *digits, const char *end, uint64_t unit)
 {
 	uint64_t product = 0;
@@ -93,7 +93,7 @@ static bool add(uint64_t *sum, uint64_t summand)
 	return !__builtin_add_overflow(*sum, summand, sum) && *sum <= LARGEST;
 }
 
-/* Adds one number with its unit, and returns where the next begins, or NULL. */
+/* Add one number with its unit to the sum. Return the start of the next one, or NULL on error. */
 static const char *add_term(const char *term, uint64_t *sum, struct complaint *complaint)
 {
 	const char *point = end_of_digits(term);

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What is wrong with a text, and with which part of it, if not the whole. */
+/* The problem of a text, and the part that has it. Without a part, it is the whole text. */
 struct complaint {
 	const char *problem;
 	const char *part;
@@ -14,9 +14,10 @@ struct complaint {
 };
 
 /*
- * Reads what https://pkg.go.dev/time#ParseDuration reads, and "infinity", the longest duration.
- * Fractions of a nanosecond are cut off. Go computes fractions in floating point, which makes a
- * nanosecond more or less of some with more digits than a unit has nanoseconds; here they are exact.
+ * Parse a duration as https://pkg.go.dev/time#ParseDuration does.
+ * Also accept "infinity", the longest duration. Fractions of a nanosecond are cut off.
+ * Go computes fractions in floating point, so its result for very long ones may be off by a
+ * nanosecond. Here the result is exact.
  */
 bool parse_duration(const char *text, int64_t *nanoseconds, struct complaint *complaint);
 

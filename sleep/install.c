@@ -44,22 +44,23 @@ static long copy(int from, int to)
 	return size;
 }
 
-/* Not synced: an emptyDir that outlives a crash of its node is filled again before it is used. */
+/* No fsync: after a crash of the node, the emptyDir is filled again before it is used. */
 static long fill(int file, int self)
 {
 	long error = copy(self, file);
 	long closed;
 
 	if (error == 0)
-		error = sys_fchmod(file, EXECUTABLE); /* whatever the umask took away */
+		error = sys_fchmod(file, EXECUTABLE); /* the umask may have removed bits */
 	closed = sys_close(file);
 	return error < 0 ? error : closed;
 }
 
 /*
- * The temporary name ends in the process's number, because process 1 of a container and a hook in
- * the same container may install at the same time. What a killed installation left is found by the
- * next process of that number, and that is process 1 after every restart.
+ * Write the copy to a temporary file, and rename it.
+ * The temporary name ends in the process ID, because process 1 of a container and a hook in the
+ * same container may install at the same time. A killed installation leaves its temporary file. The
+ * next process with that ID removes it: process 1, after each restart.
  */
 static long install_from(int self, const char *temporary, const char *path)
 {

@@ -1,12 +1,12 @@
-/* Copies the running program to where other containers start it from. */
+/* Copy the running program to a path where other containers can start it. */
 #ifndef INSTALL_H
 #define INSTALL_H
 
 #include <stdbool.h>
 
 /*
- * Returns whether it did, else has said why not. Whoever looks sees the old file, or none, until
- * the new one is whole.
+ * Copy the running program to a path. Return true on success. Otherwise print the error.
+ * Until the copy is complete, the path has the old file, or none.
  */
 bool install(const char *path);
 

@@ -1,7 +1,7 @@
 /*
- * What the kernel is asked, without a libc between.
- * Results below zero are error numbers, negated; their values and those of the flags are the
- * same on all four architectures.
+ * The system calls, without a libc.
+ * A result below zero is a negated error number. Error numbers and flags have the same values on
+ * all four architectures.
  */
 #ifndef KERNEL_H
 #define KERNEL_H
@@ -33,7 +33,7 @@ struct timespec {
 	int64_t nanoseconds;
 };
 
-/* The four members stand in this order wherever the kernel has 64 bits. */
+/* The four members have this order on all 64-bit kernels. */
 struct sigaction {
 	uint64_t handler;
 	uint64_t flags;

@@ -1,7 +1,7 @@
 /*
- * Keeps a container alive, and its image on the node: sleeps, and ends on any signal, at once or
- * after as long as it was told to linger.
- * It runs as process 1 in images of all kinds, so it needs nothing from them: no libc, no shell.
+ * Keep a container running, so that its image stays on the node.
+ * The program sleeps, and ends on any signal: at once, or after the LINGER duration.
+ * It runs as process 1 in images of all kinds, so it needs no libc and no shell.
  */
 #include "duration.h"
 #include "install.h"
@@ -46,11 +46,13 @@ static int refuse_duration(const char *text, const struct complaint *complaint)
 }
 
 /*
- * Runtimes stop a container by its image's STOPSIGNAL, which may be any: SIGQUIT, SIGWINCH, even
- * SIGCHLD. A blocked signal is kept for us, also where its default is to be ignored, as most are
- * for process 1. Only the end of a child is no reason to end: process 1 inherits orphans of
- * `kubectl exec`. Where SIGCHLD is ignored the kernel buries children itself and says nothing,
- * while one that somebody sends still arrives.
+ * Block all signals, so that each stays pending until we wait for it.
+ * Runtimes stop a container with the STOPSIGNAL of its image, which may be any signal: SIGQUIT,
+ * SIGWINCH, even SIGCHLD. A blocked signal stays pending even if its default is to be ignored, as
+ * for most signals of process 1.
+ * The end of a child must not end us, because process 1 inherits the orphans of `kubectl exec`.
+ * With SIGCHLD ignored, the kernel reaps children and sends no SIGCHLD for them. A SIGCHLD that
+ * somebody else sends still arrives.
  */
 static long hold_signals(void)
 {
@@ -70,7 +72,7 @@ static long read_clock(uint64_t *nanoseconds)
 	return error;
 }
 
-/* Returns the signal that came, or an error, of which EAGAIN says that the time is over. */
+/* Return the signal that arrived, or an error. The error -EAGAIN means that the time is over. */
 static long wait_for(const uint64_t *signals, uint64_t nanoseconds)
 {
 	struct timespec limit = {
@@ -81,7 +83,7 @@ static long wait_for(const uint64_t *signals, uint64_t nanoseconds)
 	return sys_sigtimedwait(signals, &limit);
 }
 
-/* Whoever is told to end has not failed, hence the same exit code for both ways to wake up. */
+/* A signal is the normal end, so the exit code is the same as after the full time. */
 static int sleep_for(uint64_t nanoseconds, uint64_t linger)
 {
 	uint64_t now = 0, end;
@@ -100,7 +102,7 @@ static int sleep_for(uint64_t nanoseconds, uint64_t linger)
 	return result < 0 ? fail("sleep: can't wait: ", result) : DONE;
 }
 
-/* Installs first, where a path is given; a signal that comes meanwhile is kept, and ends it then. */
+/* Install first if there is a path. A signal that arrives meanwhile ends the sleep that follows. */
 static int sleep_as_told(const char *path, const char *duration, const char *linger)
 {
 	int64_t nanoseconds, lingering;

@@ -1,4 +1,4 @@
-/* Where the kernel enters: finds the arguments, runs main, ends with what it returns. */
+/* The entry point: find the arguments, run main, and exit with its result. */
 #include "kernel.h"
 
 int main(int argc, char **argv);

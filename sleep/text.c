@@ -2,7 +2,7 @@
 
 #include "kernel.h"
 
-/* What an installation or a wait can plausibly end with; any other error is given as a number. */
+/* The errors that an installation or a wait can have. Others are printed as a number. */
 static const struct {
 	int number;
 	char text[36];

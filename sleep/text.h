@@ -1,4 +1,4 @@
-/* Strings, and writing them. */
+/* Strings, and output. */
 #ifndef TEXT_H
 #define TEXT_H
 
@@ -8,15 +8,15 @@
 bool is_same(const char *text, const char *other);
 size_t length_of(const char *text);
 
-/* Messages are written piece by piece: nothing can be done about one that can't be written. */
+/* Write a text. Errors are ignored, because there is nowhere to report them. */
 void write_text(int file, const char *text);
 void write_part(int file, const char *text, size_t length);
 
-/* Writes the digits to the end of the text and returns where they begin; no NUL follows them. */
+/* Write the digits to the end of the text, without a NUL, and return their start. */
 enum { MOST_DIGITS = 20 };
 const char *digits_of(long number, char text[MOST_DIGITS]);
 
-/* Writes what the (negated) error number means, and ends the line. */
+/* Write the meaning of a negated error number, and end the line. */
 void write_error(long error);
 
 #endif

@@ -74,7 +74,7 @@ class Deployed:
             for each in self.status()["images"]
             if each["image"] == image
             for node, found in each["nodes"].items()
-            if found["cached"]
+            if found["held"]
         }
 
     def wait_until_held(self, image: str, *nodes: str) -> None:

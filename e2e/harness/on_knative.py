@@ -140,7 +140,7 @@ class OnKnative:
 
     def set_schedule(self, schedule: str) -> None:
         """Set the schedule of the PingSource."""
-        path = f"/apis/sources.knative.dev/v1/namespaces/{NAMESPACE}/pingsources/image-puller-tick"
+        path = f"/apis/sources.knative.dev/v1/namespaces/{NAMESPACE}/pingsources/image-puller-check"
         self._admin.patch(path, {"spec": {"schedule": schedule}})
 
     def remove_broker(self) -> None:

@@ -1,30 +1,30 @@
-"""What can go wrong, each with the HTTP status that its sender should see."""
+"""The errors, each with the HTTP status that its sender should get."""
 
 
 class ImagePullerError(Exception):
-    """Anything this project raises on purpose; the message says what to do about it."""
+    """The base of all errors of this project. The message says what to do."""
 
     status = 500
 
 
 class ConfigurationError(ImagePullerError):
-    """The environment is wrong. One line for each problem, each naming its variable."""
+    """The configuration is wrong. The message has a line per problem, with its variable."""
 
 
 class BadEventError(ImagePullerError):
-    """A request can't be read, or breaks the CloudEvents specification: again won't help."""
+    """A request can't be read, or breaks the CloudEvents specification. A retry won't help."""
 
     status = 400
 
 
 class UnauthenticatedError(ImagePullerError):
-    """A request does not prove who sends it."""
+    """A request does not authenticate its sender."""
 
     status = 401
 
 
 class KeysUnavailableError(ImagePullerError):
-    """Whether a token is genuine can't be said now: its issuer's keys can't be read."""
+    """A token can't be verified now, because its issuer's keys can't be read."""
 
     status = 503
 
@@ -36,44 +36,44 @@ class ClusterUnavailableError(ImagePullerError):
 
 
 class SupersededError(ClusterUnavailableError):
-    """Another process, of a newer configuration or release, is in charge of the DaemonSet."""
+    """Another process, with a newer configuration or release, is in charge of the DaemonSet."""
 
 
 class ForeignDaemonSetError(ClusterUnavailableError):
-    """A DaemonSet of that name belongs to somebody else, and is never touched."""
+    """The DaemonSet belongs to somebody else. It is never changed."""
 
 
-class RejectedError(ImagePullerError):
-    """The API server would not have an object or a patch as it is; the message has its words."""
+class RefusedByClusterError(ImagePullerError):
+    """The API server refused an object or a patch. The message is the server's."""
 
     status = 503
 
 
 class MissingError(ImagePullerError):
-    """The DaemonSet is not there."""
+    """The DaemonSet does not exist."""
 
     status = 503
 
 
 class LostRaceError(ImagePullerError):
-    """Another writer was first: what the decision rested on is no longer so."""
+    """Another process has written first, so the change must be decided again."""
 
     status = 503
 
 
 class RegistryError(ImagePullerError):
-    """A registry did not say what it was asked; the message says which, about what, and why."""
+    """A registry did not answer. The message says which one, about what, and why."""
 
     status = 503
 
 
 class UnknownRegistryError(RegistryError):
-    """Nobody named this registry, so it is not asked."""
+    """No entry names this registry, so it is not asked."""
 
 
 class RefusedByRegistryError(RegistryError):
-    """A registry does not show an image to whoever the service can prove to be."""
+    """A registry does not show an image with any credentials that the service has."""
 
 
 class RegistryUnavailableError(RegistryError):
-    """A registry can't be reached, limits requests, or answers what can't be read: later again."""
+    """A registry can't be reached, limits requests, or sends a malformed answer. Retry later."""

@@ -1,93 +1,93 @@
-"""Every bound in one place, each with its unit."""
+"""Bounds that several modules share, each with its unit."""
 
 BODY_BYTES = 1024 * 1024
-"""A request body; registries' largest known requests are far below."""
+"""The size of a request body. The largest known request of a registry is far below."""
 
 STATE_BYTES = 192 * 1024
-"""The state annotation. All annotations of an object together may have 256 KiB."""
+"""The size of the state annotation. All annotations of an object together may have 256 KiB."""
 
 KEEP_TAGS_MOST = 20
 SPARE_TAGS = 4
-"""Followed tags remembered beyond `KEEP_TAGS`, to fall back to when one is deleted or refused."""
+"""Tracked tags beyond `KEEP_TAGS` in the state, a reserve for when one is deleted or refused."""
 REFUSED_TAGS = KEEP_TAGS_MOST + SPARE_TAGS + 1
-"""Tags that the cluster refused, remembered per entry: all that a look at a registry can bring."""
+"""Refused tags in the state, per entry: as many as one check can find."""
 REFUSED_CHARACTERS = 300
-"""Of the cluster's words about each of them that are kept."""
+"""The length of the reason that is kept for each."""
 
 UNVERIFIED_PUSHES = 8
-"""Pushes that wait for their registry's word, remembered per entry; the oldest go."""
+"""Unverified pushes in the state, per entry. The oldest are dropped."""
 UNVERIFIED_SECONDS = 3600.0
-"""After which a push of a tag that its registry does not have is given up."""
+"""How long an unverified push waits for a tag that its registry does not have."""
 UNVERIFIED_PUSHES_AT_LEAST = 2
-"""The same where space is short."""
+"""Unverified pushes per entry where the state would be too long."""
 UNVERIFIED_CHARACTERS = 200
-"""Of the reason why a push could not be verified that are kept."""
+"""The length of the reason that is kept for each."""
 
 SETTLING_SECONDS = 300.0
-"""After a push, in which its registry may still show what was there before."""
+"""How long after a push its registry may still show the previous content."""
 
 REASON_CHARACTERS = 1000
-"""Of the API server's words that are kept; Pod Security can name every container."""
+"""The length of the API server's messages. Pod Security can name every container."""
 
 ATTEMPTS = 8
-"""Lost races after which a commit gives up and its senders try again."""
+"""Tries of one commit after lost races. Then its senders try again."""
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
-"""Time-outs of one API request."""
+"""Timeouts of one request to the API server."""
 
 QUESTIONS = 64
-"""What one request may have registries asked; a registry's real ones need a handful."""
+"""Questions to registries for one request. A real webhook needs a handful."""
 QUESTIONS_AT_ONCE = 4
-"""Of one registry."""
+"""Questions that one registry is asked at once."""
 QUESTION_SECONDS = 10.0
-"""One question, with all requests that it takes."""
-PATIENCE_FOR_REGISTRY = 0.5
-"""The part of a sender's patience that its registry may take; the rest is the API server's."""
-FIRST_LOOK_SECONDS = 5.0
-"""For all questions of the look at start, which the DaemonSet's creation waits for."""
-LOOK_SECONDS = 120.0
-"""For all questions of any later one."""
+"""The time for one question, with all requests that it needs."""
+REGISTRY_SHARE_OF_TIMEOUT = 0.5
+"""The part of a sender's timeout for its registry. The rest is for the API server."""
+FIRST_CHECK_SECONDS = 5.0
+"""The time for all questions of the check at start. The DaemonSet's creation waits for it."""
+CHECK_SECONDS = 120.0
+"""The time for all questions of a later check."""
 VERIFICATION_SECONDS = 10.0
-"""For all questions about pushes that are not verified."""
+"""The time for all questions about unverified pushes."""
 FAILURES = 4
-"""In a row, after which a registry is asked nothing more at that time."""
-LOOKS_APART_SECONDS = 5.0
-"""Between looks that others ask for."""
+"""Failures in a row after which a check asks a registry nothing more."""
+CHECK_SPACING_SECONDS = 5.0
+"""The least time between checks that senders ask for."""
 PULL_SECRETS_SECONDS = 60.0
-"""Until pull secrets are read again."""
+"""How long pull secrets are kept before they are read again."""
 
 WATCH_SECONDS = 240
-"""One watch of the nodes; then they are listed again."""
+"""The time of one watch of the nodes. Then they are listed again."""
 
 GATHER_SECONDS = 0.02
-"""How long a writer under load waits for the senders it has just answered to come back."""
+"""How long a writer under load waits for senders that it has just answered."""
 
 KEYS_ANSWER_SECONDS = 2.0
-"""Reading an issuer's keys: less than any sender of tokens waits."""
+"""The time to read an issuer's keys. It is below the timeout of every sender of tokens."""
 KEYS_LAST_SECONDS = 3600.0
-"""Keys that were fetched; what an issuer has withdrawn is believed no longer."""
+"""How long keys are kept. A key that its issuer has withdrawn counts no longer."""
 KEYS_AGAIN_SECONDS = 5.0
-"""Least time between two looks at an issuer's keys, whatever strangers make up."""
+"""The least time between two reads of an issuer's keys, whatever key ids senders invent."""
 KEYS_BYTES = 256 * 1024
 KEYS_MOST = 100
-"""Of one issuer; Google has two, an API server seldom more than three."""
+"""Keys of one issuer. Google has two, an API server seldom more than three."""
 
 TOKEN_CHARACTERS = 8192
-"""Gunicorn takes no longer header."""
+"""The length of a token. Gunicorn accepts no longer header."""
 TOKEN_LEEWAY_SECONDS = 30
-"""How far clocks may be apart."""
+"""How far the issuer's clock may be off."""
 
-TICK_SECONDS = 600.0
-FIRST_FOLLOW_UP_SECONDS = 1.0
-"""Until an unverified push is asked about again, or a rollout is looked at; doubled each time."""
-FOLLOW_UP_SECONDS = 1800.0
-"""Until a rollout that does not end is left to the ticks."""
+CHECK_INTERVAL_SECONDS = 600.0
+FIRST_RECHECK_SECONDS = 1.0
+"""Until an unverified push or a rollout is checked again. The time doubles with each check."""
+ROLLOUT_RECHECK_SECONDS = 1800.0
+"""Until a rollout that does not end is left to the regular checks."""
 RETRY_SECONDS = 5.0
-"""Until a rollout that could not be written is tried again."""
+"""Until something that failed is tried again."""
 RETRY_AFTER_SECONDS = 5
-"""What a sender that is answered 503 is told."""
+"""The `Retry-After` of a 503."""
 PUSH_SECONDS = 2.5
-"""How long `POST /` and sources without a documented patience are kept waiting."""
-WAITING_EVENTS = 10_000
-"""Requests whose events are not committed yet; more are answered 503."""
+"""The timeout of `POST /` and of sources without a documented one."""
+WAITING_REQUESTS = 10_000
+"""Requests that wait for their commit. More are answered 503."""

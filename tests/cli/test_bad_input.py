@@ -16,11 +16,12 @@ from werkzeug.test import TestResponse
 from image_puller import limits
 from image_puller.cli import main
 from image_puller.cluster.client import KubernetesCluster, connect
-from image_puller.events.event import RefreshDue
+from image_puller.events.event import CheckRequested
 from image_puller.serve import Service
 from image_puller.simulation import SimulatedCluster
-from tests.conftest import NAME, NAMESPACE, PATIENCE_SECONDS, Json, kubeconfig
 from tests.support.building import configuration
+from tests.support.installation import NAME, NAMESPACE, Json, kubeconfig
+from tests.support.waiting import TIMEOUT_SECONDS
 
 IMAGES = "app=quay.io/org/app:1.2.3"
 HOOKS = (
@@ -105,10 +106,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         )
         service = Service(config, KubernetesCluster(api, config))
         service.start()
-        service._intake.accept("test", (RefreshDue(),), patience=PATIENCE_SECONDS)
+        service.intake.accept("test", (CheckRequested(),), timeout=TIMEOUT_SECONDS)
         yield World(cluster, service.app.test_client())
         service.stop()
-        service._ticker._thread.join(PATIENCE_SECONDS)
+        service.join(TIMEOUT_SECONDS)
         api.rest_client.close()
 
 
@@ -227,7 +228,7 @@ def routes() -> Iterator[Row]:
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         for path in ("/status", "/status/app", "/metrics", "/healthz", "/readyz"):
             yield method, path, {}, b"", 405, NOT_ALLOWED
-    said = "no image is called 'quay.io/org/other:1'\n"
+    said = "no image is called 'quay.io/org/other:1'; "
     yield "GET", "/status/quay.io/org/other:1", bearer(secret("read")), b"", 404, said
 
 
@@ -418,7 +419,7 @@ def test_a_webhooks_body_that_is_too_large_is_accepted_and_ignored(
 ) -> None:
     answer = untouched.send("POST", f"/webhooks/{name}", proof(name), TOO_LARGE, chunked=chunked)
     assert (answer.status_code, answer.data) == (202, b"")
-    assert f"{name}: a body above 1048576 bytes is ignored" in caplog.messages
+    assert f"{name}: ignored: the body has more than 1048576 bytes" in caplog.messages
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -442,9 +443,9 @@ def test_a_signed_body_that_is_too_large_is_413_because_only_it_could_prove_its_
         answer = untouched.send("POST", path, headers, TOO_LARGE, chunked=chunked)
         assert answer.status_code == 413
         assert answer.text == "The data value transmitted exceeds the capacity limit.\n"
-    assert "answered 413: a body above 1048576 bytes" in caplog.messages
+    assert "answered 413: the body has more than 1048576 bytes" in caplog.messages
     counted = untouched.send("GET", "/metrics", bearer(secret("read")), b"").text
-    assert f'image_puller_requests_refused_total{{source="{name}",status="413"}}' in counted
+    assert f'image_puller_requests_rejected_total{{source="{name}",status="413"}}' in counted
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -521,7 +522,7 @@ def test_what_is_ignored_is_counted_without_its_names(untouched: World) -> None:
     counted = untouched.send("GET", "/metrics", bearer(secret("read")), b"").text
     assert 'image_puller_events_total{outcome="unreadable",source="quay"}' in counted
     assert 'image_puller_events_total{outcome="too large",source="quay"}' in counted
-    assert 'image_puller_requests_refused_total{source="quay",status="401"}' in counted
+    assert 'image_puller_requests_rejected_total{source="quay",status="401"}' in counted
     assert 'outcome="unknown repository",source="cloudevents"' in counted
     assert "stranger" not in counted
 

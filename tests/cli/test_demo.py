@@ -18,8 +18,10 @@ import requests
 
 from image_puller.cli import demo
 from image_puller.cli.demo import introduction
-from image_puller.events.event import RefreshDue
-from tests.conftest import PATIENCE_SECONDS, Installation, Web
+from image_puller.events.event import CheckRequested
+from tests.support.installation import Installation
+from tests.support.waiting import TIMEOUT_SECONDS
+from tests.support.web import Web
 
 URL = "http://127.0.0.1:8080"
 TOKENS = {name: f"token-of-{name}" for name in ("harbor", "quay", "distribution", "events", "read")}
@@ -85,7 +87,7 @@ def service(web: Callable[..., Web]) -> Web:
     service = web(**environ, ROLLOUT_MIN_INTERVAL_SECONDS="0")
     for name, token in TOKENS.items():
         service.secret(name, token)
-    service.service._intake.accept("test", (RefreshDue(),), patience=PATIENCE_SECONDS)
+    service.service.intake.accept("test", (CheckRequested(),), timeout=TIMEOUT_SECONDS)
     return service
 
 
@@ -103,7 +105,7 @@ def test_a_push_to_harbor_is_on_all_nodes_in_a_moment(
     assert open_with(service, push).status_code == 202
     installation.cluster.settle()
     images = open_with(service, look).json["images"]
-    cached = {image["image"]: image["cached"] for image in images}
+    cached = {image["image"]: image["held"] for image in images}
     assert cached[f"{WORKSPACE}:1.1.0"] == cached[f"{WORKSPACE}:1.0.0"] == 3
 
 
@@ -212,7 +214,7 @@ def send(session: requests.Session, curl: Curl) -> requests.Response:
 
 
 def once_it_answers(session: requests.Session, curl: Curl) -> requests.Response:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
         try:
             return send(session, curl)
@@ -228,7 +230,7 @@ def test_the_real_one_shows_a_push_on_three_nodes_and_ends_with_nothing_left(
     with requests.Session() as session:
         answer = once_it_answers(session, push)
         assert (answer.status_code, answer.content) == (202, b"")
-        deadline = time.monotonic() + 3 * PATIENCE_SECONDS
+        deadline = time.monotonic() + 3 * TIMEOUT_SECONDS
         while not is_everywhere(send(session, look).json(), f"{WORKSPACE}:1.1.0"):
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -236,7 +238,7 @@ def test_the_real_one_shows_a_push_on_three_nodes_and_ends_with_nothing_left(
     process.send_signal(signal.SIGTERM)
     assert process.stdout
     process.stdout.read()
-    assert process.wait(PATIENCE_SECONDS) == 0
+    assert process.wait(TIMEOUT_SECONDS) == 0
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     assert list(tmp_path.iterdir()) == []
@@ -244,5 +246,5 @@ def test_the_real_one_shows_a_push_on_three_nodes_and_ends_with_nothing_left(
 
 def is_everywhere(status: Any, name: str) -> bool:
     (image,) = (image for image in status["images"] if image["image"] == name)
-    cached = {node for node, found in image["nodes"].items() if found["cached"]}
+    cached = {node for node, found in image["nodes"].items() if found["held"]}
     return cached == NODES

@@ -6,7 +6,7 @@ import pytest
 
 from image_puller.cli.event_json import read_headers, render
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed, NodeJoined, RefreshDue
+from image_puller.events.event import CheckRequested, Ignored, ImageDeleted, ImagePushed, NodeJoined
 from image_puller.events.sources.reasons import Reason
 
 TIME = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
@@ -43,7 +43,7 @@ TIME = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
             ),
         ),
         (NodeJoined(node="worker-3"), '{"type": "node-joined", "node": "worker-3"}'),
-        (RefreshDue(), '{"type": "refresh"}'),
+        (CheckRequested(), '{"type": "check"}'),
         (Ignored(reason=Reason.PULL), '{"type": "ignored", "reason": "pull"}'),
         (Ignored(reason="a\nb"), '{"type": "ignored", "reason": "a\\nb"}'),
     ],

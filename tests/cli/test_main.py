@@ -24,9 +24,11 @@ from image_puller.core import daemonset, quota, rollout, state
 from image_puller.core.daemonset import STATE, Platform
 from image_puller.events import sources
 from image_puller.simulation import SimulatedCluster
-from tests.conftest import NAMESPACE, Installation, Replica, Web, kubeconfig
 from tests.support.building import NOON, configuration, digest, state_of
+from tests.support.installation import NAMESPACE, Installation, kubeconfig
+from tests.support.replica import Replica
 from tests.support.samples import FIXTURES, sample, source_of
+from tests.support.web import Web
 
 APP = "quay.io/org/app:1.2.3"
 QUAY = {"docker_url": "quay.io/org/app", "updated_tags": ["1.2.4", "1.2.5"]}
@@ -68,7 +70,7 @@ def test_parse_prints_a_line_for_each_event(
 @pytest.mark.parametrize(
     ("kind", "more", "printed"),
     [
-        ("io.image-puller.refresh", {}, {"type": "refresh"}),
+        ("io.image-puller.check", {}, {"type": "check"}),
         (
             "dev.knative.apiserver.resource.add",
             {"kind": "Node", "apiversion": "v1", "name": "node-1"},
@@ -233,7 +235,7 @@ def test_what_is_rendered_is_what_the_service_wants(
     puller = replica()
     puller.cluster.create(yaml.safe_load(capsys.readouterr().out))
     installation.sent()
-    puller.tick()
+    puller.check()
     assert installation.written() == []
 
 
@@ -295,7 +297,7 @@ def test_render_says_what_is_wrong_with_the_environment(
     assert [line.partition(":")[0] for line in captured.err.splitlines()] == ["KEEP_TAGS", "PORT"]
 
 
-# tick and status
+# trigger-check and status
 
 
 @pytest.fixture
@@ -315,24 +317,24 @@ def url(web: Callable[..., Web], environ: pytest.MonkeyPatch) -> Iterator[str]:
     server.server_close()
 
 
-def test_tick_tells_the_service_to_look(url: str, installation: Installation) -> None:
-    assert main.main(["tick"]) == 0
+def test_trigger_check_makes_the_service_check(url: str, installation: Installation) -> None:
+    assert main.main(["trigger-check"]) == 0
     installation.sent()
-    assert main.main(["tick", "--url", f"{url}/"]) == 0
+    assert main.main(["trigger-check", "--url", f"{url}/"]) == 0
     assert "PATCH daemonsets dry run" in installation.sent()
 
 
-def test_tick_takes_a_token_of_a_file(
+def test_trigger_check_takes_a_token_from_a_file(
     url: str, environ: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.delenv("WEBHOOK_SECRETS_DIR")
     file = tmp_path / "token"
     file.write_text("t\n")
-    assert main.main(["tick", "--token-file", str(file)]) == 0
+    assert main.main(["trigger-check", "--token-file", str(file)]) == 0
     file.write_text("s3cret")
-    assert main.main(["tick", "--token-file", str(file)]) == 1
-    assert main.main(["tick"]) == 1
-    assert main.main(["tick", "--token-file", str(tmp_path / "nowhere")]) == 1
+    assert main.main(["trigger-check", "--token-file", str(file)]) == 1
+    assert main.main(["trigger-check"]) == 1
+    assert main.main(["trigger-check", "--token-file", str(tmp_path / "nowhere")]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("401 Client Error") == 2
@@ -345,21 +347,21 @@ def test_a_token_may_have_any_characters(
 ) -> None:
     environ.setenv("WEBHOOK_SECRETS_DIR", str(tmp_path))
     (tmp_path / "events").write_text("schlüssel", "utf-8")
-    assert main.main(["tick"]) == 1
+    assert main.main(["trigger-check"]) == 1
     folder = next(tmp_path.glob("secrets*"))
     (folder / "events.more").write_text("schlüssel", "utf-8")
-    assert main.main(["tick"]) == 0
+    assert main.main(["trigger-check"]) == 0
 
 
 def test_status_prints_what_is_cached_where(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main.main(["tick"])
+    main.main(["trigger-check"])
     assert main.main(["status", "--url", url]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["daemonset"]["exists"] is True
     assert [image["image"] for image in found["images"]] == [APP]
 
 
-@pytest.mark.parametrize("command", ["tick", "status"])
+@pytest.mark.parametrize("command", ["trigger-check", "status"])
 def test_a_service_that_is_not_there_is_said(
     environ: pytest.MonkeyPatch, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

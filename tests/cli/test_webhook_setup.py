@@ -15,7 +15,7 @@ import yaml
 from image_puller.cli.webhook_setup import GUIDES, render, shows_secret
 from image_puller.config.configuration import Google
 from image_puller.events.sources import SOURCES
-from tests.conftest import Web
+from tests.support.web import Web
 
 MakeWeb = Callable[..., Web]
 

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from kubernetes.client import ApiClient
 
-from image_puller import limits
-from image_puller.cluster import client as module
 from image_puller.cluster.client import KubernetesCluster, connect
 from image_puller.core import daemonset
 from image_puller.core.daemonset import Platform
@@ -19,11 +17,13 @@ from image_puller.errors import (
     ClusterUnavailableError,
     LostRaceError,
     MissingError,
-    RejectedError,
+    RefusedByClusterError,
 )
 from image_puller.simulation import SimulatedCluster
-from tests.conftest import NAME, NAMESPACE, Installation, Replica, kubeconfig, wait_until
 from tests.support.building import configuration, state_of
+from tests.support.installation import NAME, NAMESPACE, Installation, kubeconfig
+from tests.support.replica import Replica
+from tests.support.waiting import wait_until
 
 CONFIG = configuration()
 TEMPLATE = daemonset.template(CONFIG, state_of(CONFIG), Platform())
@@ -103,14 +103,14 @@ def test_outside_a_pod_and_without_a_kubeconfig_it_says_what_to_do(
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        (400, RejectedError),
+        (400, RefusedByClusterError),
         (401, ClusterUnavailableError),
-        (403, RejectedError),
+        (403, RefusedByClusterError),
         (404, MissingError),
         (408, ClusterUnavailableError),
         (409, LostRaceError),
-        (413, RejectedError),
-        (422, RejectedError),
+        (413, RefusedByClusterError),
+        (422, RefusedByClusterError),
         (429, ClusterUnavailableError),
         (500, ClusterUnavailableError),
         (503, ClusterUnavailableError),
@@ -160,14 +160,12 @@ def test_an_api_server_that_is_away_is_unavailable(
             puller.read()
 
 
-def test_an_api_server_that_is_slow_is_unavailable(
-    puller: KubernetesCluster, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_TIMEOUT", (limits.CONNECT_SECONDS, 0.05))
+def test_a_slow_api_server_is_unavailable(api: ApiClient, cluster: SimulatedCluster) -> None:
+    puller = KubernetesCluster(api, configuration(), read_seconds=0.05)
     cluster.delay(10, times=1)
     with pytest.raises(ClusterUnavailableError, match="can't be reached"):
         puller.create(MANIFEST)
-    wait_until(lambda: cluster.daemonset(NAME, NAMESPACE) is not None)  # it is made all the same
+    wait_until(lambda: cluster.daemonset(NAME, NAMESPACE) is not None)  # it is created nevertheless
 
 
 def test_an_answer_that_is_not_json_is_unavailable(
@@ -208,10 +206,10 @@ def test_a_node_that_joins_is_told_once_and_those_that_were_there_are_not(
     assert next(joins) == "node-5"
 
 
-def test_a_node_that_joins_between_two_watches_is_told_too(
-    puller: KubernetesCluster, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+def test_a_node_that_joins_between_two_watches_is_not_missed(
+    api: ApiClient, cluster: SimulatedCluster
 ) -> None:
-    monkeypatch.setattr(limits, "WATCH_SECONDS", 0)
+    puller = KubernetesCluster(api, configuration(), watch_seconds=0)
     lists = itertools.count()
 
     def join_late() -> None:
@@ -227,7 +225,7 @@ def test_nodes_that_may_not_be_seen_are_said_so(
 ) -> None:
     cluster.fail(times=2, status=403, path="/api/v1/nodes")
     assert puller.nodes() == ()
-    with pytest.raises(RejectedError):
+    with pytest.raises(RefusedByClusterError):
         next(puller.joins())
 
 
@@ -298,8 +296,8 @@ def test_its_pods_are_those_of_its_selector(
     replica: Callable[..., Replica], cluster: SimulatedCluster
 ) -> None:
     one, two = replica(), replica(DAEMONSET_NAME="second")
-    one.tick()
-    two.tick()
+    one.check()
+    two.check()
     cluster.settle()
     names = [pod["metadata"]["name"] for pod in one.cluster.pods()]
     assert len(names) == 3
@@ -322,7 +320,7 @@ def test_a_pod_that_is_refused_is_rejected(
     puller: KubernetesCluster, cluster: SimulatedCluster
 ) -> None:
     cluster.deny(lambda _pod: True, "violates PodSecurity", status=403, resource="pods")
-    with pytest.raises(RejectedError, match="violates PodSecurity"):
+    with pytest.raises(RefusedByClusterError, match="violates PodSecurity"):
         puller.admit_pod(TEMPLATE)
 
 
@@ -347,7 +345,7 @@ def test_an_event_that_can_not_be_left_is_only_logged(
 ) -> None:
     cluster.fail(status=status, path="/events")
     puller.report("Reason", "message")
-    assert "no Event could be left" in caplog.text
+    assert "no Event could be created" in caplog.text
 
 
 def test_the_platform_is_openshift_where_its_routes_are(

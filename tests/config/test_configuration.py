@@ -221,7 +221,7 @@ def test_googles_tokens_are_of_one_audience_and_one_account():
     assert config.google == Google(audience="https://a/b", service_account="a-b@c.d")
 
 
-WORD = "must be of printable ASCII without spaces, 512 characters at most, not "
+FULL = "must be of printable ASCII without spaces, 512 characters at most, not "
 NO_URL = "must be a URL such as https://host/path, not "
 
 
@@ -237,8 +237,8 @@ NO_URL = "must be a URL such as https://host/path, not "
                 )
             ],
         ),
-        ({"OIDC_AUDIENCE": "a b"}, [f"OIDC_AUDIENCE: {WORD}'a b'"]),
-        ({"OIDC_AUDIENCE": "ä"}, [f"OIDC_AUDIENCE: {WORD}'ä'"]),
+        ({"OIDC_AUDIENCE": "a b"}, [f"OIDC_AUDIENCE: {FULL}'a b'"]),
+        ({"OIDC_AUDIENCE": "ä"}, [f"OIDC_AUDIENCE: {FULL}'ä'"]),
         *(
             ({"OIDC_ISSUER": text}, [f"OIDC_ISSUER: {NO_URL}{text!r}"])
             for text in ("kubernetes", "http://a", "https://", "https://a@b", "https://a?b=c")
@@ -259,7 +259,7 @@ NO_URL = "must be a URL such as https://host/path, not "
             ],
         ),
         ({"OIDC_SUBJECTS": ";"}, ["OIDC_SUBJECTS: names no subject"]),
-        ({"OIDC_SUBJECTS": "a b"}, [f"OIDC_SUBJECTS: {WORD}'a b'"]),
+        ({"OIDC_SUBJECTS": "a b"}, [f"OIDC_SUBJECTS: {FULL}'a b'"]),
         *(
             (
                 {"OIDC_SUBJECTS": f"a;{text}"},
@@ -272,7 +272,7 @@ NO_URL = "must be a URL such as https://host/path, not "
             {"GAR_SERVICE_ACCOUNT": "a@b"},
             ["GAR_AUDIENCE: must be set where GAR_SERVICE_ACCOUNT is"],
         ),
-        ({"GAR_AUDIENCE": "a b", "GAR_SERVICE_ACCOUNT": "a@b"}, [f"GAR_AUDIENCE: {WORD}'a b'"]),
+        ({"GAR_AUDIENCE": "a b", "GAR_SERVICE_ACCOUNT": "a@b"}, [f"GAR_AUDIENCE: {FULL}'a b'"]),
         *(
             (
                 {"GAR_AUDIENCE": "a", "GAR_SERVICE_ACCOUNT": text},

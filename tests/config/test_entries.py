@@ -77,7 +77,7 @@ def test_a_policy_belongs_to_the_entry_of_its_name():
         ),
         (
             "install-sleep=nginx",
-            "'install-sleep' is the name of the container that brings the sleep",
+            "'install-sleep' is the name of the install container; choose another name",
         ),
         (
             "app=quay.io/Org/app",
@@ -101,7 +101,7 @@ def test_of_doubles_the_last_counts():
     found, warnings, problems = read("a=nginx:1;b=nginx:2;a=nginx:3")
 
     assert [(entry.name, entry.tag) for entry in found] == [("b", "2"), ("a", "3")]
-    assert warnings == ("IMAGES: the name 'a' is there twice; the last one counts",)
+    assert warnings == ("IMAGES: the name 'a' is used twice; the last entry counts",)
     assert problems == ()
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_puller.config.policy import InvalidPolicyError, Reason, ReasonKind, is_moving, parse
+from image_puller.config.policy import InvalidPolicyError, Reason, ReasonKind, is_mutable, parse
 from image_puller.errors import ImagePullerError
 from image_puller.values.version import read_full, read_semver
 
@@ -67,16 +67,16 @@ MOVING_TAGS = [
 ]
 
 
-@pytest.mark.parametrize(("configured", "followed", "refused"), VERSIONS_UNDER_AUTO)
-def test_auto_follows_newer_versions_of_one_shape(configured, followed, refused):
+@pytest.mark.parametrize(("configured", "tracked", "refused"), VERSIONS_UNDER_AUTO)
+def test_auto_follows_newer_versions_of_one_shape(configured, tracked, refused):
     policy = auto(configured)
 
-    assert [tag for tag in followed.split() if not policy.follows(tag)] == []
-    assert [tag for tag in refused.split() if policy.follows(tag)] == []
-    assert policy.follows(configured)
+    assert [tag for tag in tracked.split() if not policy.tracks(tag)] == []
+    assert [tag for tag in refused.split() if policy.tracks(tag)] == []
+    assert policy.tracks(configured)
     assert policy.orders_tags
     assert not any(
-        policy.precedence(tag) < policy.precedence(configured) for tag in followed.split()
+        policy.precedence(tag) < policy.precedence(configured) for tag in tracked.split()
     )
 
 
@@ -84,7 +84,7 @@ def test_auto_follows_newer_versions_of_one_shape(configured, followed, refused)
 def test_auto_on_a_moving_tag_follows_only_itself(configured):
     policy = auto(configured)
 
-    assert policy.follows(configured)
+    assert policy.tracks(configured)
     assert not policy.orders_tags
     for tag in [
         *MOVING_TAGS,
@@ -96,7 +96,7 @@ def test_auto_on_a_moving_tag_follows_only_itself(configured):
         "3.12-slim",
         "nightly-20240116",
     ]:
-        assert policy.follows(tag) == (tag == configured)
+        assert policy.tracks(tag) == (tag == configured)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_what_is_no_tag_is_never_followed(policy, text):
 def test_auto_on_a_digest_is_pinned(tag):
     policy = parse("auto", tag, DIGEST)
 
-    assert not policy.follows("1.2.3")
-    assert not policy.follows("latest")
+    assert not policy.tracks("1.2.3")
+    assert not policy.tracks("latest")
     assert not policy.orders_tags
 
 
@@ -125,15 +125,15 @@ def test_auto_on_a_digest_is_pinned(tag):
 def test_no_tag_and_no_digest_is_latest(text):
     policy = parse(text, None, None)
 
-    assert policy.follows("latest")
-    assert not policy.follows("1.2.3")
+    assert policy.tracks("latest")
+    assert not policy.tracks("1.2.3")
 
 
 def test_exact_follows_only_the_configured_tag_even_beside_a_digest():
     policy = parse("exact", "1.2.3", DIGEST)
 
-    assert policy.follows("1.2.3")
-    assert not policy.follows("1.2.4")
+    assert policy.tracks("1.2.3")
+    assert not policy.tracks("1.2.4")
     assert not policy.orders_tags
 
 
@@ -144,8 +144,8 @@ def test_exact_on_a_digest_alone_is_pinned():
 def test_any_follows_every_tag():
     policy = parse(" any ", "1.2.3", None)
 
-    assert policy.follows("1.2.2")
-    assert policy.follows("latest")
+    assert policy.tracks("1.2.2")
+    assert policy.tracks("latest")
     assert not policy.orders_tags
     assert policy.text == "any"
 
@@ -155,7 +155,7 @@ def test_pinned_does_not_even_follow_the_configured_tag():
 
 
 @pytest.mark.parametrize(
-    ("text", "configured", "followed", "refused"),
+    ("text", "configured", "tracked", "refused"),
     [
         ("semver:>=1.2 <2", "1.2.3", "1.2.4 v1.3.0", "1.2.2 2.0.0 1.3 1.3.0-rc.1 latest"),
         ("semver: ^1 ", "latest", "latest 1.0.0", "1.0 2.0.0 next"),
@@ -171,18 +171,18 @@ def test_pinned_does_not_even_follow_the_configured_tag():
         (r"regex:v?\d+(\.\d+)*", "x", "v1 1.2.3", "v1."),
     ],
 )
-def test_a_policy_with_an_argument_follows_what_that_says(text, configured, followed, refused):
+def test_a_policy_with_an_argument_follows_what_that_says(text, configured, tracked, refused):
     policy = parse(text, configured, None)
 
-    assert [tag for tag in followed.split() if not policy.follows(tag)] == []
-    assert [tag for tag in refused.split() if policy.follows(tag)] == []
+    assert [tag for tag in tracked.split() if not policy.tracks(tag)] == []
+    assert [tag for tag in refused.split() if policy.tracks(tag)] == []
     assert policy.orders_tags == text.startswith("semver:")
 
 
 def test_an_explicit_policy_outranks_a_configured_digest():
-    assert parse("semver:*", None, DIGEST).follows("1.2.3")
-    assert not parse("semver:*", None, DIGEST).follows("latest")
-    assert parse("any", "1.2.3", DIGEST).follows("1.2.4")
+    assert parse("semver:*", None, DIGEST).tracks("1.2.3")
+    assert not parse("semver:*", None, DIGEST).tracks("latest")
+    assert parse("any", "1.2.3", DIGEST).tracks("1.2.4")
 
 
 @pytest.mark.parametrize(
@@ -278,14 +278,14 @@ def test_what_is_no_policy_is_refused_with_what_is_wrong(text, problem):
     "tag", [*MOVING_TAGS, "1.2.3-SNAPSHOT", "1.2.3-snapshot", "1.2.3+build", ""]
 )
 def test_a_tag_that_is_no_full_version_is_moving(tag):
-    assert is_moving(tag)
+    assert is_mutable(tag)
 
 
 @pytest.mark.parametrize(
     "tag", [row[0] for row in VERSIONS_UNDER_AUTO if row[0] != "1.2.3-SNAPSHOT"]
 )
 def test_a_full_version_is_not_moving(tag):
-    assert not is_moving(tag)
+    assert not is_mutable(tag)
 
 
 def test_equal_policies_are_equal():
@@ -305,7 +305,7 @@ def test_a_glob_does_not_backtrack():
     policy = parse("glob:" + "*a" * 60 + "b", "x", None)
     started = time.perf_counter()
 
-    assert not policy.follows("a" * 128)
+    assert not policy.tracks("a" * 128)
     assert time.perf_counter() - started < 1
 
 
@@ -321,17 +321,17 @@ def test_precedence_is_a_total_order(text, one, other):
 def test_what_auto_follows_is_newer_than_what_is_configured(configured, pushed):
     policy = auto(configured)
 
-    if policy.follows(pushed) and pushed != configured:
+    if policy.tracks(pushed) and pushed != configured:
         assert read_full(pushed).rank > read_full(configured).rank
         assert policy.precedence(pushed) > policy.precedence(configured)
-        assert not auto(pushed).follows(configured)
+        assert not auto(pushed).tracks(configured)
 
 
 @given(version_tags, version_tags)
 def test_what_semver_follows_is_newer_than_what_is_configured(configured, pushed):
     policy = parse("semver:*-0", configured, None)
 
-    if policy.follows(pushed) and pushed != configured:
+    if policy.tracks(pushed) and pushed != configured:
         before = read_semver(configured)
         assert before is None or read_semver(pushed).rank > before.rank
         assert policy.precedence(pushed) > policy.precedence(configured)
@@ -341,8 +341,8 @@ def test_what_semver_follows_is_newer_than_what_is_configured(configured, pushed
 def test_the_configured_tag_is_followed_unless_the_entry_is_pinned(text, configured, pushed):
     policy = parse(text, configured, None)
 
-    assert policy.follows(configured or "latest") == (text != "pinned")
-    assert policy.follows(pushed) == (policy.reason(pushed) is None)
+    assert policy.tracks(configured or "latest") == (text != "pinned")
+    assert policy.tracks(pushed) == (policy.reason(pushed) is None)
 
 
 @given(
@@ -360,5 +360,5 @@ def test_any_text_is_a_policy_or_refused(text, configured, digest):
         policy = parse(text, configured, digest)
     except InvalidPolicyError:
         return
-    assert policy.follows("ab01") in {True, False}
+    assert policy.tracks("ab01") in {True, False}
     assert policy.precedence("ab01")

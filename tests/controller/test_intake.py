@@ -6,27 +6,36 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from image_puller.controller.commits import Commits
 from image_puller.controller.intake import Intake
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.writer import Writer
+from image_puller.core.changes import (
+    AwaitVerification,
+    Change,
+    CheckDaemonSet,
+    EnsureExists,
+    RegistryAnswer,
+    TrackTag,
+)
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Change, Confirm, Follow, Found, Hold, Refresh
 from image_puller.errors import RegistryUnavailableError
 from image_puller.events.event import (
+    CheckRequested,
     Event,
     Ignored,
     ImageDeleted,
     ImagePushed,
     NodeJoined,
-    RefreshDue,
 )
 from image_puller.registries.lookup import Lookup
 from image_puller.simulation import SimulatedCluster
 from image_puller.values.reference import parse
-from tests.conftest import PATIENCE_SECONDS, Installation, Replica
 from tests.support.building import NOON, digest
+from tests.support.clock import ManualClock
+from tests.support.installation import Installation
 from tests.support.registries import Answers
+from tests.support.replica import Replica
+from tests.support.waiting import TIMEOUT_SECONDS
 
 APP = "quay.io/org/app:1.2.3"
 NEWER = "quay.io/org/app:1.2.4"
@@ -37,22 +46,23 @@ class Service:
 
     def __init__(self, replica: Replica, lookup: Lookup | None = None) -> None:
         self.metrics = Metrics()
-        self.writer = Writer(replica.reconciler)
+        clock = ManualClock()
+        self.writer = Writer(replica.reconciler, self.metrics, clock)
         self.writer.start()
-        self.followed_up: list[tuple[Change, Outcome]] = []
+        self.noted: list[tuple[Change, Outcome]] = []
         self.intake = Intake(
             replica.config,
-            Commits(self.writer, self.metrics),
+            self.writer,
             self.metrics,
+            clock,
             lookup=lookup,
-            follow_up=lambda changes, outcomes: self.followed_up.extend(
+            on_commit=lambda changes, outcomes: self.noted.extend(
                 zip(changes, outcomes, strict=True)
             ),
-            now=lambda: NOON,
         )
 
     def accept(self, *events: Event, trusted: bool = True) -> None:
-        self.intake.accept("quay", events, patience=PATIENCE_SECONDS, is_trusted=trusted)
+        self.intake.accept("quay", events, timeout=TIMEOUT_SECONDS, is_trusted=trusted)
 
     def counted(self) -> dict[str, int]:
         beginning = 'image_puller_events_total{outcome="'
@@ -67,7 +77,7 @@ class Service:
 @pytest.fixture
 def service(replica: Callable[..., Replica]) -> Iterator[Service]:
     service = Service(replica(ROLLOUT_MIN_INTERVAL_SECONDS="0"))
-    service.accept(RefreshDue())
+    service.accept(CheckRequested())
     yield service
     service.writer.stop()
 
@@ -79,8 +89,8 @@ def asking(replica: Callable[..., Replica], lookup: Lookup) -> Iterator[Callable
 
     def make(**variables: str) -> Service:
         made.append(Service(replica(ROLLOUT_MIN_INTERVAL_SECONDS="0", **variables), lookup))
-        made[-1].accept(RefreshDue())
-        made[-1].followed_up.clear()
+        made[-1].accept(CheckRequested())
+        made[-1].noted.clear()
         return made[-1]
 
     yield make
@@ -105,25 +115,25 @@ def test_a_push_is_followed_counted_and_logged(
     caplog.set_level(logging.INFO)
     service.accept(pushed())
     assert installation.images() == [APP, NEWER]
-    assert service.counted() == {"checked": 1, "followed": 1}
-    assert f"quay: app 1.2.4 {digest(1)} followed" in caplog.messages
+    assert service.counted() == {"checked": 1, "tracked": 1}
+    assert f"quay: app 1.2.4 {digest(1)}: tracked" in caplog.messages
 
 
 def test_a_deletion_is_forgotten(service: Service, installation: Installation) -> None:
     service.accept(pushed())
     service.accept(deleted())
     assert installation.images() == [APP]
-    assert service.counted()["forgotten"] == 1
+    assert service.counted()["untracked"] == 1
 
 
-@pytest.mark.parametrize("event", [NodeJoined(node="node-1"), RefreshDue()])
+@pytest.mark.parametrize("event", [NodeJoined(node="node-1"), CheckRequested()])
 def test_a_node_or_a_tick_has_the_daemonset_checked(
     service: Service, caplog: pytest.LogCaptureFixture, event: Event
 ) -> None:
     caplog.set_level(logging.INFO)
     service.accept(event)
     assert service.counted() == {"checked": 2}
-    assert "quay: DaemonSet checked" in caplog.messages
+    assert "quay: DaemonSet: checked" in caplog.messages
 
 
 REFUSED = [
@@ -152,7 +162,7 @@ def test_what_is_refused_stops_nothing_that_came_with_it(
     service: Service, installation: Installation
 ) -> None:
     installation.sent()
-    service.accept(*(event for event, _ in REFUSED), pushed(), RefreshDue(), pushed("1.2.5"))
+    service.accept(*(event for event, _ in REFUSED), pushed(), CheckRequested(), pushed("1.2.5"))
     assert installation.written() == ["PATCH daemonsets"]
     assert installation.images() == [APP, NEWER, "quay.io/org/app:1.2.5"]
     assert sum(service.counted().values()) == len(REFUSED) + 4
@@ -175,7 +185,7 @@ def test_of_an_untrusted_sender_a_push_is_a_tick(
     assert any(request.dry_run for request in cluster.requests)
 
 
-@pytest.mark.parametrize("event", [NodeJoined(node="node-1"), RefreshDue()])
+@pytest.mark.parametrize("event", [NodeJoined(node="node-1"), CheckRequested()])
 def test_an_untrusted_sender_may_say_when_to_look(service: Service, event: Event) -> None:
     service.accept(event, trusted=False)
     assert service.counted() == {"checked": 2}
@@ -233,7 +243,7 @@ def test_a_registry_that_never_answers_takes_its_part_of_the_patience_and_no_mor
     service = asking()
     answers.close("quay.io")
     started = time.monotonic()
-    service.intake.accept("quay", (pushed(number=None),), patience=2)
+    service.intake.accept("quay", (pushed(number=None),), timeout=2)
     assert 0.9 < time.monotonic() - started < 2
     assert installation.images() == [APP, NEWER]
 
@@ -253,7 +263,7 @@ def test_a_forged_push_brings_nothing(
     asking(**VERIFIED).accept(pushed(number=666))
     assert installation.images() == [APP]
     (held,) = installation.state()["entries"]["app"]["unverified"]
-    assert held["reason"] == f"quay.io has {digest(1)} there"
+    assert held["reason"] == f"quay.io has {digest(1)} for 1.2.4"
 
 
 @pytest.mark.parametrize("answer", [AWAY, None])
@@ -275,9 +285,9 @@ def test_a_push_that_nobody_confirms_is_held_in_the_state_and_followed_up(
         "time": "2026-01-15T12:00:00.000Z",
         "reason": str(answer) if answer else f"quay.io has no {NEWER}",
     }
-    assert service.counted() == {"checked": 1, "held until verified": 1}
-    ((change, outcome),) = service.followed_up
-    assert (type(change), outcome) == (Hold, Outcome.HELD)
+    assert service.counted() == {"checked": 1, "awaiting_verification": 1}
+    ((change, outcome),) = service.noted
+    assert (type(change), outcome) == (AwaitVerification, Outcome.AWAITING_VERIFICATION)
 
 
 @pytest.mark.parametrize("trusted", [True, False])
@@ -288,7 +298,7 @@ def test_a_deletion_that_needs_to_be_verified_is_a_tick(
     before = installation.live()
     service.accept(deleted("1.2.3"), trusted=trusted)
     assert installation.live() == before
-    assert service.followed_up == [(Refresh(), Outcome.CHECKED)]
+    assert service.noted == [(CheckDaemonSet(), Outcome.CHECKED)]
 
 
 def test_of_an_untrusted_sender_is_pulled_what_the_registry_has_by_the_policy(
@@ -299,8 +309,8 @@ def test_of_an_untrusted_sender_is_pulled_what_the_registry_has_by_the_policy(
     service.accept(pushed(number=666), pushed("latest"), trusted=False)
     assert installation.images() == [APP, NEWER]
     assert [*installation.digests().values()] == [digest(1)]
-    ((change, _),) = service.followed_up
-    assert change == Found(entry="app", tag="1.2.4", digest=digest(1), time=NOON)
+    ((change, _),) = service.noted
+    assert change == RegistryAnswer(entry="app", tag="1.2.4", digest=digest(1), time=NOON)
 
 
 @pytest.mark.parametrize("answer", [AWAY, None])
@@ -315,13 +325,13 @@ def test_of_an_untrusted_sender_what_the_registry_does_not_confirm_is_a_tick(
     before = installation.live()
     service.accept(pushed(), trusted=False)
     assert installation.live() == before
-    assert service.followed_up == [(Refresh(), Outcome.CHECKED)]
+    assert service.noted == [(CheckDaemonSet(), Outcome.CHECKED)]
 
 
 def test_what_was_committed_is_followed_up(service: Service) -> None:
-    service.followed_up.clear()
+    service.noted.clear()
     service.accept(pushed(), NodeJoined(node="node-1"), Ignored(reason="pull"))
-    assert [(type(change), outcome) for change, outcome in service.followed_up] == [
-        (Follow, Outcome.FOLLOWED),
-        (Confirm, Outcome.CHECKED),
+    assert [(type(change), outcome) for change, outcome in service.noted] == [
+        (TrackTag, Outcome.TRACKED),
+        (EnsureExists, Outcome.CHECKED),
     ]

@@ -10,17 +10,17 @@ def lines(metrics: Metrics) -> list[str]:
 
 def test_events_are_counted_by_source_and_outcome() -> None:
     metrics = Metrics()
-    metrics.count_event("quay", Outcome.FOLLOWED)
-    metrics.count_event("quay", Outcome.FOLLOWED)
+    metrics.count_event("quay", Outcome.TRACKED)
+    metrics.count_event("quay", Outcome.TRACKED)
     metrics.count_event("harbor", "pull")
-    assert 'image_puller_events_total{outcome="followed",source="quay"} 2.0' in lines(metrics)
+    assert 'image_puller_events_total{outcome="tracked",source="quay"} 2.0' in lines(metrics)
     assert 'image_puller_events_total{outcome="pull",source="harbor"} 1.0' in lines(metrics)
 
 
 def test_refused_requests_are_counted_by_source_and_status() -> None:
     metrics = Metrics()
-    metrics.count_refusal("quay", 401)
-    counted = 'image_puller_requests_refused_total{source="quay",status="401"} 1.0'
+    metrics.count_rejection("quay", 401)
+    counted = 'image_puller_requests_rejected_total{source="quay",status="401"} 1.0'
     assert counted in lines(metrics)
 
 

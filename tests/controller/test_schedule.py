@@ -1,30 +1,28 @@
-"""The looks that nobody waits for: at start, at each tick, and at what earlier ones left open."""
+"""The checks: at start, every ten minutes, and soon after what is not finished."""
 
 import logging
-import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import pytest
 
 from image_puller import limits
 from image_puller.cluster.observer import Observer
-from image_puller.controller import schedule
-from image_puller.controller.checks import SOURCE, Looks
-from image_puller.controller.commits import Commits
+from image_puller.controller.checks import SOURCE, Checks
 from image_puller.controller.metrics import Metrics
-from image_puller.controller.schedule import Ticker
+from image_puller.controller.schedule import Schedule
 from image_puller.controller.writer import Writer
+from image_puller.core.changes import AwaitVerification, Change, CheckDaemonSet
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Change, Hold, Refresh
 from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
 from image_puller.registries.lookup import Lookup
 from image_puller.simulation import SimulatedCluster
 from image_puller.values.reference import parse
-from tests.conftest import PATIENCE_SECONDS, Installation, Replica, Time, wait_until
 from tests.support.building import digest, push
+from tests.support.clock import ManualClock
+from tests.support.installation import Installation
 from tests.support.registries import Answers
+from tests.support.replica import Replica, Time
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
 NAME = "quay.io/org/app"
@@ -32,59 +30,74 @@ LATEST = {"IMAGES": f"app={NAME}:latest"} | AT_ONCE
 
 
 class Process:
-    """A process of the service: its writer and its ticker."""
+    """A process of the service: its writer and its schedule."""
 
-    def __init__(self, replica: Replica, lookup: Lookup | None, *, ticks: bool) -> None:
+    def __init__(
+        self, replica: Replica, lookup: Lookup | None, clock: ManualClock, *, is_periodic: bool
+    ) -> None:
         self.replica = replica
+        self.clock = clock
         self.metrics = Metrics()
-        self.writer = Writer(replica.reconciler)
-        self.commits = Commits(self.writer, self.metrics)
-        observer = Observer(replica.config, replica.cluster)
-        self.looks = Looks(replica.config, observer, self.commits, lookup)
-        self.ticker = Ticker(self.looks, ticks=ticks)
+        self.writer = Writer(replica.reconciler, self.metrics, clock)
+        observer = Observer(replica.config, replica.cluster, now=clock.now)
+        self.checks = Checks(replica.config, observer, self.writer, lookup, clock)
+        self.schedule = Schedule(self.checks, clock, is_periodic=is_periodic)
         self.writer.start()
 
     def start(self) -> None:
-        """Start to look, and wait for the end of the first look."""
-        self.ticker.start()
-        self.wait_for_looks(1)
+        """Start the schedule, and wait until the check at start is over."""
+        self.schedule.start()
+        self.wait_for_checks(1)
+        self.wait_until_idle()
 
-    def taken(self) -> int:
-        """How many looks are over."""
+    def finished(self) -> int:
+        """How many full checks are over."""
         line = f'image_puller_events_total{{outcome="checked",source="{SOURCE}"}} '
         found = [each for each in self.metrics.text().decode().splitlines() if line in each]
         return int(float(found[0].removeprefix(line))) if found else 0
 
-    def wait_for_looks(self, number: int) -> None:
-        wait_until(lambda: self.taken() >= number)
+    def wait_for_checks(self, number: int) -> None:
+        wait_until(lambda: self.finished() >= number)
+
+    def wait_until_idle(self) -> None:
+        """Wait until the schedule waits, and nothing is due."""
+
+        def is_idle() -> bool:
+            due = self.schedule._next_due()
+            is_due = due is not None and due <= self.clock.monotonic()
+            return not is_due and self.clock.waits(self.schedule._wakes)
+
+        wait_until(is_idle)
+
+    def next_check(self, seconds: float = limits.CHECK_SPACING_SECONDS) -> None:
+        """Let so much time pass that a check that was asked for is due, and wait for its end."""
+        self.wait_until_idle()
+        self.clock.advance(seconds)
+        self.wait_until_idle()
 
     def commit(self, *changes: Change) -> tuple[Outcome, ...]:
-        """Commit changes as a request does, and have the ticker follow them up."""
-        outcomes = self.commits.commit("quay", changes, patience=PATIENCE_SECONDS)
-        self.ticker.follow_up(changes, outcomes)
+        """Commit changes as a request does, and note them in the schedule."""
+        outcomes = self.writer.commit("quay", changes, timeout=TIMEOUT_SECONDS)
+        self.schedule.note_commit(changes, outcomes)
         return outcomes
 
     def stop(self) -> None:
         """End it."""
-        self.ticker.stop()
+        self.schedule.stop()
         self.writer.stop()
-        self.ticker._thread.join(PATIENCE_SECONDS)
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is followed up is followed up at once."""
-    monkeypatch.setattr(limits, "FIRST_FOLLOW_UP_SECONDS", 0.005)
-    monkeypatch.setattr(limits, "LOOKS_APART_SECONDS", 0.0)
+        self.schedule.join(TIMEOUT_SECONDS)
 
 
 @pytest.fixture
-def process(replica: Callable[..., Replica], lookup: Lookup) -> Iterator[Callable[..., Process]]:
+def process(
+    replica: Callable[..., Replica], lookup: Lookup, clock: ManualClock
+) -> Iterator[Callable[..., Process]]:
     """Makes processes of the service, each configured by these variables."""
     made: list[Process] = []
 
-    def make(*, asks: bool = True, ticks: bool = True, **variables: str) -> Process:
-        made.append(Process(replica(**AT_ONCE | variables), lookup if asks else None, ticks=ticks))
+    def make(*, asks: bool = True, is_periodic: bool = True, **variables: str) -> Process:
+        found = lookup if asks else None
+        made.append(Process(replica(**AT_ONCE | variables), found, clock, is_periodic=is_periodic))
         return made[-1]
 
     yield make
@@ -102,15 +115,17 @@ def has(answers: Answers, **digests: int) -> None:
     answers.listings = {parse(NAME): tuple(tags)}
 
 
-def hold(tag: str = "1.2.4", number: int = 1) -> Hold:
-    now = datetime.now(UTC).replace(microsecond=0)
-    return Hold(entry="app", tag=tag, digest=digest(number), time=now, reason="away")
+def unverified(clock: ManualClock, tag: str = "1.2.4", number: int = 1) -> AwaitVerification:
+    """A push that its registry has not confirmed yet."""
+    return AwaitVerification(
+        entry="app", tag=tag, digest=digest(number), time=clock.now(), reason="unavailable"
+    )
 
 
-# The first look
+# The check at start
 
 
-def test_the_daemonset_is_made_with_what_registries_say_of_its_images(
+def test_the_daemonset_is_created_with_the_digests_of_its_images(
     process: MakeProcess, installation: Installation, answers: Answers
 ) -> None:
     has(answers, v1_2_3=3)
@@ -119,50 +134,46 @@ def test_the_daemonset_is_made_with_what_registries_say_of_its_images(
     assert installation.live()["metadata"]["generation"] == 1
 
 
-def test_a_registry_that_says_nothing_does_not_keep_the_daemonset_from_being_made(
-    process: MakeProcess,
-    installation: Installation,
-    answers: Answers,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_registry_that_does_not_answer_does_not_prevent_the_daemonset(
+    process: MakeProcess, installation: Installation, answers: Answers
 ) -> None:
-    monkeypatch.setattr(limits, "FIRST_LOOK_SECONDS", 0.02)
-    answers.close("quay.io")
+    answers.fail("quay.io", RegistryUnavailableError("quay.io did not answer in time"))
     service = process()
     service.start()
     assert installation.images() == [f"{NAME}:1.2.3"]
-    assert len(service.looks.problems) == 2  # the listing, the digest
-    assert all("did not say in time" in problem for problem in service.looks.problems)
+    assert service.checks.problems == ("quay.io did not answer in time",)
 
 
-def test_where_no_registry_may_be_asked_none_is_and_nothing_is_wrong(
+def test_no_registry_is_asked_where_that_is_switched_off(
     process: MakeProcess, installation: Installation, answers: Answers
 ) -> None:
     service = process(asks=False)
     service.start()
     assert installation.images() == [f"{NAME}:1.2.3"]
-    assert (answers.asked, service.looks.problems) == ([], ())
+    assert (answers.asked, service.checks.problems) == ([], ())
 
 
-def test_where_others_tick_the_look_at_start_leaves_registries_to_them_unless_all_is_new(
+def test_on_knative_the_check_at_start_asks_registries_only_for_a_new_daemonset(
     process: MakeProcess, installation: Installation, answers: Answers
 ) -> None:
     has(answers, v1_2_3=3)
-    process(ticks=False).start()
+    process(is_periodic=False).start()
     assert installation.digests() == {"app": digest(3)}
     has(answers, v1_2_3=4)
     answers.asked.clear()
-    service = process(ticks=False)
+    service = process(is_periodic=False)
     service.start()
     assert installation.digests() == {"app": digest(3)}
     assert answers.asked == []
-    service.commit(Refresh())
-    wait_until(lambda: installation.digests() == {"app": digest(4)})
+    service.commit(CheckDaemonSet())
+    service.next_check()
+    assert installation.digests() == {"app": digest(4)}
 
 
 # Catching up
 
 
-def test_after_any_number_of_missed_webhooks_a_look_finds_all_that_they_would_have_said(
+def test_a_check_finds_everything_that_missed_webhooks_would_have_reported(
     process: MakeProcess, installation: Installation, answers: Answers
 ) -> None:
     has(answers, v1_2_3=3)
@@ -170,8 +181,9 @@ def test_after_any_number_of_missed_webhooks_a_look_finds_all_that_they_would_ha
     first.start()
     first.commit(push("1.2.4", 1), push("1.2.5", 1), push("1.2.9", 1))
     first.stop()
+    first.clock.advance(limits.SETTLING_SECONDS)
 
-    # Missed: 1.2.4 moved, 1.2.9 was deleted, 1.3.0 and 1.3.1 are new.
+    # Missed: 1.2.4 was mutated, 1.2.9 was deleted, 1.3.0 and 1.3.1 are new.
     has(answers, v1_2_3=3, v1_2_4=4, v1_2_5=1, v1_3_0=5, v1_3_1=6)
     process().start()
 
@@ -186,7 +198,7 @@ def test_after_any_number_of_missed_webhooks_a_look_finds_all_that_they_would_ha
     assert installation.images() == [f"{NAME}:{tag}" for tag in ("1.2.3", "1.3.0", "1.3.1")]
 
 
-def test_a_look_after_which_nothing_is_new_writes_nothing(
+def test_a_check_that_finds_nothing_new_writes_nothing(
     process: MakeProcess, installation: Installation, answers: Answers
 ) -> None:
     has(answers, v1_2_3=3, v1_2_4=4)
@@ -196,7 +208,7 @@ def test_a_look_after_which_nothing_is_new_writes_nothing(
     assert installation.written() == []
 
 
-def test_what_a_registry_does_not_say_is_a_problem_and_changes_nothing(
+def test_a_registry_that_refuses_is_a_problem_and_changes_nothing(
     process: MakeProcess,
     installation: Installation,
     answers: Answers,
@@ -205,17 +217,15 @@ def test_what_a_registry_does_not_say_is_a_problem_and_changes_nothing(
     has(answers, v1_2_3=3, v1_2_4=4)
     process().start()
     before = installation.live()
-    refusal = RefusedByRegistryError("quay.io answered 401; name a pull secret")
-    answers.digests = dict.fromkeys(answers.digests, refusal)
-    answers.listings = {parse(NAME): refusal}
+    answers.fail("quay.io", RefusedByRegistryError("quay.io answered 401; name a pull secret"))
     service = process()
     service.start()
     assert installation.live() == before
-    assert service.looks.problems == ("quay.io answered 401; name a pull secret",)
+    assert service.checks.problems == ("quay.io answered 401; name a pull secret",)
     assert "quay.io answered 401; name a pull secret" in caplog.messages
 
 
-def test_a_moving_tag_that_nobody_can_be_asked_about_is_rolled_once_per_interval(
+def test_an_unqueryable_mutable_tag_is_pulled_again_once_per_interval(
     process: MakeProcess, installation: Installation, answers: Answers, now: Time
 ) -> None:
     has(answers, latest=1)
@@ -225,192 +235,198 @@ def test_a_moving_tag_that_nobody_can_be_asked_about_is_rolled_once_per_interval
     process(**LATEST).start()
     assert installation.live()["metadata"]["generation"] == generation
     for error, rolls in ((RegistryUnavailableError("away"), 0), (RefusedByRegistryError("401"), 1)):
-        answers.digests = {parse(f"{NAME}:latest"): error}
+        answers.fail("quay.io", error)
         process(**LATEST).start()
         assert installation.live()["metadata"]["generation"] == generation + rolls
 
 
-# Ticks
+# Checks that somebody asks for
 
 
-def test_a_tick_that_somebody_sends_is_followed_by_a_look(
+def test_a_requested_check_asks_registries(
     process: MakeProcess, installation: Installation, answers: Answers
 ) -> None:
     has(answers, v1_2_3=3)
     service = process()
     service.start()
     has(answers, v1_2_3=3, v1_2_4=4)
-    service.commit(Refresh())
-    wait_until(lambda: installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"])
+    service.commit(CheckDaemonSet())
+    service.next_check()
+    assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
 
 
-def test_ticks_that_arrive_together_are_one(
-    process: MakeProcess, answers: Answers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    apart = 60.0
-    monkeypatch.setattr(limits, "LOOKS_APART_SECONDS", apart)
+def test_checks_that_are_requested_together_are_one(process: MakeProcess, answers: Answers) -> None:
     service = process()
     service.start()
-    wait_until(lambda: service.ticker._not_before > 0)
     for _ in range(20):
-        service.commit(Refresh())
-    assert service.taken() == 1
-    later = SimpleNamespace(monotonic=lambda: time.monotonic() + apart)
-    monkeypatch.setattr(schedule, "time", later)
-    service.ticker.follow_up((), ())  # has it look at the clock
-    service.wait_for_looks(2)
-    time.sleep(0.05)
-    assert service.taken() == 2
+        service.commit(CheckDaemonSet())
+    service.next_check(limits.CHECK_SPACING_SECONDS - 1)
+    assert service.finished() == 1
+    service.next_check(1)
+    assert service.finished() == 2
+    service.next_check(limits.CHECK_SPACING_SECONDS)
+    assert service.finished() == 2
 
 
-def test_off_knative_it_looks_again_and_again(
-    process: MakeProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "TICK_SECONDS", 0.005)
-    service = process(ticks=True)
+def test_off_knative_checks_are_periodic(process: MakeProcess) -> None:
+    service = process(is_periodic=True)
     service.start()
-    service.wait_for_looks(3)
+    for number in (2, 3):
+        service.clock.advance(limits.CHECK_INTERVAL_SECONDS)
+        service.wait_for_checks(number)
 
 
-def test_a_push_that_seems_older_has_its_registry_asked(
+def test_a_push_that_seems_older_makes_a_check(
     process: MakeProcess, installation: Installation, answers: Answers
 ) -> None:
     has(answers, latest=1)
     service = process(**LATEST)
+    service.clock.advance(2 * limits.SETTLING_SECONDS)
     service.start()
     has(answers, latest=2)
-    # The registry's clock is far behind ours.
+    # The registry's clock is far behind.
     assert service.commit(push("latest", 2)) == (Outcome.OLDER,)
-    wait_until(lambda: installation.digests() == {"app": digest(2)})
+    service.next_check()
+    assert installation.digests() == {"app": digest(2)}
 
 
 # Unverified pushes
 
 
-def test_an_unverified_push_is_asked_about_until_its_registry_confirms_it(
+def test_registries_are_asked_about_an_unverified_push_until_one_confirms_it(
     process: MakeProcess, installation: Installation, answers: Answers
 ) -> None:
     has(answers, v1_2_3=3)
     service = process()
     service.start()
-    service.commit(hold())
-    asked = len(answers.asked)
-    wait_until(lambda: len(answers.asked) >= asked + 2)
-    assert installation.images() == [f"{NAME}:1.2.3"]
+    service.commit(unverified(service.clock))
+    for seconds in (1, 2, 4):
+        asked = len(answers.asked)
+        service.next_check(seconds)
+        assert len(answers.asked) > asked
+        assert installation.images() == [f"{NAME}:1.2.3"]
     has(answers, v1_2_3=3, v1_2_4=1)
-    wait_until(lambda: installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"])
+    service.next_check(8)
+    assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
     assert "unverified" not in installation.state()["entries"]["app"]
-    wait_until(lambda: service.ticker._verification.due is None)
+    service.next_check(16)
+    assert service.schedule._verification.due is None
 
 
-@pytest.mark.parametrize("ticks", [True, False])
-def test_whichever_process_runs_next_goes_on_with_unverified_pushes(
-    process: MakeProcess, installation: Installation, answers: Answers, ticks: bool
+@pytest.mark.parametrize("is_periodic", [True, False])
+def test_the_next_process_continues_with_unverified_pushes(
+    process: MakeProcess, installation: Installation, answers: Answers, is_periodic: bool
 ) -> None:
     has(answers, v1_2_3=3)
     first = process()
     first.start()
-    first.commit(hold())
+    first.commit(unverified(first.clock))
     first.stop()
-    process(ticks=ticks).start()
-    has(answers, v1_2_3=3, v1_2_4=1)
-    wait_until(lambda: installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"])
-
-
-def test_a_stream_of_new_pushes_keeps_no_older_one_from_being_verified(
-    process: MakeProcess,
-    installation: Installation,
-    answers: Answers,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(limits, "FIRST_FOLLOW_UP_SECONDS", 0.2)
-    has(answers, v1_2_3=3)
-    service = process()
+    service = process(is_periodic=is_periodic)
     service.start()
-    service.commit(hold())
     has(answers, v1_2_3=3, v1_2_4=1)
-
-    def is_followed() -> bool:
-        service.commit(hold(f"1.3.{len(answers.asked)}"))
-        return f"{NAME}:1.2.4" in installation.images()
-
-    wait_until(is_followed)
+    service.next_check(limits.FIRST_RECHECK_SECONDS)
+    assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
 
 
-def test_an_unverified_push_outlives_an_api_server_that_is_away(
+def test_new_unverified_pushes_do_not_delay_older_ones(
     process: MakeProcess, installation: Installation, answers: Answers
 ) -> None:
     has(answers, v1_2_3=3)
     service = process()
     service.start()
-    service.commit(hold())
+    service.commit(unverified(service.clock))
+    has(answers, v1_2_3=3, v1_2_4=1)
+    for number in range(3):
+        service.next_check(limits.FIRST_RECHECK_SECONDS * 0.4)
+        service.commit(unverified(service.clock, f"1.3.{number}"))
+    service.wait_until_idle()
+    assert f"{NAME}:1.2.4" in installation.images()
+
+
+def test_an_unverified_push_survives_an_unavailable_api_server(
+    process: MakeProcess, installation: Installation, answers: Answers
+) -> None:
+    has(answers, v1_2_3=3)
+    service = process()
+    service.start()
+    service.commit(unverified(service.clock))
     installation.cluster.fail(times=2, path="daemonsets")
     has(answers, v1_2_3=3, v1_2_4=1)
-    wait_until(lambda: installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"])
+    for seconds in (1, 2, 4):
+        service.next_check(seconds)
+    assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
 
 
-# What nodes then report
+# What nodes report after a rollout
 
 
-def rolled(installation: Installation, cluster: SimulatedCluster) -> list[str | None]:
-    """The times of blind rolls that the nodes' pods show, once all have started."""
+def pulled_again(installation: Installation, cluster: SimulatedCluster) -> list[str | None]:
+    """When the nodes' pods were made to pull again, once all have started."""
     cluster.advance(60)
     annotations = [pod["metadata"]["annotations"] for pod in cluster.pods()]
-    return [each.get("image-puller.io/refreshed") for each in annotations]
+    return [each.get("image-puller.io/pulled-again") for each in annotations]
 
 
-def test_nodes_that_got_another_content_are_rolled_once_more_and_only_once(
+def test_nodes_with_other_content_pull_again_once(
     process: MakeProcess, installation: Installation, cluster: SimulatedCluster, answers: Answers
 ) -> None:
     has(answers, latest=1)
     cluster.images[f"{NAME}:latest"] = digest(1)
     service = process(**LATEST)
     service.start()
-    # The push is heard of, and the nodes pull, before its tag can be read.
-    now = (datetime.now(UTC).timestamp() - datetime(2026, 1, 15, 12, tzinfo=UTC).timestamp()) // 1
-    assert service.commit(push("latest", 2, seconds=now + 5)) == (Outcome.MOVED,)
-    assert rolled(installation, cluster) == [None] * 3
-    tag = lambda: installation.state()["entries"]["app"]["tags"][0]  # noqa: E731
-    wait_until(lambda: tag().get("again", False))
-    (again,) = {*rolled(installation, cluster)}
-    assert again is not None
-    # Whatever they report now, they have been asked.
-    wait_until(lambda: service.ticker._rollout.due is None)
-    assert {*rolled(installation, cluster)} == {again}
+    # The push arrives, and the nodes pull, before its tag can be read.
+    assert service.commit(push("latest", 2, seconds=5)) == (Outcome.MUTATED,)
+    assert pulled_again(installation, cluster) == [None] * 3
+    service.next_check(1)
+    (tag,) = installation.state()["entries"]["app"]["tags"]
+    assert tag["pulledAgain"]
+    (time,) = {*pulled_again(installation, cluster)}
+    assert time is not None
+    for seconds in (1, 2, 4, 8):
+        service.next_check(seconds)
+    assert {*pulled_again(installation, cluster)} == {time}
+    assert service.schedule._rollout.due is None
 
 
-def test_a_rollout_is_followed_for_as_long_as_it_takes(
+def test_a_rollout_is_checked_until_it_is_complete(
     process: MakeProcess, cluster: SimulatedCluster, answers: Answers
 ) -> None:
     has(answers, latest=1)
     service = process(**LATEST)
     service.start()
-    cluster.requests.clear()
-    pods = f"/api/v1/namespaces/{service.replica.config.namespace}/pods"
-    wait_until(lambda: [each.path for each in cluster.requests].count(pods) >= 3)
+    for seconds in (1, 2, 4):
+        service.next_check(seconds)
+        assert service.schedule._rollout.due is not None
     cluster.advance(60)
-    wait_until(lambda: service.ticker._rollout.due is None)
+    service.next_check(8)
+    assert service.schedule._rollout.due is None
 
 
-def test_a_rollout_that_does_not_end_is_left_to_the_ticks(
-    process: MakeProcess, answers: Answers, monkeypatch: pytest.MonkeyPatch
+def test_a_rollout_that_does_not_end_is_left_to_the_regular_checks(
+    process: MakeProcess, answers: Answers
 ) -> None:
-    monkeypatch.setattr(limits, "FOLLOW_UP_SECONDS", 0.02)
-    service = process(**LATEST)
-    service.ticker._rollout.most = 0.02
+    service = process(is_periodic=False, **LATEST)
     service.start()
-    wait_until(lambda: service.ticker._rollout.due is None)
+    seconds = limits.FIRST_RECHECK_SECONDS
+    while seconds <= limits.ROLLOUT_RECHECK_SECONDS:
+        assert service.schedule._rollout.due is not None
+        service.clock.advance(seconds)
+        service.wait_until_idle()
+        seconds *= 2
+    assert service.schedule._rollout.due is None
 
 
-def test_a_fault_of_ours_ends_no_ticker(
+def test_an_unexpected_error_does_not_end_the_schedule(
     process: MakeProcess, answers: Answers, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     answers.digests = {parse(f"{NAME}:1.2.3"): ZeroDivisionError()}
     service = process()
     service.start()
-    wait_until(lambda: "the look failed" in caplog.messages)
+    wait_until(lambda: "the check failed, and is tried again later" in caplog.messages)
     has(answers, v1_2_3=3)
-    service.commit(Refresh())
-    service.wait_for_looks(2)
-    assert service.looks.problems == ()
+    service.commit(CheckDaemonSet())
+    service.next_check()
+    assert service.finished() == 2
+    assert service.checks.problems == ()

@@ -1,7 +1,6 @@
-"""One writer for many senders: what arrives together goes out together, and nothing gets lost."""
+"""One writer for many senders: pushes are written together, and none is lost."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,13 +10,17 @@ from kubernetes.client import ApiClient
 from image_puller import limits
 from image_puller.cluster.client import KubernetesCluster
 from image_puller.cluster.reconcile import Reconciler
+from image_puller.controller.clock import Clock
+from image_puller.controller.metrics import Metrics
 from image_puller.controller.writer import Writer
+from image_puller.core.changes import CheckDaemonSet
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Refresh
 from image_puller.errors import ClusterUnavailableError, SupersededError
 from image_puller.simulation import SimulatedCluster
-from tests.conftest import NAME, NAMESPACE, PATIENCE_SECONDS, Gate, Installation, wait_until
 from tests.support.building import configuration, push
+from tests.support.clock import ManualClock
+from tests.support.installation import NAME, NAMESPACE, Gate, Installation
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
 APP = "quay.io/org/app:1.2.3"
@@ -30,16 +33,17 @@ MakeWriter = Callable[..., Writer]
 
 @pytest.fixture
 def writer(api: ApiClient) -> Iterator[MakeWriter]:
-    """Starts writers, each configured by these variables, that have looked at everything once."""
+    """Starts writers, each configured by these variables, and has each check once."""
     started = []
 
-    def start(*, looked: bool = True, **variables: str) -> Writer:
+    def start(*, most_waiting: int = 100, clock: Clock | None = None, **variables: str) -> Writer:
         config = configuration(**variables)
-        writer = Writer(Reconciler(config, KubernetesCluster(api, config)))
+        clock = clock or Clock()
+        reconciler = Reconciler(config, KubernetesCluster(api, config), now=clock.now)
+        writer = Writer(reconciler, Metrics(), clock, most_waiting=most_waiting)
         writer.start()
         started.append(writer)
-        if looked:
-            writer.submit([Refresh()], patience=PATIENCE_SECONDS)
+        writer.commit("test", [CheckDaemonSet()], timeout=TIMEOUT_SECONDS)
         return writer
 
     yield start
@@ -53,22 +57,22 @@ def senders() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def submit(writer: Writer, number: int, *, patience: float = PATIENCE_SECONDS) -> Outcome:
-    (outcome,) = writer.submit([push(f"1.2.{number}", number)], patience=patience)
+def submit(writer: Writer, number: int, *, timeout: float = TIMEOUT_SECONDS) -> Outcome:
+    (outcome,) = writer.commit("test", [push(f"1.2.{number}", number)], timeout=timeout)
     return outcome
 
 
-def test_a_serial_sender_costs_a_write_a_push(
+def test_a_single_sender_costs_one_write_per_push(
     writer: MakeWriter, installation: Installation
 ) -> None:
     puller = writer(**AT_ONCE)
     installation.sent()
     for number in range(4, 14):
-        assert submit(puller, number) is Outcome.FOLLOWED
+        assert submit(puller, number) is Outcome.TRACKED
     assert installation.sent() == ["PATCH daemonsets"] * 10
 
 
-def test_what_arrives_while_a_write_is_in_flight_goes_out_together(
+def test_pushes_that_arrive_during_a_write_are_written_together(
     writer: MakeWriter,
     installation: Installation,
     cluster: SimulatedCluster,
@@ -78,15 +82,15 @@ def test_what_arrives_while_a_write_is_in_flight_goes_out_together(
     installation.sent()
     with Gate(cluster, "PATCH") as gate:
         first = senders.submit(submit, puller, 4)
-        assert gate.reached.wait(PATIENCE_SECONDS)
+        assert gate.reached.wait(TIMEOUT_SECONDS)
         others = [senders.submit(submit, puller, number) for number in range(5, 20)]
         wait_until(lambda: len(puller._waiting) == 15)
-    assert [sender.result() for sender in (first, *others)] == [Outcome.FOLLOWED] * 16
+    assert [sender.result() for sender in (first, *others)] == [Outcome.TRACKED] * 16
     assert installation.sent() == ["PATCH daemonsets"] * 2
     assert len(installation.images()) == 17
 
 
-def test_many_senders_cost_about_two_writes_for_a_push_of_each(
+def test_many_senders_cost_about_two_writes_per_round(
     writer: MakeWriter,
     installation: Installation,
     cluster: SimulatedCluster,
@@ -103,29 +107,29 @@ def test_many_senders_cost_about_two_writes_for_a_push_of_each(
 
     outcomes = [each for sender in senders.map(send, range(connections)) for each in sender]
     assert len(outcomes) == pushes
-    assert set(outcomes) <= {Outcome.FOLLOWED, Outcome.SURPASSED}
+    assert set(outcomes) <= {Outcome.TRACKED, Outcome.NOT_NEWEST}
     assert len(installation.written()) <= 2 * pushes / connections + 10
     assert installation.images() == [APP, "quay.io/org/app:1.2.162", "quay.io/org/app:1.2.163"]
 
 
-def test_the_outcomes_of_a_batch_go_to_their_own_senders(
+def test_each_sender_of_a_batch_gets_its_own_outcomes(
     writer: MakeWriter, cluster: SimulatedCluster, senders: ThreadPoolExecutor
 ) -> None:
     puller = writer(**AT_ONCE)
     with Gate(cluster, "PATCH") as gate:
         senders.submit(submit, puller, 4)
-        assert gate.reached.wait(PATIENCE_SECONDS)
+        assert gate.reached.wait(TIMEOUT_SECONDS)
         both = senders.submit(
-            puller.submit, [Refresh(), push("1.2.5", 5)], patience=PATIENCE_SECONDS
+            puller.commit, "test", [CheckDaemonSet(), push("1.2.5", 5)], timeout=TIMEOUT_SECONDS
         )
         wait_until(lambda: len(puller._waiting) == 1)
         known = senders.submit(submit, puller, 4)
         wait_until(lambda: len(puller._waiting) == 2)
-    assert both.result() == (Outcome.CHECKED, Outcome.FOLLOWED)
+    assert both.result() == (Outcome.CHECKED, Outcome.TRACKED)
     assert known.result() is Outcome.UNCHANGED
 
 
-def test_who_has_no_patience_comes_again_and_finds_it_done(
+def test_a_sender_that_timed_out_finds_its_push_committed(
     writer: MakeWriter, installation: Installation, cluster: SimulatedCluster
 ) -> None:
     puller = writer(**AT_ONCE)
@@ -133,12 +137,12 @@ def test_who_has_no_patience_comes_again_and_finds_it_done(
         Gate(cluster, "PATCH"),
         pytest.raises(ClusterUnavailableError, match=r"did not take the change within 0.02 s"),
     ):
-        submit(puller, 4, patience=SHORT_SECONDS)
+        submit(puller, 4, timeout=SHORT_SECONDS)
     wait_until(lambda: installation.images() == [APP, NEWER])
     assert submit(puller, 4) is Outcome.UNCHANGED
 
 
-def test_an_api_server_in_trouble_is_told_to_all_who_wait(
+def test_all_waiting_senders_learn_of_an_unavailable_api_server(
     writer: MakeWriter,
     installation: Installation,
     cluster: SimulatedCluster,
@@ -147,98 +151,108 @@ def test_an_api_server_in_trouble_is_told_to_all_who_wait(
     puller = writer(**AT_ONCE)
     with Gate(cluster, "PATCH") as gate:
         senders.submit(submit, puller, 4)
-        assert gate.reached.wait(PATIENCE_SECONDS)
+        assert gate.reached.wait(TIMEOUT_SECONDS)
         waiting = [senders.submit(submit, puller, number) for number in (5, 6)]
         wait_until(lambda: len(puller._waiting) == 2)
         cluster.fail(method="PATCH")
     for sender in waiting:
         with pytest.raises(ClusterUnavailableError):
             sender.result()
-    assert submit(puller, 5) is Outcome.FOLLOWED
+    assert submit(puller, 5) is Outcome.TRACKED
     assert installation.images() == [APP, NEWER, NEWEST]
 
 
-def test_a_fault_of_ours_fails_its_batch_and_not_the_writer(
+def test_an_unexpected_error_fails_its_batch_but_not_the_writer(
     writer: MakeWriter, installation: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
     puller = writer(**AT_ONCE)
     with pytest.raises(StopIteration):
-        puller.submit([push("1.2.4", 4, entry="nobody")], patience=PATIENCE_SECONDS)
+        puller.commit("test", [push("1.2.4", 4, entry="nobody")], timeout=TIMEOUT_SECONDS)
     assert "nothing was changed" in caplog.text
-    assert submit(puller, 4) is Outcome.FOLLOWED
+    assert submit(puller, 4) is Outcome.TRACKED
     assert installation.images() == [APP, NEWER]
 
 
-def test_too_many_who_wait_are_told_to_come_again(
+def test_requests_beyond_the_bound_are_rejected(
     writer: MakeWriter,
     cluster: SimulatedCluster,
     senders: ThreadPoolExecutor,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "WAITING_EVENTS", 1)
-    puller = writer(**AT_ONCE)
+    puller = writer(most_waiting=1, **AT_ONCE)
     with Gate(cluster, "PATCH") as gate:
         senders.submit(submit, puller, 4)
-        assert gate.reached.wait(PATIENCE_SECONDS)
+        assert gate.reached.wait(TIMEOUT_SECONDS)
         second = senders.submit(submit, puller, 5)
         wait_until(lambda: len(puller._waiting) == 1)
-        with pytest.raises(ClusterUnavailableError, match="too much to do"):
+        with pytest.raises(ClusterUnavailableError, match="1 requests already wait"):
             submit(puller, 6)
-    assert second.result() is Outcome.FOLLOWED
+    assert second.result() is Outcome.TRACKED
 
 
 # Without senders
 
 
-def test_what_is_pending_is_applied_when_it_is_due(
-    writer: MakeWriter, installation: Installation
+def test_a_pending_template_is_applied_when_it_is_due(
+    writer: MakeWriter, installation: Installation, clock: ManualClock
 ) -> None:
-    puller = writer(ROLLOUT_MIN_INTERVAL_SECONDS="0.1")
+    puller = writer(clock=clock, ROLLOUT_MIN_INTERVAL_SECONDS="10")
     submit(puller, 4)
     submit(puller, 5)
+    wait_until(lambda: clock.sleepers() == 1)
+    clock.advance(9)
+    assert installation.images() == [APP]
+    clock.advance(1)
     wait_until(lambda: installation.images() == [APP, NEWER, NEWEST])
-    assert installation.live()["metadata"]["generation"] <= 3
+    assert installation.live()["metadata"]["generation"] == 2
 
 
-def test_what_failed_is_tried_again_without_senders(
+def test_a_failed_write_is_tried_again_without_senders(
     writer: MakeWriter,
     installation: Installation,
     cluster: SimulatedCluster,
-    monkeypatch: pytest.MonkeyPatch,
+    clock: ManualClock,
 ) -> None:
-    monkeypatch.setattr(limits, "RETRY_SECONDS", SHORT_SECONDS)
-    puller = writer(ROLLOUT_MIN_INTERVAL_SECONDS="0.05")
+    puller = writer(clock=clock, ROLLOUT_MIN_INTERVAL_SECONDS="10")
     submit(puller, 4)
     cluster.fail(method="PATCH", times=3)
-    cluster.fail(method="GET", times=2)
+    wait_until(lambda: clock.sleepers() == 1)
+    clock.advance(10)
+    for _ in range(3):
+        wait_until(lambda: clock.sleepers() == 1)
+        assert installation.images() == [APP]
+        clock.advance(limits.RETRY_SECONDS)
     wait_until(lambda: installation.images() == [APP, NEWER])
 
 
-def test_a_start_that_failed_is_tried_again_without_senders(
+def test_a_failed_start_is_tried_again_without_senders(
     writer: MakeWriter,
     installation: Installation,
     cluster: SimulatedCluster,
-    monkeypatch: pytest.MonkeyPatch,
+    clock: ManualClock,
 ) -> None:
-    monkeypatch.setattr(limits, "RETRY_SECONDS", SHORT_SECONDS)
     cluster.fail(times=5)
     with pytest.raises(ClusterUnavailableError):
-        writer()
-    wait_until(lambda: cluster.daemonset(NAME, NAMESPACE) is not None)
+        writer(clock=clock)
+
+    def is_there() -> bool:
+        clock.advance(limits.RETRY_SECONDS)
+        return cluster.daemonset(NAME, NAMESPACE) is not None
+
+    wait_until(is_there)
     assert installation.images() == [APP]
 
 
-def test_a_writer_that_others_took_over_from_does_not_go_on_trying(
-    writer: MakeWriter, installation: Installation, monkeypatch: pytest.MonkeyPatch
+def test_a_superseded_writer_does_not_retry(
+    writer: MakeWriter, installation: Installation, clock: ManualClock
 ) -> None:
-    monkeypatch.setattr(limits, "RETRY_SECONDS", 0.001)
-    old = writer(**AT_ONCE)
+    old = writer(clock=clock, **AT_ONCE)
     writer(KEEP_TAGS="3", **AT_ONCE)
     with pytest.raises(SupersededError):
         submit(old, 4)
     before = installation.live()
     installation.sent()
-    time.sleep(SHORT_SECONDS)
+    clock.advance(limits.RETRY_SECONDS)
+    assert clock.sleepers() == 0
     assert installation.sent() == []
     old.stop()
     assert installation.live() == before
@@ -247,17 +261,17 @@ def test_a_writer_that_others_took_over_from_does_not_go_on_trying(
 # The end
 
 
-def test_stop_applies_what_is_pending_and_leaves_the_daemonset(
+def test_stop_applies_a_pending_template_and_keeps_the_daemonset(
     writer: MakeWriter, installation: Installation
 ) -> None:
     puller = writer(ROLLOUT_MIN_INTERVAL_SECONDS="3600")
-    assert submit(puller, 4) is Outcome.FOLLOWED
+    assert submit(puller, 4) is Outcome.TRACKED
     assert installation.images() == [APP]
     puller.stop()
     assert installation.images() == [APP, NEWER]
 
 
-def test_stop_commits_what_waits(
+def test_stop_commits_waiting_requests(
     writer: MakeWriter,
     installation: Installation,
     cluster: SimulatedCluster,
@@ -266,24 +280,24 @@ def test_stop_commits_what_waits(
     puller = writer(**AT_ONCE)
     with Gate(cluster, "PATCH") as gate:
         first = senders.submit(submit, puller, 4)
-        assert gate.reached.wait(PATIENCE_SECONDS)
+        assert gate.reached.wait(TIMEOUT_SECONDS)
         second = senders.submit(submit, puller, 5)
         wait_until(lambda: len(puller._waiting) == 1)
         end = senders.submit(puller.stop)
         wait_until(lambda: puller._stopping)
     end.result()
-    assert (first.result(), second.result()) == (Outcome.FOLLOWED, Outcome.FOLLOWED)
+    assert (first.result(), second.result()) == (Outcome.TRACKED, Outcome.TRACKED)
     assert installation.images() == [APP, NEWER, NEWEST]
 
 
-def test_after_stop_senders_are_told_to_come_again(writer: MakeWriter) -> None:
+def test_requests_after_stop_are_rejected(writer: MakeWriter) -> None:
     puller = writer()
     puller.stop()
     with pytest.raises(ClusterUnavailableError, match="stopping"):
         submit(puller, 4)
 
 
-def test_stop_comes_to_an_end_when_the_api_server_is_away(
+def test_stop_ends_when_the_api_server_is_unavailable(
     writer: MakeWriter, installation: Installation, cluster: SimulatedCluster
 ) -> None:
     puller = writer(ROLLOUT_MIN_INTERVAL_SECONDS="3600")
@@ -294,7 +308,7 @@ def test_stop_comes_to_an_end_when_the_api_server_is_away(
     assert installation.images() == [APP]
 
 
-def test_two_writers_lose_nothing_of_what_many_senders_push(
+def test_two_writers_lose_no_push_of_many_senders(
     writer: MakeWriter, installation: Installation, senders: ThreadPoolExecutor
 ) -> None:
     names = [f"app{number}" for number in range(8)]
@@ -306,11 +320,11 @@ def test_two_writers_lose_nothing_of_what_many_senders_push(
         for pushed in queue:
             while True:
                 try:
-                    pullers[connection % 2].submit([pushed], patience=PATIENCE_SECONDS)
+                    pullers[connection % 2].commit("test", [pushed], timeout=TIMEOUT_SECONDS)
                     break
                 except ClusterUnavailableError:
                     pass
 
     list(senders.map(send, range(8)))
-    followed = [f"quay.io/org/{name}:1.0.{n}" for name in names for n in (0, 8)]
-    assert installation.images() == followed
+    tracked = [f"quay.io/org/{name}:1.0.{n}" for name in names for n in (0, 8)]
+    assert installation.images() == tracked

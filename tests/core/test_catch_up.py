@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from image_puller import limits
 from image_puller.core import catch_up, decide
 from image_puller.core.catch_up import Question
-from image_puller.core.matching import Follow, Found, Hold, Known
-from image_puller.registries.lookup import Absent, Present, Unanswered
+from image_puller.core.changes import AwaitVerification, Precondition, RegistryAnswer, TrackTag
+from image_puller.values.answers import Absent, Present, Unanswered
 from image_puller.values.reference import parse
 from tests.support.building import at, configuration, deletion, digest, push, state_of
 
@@ -96,13 +96,13 @@ def test_where_tags_can_not_be_listed_the_known_ones_are_asked_about():
 # What the answers change
 
 
-def test_a_tag_that_moved_is_followed_to_where_it_moved():
+def test_a_tag_that_moved_is_tracked_to_where_it_moved():
     config = config_of("latest")
     state = state_of(config, push("latest", 1))
     moved, outcomes = after(config, state, found(config, state, latest=2))
     (tag,) = moved.entries["app"].tags
-    assert (tag.digest, tag.moved, tag.time) == (digest(2), True, NOW)
-    assert outcomes == ("moved",)
+    assert (tag.digest, tag.mutated, tag.time) == (digest(2), True, NOW)
+    assert outcomes == ("mutated",)
 
 
 def test_a_tag_that_stayed_stays_as_it_is():
@@ -110,7 +110,7 @@ def test_a_tag_that_stayed_stays_as_it_is():
     state = state_of(config, push("latest", 1))
     once, outcomes = after(config, state, found(config, state, latest=1))
     (tag,) = once.entries["app"].tags
-    assert (tag.digest, tag.moved, tag.time, tag.seen) == (digest(1), True, at(0), True)
+    assert (tag.digest, tag.mutated, tag.time, tag.confirmed) == (digest(1), True, at(0), True)
     assert outcomes == ("unchanged",)
     assert after(config, once, found(config, once, latest=1)) == (once, ("unchanged",))
 
@@ -120,8 +120,8 @@ def test_the_first_digest_of_the_configured_tag_is_no_move():
     state = state_of(config)
     learned, outcomes = after(config, state, found(config, state, latest=1))
     (tag,) = learned.entries["app"].tags
-    assert (tag.digest, tag.moved) == (digest(1), False)
-    assert outcomes == ("followed",)
+    assert (tag.digest, tag.mutated) == (digest(1), False)
+    assert outcomes == ("tracked",)
 
 
 def test_a_digest_that_nobody_could_say_is_learned():
@@ -129,11 +129,11 @@ def test_a_digest_that_nobody_could_say_is_learned():
     state = state_of(config, push("latest", None))
     learned, outcomes = after(config, state, found(config, state, latest=1))
     (tag,) = learned.entries["app"].tags
-    assert (tag.digest, tag.moved, tag.time) == (digest(1), True, at(0))
-    assert outcomes == ("digest learned",)
+    assert (tag.digest, tag.mutated, tag.time) == (digest(1), True, at(0))
+    assert outcomes == ("digest_completed",)
 
 
-def test_a_newer_version_is_followed_as_if_its_push_had_been_heard_of():
+def test_a_newer_version_is_tracked_as_if_its_push_had_been_heard_of():
     config = config_of()
     state = state_of(config, push("1.2.4", 1))
     caught_up, _ = after(config, state, found(config, state, v1_2_3=3, v1_2_4=1, v1_2_5=2))
@@ -145,7 +145,7 @@ def test_a_tag_that_is_gone_is_forgotten():
     state = state_of(config, push("1.2.4", 1), push("1.2.5", 2))
     left, outcomes = after(config, state, found(config, state, v1_2_3=3, v1_2_4=1, v1_2_5=None))
     assert names(left) == ["1.2.4", "1.2.3"]
-    assert "forgotten" in outcomes
+    assert "untracked" in outcomes
 
 
 def test_a_registry_that_shows_nothing_at_all_is_not_believed():
@@ -153,9 +153,9 @@ def test_a_registry_that_shows_nothing_at_all_is_not_believed():
     state = state_of(config, push("1.2.4", 1))
     findings = found(config, state, v1_2_3=None, v1_2_4=None)
     assert findings.changes == ()
-    assert findings.closed == frozenset()
+    assert findings.unqueryable == frozenset()
     assert findings.reasons == (
-        f"registry quay.io shows nothing of {NAME}: is it deleted, or is a pull secret missing?",
+        f"registry quay.io shows nothing of {NAME}: was it deleted, or is a pull secret missing?",
     )
 
 
@@ -163,7 +163,8 @@ def test_a_configured_image_that_is_gone_stays_and_is_told_of():
     config = config_of()
     state = state_of(config, push("1.2.3", 1), push("1.2.4", 1))
     findings = found(config, state, v1_2_3=None, v1_2_4=1)
-    assert findings.reasons == (f"{NAME}:1.2.3 is configured, but gone from its registry",)
+    (reason,) = findings.reasons
+    assert reason.startswith(f"{NAME}:1.2.3 is configured, but its registry does not have it; ")
     assert names(after(config, state, findings)[0]) == ["1.2.4", "1.2.3"]
 
 
@@ -172,16 +173,16 @@ def test_what_a_registry_did_not_say_changes_nothing_and_is_told_of():
     state = state_of(config, push("1.2.4", 1))
     findings = found(config, state, v1_2_3="away", v1_2_4="away")
     assert findings.changes == ()
-    assert findings.closed == frozenset()
+    assert findings.unqueryable == frozenset()
     assert findings.reasons == ("away",)
 
 
 def test_what_a_registry_does_not_show_to_us_nodes_may_be_shown():
     config = config_of()
     (question,) = catch_up.questions(config, state_of(config), {})
-    answers = {question.reference: Unanswered("401", is_closed=True)}
+    answers = {question.reference: Unanswered("401", is_unqueryable=True)}
     findings = catch_up.findings(config, state_of(config), [question], answers, time=NOW)
-    assert findings.closed == {("app", "1.2.3")}
+    assert findings.unqueryable == {("app", "1.2.3")}
 
 
 def test_a_push_that_was_heard_of_after_the_question_counts_more():
@@ -189,7 +190,7 @@ def test_a_push_that_was_heard_of_after_the_question_counts_more():
     state = state_of(config, push("latest", 2, seconds=601))
     assert after(config, state, found(config, state, latest=1)) == (state, ("older",))
     state = state_of(config, push("1.2.4", 2, seconds=601))
-    gone = Found(entry="app", tag="1.2.4", digest=None, time=NOW)
+    gone = RegistryAnswer(entry="app", tag="1.2.4", digest=None, time=NOW)
     assert decide.apply(config, state, [gone]) == (state, ("older",))
 
 
@@ -198,7 +199,7 @@ def test_a_push_that_was_heard_of_after_the_question_counts_more():
 
 def hold(tag="1.2.4", number=1, seconds=0.0, reason="away"):
     content = None if number is None else digest(number)
-    return Hold(entry="app", tag=tag, digest=content, time=at(seconds), reason=reason)
+    return AwaitVerification(entry="app", tag=tag, digest=content, time=at(seconds), reason=reason)
 
 
 def test_what_waits_for_its_registrys_word_is_asked_about():
@@ -212,10 +213,10 @@ def test_a_push_that_is_confirmed_counts_as_it_was_made():
     config = config_of()
     state = state_of(config, hold(seconds=5))
     findings = found(config, state, v1_2_4=1)
-    assert findings.changes == (Follow(entry="app", tag="1.2.4", digest=digest(1), time=at(5)),)
-    followed, _ = after(config, state, findings)
-    assert names(followed) == ["1.2.4"]
-    assert followed.entries["app"].unverified == ()
+    assert findings.changes == (TrackTag(entry="app", tag="1.2.4", digest=digest(1), time=at(5)),)
+    tracked, _ = after(config, state, findings)
+    assert names(tracked) == ["1.2.4"]
+    assert tracked.entries["app"].unverified == ()
 
 
 def test_of_a_push_with_another_digest_the_registry_is_believed_in_the_end():
@@ -224,9 +225,9 @@ def test_of_a_push_with_another_digest_the_registry_is_believed_in_the_end():
     assert found(config, state, v1_2_4=1).changes == ()
     state = state_of(config, hold(number=7, seconds=600 - limits.SETTLING_SECONDS))
     findings = found(config, state, v1_2_4=1)
-    unknown = Known(is_followed=False, digest=None)
+    unknown = Precondition(is_tracked=False, digest=None)
     assert findings.changes == (
-        Found(entry="app", tag="1.2.4", digest=digest(1), time=NOW, known=unknown),
+        RegistryAnswer(entry="app", tag="1.2.4", digest=digest(1), time=NOW, precondition=unknown),
     )
     assert after(config, state, findings)[0].entries["app"].unverified == ()
 
@@ -239,7 +240,7 @@ def test_a_push_whose_tag_is_not_there_yet_goes_on_waiting_and_is_given_up_in_th
     state = state_of(config, hold(seconds=600 - late))
     given_up, outcomes = after(config, state, found(config, state, v1_2_4=None))
     assert given_up.entries["app"].unverified == ()
-    assert outcomes == ("given up, never verified",)
+    assert outcomes == ("verification_expired",)
 
 
 def test_a_push_about_which_nobody_can_be_asked_waits_for_ever():

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from image_puller.core import daemonset, decide
-from image_puller.core.daemonset import DIGESTS, REFRESHED, STATE, Owner, Platform
+from image_puller.core import daemonset, isolation
+from image_puller.core.daemonset import DIGESTS, PULLED_AGAIN, STATE, Owner, Platform
 from image_puller.core.state import Refused
 from tests.support.building import NOON, at, configuration, deletion, digest, push, state_of
 
@@ -206,18 +206,20 @@ def test_a_configured_digest_is_pulled_as_it_was_written():
 def test_a_configured_image_that_the_cluster_refused_is_left_out():
     config = configuration(IMAGES="app=quay.io/org/app:1.2.3;web=nginx")
     refused = Refused(name="1.2.3", digest=None, reason="no")
-    state = decide.refuse(state_of(config), config.entries[0], refused)
+    state = isolation.refuse(state_of(config), config.entries[0], refused)
 
-    assert [image.image for image in daemonset.images(config, state)] == ["nginx"]
+    assert [image.image for image in daemonset.desired_images(config, state)] == ["nginx"]
 
 
 def test_an_applied_configured_image_stays_when_its_moved_tag_was_refused():
     config = configuration()
     refused = Refused(name="1.2.3", digest=digest(2), reason="no")
-    state = decide.refuse(state_of(config), config.entries[0], refused)
-    state = state.with_entry("app", replace(state.entries["app"], applied=()))
+    state = isolation.refuse(state_of(config), config.entries[0], refused)
+    state = state.with_entry("app", replace(state.entries["app"], live_tags=()))
 
-    assert [image.image for image in daemonset.images(config, state)] == ["quay.io/org/app:1.2.3"]
+    assert [image.image for image in daemonset.desired_images(config, state)] == [
+        "quay.io/org/app:1.2.3"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -320,11 +322,11 @@ def test_a_deleted_configured_image_restarts_no_pod():
 def test_a_roll_for_its_own_sake_stands_in_an_annotation():
     config = configuration()
     state = state_of(config)
-    rolled = replace(state, refreshed=NOON)
+    rolled = replace(state, pulled_again_at=NOON)
     annotations = daemonset.template(config, rolled, VANILLA)["metadata"]["annotations"]
 
-    assert REFRESHED not in template(config)["metadata"]["annotations"]
-    assert annotations[REFRESHED] == "2026-01-15T12:00:00+00:00"
+    assert PULLED_AGAIN not in template(config)["metadata"]["annotations"]
+    assert annotations[PULLED_AGAIN] == "2026-01-15T12:00:00+00:00"
     assert daemonset.template_hash(config, rolled) != daemonset.template_hash(config, state)
 
 
@@ -438,11 +440,11 @@ def test_names_fit_a_label_and_no_two_are_the_same(tags):
 
 def test_what_a_container_shows_of_an_image_can_be_read():
     config = configuration()
-    configured, followed = daemonset.images(config, state_of(config, push("1.2.4", 1)))
+    configured, tracked = daemonset.desired_images(config, state_of(config, push("1.2.4", 1)))
 
     assert (configured.tag, configured.expected) == (None, None)
-    assert followed.tag.name == "1.2.4"
-    assert followed.expected == digest(1)
+    assert tracked.tag.name == "1.2.4"
+    assert tracked.expected == digest(1)
 
 
 NOTHING, POLICY, STRUCTURE, TEMPLATE = range(4)

@@ -5,11 +5,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from image_puller import limits
-from image_puller.core import decide
+from image_puller.core import decide, isolation, selection
+from image_puller.core.changes import (
+    AwaitVerification,
+    CheckDaemonSet,
+    EnsureExists,
+    Precondition,
+    PullAgain,
+    RegistryAnswer,
+)
 from image_puller.core.daemonset import configuration_hash
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Confirm, Found, Hold, Known, Refresh, RollAgain
-from image_puller.core.state import Blocked, Refused, State, Tag, Unverified
+from image_puller.core.state import Blocked, Refused, State, Tag, UnverifiedPush
 from tests.support.building import at, configuration, deletion, digest, push, state_of
 
 LATEST = {"IMAGES": "app=quay.io/org/app:latest"}
@@ -20,14 +27,13 @@ def names(state, entry="app"):
     return [tag.name for tag in state.entries[entry].tags]
 
 
-def followed(state, tag):
+def tracked(state, tag):
     return state.entries["app"].tag(tag)
 
 
 def cached(config, state):
     return [
-        tag.name
-        for tag in decide.cached(config.entries[0], state.entries["app"].tags, config.keep_tags)
+        tag.name for tag in selection.desired(config, config.entries[0], state.entries["app"].tags)
     ]
 
 
@@ -35,13 +41,13 @@ def outcomes(config, *changes):
     return list(decide.apply(config, state_of(config), changes)[1])
 
 
-def test_a_push_is_followed():
+def test_a_push_is_tracked():
     config = configuration()
     before = state_of(config)
 
     after, (outcome,) = decide.apply(config, before, [push("1.2.4", 1, seconds=5)])
 
-    assert outcome == Outcome.FOLLOWED
+    assert outcome == Outcome.TRACKED
     tag = Tag(name="1.2.4", digest=digest(1), time=at(5))
     assert after == before.with_entry("app", replace(before.entries["app"], tags=(tag,)))
 
@@ -66,10 +72,10 @@ def test_a_tag_with_another_digest_has_moved():
 
     state = state_of(config, push("1.2.4", 1), push("1.2.4", 2, seconds=5))
 
-    assert followed(state, "1.2.4") == Tag(name="1.2.4", digest=digest(2), time=at(5), moved=True)
+    assert tracked(state, "1.2.4") == Tag(name="1.2.4", digest=digest(2), time=at(5), mutated=True)
     assert outcomes(config, push("1.2.4", 1), push("1.2.4", 2, seconds=5)) == [
-        Outcome.FOLLOWED,
-        Outcome.MOVED,
+        Outcome.TRACKED,
+        Outcome.MUTATED,
     ]
 
 
@@ -78,8 +84,8 @@ def test_the_first_push_of_the_configured_tag_may_already_be_a_move():
 
     state, (outcome,) = decide.apply(config, state_of(config), [push("latest", 1)])
 
-    assert outcome == Outcome.MOVED
-    assert followed(state, "latest").moved
+    assert outcome == Outcome.MUTATED
+    assert tracked(state, "latest").mutated
 
 
 def test_a_push_without_digest_of_a_tag_already_followed_counts_as_moved():
@@ -91,8 +97,8 @@ def test_a_push_without_digest_of_a_tag_already_followed_counts_as_moved():
     state, first = decide.apply(config, state_of(config), [push("1.2.4", None)])
     state, second = decide.apply(config, state, [push("1.2.4", None, seconds=5)])
 
-    assert (*first, *second) == (Outcome.FOLLOWED, Outcome.MOVED)
-    assert followed(state, "1.2.4") == Tag(name="1.2.4", digest=None, time=at(5), moved=True)
+    assert (*first, *second) == (Outcome.TRACKED, Outcome.MUTATED)
+    assert tracked(state, "1.2.4") == Tag(name="1.2.4", digest=None, time=at(5), mutated=True)
     assert decide.apply(config, state, [push("1.2.4", None, seconds=5)]) == (
         state,
         (Outcome.UNCHANGED,),
@@ -102,7 +108,7 @@ def test_a_push_without_digest_of_a_tag_already_followed_counts_as_moved():
 def test_a_push_without_digest_forgets_the_digest_that_was_known():
     state = state_of(configuration(), push("1.2.4", 1), push("1.2.4", None, seconds=5))
 
-    assert followed(state, "1.2.4").digest is None
+    assert tracked(state, "1.2.4").digest is None
 
 
 def test_a_push_at_the_same_moment_as_one_without_digest_is_that_one_with_its_digest():
@@ -110,8 +116,8 @@ def test_a_push_at_the_same_moment_as_one_without_digest_is_that_one_with_its_di
     both = [push("1.2.4", None), push("1.2.4", 1)]
     state, outcomes = decide.apply(config, state_of(config), both)
 
-    assert outcomes == (Outcome.FOLLOWED, Outcome.COMPLETED)
-    assert followed(state, "1.2.4") == Tag(name="1.2.4", digest=digest(1), time=at(0), moved=False)
+    assert outcomes == (Outcome.TRACKED, Outcome.DIGEST_COMPLETED)
+    assert tracked(state, "1.2.4") == Tag(name="1.2.4", digest=digest(1), time=at(0), mutated=False)
     assert state_of(config, *reversed(both)) == state
     assert state_of(config, *both, *both) == state
 
@@ -130,7 +136,7 @@ def test_an_older_push_of_other_content_shows_that_a_version_has_moved():
     )
 
     assert outcome == Outcome.OLDER
-    assert followed(state, "1.2.4") == Tag(name="1.2.4", digest=digest(2), time=at(5), moved=True)
+    assert tracked(state, "1.2.4") == Tag(name="1.2.4", digest=digest(2), time=at(5), mutated=True)
 
 
 def test_an_older_push_of_the_same_content_changes_nothing():
@@ -143,7 +149,7 @@ def test_an_older_push_of_the_same_content_changes_nothing():
 def test_of_two_pushes_at_the_same_time_the_later_arrival_counts():
     state = state_of(configuration(**LATEST), push("latest", 1), push("latest", 2))
 
-    assert followed(state, "latest").digest == digest(2)
+    assert tracked(state, "latest").digest == digest(2)
 
 
 def test_a_later_push_of_the_same_content_is_remembered_so_that_an_older_one_does_not_win():
@@ -154,7 +160,7 @@ def test_a_later_push_of_the_same_content_is_remembered_so_that_an_older_one_doe
 
     state, (outcome,) = decide.apply(config, state, [push("latest", 1, seconds=5)])
     assert outcome == Outcome.OLDER
-    assert followed(state, "latest").digest == digest(2)
+    assert tracked(state, "latest").digest == digest(2)
 
 
 def test_versions_stand_by_precedence_whenever_they_were_pushed():
@@ -188,9 +194,9 @@ def test_a_later_push_of_the_same_content_is_the_newest_again():
 
     state, (outcome,) = decide.apply(config, state, [push("a", 1, seconds=2)])
 
-    assert outcome == Outcome.FOLLOWED
+    assert outcome == Outcome.TRACKED
     assert names(state) == ["a", "b"]
-    assert not followed(state, "a").moved
+    assert not tracked(state, "a").mutated
 
 
 @pytest.mark.parametrize("tag", ["latest", "b"])
@@ -222,7 +228,7 @@ def test_no_more_tags_are_remembered_than_can_be_of_use():
     state = state_of(config, *(push(f"1.2.{n}", n) for n in range(4, 99)))
 
     assert len(names(state)) == 2 + limits.SPARE_TAGS
-    assert decide.apply(config, state, [push("1.2.4", 4)]) == (state, (Outcome.SURPASSED,))
+    assert decide.apply(config, state, [push("1.2.4", 4)]) == (state, (Outcome.NOT_NEWEST,))
 
 
 def test_the_configured_tag_is_remembered_however_old_it_is():
@@ -231,7 +237,7 @@ def test_the_configured_tag_is_remembered_however_old_it_is():
 
     state = state_of(config, push("latest", 0), *later)
 
-    assert followed(state, "latest").digest == digest(0)
+    assert tracked(state, "latest").digest == digest(0)
     assert names(state)[-1] == "latest"
 
 
@@ -241,7 +247,7 @@ def test_a_tag_that_is_deleted_falls_back_to_the_newest_that_exists():
 
     state, (outcome,) = decide.apply(config, state, [deletion("1.2.6")])
 
-    assert outcome == Outcome.FORGOTTEN
+    assert outcome == Outcome.UNTRACKED
     assert cached(config, state) == ["1.2.5", "1.2.4"]
     assert decide.apply(config, state, [deletion("1.2.6")]) == (state, (Outcome.UNCHANGED,))
 
@@ -268,7 +274,7 @@ def test_a_deletion_forgets_what_it_names(asked, left):
     after, (outcome,) = decide.apply(config, state, [asked])
 
     assert names(after) == left
-    assert outcome == (Outcome.UNCHANGED if after == state else Outcome.FORGOTTEN)
+    assert outcome == (Outcome.UNCHANGED if after == state else Outcome.UNTRACKED)
 
 
 @pytest.mark.parametrize("asked", [deletion("latest"), deletion(None), deletion(None, 1)])
@@ -283,22 +289,22 @@ def test_to_look_at_the_daemonset_changes_no_state():
     config = configuration()
     state = state_of(config, push("1.2.4", 1))
 
-    assert decide.apply(config, state, [Confirm(), Refresh()]) == (
+    assert decide.apply(config, state, [EnsureExists(), CheckDaemonSet()]) == (
         state,
         (Outcome.CHECKED, Outcome.CHECKED),
     )
 
 
-def test_a_tag_that_was_refused_is_followed_again_once_it_is_pushed_again():
+def test_a_tag_that_was_refused_is_tracked_again_once_it_is_pushed_again():
     config = configuration()
     (entry,) = config.entries
     state = state_of(config)
     for tag in ("1.2.4", "1.2.5"):
-        state = decide.refuse(state, entry, Refused(name=tag, digest=None, reason="no"))
+        state = isolation.refuse(state, entry, Refused(name=tag, digest=None, reason="no"))
 
     state, (outcome,) = decide.apply(config, state, [push("1.2.4", 1)])
 
-    assert outcome == Outcome.FOLLOWED
+    assert outcome == Outcome.TRACKED
     assert [refused.name for refused in state.entries["app"].refused] == ["1.2.5"]
 
 
@@ -312,7 +318,7 @@ def test_of_the_refused_the_newest_are_remembered():
     most = limits.REFUSED_TAGS
     for number in range(2 * most):
         refused = Refused(name=f"1.3.{number}", digest=None, reason="no")
-        state = decide.refuse(state, config.entries[0], refused)
+        state = isolation.refuse(state, config.entries[0], refused)
 
     assert refused_names(state) == [f"1.3.{n}" for n in range(2 * most - 1, most - 1, -1)]
 
@@ -327,7 +333,7 @@ def test_a_refusal_takes_the_place_of_an_earlier_one_of_that_tag():
     state = state_of(config)
     for reason in ("no", "never"):
         refused = Refused(name="1.2.4", digest=None, reason=reason)
-        state = decide.refuse(state, config.entries[0], refused)
+        state = isolation.refuse(state, config.entries[0], refused)
 
     assert state.entries["app"].refused == (refused,)
 
@@ -338,7 +344,7 @@ def test_a_refused_configured_image_is_never_pushed_out_by_refused_tags():
     most = limits.REFUSED_TAGS
     for tag in ("1.2.3", *(f"1.3.{number}" for number in range(2 * most))):
         refused = Refused(name=tag, digest=None, reason="no")
-        state = decide.refuse(state, config.entries[0], refused)
+        state = isolation.refuse(state, config.entries[0], refused)
 
     assert refused_names(state) == ["1.2.3", *(f"1.3.{n}" for n in range(2 * most - 1, most, -1))]
 
@@ -349,12 +355,12 @@ TWO = "app=quay.io/org/app:1.2.3;web=quay.io/org/web:1.2.3"
 def adopted(old, new, *changes):
     """The state under a new configuration, of what was followed and applied under the old one."""
     state = state_of(old, *changes)
-    entries = {name: replace(each, applied=each.tags) for name, each in state.entries.items()}
+    entries = {name: replace(each, live_tags=each.tags) for name, each in state.entries.items()}
     state = replace(
         state, template="old", blocked=Blocked(template="x", reason="y"), entries=entries
     )
     for entry in old.entries:
-        state = decide.refuse(state, entry, Refused(name="9.9.9", digest=None, reason="no"))
+        state = isolation.refuse(state, entry, Refused(name="9.9.9", digest=None, reason="no"))
     return decide.adopt(new, state, configuration_hash(new))
 
 
@@ -364,7 +370,7 @@ def test_a_new_daemonset_follows_nothing_yet():
     state = decide.adopt(config, State(configuration=""), "hash")
 
     assert state.configuration == "hash"
-    assert [(e.image, e.tags, e.applied) for e in state.entries.values()] == [
+    assert [(e.image, e.tags, e.live_tags) for e in state.entries.values()] == [
         ("quay.io/org/app:1.2.3", (), None),
         ("quay.io/org/web:1.2.3", (), None),
     ]
@@ -377,8 +383,8 @@ def test_a_changed_entry_drops_what_was_followed_for_it_and_for_no_other():
     state = adopted(old, new, push("1.3.0", 1), push("1.3.0", 1, entry="web"))
 
     assert (names(state, "app"), names(state, "web")) == ([], ["1.3.0"])
-    assert state.entries["app"].applied is None
-    assert state.entries["web"].applied == state.entries["web"].tags
+    assert state.entries["app"].live_tags is None
+    assert state.entries["web"].live_tags == state.entries["web"].tags
 
 
 def test_an_entry_that_is_gone_is_forgotten():
@@ -472,8 +478,8 @@ def test_no_push_makes_an_entry_go_back(history):
         before = state.entries["app"].tags
         state, _ = decide.apply(config, state, [each])
         after = state.entries["app"].tags
-        for old in decide.cached(entry, before, 1):
-            (new,) = decide.cached(entry, after, 1)
+        for old in selection.newest(entry.tag, before, 1):
+            (new,) = selection.newest(entry.tag, after, 1)
             if entry.policy.orders_tags:
                 assert entry.policy.precedence(new.name) >= entry.policy.precedence(old.name)
             else:
@@ -482,7 +488,7 @@ def test_no_push_makes_an_entry_go_back(history):
             new = state.entries["app"].tag(old.name)
             assert new is None or new.time >= old.time
             assert new is None or new.digest == old.digest or each.time >= old.time
-            assert new is None or new.moved or not old.moved
+            assert new is None or new.mutated or not old.mutated
 
 
 @given(histories([*POLICIES]))
@@ -506,7 +512,7 @@ def test_the_last_push_again_changes_nothing(history):
         after, (outcome,) = decide.apply(config, state, [pushes[count - 1]])
 
         assert after == state
-        assert outcome in {Outcome.UNCHANGED, Outcome.OLDER, Outcome.SURPASSED}
+        assert outcome in {Outcome.UNCHANGED, Outcome.OLDER, Outcome.NOT_NEWEST}
 
 
 @given(histories(ORDERING), st.data())
@@ -547,12 +553,12 @@ def test_the_number_of_remembered_tags_is_bounded(history):
 
 def hold(tag="1.2.4", number=1, *, seconds=0, reason="away"):
     content = None if number is None else digest(number)
-    return Hold(entry="app", tag=tag, digest=content, time=at(seconds), reason=reason)
+    return AwaitVerification(entry="app", tag=tag, digest=content, time=at(seconds), reason=reason)
 
 
 def word(tag="1.2.4", number=1, *, seconds=9):
     content = None if number is None else digest(number)
-    return Found(entry="app", tag=tag, digest=content, time=at(seconds))
+    return RegistryAnswer(entry="app", tag=tag, digest=content, time=at(seconds))
 
 
 def waiting(state):
@@ -563,7 +569,7 @@ def test_a_push_is_held_with_the_reason_and_changes_no_template():
     config = configuration()
     state = state_of(config, hold(reason="x" * 999))
     (held,) = state.entries["app"].unverified
-    assert held == Unverified(
+    assert held == UnverifiedPush(
         tag="1.2.4", digest=digest(1), time=at(0), reason="x" * limits.UNVERIFIED_CHARACTERS
     )
     assert names(state) == []
@@ -572,12 +578,17 @@ def test_a_push_is_held_with_the_reason_and_changes_no_template():
 HOLDS = [
     ((hold(),), hold(), "unchanged", [("1.2.4", digest(1))]),  # delivered again
     ((hold(),), hold(seconds=5), "unchanged", [("1.2.4", digest(1))]),
-    ((hold(),), hold(number=2, seconds=5), "held until verified", [("1.2.4", digest(2))]),
+    ((hold(),), hold(number=2, seconds=5), "awaiting_verification", [("1.2.4", digest(2))]),
     ((hold(seconds=5),), hold(number=2), "unchanged", [("1.2.4", digest(1))]),
     ((hold(number=None),), hold(number=None), "unchanged", [("1.2.4", None)]),
     ((push("1.2.4", 1, seconds=5),), hold(number=2), "older", []),
     ((push("1.2.4", 1),), hold(seconds=5), "unchanged", []),
-    ((push("1.2.4", 1),), hold(number=2, seconds=5), "held until verified", [("1.2.4", digest(2))]),
+    (
+        (push("1.2.4", 1),),
+        hold(number=2, seconds=5),
+        "awaiting_verification",
+        [("1.2.4", digest(2))],
+    ),
 ]
 
 
@@ -593,8 +604,8 @@ def test_a_bounded_number_of_pushes_waits_and_what_goes_is_told_of():
     changes = [hold(f"1.3.{number}") for number in range(limits.UNVERIFIED_PUSHES + 1)]
     state, outcomes = decide.apply(config, state_of(config), changes)
     assert [tag for tag, _ in waiting(state)] == [change.tag for change in changes[1:]]
-    assert {*outcomes[:-1]} == {"held until verified"}
-    assert outcomes[-1] == "held until verified, the oldest such push given up"
+    assert {*outcomes[:-1]} == {"awaiting_verification"}
+    assert outcomes[-1] == "displaced"
 
 
 @pytest.mark.parametrize("said", [push("1.2.4", 1, seconds=9), word(), word(number=2)])
@@ -620,7 +631,7 @@ def refused_by_the_cluster(config, tag, number):
     entry = config.entries[0]
     content = None if number is None else digest(number)
     refused = Refused(name=tag, digest=content, reason="no")
-    return decide.refuse(state_of(config), entry, refused)
+    return isolation.refuse(state_of(config), entry, refused)
 
 
 @pytest.mark.parametrize(("number", "is_tried"), [(1, False), (None, False), (2, True)])
@@ -628,7 +639,7 @@ def test_what_the_cluster_refused_is_tried_again_only_with_another_content(numbe
     config = configuration()
     before = refused_by_the_cluster(config, "1.2.4", number)
     after, (outcome,) = decide.apply(config, before, [word()])
-    assert outcome == ("followed" if is_tried else "refused by the cluster")
+    assert outcome == ("tracked" if is_tried else "refused")
     assert names(after) == (["1.2.4"] if is_tried else [])
     assert after.entries["app"].refuses("1.2.4") is not is_tried
 
@@ -649,7 +660,7 @@ def test_what_the_cluster_refused_is_forgotten_when_it_is_deleted(asked, is_forg
     config = configuration()
     before = refused_by_the_cluster(config, "1.2.4", 1)
     after, (outcome,) = decide.apply(config, before, [asked])
-    assert outcome == ("forgotten" if is_forgotten else "unchanged")
+    assert outcome == ("untracked" if is_forgotten else "unchanged")
     assert refused_names(after) == ([] if is_forgotten else ["1.2.4"])
 
 
@@ -663,19 +674,19 @@ def test_a_found_version_that_is_too_old_to_be_of_use_is_left():
     config = configuration(KEEP_TAGS="1")
     newer = [push(f"1.3.{number}", 1) for number in range(1 + limits.SPARE_TAGS)]
     state = state_of(config, *newer)
-    assert decide.apply(config, state, [word()]) == (state, (Outcome.SURPASSED,))
+    assert decide.apply(config, state, [word()]) == (state, (Outcome.NOT_NEWEST,))
 
 
 def test_nodes_with_another_content_are_rolled_once_more():
     config = configuration(**LATEST)
     moved = state_of(config, push("latest", 1), push("latest", 2, seconds=1))
-    again = RollAgain(entry="app", tag="latest", digest=digest(2), time=at(60))
+    again = PullAgain(entry="app", tag="latest", digest=digest(2), time=at(60))
 
     rolled, (outcome,) = decide.apply(config, moved, [again])
 
-    assert outcome == "rolled again"
-    assert followed(rolled, "latest") == replace(followed(moved, "latest"), again=True)
-    assert rolled.refreshed == at(60)
+    assert outcome == "pulled_again"
+    assert tracked(rolled, "latest") == replace(tracked(moved, "latest"), pulled_again=True)
+    assert rolled.pulled_again_at == at(60)
     assert decide.apply(config, rolled, [again]) == (rolled, ("unchanged",))
     next_move = state_of(config, push("latest", 1), push("latest", 3, seconds=2))
     assert decide.apply(config, next_move, [again]) == (next_move, ("unchanged",))
@@ -685,9 +696,9 @@ def test_nodes_with_another_content_are_rolled_once_more():
 def test_a_tag_that_moves_on_may_be_rolled_once_more_again():
     config = configuration(**LATEST)
     state = state_of(config, push("latest", 1), push("latest", 2, seconds=1))
-    again = RollAgain(entry="app", tag="latest", digest=digest(2), time=at(60))
+    again = PullAgain(entry="app", tag="latest", digest=digest(2), time=at(60))
     moved = decide.apply(config, state, [again, push("latest", 3, seconds=61)])[0]
-    assert followed(moved, "latest").again is False
+    assert tracked(moved, "latest").pulled_again is False
 
 
 WORDS = st.one_of(
@@ -711,7 +722,7 @@ def test_whatever_is_said_twice_changes_nothing_the_second_time(before, change):
 def test_what_nobody_confirmed_is_never_followed(changes):
     config = configuration()
     state = state_of(config, *changes)
-    confirmed = {c.tag for c in changes if not isinstance(c, Hold)}
+    confirmed = {c.tag for c in changes if not isinstance(c, AwaitVerification)}
     assert set(names(state)) <= confirmed
 
 
@@ -725,24 +736,24 @@ def test_what_was_just_pushed_is_not_contradicted_by_a_registry_that_does_not_sh
         early = word(number=number, seconds=60 + limits.SETTLING_SECONDS - 1)
         assert decide.apply(config, state, [early]) == (state, (Outcome.OLDER,))
     late = word(number=1, seconds=60 + limits.SETTLING_SECONDS)
-    assert decide.apply(config, state, [late])[1] == (Outcome.MOVED,)
+    assert decide.apply(config, state, [late])[1] == (Outcome.MUTATED,)
     late = word(number=None, seconds=60 + limits.SETTLING_SECONDS)
-    assert decide.apply(config, state, [late])[1] == (Outcome.FORGOTTEN,)
+    assert decide.apply(config, state, [late])[1] == (Outcome.UNTRACKED,)
 
 
 def test_what_a_registry_was_seen_to_have_it_can_take_back_at_once():
     config = configuration()
     seen = state_of(config, push("1.2.4", 2), word(number=2, seconds=1))
-    assert followed(seen, "1.2.4").seen
-    assert decide.apply(config, seen, [word(number=1, seconds=2)])[1] == (Outcome.MOVED,)
-    assert decide.apply(config, seen, [word(number=None, seconds=2)])[1] == (Outcome.FORGOTTEN,)
+    assert tracked(seen, "1.2.4").confirmed
+    assert decide.apply(config, seen, [word(number=1, seconds=2)])[1] == (Outcome.MUTATED,)
+    assert decide.apply(config, seen, [word(number=None, seconds=2)])[1] == (Outcome.UNTRACKED,)
 
 
 def test_a_push_of_another_content_has_to_be_seen_anew():
     config = configuration()
     state = state_of(config, push("1.2.4", 2), word(number=2, seconds=1))
     moved = decide.apply(config, state, [push("1.2.4", 3, seconds=2)])[0]
-    assert not followed(moved, "1.2.4").seen
+    assert not tracked(moved, "1.2.4").confirmed
 
 
 @pytest.mark.parametrize("number", [1, None])
@@ -751,14 +762,14 @@ def test_an_answer_is_overtaken_by_whatever_was_heard_since_the_question(number,
     """Whatever the clocks of registries and replicas say."""
     config = configuration()
     state = state_of(config, push("1.2.4", 2, seconds=seconds))
-    then = Known(is_followed=True, digest=digest(1))
-    for known in (then, Known(is_followed=False, digest=None)):
-        answer = replace(word(number=number, seconds=9999), known=known)
+    then = Precondition(is_tracked=True, digest=digest(1))
+    for known in (then, Precondition(is_tracked=False, digest=None)):
+        answer = replace(word(number=number, seconds=9999), precondition=known)
         assert decide.apply(config, state, [answer]) == (state, (Outcome.OLDER,))
 
 
 def test_an_answer_is_overtaken_by_a_deletion_that_was_heard_of_since():
     config = configuration()
-    then = Known(is_followed=True, digest=digest(1))
-    answer = replace(word(seconds=9999), known=then)
+    then = Precondition(is_tracked=True, digest=digest(1))
+    answer = replace(word(seconds=9999), precondition=then)
     assert decide.apply(config, state_of(config), [answer])[1] == (Outcome.OLDER,)

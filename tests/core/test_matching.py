@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from image_puller.core.matching import Confirm, Follow, Forget, Refresh, Refusal, match
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed, NodeJoined, RefreshDue
+from image_puller.core.changes import CheckDaemonSet, EnsureExists, TrackTag, UntrackTag
+from image_puller.core.matching import NoMatch, match
+from image_puller.events.event import CheckRequested, Ignored, ImageDeleted, ImagePushed, NodeJoined
 from tests.support.building import NOON, at, configuration, digest
 
 
@@ -23,15 +24,15 @@ def matched(config, event, source="harbor"):
     return match(config, source, event, received=NOON)
 
 
-def followed(config, event, source="harbor"):
+def tracked(config, event, source="harbor"):
     """The entries and tags that a push is for; none where it is refused."""
     changes = matched(config, event, source)
-    return [] if isinstance(changes, Refusal) else [(c.entry, c.tag) for c in changes]
+    return [] if isinstance(changes, NoMatch) else [(c.entry, c.tag) for c in changes]
 
 
 def test_a_push_is_for_the_entry_that_names_its_repository():
     assert matched(configuration(), pushed(content=digest(1), time=at(-5))) == (
-        Follow(entry="app", tag="1.2.4", digest=digest(1), time=at(-5)),
+        TrackTag(entry="app", tag="1.2.4", digest=digest(1), time=at(-5)),
     )
 
 
@@ -41,9 +42,9 @@ def test_a_push_is_for_every_entry_that_names_its_repository():
         "d=quay.io/org/app:latest"
     )
 
-    assert followed(config, pushed(tag="1.2.4")) == [("a", "1.2.4")]
-    assert followed(config, pushed(tag="1.4.0")) == [("a", "1.4.0"), ("c", "1.4.0")]
-    assert followed(config, pushed(tag="latest")) == [("d", "latest")]
+    assert tracked(config, pushed(tag="1.2.4")) == [("a", "1.2.4")]
+    assert tracked(config, pushed(tag="1.4.0")) == [("a", "1.4.0"), ("c", "1.4.0")]
+    assert tracked(config, pushed(tag="latest")) == [("d", "latest")]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_a_push_is_for_every_entry_that_names_its_repository():
 def test_names_of_one_repository_are_one(image, registry, repository):
     event = pushed(registry=registry, repository=repository)
 
-    assert followed(configuration(IMAGES=f"app={image}"), event) == [("app", "1.2.4")]
+    assert tracked(configuration(IMAGES=f"app={image}"), event) == [("app", "1.2.4")]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_a_repository_that_no_entry_names_is_refused(registry, repository):
 
 
 def test_the_log_names_a_repository_that_is_unknown():
-    assert matched(configuration(), pushed("org/other")) == Refusal(
+    assert matched(configuration(), pushed("org/other")) == NoMatch(
         reason="unknown repository", detail="no entry of IMAGES names quay.io/org/other"
     )
 
@@ -88,10 +89,10 @@ def test_the_log_names_a_repository_that_is_unknown():
 def test_the_log_names_the_entry_with_the_same_path_on_another_host():
     event = pushed(registry="quay-internal.svc:8080")
 
-    assert matched(configuration(), event) == Refusal(
+    assert matched(configuration(), event) == NoMatch(
         reason="unknown repository",
         detail="no entry of IMAGES names quay-internal.svc:8080/org/app, but app names "
-        "quay.io/org/app; if they are the same, set REGISTRY_ALIASES to "
+        "quay.io/org/app; if both are the same registry, set REGISTRY_ALIASES to "
         "quay-internal.svc:8080=quay.io",
     )
 
@@ -99,11 +100,11 @@ def test_the_log_names_the_entry_with_the_same_path_on_another_host():
 def test_what_the_log_tells_to_set_helps():
     config = configuration(REGISTRY_ALIASES="quay-internal.svc:8080=quay.io")
 
-    assert followed(config, pushed(registry="quay-internal.svc:8080")) == [("app", "1.2.4")]
+    assert tracked(config, pushed(registry="quay-internal.svc:8080")) == [("app", "1.2.4")]
 
 
 def test_a_tag_that_the_policy_refuses_is_refused_with_the_reason():
-    assert matched(configuration(), pushed(tag="1.2.2")) == Refusal(
+    assert matched(configuration(), pushed(tag="1.2.2")) == NoMatch(
         reason="policy: not newer",
         detail="tag 1.2.2 of quay.io/org/app: app: not newer than the configured 1.2.3",
     )
@@ -112,7 +113,7 @@ def test_a_tag_that_the_policy_refuses_is_refused_with_the_reason():
 def test_the_log_has_the_reason_of_every_entry():
     config = configuration(IMAGES="a=quay.io/org/app:1.2.3;b=quay.io/org/app:latest")
 
-    assert matched(config, pushed(tag="edge")) == Refusal(
+    assert matched(config, pushed(tag="edge")) == NoMatch(
         reason="policy: no version",
         detail="tag edge of quay.io/org/app: a: no full version, as the configured 1.2.3 is; "
         "b: only the configured latest is followed",
@@ -126,7 +127,7 @@ def test_a_tag_outside_the_grammar_is_refused():
 
 
 def test_a_manifest_without_a_tag_is_refused():
-    assert matched(configuration(), pushed(tag=None, content=digest(1))) == Refusal(
+    assert matched(configuration(), pushed(tag=None, content=digest(1))) == NoMatch(
         reason="untagged", detail=f"quay.io/org/app@{digest(1)} has no tag"
     )
 
@@ -144,7 +145,7 @@ def test_a_deletion_is_for_every_entry_that_names_its_repository(tag, content):
     config = configuration(IMAGES="a=quay.io/org/app:1.2.3;b=quay.io/org/app:latest;c=nginx")
 
     assert matched(config, deleted(tag, content, time=at(-1))) == tuple(
-        Forget(entry=entry, tag=tag, digest=content, time=at(-1)) for entry in "ab"
+        UntrackTag(entry=entry, tag=tag, digest=content, time=at(-1)) for entry in "ab"
     )
 
 
@@ -155,15 +156,15 @@ def test_a_deletion_elsewhere_is_refused():
 
 
 def test_a_node_that_joins_wants_the_daemonset_confirmed():
-    assert matched(configuration(), NodeJoined(node="n1")) == (Confirm(),)
+    assert matched(configuration(), NodeJoined(node="n1")) == (EnsureExists(),)
 
 
 def test_a_tick_wants_the_daemonset_looked_at_whole():
-    assert matched(configuration(), RefreshDue()) == (Refresh(),)
+    assert matched(configuration(), CheckRequested()) == (CheckDaemonSet(),)
 
 
 def test_what_was_ignored_stays_ignored():
-    assert matched(configuration(), Ignored(reason="pull")) == Refusal(reason="pull")
+    assert matched(configuration(), Ignored(reason="pull")) == NoMatch(reason="pull")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_a_push_has_its_own_time_but_never_one_after_its_receipt(time, effective
 def test_an_alias_maps_the_reported_name_to_the_one_pulled_by(aliases, registry, repository, image):
     config = configuration(IMAGES=f"app={image}:1.2.3", REGISTRY_ALIASES=aliases)
 
-    assert followed(config, pushed(repository, registry=registry)) == [("app", "1.2.4")]
+    assert tracked(config, pushed(repository, registry=registry)) == [("app", "1.2.4")]
 
 
 @pytest.mark.parametrize(
@@ -218,14 +219,13 @@ def test_an_alias_fits_whole_path_parts_only(registry, repository):
         REGISTRY_ALIASES="a.local/proxy=b.local",
     )
 
-    assert followed(config, pushed(repository, registry=registry)) == []
+    assert tracked(config, pushed(repository, registry=registry)) == []
 
 
 def test_a_missing_host_is_refused_unless_the_source_is_known_to_speak_for_one():
-    assert matched(configuration(), pushed(registry=None), "quay") == Refusal(
+    assert matched(configuration(), pushed(registry=None), "quay") == NoMatch(
         reason="no registry",
-        detail="quay does not say of which registry org/app is; "
-        "set WEBHOOK_REGISTRIES to quay=<host>",
+        detail="quay does not name the registry of org/app; set WEBHOOK_REGISTRIES to quay=<host>",
     )
 
 
@@ -240,7 +240,7 @@ def test_a_missing_host_is_refused_unless_the_source_is_known_to_speak_for_one()
 def test_a_missing_host_is_filled_in(speaks_for, repository, image):
     config = configuration(IMAGES=f"app={image}:1.2.3", WEBHOOK_REGISTRIES=f"quay={speaks_for}")
 
-    assert followed(config, pushed(repository, registry=None), "quay") == [("app", "1.2.4")]
+    assert tracked(config, pushed(repository, registry=None), "quay") == [("app", "1.2.4")]
 
 
 def test_a_filled_in_host_is_no_other_sources():
@@ -252,12 +252,12 @@ def test_a_filled_in_host_is_no_other_sources():
 def test_the_secret_of_one_registry_does_not_push_for_another():
     config = configuration(WEBHOOK_REGISTRIES="harbor=harbor.local")
 
-    assert matched(config, pushed(), "harbor") == Refusal(
+    assert matched(config, pushed(), "harbor") == NoMatch(
         reason="other registry",
-        detail="quay.io/org/app is not of harbor.local, the registry that WEBHOOK_REGISTRIES "
-        "lets harbor speak for",
+        detail="quay.io/org/app is not in harbor.local, the only registry that WEBHOOK_REGISTRIES "
+        "lets harbor report",
     )
-    assert followed(config, pushed(), "quay") == [("app", "1.2.4")]
+    assert tracked(config, pushed(), "quay") == [("app", "1.2.4")]
 
 
 @pytest.mark.parametrize(
@@ -276,8 +276,8 @@ def test_the_secret_of_one_registry_does_not_push_for_another():
 def test_a_source_may_speak_for_the_beginning_of_a_path(speaks_for, is_own):
     config = configuration(WEBHOOK_REGISTRIES=f"harbor={speaks_for}")
 
-    assert followed(config, pushed()) == ([("app", "1.2.4")] if is_own else [])
-    assert isinstance(matched(config, deleted("1.2.4")), Refusal) is not is_own
+    assert tracked(config, pushed()) == ([("app", "1.2.4")] if is_own else [])
+    assert isinstance(matched(config, deleted("1.2.4")), NoMatch) is not is_own
 
 
 @pytest.mark.parametrize("speaks_for", ["core.svc", "quay.io"])
@@ -286,9 +286,9 @@ def test_a_source_may_speak_for_a_registry_by_either_of_its_names(speaks_for):
         REGISTRY_ALIASES="core.svc=quay.io", WEBHOOK_REGISTRIES=f"harbor={speaks_for}"
     )
 
-    assert followed(config, pushed(registry="core.svc")) == [("app", "1.2.4")]
-    assert followed(config, pushed(registry=None)) == [("app", "1.2.4")]
-    assert followed(config, pushed(registry="other.svc")) == []
+    assert tracked(config, pushed(registry="core.svc")) == [("app", "1.2.4")]
+    assert tracked(config, pushed(registry=None)) == [("app", "1.2.4")]
+    assert tracked(config, pushed(registry="other.svc")) == []
 
 
 @given(
@@ -302,5 +302,5 @@ def test_whatever_a_source_says_it_pushes_for_its_own_registry_only(registry, re
         WEBHOOK_REGISTRIES="quay=evil.io",
     )
 
-    for entry, _ in followed(config, pushed(repository, registry=registry), "quay"):
+    for entry, _ in tracked(config, pushed(repository, registry=registry), "quay"):
         assert entry == "evil"

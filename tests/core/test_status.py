@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from image_puller.config.entries import INSTALLER
+from image_puller.config.entries import INSTALL_CONTAINER
 from image_puller.core import state, status
 from image_puller.core.daemonset import DIGESTS, STATE
 from image_puller.core.status import Live
 from image_puller.errors import MissingError
 from image_puller.simulation import SimulatedCluster
-from tests.conftest import NAME, NAMESPACE, Installation, Json, Replica, Time
 from tests.support.building import configuration, digest, push
+from tests.support.installation import NAME, NAMESPACE, Installation, Json
+from tests.support.replica import Replica, Time
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
 APP = "quay.io/org/app:1.2.3"
@@ -22,7 +23,7 @@ NEWER = "quay.io/org/app:1.2.4"
 OTHER = "quay.io/org/other:2.0.0"
 BOTH = f"app={APP};other={OTHER}"
 NODES = ("node-1", "node-2", "node-3")
-OLD_POD = {"cached": False, "reason": "the node's pod is of an older template"}
+OLD_POD = {"held": False, "reason": "the node's pod has an older template"}
 
 MakeReplica = Callable[..., Replica]
 
@@ -58,7 +59,7 @@ def test_an_image_is_cached_once_its_container_runs_everywhere(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     assert described(puller)["daemonset"]["rollout"] == "in progress"
     assert image(puller, APP)["nodes"] == {}
     cluster.settle()
@@ -80,8 +81,8 @@ def test_an_image_is_cached_once_its_container_runs_everywhere(
                 "image": APP,
                 "container": "app",
                 "digest": None,
-                "cached": 3,
-                "nodes": everywhere({"cached": True, "imageID": "unknown"}),
+                "held": 3,
+                "nodes": everywhere({"held": True, "imageID": "unknown"}),
             }
         ],
         "nodes": everywhere(
@@ -98,7 +99,7 @@ def test_a_node_that_joined_since_the_last_rollout_says_how_long_it_took_to_warm
 ) -> None:
     now.now = datetime.fromtimestamp(int(cluster.clock()) + 1, UTC)
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.advance(60)
     cluster.join("late")
     assert described(puller)["nodes"] == everywhere({"warm": True})
@@ -118,7 +119,7 @@ def test_without_leave_to_see_nodes_no_warm_up_is_told(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.advance(60)
     cluster.join("late")
     cluster.advance(60)
@@ -130,10 +131,10 @@ def test_it_is_not_before_in_the_runtimes_words(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.advance()
-    assert image(puller, APP)["nodes"]["node-1"] == {"cached": False, "reason": "waiting"}
-    assert image(puller, APP)["cached"] == 0
+    assert image(puller, APP)["nodes"]["node-1"] == {"held": False, "reason": "waiting"}
+    assert image(puller, APP)["held"] == 0
 
 
 def test_an_image_that_can_not_be_pulled_says_why_and_stops_no_other(
@@ -141,13 +142,13 @@ def test_an_image_that_can_not_be_pulled_says_why_and_stops_no_other(
 ) -> None:
     cluster.unpullable[APP] = "not found"
     puller = replica(IMAGES=BOTH, **AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.advance(30)
     why = image(puller, APP)["nodes"]["node-2"]
-    assert why["cached"] is False
+    assert why["held"] is False
     assert why["reason"].startswith("ImagePullBackOff: ")
     assert "not found" in why["reason"]
-    assert image(puller, OTHER)["cached"] == 3
+    assert image(puller, OTHER)["held"] == 3
     assert described(puller)["daemonset"]["rollout"] == "in progress"
 
 
@@ -157,10 +158,10 @@ def test_a_sleep_image_that_can_not_be_pulled_is_the_reason_of_all_that_were_pul
     puller = replica(KIP_IMAGE="registry.example.com/sleep:1", IMAGES=BOTH, **AT_ONCE)
     cluster.unpullable["registry.example.com/sleep:1"] = "unauthorized"
     cluster.unpullable[OTHER] = "not found"
-    puller.tick()
+    puller.check()
     cluster.advance(30)
     reason = image(puller, APP)["nodes"]["node-1"]["reason"]
-    assert reason.startswith("waits for install-sleep (KIP_IMAGE): ImagePullBackOff: ")
+    assert reason.startswith("waiting for container install-sleep (KIP_IMAGE): ImagePullBackOff: ")
     assert "unauthorized" in reason
     own = image(puller, OTHER)["nodes"]["node-1"]["reason"]
     assert own.startswith("ImagePullBackOff: ")
@@ -176,7 +177,7 @@ def test_the_image_id_is_told_beside_the_proof(
     puller.commit(push("1.2.4", 1))
     cluster.settle()
     assert image(puller, NEWER)["digest"] == digest(1)
-    assert image(puller, NEWER)["nodes"] == everywhere({"cached": True, "imageID": said})
+    assert image(puller, NEWER)["nodes"] == everywhere({"held": True, "imageID": said})
 
 
 @pytest.mark.parametrize("image_id", ["", "sha256:abc", "quay.io/org/app@sha256:short"])
@@ -190,7 +191,7 @@ def test_an_image_id_that_tells_no_digest_is_unknown(
     for pod in live.pods:
         for each in pod["status"]["containerStatuses"]:
             each["imageID"] = image_id
-    assert nodes_of(puller, live, NEWER)["node-1"] == {"cached": True, "imageID": "unknown"}
+    assert nodes_of(puller, live, NEWER)["node-1"] == {"held": True, "imageID": "unknown"}
 
 
 def test_a_pod_of_the_template_before_proves_nothing(
@@ -200,24 +201,24 @@ def test_a_pod_of_the_template_before_proves_nothing(
     puller = replica(IMAGES=f"app={latest}", **AT_ONCE)
     puller.commit(push("latest", 1, seconds=1))
     cluster.settle()
-    assert image(puller, latest)["cached"] == 3
+    assert image(puller, latest)["held"] == 3
     # The image is the same text, and the container still runs: only the digest tells.
     puller.commit(push("latest", 2, seconds=2))
     assert image(puller, latest)["nodes"] == everywhere(OLD_POD)
     assert described(puller)["daemonset"]["rollout"] == "in progress"
     cluster.settle()
-    assert image(puller, latest)["cached"] == 3
+    assert image(puller, latest)["held"] == 3
 
 
 def test_a_new_image_is_not_in_the_pods_of_before(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.settle()
     puller.commit(push("1.2.4", 1))
     assert image(puller, NEWER)["nodes"] == everywhere(OLD_POD)
-    assert image(puller, APP)["cached"] == 3
+    assert image(puller, APP)["held"] == 3
 
 
 @pytest.mark.parametrize("annotation", [None, "{", "[]"])
@@ -241,7 +242,7 @@ EDITS: dict[str, Callable[[Json], Any]] = {
     "has no container yet": lambda pod: pod["status"].update(
         containerStatuses=[
             {"name": name, "state": {"waiting": {"reason": "ContainerCreating"}}}
-            for name in (INSTALLER, "app")
+            for name in (INSTALL_CONTAINER, "app")
         ],
     ),
 }
@@ -255,7 +256,7 @@ def test_a_pod_that_has_only_begun_waits(
     for pod in live.pods:
         EDITS[what](pod)
     found = nodes_of(replica(), live, APP)
-    assert found == everywhere({"cached": False, "reason": "waiting"})
+    assert found == everywhere({"held": False, "reason": "waiting"})
 
 
 def test_a_pod_that_the_kubelet_refused_says_its_message(
@@ -265,7 +266,7 @@ def test_a_pod_that_the_kubelet_refused_says_its_message(
     for pod in live.pods:
         pod["status"] = {"phase": "Failed", "reason": "OutOfmemory", "message": "no memory left"}
     found = nodes_of(replica(), live, APP)
-    assert found["node-1"] == {"cached": False, "reason": "no memory left"}
+    assert found["node-1"] == {"held": False, "reason": "no memory left"}
 
 
 def test_a_container_that_ended_says_how(replica: MakeReplica, cluster: SimulatedCluster) -> None:
@@ -298,7 +299,7 @@ def seen(puller: Replica) -> Live:
 
 
 def first_pods(puller: Replica, cluster: SimulatedCluster) -> Live:
-    puller.tick()
+    puller.check()
     cluster.settle()
     return seen(puller)
 
@@ -316,7 +317,7 @@ def test_a_template_that_waits_for_the_window_is_pending(
     replica: MakeReplica, cluster: SimulatedCluster, now: Time
 ) -> None:
     puller = replica()
-    puller.tick()
+    puller.check()
     cluster.settle()
     puller.commit(push("1.2.4", 1))
     assert described(puller)["daemonset"]["rollout"] == "pending"
@@ -331,7 +332,7 @@ def test_a_template_that_nobody_has_seen_yet_is_in_progress(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.settle()
     puller.commit(push("1.2.4", 1))  # all counts are still those of the template before
     assert described(puller)["daemonset"]["rollout"] == "in progress"
@@ -341,25 +342,25 @@ def test_a_dead_node_keeps_the_rollout_in_progress(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
-    puller.tick()
+    puller.check()
     cluster.settle()
     cluster.kill("node-2")
     puller.commit(push("1.2.4", 1))
     cluster.settle()
     found = described(puller)
     assert found["daemonset"]["rollout"] == "in progress"
-    assert image(puller, NEWER)["cached"] == 2
+    assert image(puller, NEWER)["held"] == 2
 
 
 def test_a_blocked_template_is_a_problem(replica: MakeReplica, cluster: SimulatedCluster) -> None:
-    replica(**AT_ONCE).tick()
+    replica(**AT_ONCE).check()
     cluster.deny(lambda _pod: True, "violates PodSecurity", status=403, resource="pods")
     puller = replica(CACHING_MEMORY_LIMIT="30Mi", **AT_ONCE)
-    puller.tick()
+    puller.check()
     found = described(puller)
     assert found["daemonset"]["rollout"] == "blocked"
     (problem,) = found["problems"]
-    assert problem.startswith("the template was refused by the cluster: ")
+    assert problem.startswith("the cluster refused the template, so the old pods stay: ")
     assert problem.endswith("violates PodSecurity")
 
 
@@ -367,7 +368,7 @@ def test_a_refused_tag_is_told_with_the_reason(
     replica: MakeReplica, installation: Installation
 ) -> None:
     puller = replica(IMAGES=BOTH, **AT_ONCE)
-    puller.tick()
+    puller.check()
     installation.refuse("1.2.4")
     puller.commit(push("1.2.4", 1))
     (refused,) = described(puller)["refused"]
@@ -389,10 +390,10 @@ def test_a_daemonset_that_is_not_there_is_a_problem(replica: MakeReplica) -> Non
 def test_a_state_that_can_not_be_read_is_a_problem(
     replica: MakeReplica, installation: Installation
 ) -> None:
-    replica().tick()
+    replica().check()
     live = Live(daemonset=installation.live(), state=None)
     found = status.describe(configuration(), live)
-    assert found["problems"] == [f"DaemonSet {NAME} holds no state that can be read"]
+    assert found["problems"] == [f"DaemonSet {NAME} has no readable state annotation"]
     assert found["images"] == []
     assert "changed" not in found["daemonset"]
 
@@ -401,7 +402,7 @@ def test_a_state_that_can_not_be_read_is_a_problem(
 def test_a_state_of_another_configuration_can_be_described(
     replica: MakeReplica, cluster: SimulatedCluster, mine: str, live: str
 ) -> None:
-    replica(IMAGES=live, **AT_ONCE).tick()
+    replica(IMAGES=live, **AT_ONCE).check()
     cluster.settle()
     found = described(replica(IMAGES=mine, **AT_ONCE), "another configuration is in charge")
     assert found["daemonset"]["rollout"] == "complete"
@@ -449,7 +450,7 @@ def test_one_image_is_found_by_its_entry_or_reference(
 )
 def test_an_image_that_is_not_cached_is_not_found(replica: MakeReplica, asked: str) -> None:
     puller = replica()
-    puller.tick()
+    puller.check()
     assert status.select(described(puller), asked) is None
 
 
@@ -457,7 +458,7 @@ def test_what_was_refused_of_other_entries_is_left_out(
     replica: MakeReplica, installation: Installation
 ) -> None:
     puller = replica(IMAGES=BOTH, **AT_ONCE)
-    puller.tick()
+    puller.check()
     installation.refuse("1.2.4")
     puller.commit(push("1.2.4", 1))
     app, other = (status.select(described(puller), name) for name in ("app", "other"))

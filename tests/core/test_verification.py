@@ -4,9 +4,14 @@ import pytest
 
 from image_puller import limits
 from image_puller.core import verification
-from image_puller.core.matching import Confirm, Found, Hold, Refresh
+from image_puller.core.changes import (
+    AwaitVerification,
+    CheckDaemonSet,
+    EnsureExists,
+    RegistryAnswer,
+)
 from image_puller.core.verification import Trust
-from image_puller.registries.lookup import Absent, Present, Unanswered
+from image_puller.values.answers import Absent, Present, Unanswered
 from image_puller.values.reference import parse
 from tests.support.building import at, configuration, deletion, digest, push
 
@@ -16,11 +21,13 @@ ASKED = at(60)
 
 NAMED, BARE = push("1.2.4", 1, seconds=5), push("1.2.4", None, seconds=5)
 OTHER = push("1.2.4", 2, seconds=5)
-AS_FOUND = Found(entry="app", tag="1.2.4", digest=digest(1), time=ASKED)
+AS_FOUND = RegistryAnswer(entry="app", tag="1.2.4", digest=digest(1), time=ASKED)
 
 
 def held(change, reason):
-    return Hold(entry="app", tag="1.2.4", digest=change.digest, time=change.time, reason=reason)
+    return AwaitVerification(
+        entry="app", tag="1.2.4", digest=change.digest, time=change.time, reason=reason
+    )
 
 
 def settled(change, trust, answer):
@@ -32,25 +39,30 @@ def settled(change, trust, answer):
 GONE = f"quay.io has no {NEWER}"
 TABLE = [
     # A sender's word counts; the registry says what it leaves out.
-    (NAMED, Trust.WORD, Present(digest(9)), NAMED),
-    (BARE, Trust.WORD, Present(digest(1)), NAMED),
-    (BARE, Trust.WORD, Absent(), BARE),
-    (BARE, Trust.WORD, Unanswered("away"), BARE),
-    (BARE, Trust.WORD, None, BARE),
+    (NAMED, Trust.FULL, Present(digest(9)), NAMED),
+    (BARE, Trust.FULL, Present(digest(1)), NAMED),
+    (BARE, Trust.FULL, Absent(), BARE),
+    (BARE, Trust.FULL, Unanswered("away"), BARE),
+    (BARE, Trust.FULL, None, BARE),
     # Its word counts once it is confirmed.
-    (NAMED, Trust.CONFIRMED, Present(digest(1)), NAMED),
-    (BARE, Trust.CONFIRMED, Present(digest(1)), NAMED),
-    (OTHER, Trust.CONFIRMED, Present(digest(1)), held(OTHER, f"quay.io has {digest(1)} there")),
-    (NAMED, Trust.CONFIRMED, Absent(), held(NAMED, GONE)),
-    (NAMED, Trust.CONFIRMED, Unanswered("away"), held(NAMED, "away")),
-    (BARE, Trust.CONFIRMED, Unanswered("away"), held(BARE, "away")),
-    (NAMED, Trust.CONFIRMED, None, held(NAMED, verification.NOT_ASKED.reason)),
+    (NAMED, Trust.AFTER_VERIFICATION, Present(digest(1)), NAMED),
+    (BARE, Trust.AFTER_VERIFICATION, Present(digest(1)), NAMED),
+    (
+        OTHER,
+        Trust.AFTER_VERIFICATION,
+        Present(digest(1)),
+        held(OTHER, f"quay.io has {digest(1)} for 1.2.4"),
+    ),
+    (NAMED, Trust.AFTER_VERIFICATION, Absent(), held(NAMED, GONE)),
+    (NAMED, Trust.AFTER_VERIFICATION, Unanswered("away"), held(NAMED, "away")),
+    (BARE, Trust.AFTER_VERIFICATION, Unanswered("away"), held(BARE, "away")),
+    (NAMED, Trust.AFTER_VERIFICATION, None, held(NAMED, verification.NOT_ASKED.reason)),
     # It says when to look.
-    (NAMED, Trust.HINT, Present(digest(1)), AS_FOUND),
-    (OTHER, Trust.HINT, Present(digest(1)), AS_FOUND),
-    (NAMED, Trust.HINT, Absent(), Refresh()),
-    (NAMED, Trust.HINT, Unanswered("away"), Refresh()),
-    (NAMED, Trust.HINT, None, Refresh()),
+    (NAMED, Trust.NONE, Present(digest(1)), AS_FOUND),
+    (OTHER, Trust.NONE, Present(digest(1)), AS_FOUND),
+    (NAMED, Trust.NONE, Absent(), CheckDaemonSet()),
+    (NAMED, Trust.NONE, Unanswered("away"), CheckDaemonSet()),
+    (NAMED, Trust.NONE, None, CheckDaemonSet()),
 ]
 
 
@@ -64,12 +76,12 @@ def test_a_push_becomes_what_its_sender_and_its_registry_make_of_it(
 @pytest.mark.parametrize("trust", Trust)
 def test_of_a_deletion_only_a_word_that_counts_is_believed(trust):
     change = deletion("1.2.4")
-    expected = change if trust is Trust.WORD else Refresh()
+    expected = change if trust is Trust.FULL else CheckDaemonSet()
     assert settled(change, trust, Absent()) == expected
 
 
 @pytest.mark.parametrize("trust", Trust)
-@pytest.mark.parametrize("change", [Confirm(), Refresh()])
+@pytest.mark.parametrize("change", [EnsureExists(), CheckDaemonSet()])
 def test_who_says_when_to_look_is_heard(change, trust):
     assert settled(change, trust, None) == change
 
@@ -79,19 +91,19 @@ def asked(changes, trust):
 
 
 def test_only_what_is_open_is_asked():
-    assert asked([NAMED, Confirm(), deletion("1.2.4")], Trust.WORD) == ()
-    assert asked([BARE], Trust.WORD) == (NEWER,)
-    assert asked([NAMED, deletion("1.2.4")], Trust.CONFIRMED) == (NEWER,)
-    assert asked([NAMED], Trust.HINT) == (NEWER,)
+    assert asked([NAMED, EnsureExists(), deletion("1.2.4")], Trust.FULL) == ()
+    assert asked([BARE], Trust.FULL) == (NEWER,)
+    assert asked([NAMED, deletion("1.2.4")], Trust.AFTER_VERIFICATION) == (NEWER,)
+    assert asked([NAMED], Trust.NONE) == (NEWER,)
 
 
 def test_an_image_of_two_entries_is_asked_about_once():
-    assert asked([BARE, push("1.2.4", None, entry="same")], Trust.WORD) == (NEWER,)
+    assert asked([BARE, push("1.2.4", None, entry="same")], Trust.FULL) == (NEWER,)
 
 
 def test_one_request_can_not_make_registries_be_asked_for_ever():
     changes = [push(f"1.2.{number}", None) for number in range(5, 500)]
-    assert len(asked(changes, Trust.CONFIRMED)) == limits.QUESTIONS
+    assert len(asked(changes, Trust.AFTER_VERIFICATION)) == limits.QUESTIONS
 
 
 def test_why_registries_did_not_say_is_told_once():
@@ -106,7 +118,9 @@ def test_a_hint_does_not_put_an_old_tag_before_others(policy):
 
     def hinted(tag):
         answers = {parse(f"quay.io/org/app:{tag}"): Present(digest(1))}
-        return verification.settle(config, [push(tag, 1)], Trust.HINT, answers, asked=ASKED)
+        return verification.settle(config, [push(tag, 1)], Trust.NONE, answers, asked=ASKED)
 
-    assert hinted("old") == (Refresh(),)
-    assert hinted("main") == (Found(entry="app", tag="main", digest=digest(1), time=ASKED),)
+    assert hinted("old") == (CheckDaemonSet(),)
+    assert hinted("main") == (
+        RegistryAnswer(entry="app", tag="main", digest=digest(1), time=ASKED),
+    )

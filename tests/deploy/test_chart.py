@@ -1,4 +1,4 @@
-"""The Helm chart names what the service has; `e2e/test_helm.py` renders and installs it."""
+"""The Helm chart fits the service. `e2e/test_helm.py` renders and installs the chart."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from image_puller.http.authentication import EVENTS, READ
 CHART = Path(__file__).parents[2] / "deploy" / "helm"
 BY_THE_CHART = {"NAMESPACE", "DEPLOYMENT_NAME", "DAEMONSET_NAME"}
 BY_KNATIVE = {"K_SERVICE"}
-# Each is a map of somebody else's making.
+# Maps whose keys the chart does not define.
 FREE = {
     "resources",
     "nodeSelector",
@@ -37,7 +37,7 @@ FREE = {
 
 
 class Asked(dict[str, str]):
-    """An environment that knows what was looked for."""
+    """An environment that records which variables are read."""
 
     def __init__(self, **variables: str) -> None:
         super().__init__(variables)
@@ -49,7 +49,8 @@ class Asked(dict[str, str]):
 
 
 def variables() -> set[str]:
-    environ = Asked(EVENT_AUTH="oidc")  # what others read too, and more
+    """Return the names of all variables that the service reads."""
+    environ = Asked(EVENT_AUTH="oidc")  # reads more variables than other values
     with pytest.raises(ConfigurationError):
         configuration.from_environ(environ)
     return environ.names
@@ -61,11 +62,12 @@ def values() -> dict[str, Any]:
 
 
 def variable(key: str) -> str:
-    """A key's variable, as the chart's template has it."""
+    """Return the variable that a key of `configMap` sets, as the chart's template names it."""
     return re.sub(r"(?=[A-Z])", "_", key).upper()
 
 
 def paths(of: dict[str, Any], children: Any, prefix: str = "") -> Iterator[str]:
+    """Return the paths of all keys at any depth, as in `image.tag`."""
     for key, value in of.items():
         yield prefix + key
         if key not in FREE and isinstance(value, dict) and children(value):
@@ -77,17 +79,17 @@ def test_every_variable_of_the_service_is_a_value_of_the_chart():
     assert named | BY_THE_CHART | BY_KNATIVE == variables()
 
 
-def test_the_chart_goes_with_this_version():
+def test_the_chart_has_the_version_of_the_service():
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
 
 
-def test_the_schema_has_what_the_values_have():
+def test_the_schema_has_the_same_values_as_values_yaml():
     schema = json.loads((CHART / "values.schema.json").read_text())
     described = set(paths(schema["properties"], lambda value: value.get("properties")))
     assert described - {"global"} == set(paths(values(), lambda value: value))
 
 
-def test_a_secret_is_generated_for_every_sender_and_for_readers():
-    by_token = set(SOURCES) - {"cloudevents"}  # those go to POST /
+def test_a_secret_is_generated_for_every_source_and_for_readers():
+    by_token = set(SOURCES) - {"cloudevents"}  # those are sent to POST /
     assert set(values()["secrets"]["generate"]) == by_token | {EVENTS, READ}

@@ -1,4 +1,4 @@
-"""OpenShift's templates say what the service reads, and no more than restricted-v2 lets in."""
+"""The OpenShift templates fit the service and the restrictions of restricted-v2."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,8 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 IN_THE_POD = {"DEPLOYMENT_NAME", "PORT", "WEBHOOK_SECRETS_DIR"}
 KNATIVES_OWN = {"K_SERVICE"}
 
-# What https://github.com/che-incubator/kubernetes-image-puller has in deploy/openshift.
+# The parameters and defaults in deploy/openshift of the original,
+# https://github.com/che-incubator/kubernetes-image-puller.
 ORIGINAL = {
     "serviceaccount.yaml": {"SERVICEACCOUNT_NAME": "k8s-image-puller"},
     "configmap.yaml": {
@@ -50,17 +51,17 @@ ORIGINAL = {
     },
 }
 OTHER_DEFAULTS = {
-    "NAMESPACE",  # the pod's own, so that any project will do
-    "KIP_IMAGE",  # the original's has no /sleep
+    "NAMESPACE",  # empty means the pod's own, so that every project works
+    "KIP_IMAGE",  # the original's image has no /sleep
     "IMAGE",
     "IMAGE_TAG",
-    "DEPLOYMENT_MEMORY_REQUEST",  # what it takes
-    "DEPLOYMENT_CPU_LIMIT",  # Python takes more to start
+    "DEPLOYMENT_MEMORY_REQUEST",  # the service needs more
+    "DEPLOYMENT_CPU_LIMIT",  # Python needs more for its start
 }
 
 
 class Recorded(dict[str, str]):
-    """An environment that remembers which variables were asked for."""
+    """An environment that records which variables are read."""
 
     def __init__(self, values: dict[str, str]) -> None:
         super().__init__(values)
@@ -72,18 +73,19 @@ class Recorded(dict[str, str]):
 
 
 def variables() -> set[str]:
-    """Every variable that the service reads for its configuration."""
+    """Return the names of all variables that the service reads."""
     environment = Recorded({"IMAGES": "a=b:1", "EVENT_AUTH": "oidc", "OIDC_AUDIENCE": "x"})
     from_environ(environment)
     return environment.asked - KNATIVES_OWN
 
 
 def parameters(file: Path) -> dict[str, str]:
+    """Return the parameters of a template with their defaults."""
     return {each["name"]: each.get("value", "") for each in read(file)["parameters"]}
 
 
 def objects(**values: str) -> dict[str, Json]:
-    """What all templates give with these parameters, each where it is one, by kind."""
+    """Return the objects of all templates, by kind. A template gets the values that it knows."""
     found: dict[str, Json] = {}
     values = {"SOURCE": "quay"} | values
     for file in FILES:
@@ -94,7 +96,7 @@ def objects(**values: str) -> dict[str, Json]:
 
 
 def environment(**values: str) -> dict[str, str]:
-    """What the service finds in its pod."""
+    """Return the variables of the service's container."""
     found = objects(**values)
     (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
     own = {each["name"]: each["value"] for each in container["env"]}
@@ -103,7 +105,7 @@ def environment(**values: str) -> dict[str, str]:
 
 
 def names(value: Any) -> Iterator[str]:
-    """All keys in an object, at any depth."""
+    """Return all keys in an object, at any depth."""
     if isinstance(value, dict):
         yield from value
         value = list(value.values())
@@ -116,7 +118,7 @@ def names(value: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", ORIGINAL)
-def test_the_original_s_parameters_are_there_with_its_defaults(name: str) -> None:
+def test_parameters_of_the_original_keep_their_names_and_defaults(name: str) -> None:
     found = parameters(FOLDER / name)
     assert found.keys() >= ORIGINAL[name].keys()
     same = ORIGINAL[name].keys() - OTHER_DEFAULTS
@@ -129,30 +131,23 @@ def test_every_variable_that_the_service_reads_is_a_parameter() -> None:
     assert environment().keys() == variables()
 
 
-def test_every_variable_that_the_service_reads_is_in_the_readme() -> None:
-    text = (TOP / "README.md").read_text()
-    table = text.split("\n## Configuration\n")[1].split("\n## ")[0]
-    rows = re.findall(r"(?m)^\| (`[^|]*) \|", table)
-    assert {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)} == variables()
-
-
 def test_defaults_are_those_of_the_service() -> None:
     own = from_environ({"IMAGES": environment()["IMAGES"]}, pod_namespace="images")
     assert from_environ(environment(), pod_namespace="images") == own
 
 
 @pytest.mark.parametrize("name", sorted(variables()))
-def test_a_parameter_gets_to_its_variable(name: str) -> None:
+def test_each_parameter_sets_its_variable(name: str) -> None:
     assert environment(**{name: "12"})[name] == "12"
 
 
-def test_images_are_those_of_this_release() -> None:
+def test_the_image_has_the_version_of_this_release() -> None:
     assert objects()["Deployment"]["spec"]["template"]["spec"]["containers"][0]["image"] == (
         f"quay.io/kubernetes-image-puller/kubernetes-image-puller:{__version__}"
     )
 
 
-def test_names_that_are_changed_are_changed_everywhere() -> None:
+def test_a_changed_name_changes_in_every_object() -> None:
     found = objects(
         SERVICEACCOUNT_NAME="account",
         DEPLOYMENT_NAME="deployment",
@@ -178,10 +173,10 @@ def test_names_that_are_changed_are_changed_everywhere() -> None:
     }
 
 
-# What is applied
+# Objects
 
 
-def test_the_service_runs_as_it_does_elsewhere() -> None:
+def test_the_deployment_and_service_equal_those_of_deploy_kubernetes() -> None:
     elsewhere = {
         each["kind"]: each
         for each in yaml.safe_load_all((TOP / "deploy/kubernetes/service.yaml").read_text())
@@ -195,18 +190,18 @@ def test_the_service_runs_as_it_does_elsewhere() -> None:
     assert {kind: found[kind] for kind in elsewhere} == elsewhere
 
 
-def test_it_may_do_what_it_may_elsewhere() -> None:
+def test_rights_equal_those_of_deploy_kubernetes() -> None:
     text = (TOP / "deploy/kubernetes/rbac.yaml").read_text()
     (elsewhere,) = (each for each in yaml.safe_load_all(text) if each["kind"] == "Role")
     assert objects()["Role"]["rules"] == elsewhere["rules"]
 
 
-def test_nothing_says_a_user_a_group_or_a_project() -> None:
+def test_no_object_sets_a_user_a_group_or_a_project() -> None:
     refused = {"runAsUser", "runAsGroup", "fsGroup", "supplementalGroups", "hostPath", "namespace"}
     assert set(names(list(objects().values()))) & refused == set()
 
 
-def test_secrets_are_made_anew_each_time_and_never_alike() -> None:
+def test_processing_again_makes_new_secrets() -> None:
     first, second = (objects(SOURCE="harbor")["Secret"]["stringData"] for _ in range(2))
     assert first.keys() == {"harbor", "events", "read"}
     made = [*first.values(), *second.values()]
@@ -214,18 +209,18 @@ def test_secrets_are_made_anew_each_time_and_never_alike() -> None:
     assert all(re.fullmatch("[a-zA-Z0-9]{40}", each) for each in made)
 
 
-def test_a_secret_without_its_source_is_refused() -> None:
+def test_the_secret_requires_its_source() -> None:
     with pytest.raises(ValueError, match="SOURCE is required"):
         process(FOLDER / "secret.yaml")
 
 
-def test_a_parameter_that_is_not_there_is_refused() -> None:
+def test_an_unknown_parameter_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown parameter"):
         process(FOLDER / "route.yaml", HOSTNAME="x")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_parameter_is_used_and_every_name_is_a_parameter(file: Path) -> None:
+def test_every_parameter_is_used_and_every_used_name_is_a_parameter(file: Path) -> None:
     template = read(file)
     used = set(re.findall(r"\$\{+([A-Z_]+)\}", yaml.safe_dump(template["objects"])))
     assert used == {each["name"] for each in template["parameters"]}

@@ -288,17 +288,17 @@ def test_a_sample_is_structured(name):
 
 def test_what_is_sent_reads_back():
     time = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
-    headers, body = to_request("io.image-puller.refresh", "/tick é", "id 1%", time, None)
+    headers, body = to_request("io.image-puller.check", "/tick é", "id 1%", time, None)
     assert headers == {
         "ce-specversion": "1.0",
-        "ce-type": "io.image-puller.refresh",
+        "ce-type": "io.image-puller.check",
         "ce-source": "/tick%20%C3%A9",
         "ce-id": "id%201%25",
         "ce-time": "2026-08-20T10:11:12Z",
     }
     assert body == b""
     assert read(headers, body) == (
-        event(id="id 1%", source="/tick é", type="io.image-puller.refresh", time=time),
+        event(id="id 1%", source="/tick é", type="io.image-puller.check", time=time),
     )
 
 

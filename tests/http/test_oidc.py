@@ -19,8 +19,8 @@ from image_puller.errors import KeysUnavailableError
 from image_puller.http.oidc import (
     GOOGLE_ISSUERS,
     KeySet,
+    OidcVerifier,
     Rule,
-    Tokens,
     key_set,
     of_cluster,
     of_google,
@@ -69,7 +69,7 @@ def claims(**changes: Any) -> Json:
 
 
 def proven(issuer: Issuer, token: str, rule: Rule = RULE, name: str | None = None) -> bool:
-    return Tokens("events", rule, Published(issuer, name)).prove(f"Bearer {token}")
+    return OidcVerifier("events", rule, Published(issuer, name)).verify(f"Bearer {token}")
 
 
 def encoded(value: object) -> str:
@@ -109,13 +109,13 @@ def test_what_a_token_may_say(issuer: Issuer, changes: Json) -> None:
         ({"iat": 600}, "The token is not yet valid (iat)"),
         (
             {"aud": ["puller.other"]},
-            f"Audience doesn't match; expected are audience {AUDIENCE}, issuer {CLUSTER}",
+            f"Audience doesn't match; expected: audience {AUDIENCE}, issuer {CLUSTER}",
         ),
         ({"aud": AUDIENCE + "x"}, "Audience doesn't match"),
         ({"aud": []}, 'Token is missing the "aud" claim'),
         ({"aud": None}, 'Token is missing the "aud" claim'),
         ({"aud": {AUDIENCE: 1}}, "Invalid claim format in token"),
-        ({"iss": "https://kubernetes"}, f"Invalid issuer; expected are audience {AUDIENCE}"),
+        ({"iss": "https://kubernetes"}, f"Invalid issuer; expected: audience {AUDIENCE}"),
         ({"iss": CLUSTER + "/"}, "Invalid issuer"),
         ({"iss": None}, 'Token is missing the "iss" claim'),
         ({"sub": None}, 'Token is missing the "sub" claim'),
@@ -123,7 +123,7 @@ def test_what_a_token_may_say(issuer: Issuer, changes: Json) -> None:
         (
             {"sub": "system:serviceaccount:other:default"},
             (
-                "its subject is 'system:serviceaccount:other:default', and believed are "
+                "its subject is 'system:serviceaccount:other:default'; accepted are "
                 "system:serviceaccount:images:*"
             ),
         ),
@@ -135,7 +135,7 @@ def test_what_a_token_may_not_say(
 ) -> None:
     token = issuer.token(claims(**changes))
     assert not proven(issuer, token)
-    assert caplog.messages[0].startswith(f"a token for events was refused: {said}")
+    assert caplog.messages[0].startswith(f"a token for events was rejected: {said}")
     assert token not in caplog.text
 
 
@@ -250,16 +250,16 @@ def test_a_token_must_need_nothing_that_is_unknown_here(issuer: Issuer) -> None:
     ],
 )
 def test_what_is_no_token_is_refused(issuer: Issuer, authorization: str | None) -> None:
-    assert not Tokens("events", RULE, Published(issuer)).prove(authorization)
+    assert not OidcVerifier("events", RULE, Published(issuer)).verify(authorization)
 
 
 def test_a_token_is_a_bearers(issuer: Issuer) -> None:
     token = issuer.token(claims())
-    tokens = Tokens("events", RULE, Published(issuer))
+    tokens = OidcVerifier("events", RULE, Published(issuer))
     for right in (f"Bearer {token}", f"bearer  {token}", f" BEARER {token} "):
-        assert tokens.prove(right)
+        assert tokens.verify(right)
     for wrong in (token, f"Basic {token}", f"Token {token}", f"Bearer Bearer {token}"):
-        assert not tokens.prove(wrong)
+        assert not tokens.verify(wrong)
 
 
 def test_a_token_that_is_longer_than_any_header_is_not_looked_at(issuer: Issuer) -> None:
@@ -273,7 +273,7 @@ def test_any_text_is_no_token(text: str) -> None:
         def current(self, key_id: str) -> KeySet:
             raise AssertionError(key_id)
 
-    assert not Tokens("events", RULE, Unavailable()).prove(text)
+    assert not OidcVerifier("events", RULE, Unavailable()).verify(text)
 
 
 def test_what_can_not_be_told_now_is_no_refusal(issuer: Issuer) -> None:
@@ -282,7 +282,7 @@ def test_what_can_not_be_told_now_is_no_refusal(issuer: Issuer) -> None:
             raise KeysUnavailableError(key_id)
 
     with pytest.raises(KeysUnavailableError, match="first"):
-        Tokens("events", RULE, Unavailable()).prove(f"Bearer {issuer.token(claims())}")
+        OidcVerifier("events", RULE, Unavailable()).verify(f"Bearer {issuer.token(claims())}")
 
 
 # Key sets

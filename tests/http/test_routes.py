@@ -15,9 +15,12 @@ from werkzeug.test import TestResponse
 from image_puller import limits
 from image_puller.events.sources import SOURCES
 from image_puller.http.oidc import GOOGLE_KEYS
-from tests.conftest import NAME, NAMESPACE, Gate, Installation, Json, Web, wait_until
 from tests.support.building import digest
+from tests.support.clock import ManualClock
+from tests.support.installation import NAME, NAMESPACE, Gate, Installation, Json
 from tests.support.issuer import Issuer
+from tests.support.waiting import wait_until
+from tests.support.web import Web
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
 APP = "quay.io/org/app:1.2.3"
@@ -370,10 +373,10 @@ def test_events_come_one_by_one_or_in_batches(web: MakeWeb, installation: Instal
     assert_accepted(post(service, "/", batch, "Bearer t", **headers))
     headers = {f"ce-{name}": value for name, value in event().items() if name != "data"}
     assert_accepted(post(service, "/", event(tag="1.2.7")["data"], "bearer t", **headers))
-    followed = [f"quay.io/org/app:1.2.{number}" for number in (3, 4, 5, 6, 7)]
-    assert installation.images() == followed
+    tracked = [f"quay.io/org/app:1.2.{number}" for number in (3, 4, 5, 6, 7)]
+    assert installation.images() == tracked
     assert_accepted(post_event(service, event("io.image-puller.image.deleted", tag="1.2.7")))
-    assert installation.images() == followed[:-1]
+    assert installation.images() == tracked[:-1]
 
 
 OWN_EVENTS: dict[str, tuple[str, Any]] = {
@@ -403,14 +406,14 @@ def test_a_registrys_own_cloudevents_may_come_with_all_others(
     assert installation.images() == [f"{image}:1.2.3", f"{image}:1.2.4"]
 
 
-@pytest.mark.parametrize("kind", ["io.image-puller.refresh", "dev.knative.sources.ping"])
+@pytest.mark.parametrize("kind", ["io.image-puller.check", "dev.knative.sources.ping"])
 def test_a_tick_makes_a_deleted_daemonset_again(
     web: MakeWeb, installation: Installation, kind: str
 ) -> None:
     service = web(**AT_ONCE)
     service.secret("events", "t")
     post_event(service, event(kind))
-    service.service._cluster.delete(installation.live()["metadata"]["uid"])
+    installation.cluster.delete(NAME, NAMESPACE)
     assert_accepted(post_event(service, event(kind)))
     assert installation.images() == [APP]
 
@@ -424,7 +427,7 @@ def test_a_node_that_joins_does_so_too(web: MakeWeb, installation: Installation)
         "name": "node-9",
     }
     post_event(service, joined)
-    service.service._cluster.delete(installation.live()["metadata"]["uid"])
+    installation.cluster.delete(NAME, NAMESPACE)
     assert_accepted(post_event(service, joined))
     assert installation.images() == [APP]
 
@@ -455,7 +458,7 @@ def test_without_a_secret_nobody_gets_in_and_the_log_says_what_to_set(
         answer = service.client.open(path, method=method, headers=headers, data=b"{}")
         assert answer.status_code == 401
     said = (
-        "a request was refused because no secret is set for it: put one into "
+        "a request was rejected because no secret is set: put one into "
         f"file {name} of {service.secrets}"
     )
     assert caplog.messages.count(said) == 3
@@ -593,9 +596,8 @@ def test_keys_that_can_not_be_read_are_a_503_and_let_nobody_in(
     installation: Installation,
     issuer: Issuer,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    clock: ManualClock,
 ) -> None:
-    monkeypatch.setattr(limits, "KEYS_AGAIN_SECONDS", 0.0)
     service = web(**OIDC, NAMESPACE=NAMESPACE)
     for claims in ({}, {"aud": "another"}):
         answer = post_event(service, event(), token(issuer, **claims))
@@ -606,17 +608,21 @@ def test_keys_that_can_not_be_read_are_a_503_and_let_nobody_in(
     assert post_event(service, event(), "Bearer x").status_code == 401
     assert installation.images() == [APP]
     publish(installation, issuer)
+    clock.advance(limits.KEYS_AGAIN_SECONDS)
     assert_accepted(post_event(service, event(), token(issuer)))
     assert installation.images() == [APP, NEWER]
 
 
-def test_keys_are_asked_for_once(web: MakeWeb, installation: Installation, issuer: Issuer) -> None:
+def test_keys_are_read_once(
+    web: MakeWeb, installation: Installation, issuer: Issuer, clock: ManualClock
+) -> None:
     publish(installation, issuer)
     service = web(**OIDC, NAMESPACE=NAMESPACE)
     installation.sent()
     forger = Issuer()
     for number in range(5):
         post_event(service, event("any.other"), token(issuer))
+        clock.advance(0.5)
         forger.rotate(f"forged-{number}")
         assert post_event(service, event(), token(forger)).status_code == 503
     asked = [request.path for request in installation.cluster.requests]
@@ -714,7 +720,7 @@ def test_an_api_server_in_trouble_is_a_503_with_retry_after(
     service = web(**AT_ONCE)
     for name in (*PAYLOADS, "events"):
         service.secret(name, "t")
-    post_event(service, event("io.image-puller.refresh"))
+    post_event(service, event("io.image-puller.check"))
     installation.cluster.fail(method="PATCH", status=500)
     send = post_event if path == "/" else lambda *of: post(of[0], path, of[1], "t")
     answer = send(service, payload)
@@ -759,7 +765,7 @@ def test_a_slow_api_server_is_a_503_within_the_senders_patience(
     ],
 )
 def test_each_senders_patience_is_known(name: str, seconds: float) -> None:
-    assert SOURCES[name].patience == seconds
+    assert SOURCES[name].timeout == seconds
 
 
 def test_who_has_been_superseded_answers_503_and_is_unready(
@@ -904,6 +910,6 @@ def test_status_tells_where_there_is_no_daemonset_or_no_state(
     service = web(READ_AUTH="none")
     service.stop()
     installation.annotate("{")
-    assert "no state that can be read" in service.client.get("/status").json["problems"][0]
-    service.service._cluster.delete(installation.live()["metadata"]["uid"])
+    assert "no readable state annotation" in service.client.get("/status").json["problems"][0]
+    installation.cluster.delete(NAME, NAMESPACE)
     assert "does not exist" in service.client.get("/status").json["problems"][0]

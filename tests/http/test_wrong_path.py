@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from image_puller.events.sources import SOURCES
-from tests.conftest import Web
 from tests.support.samples import FIXTURES, sample
+from tests.support.web import Web
 
 SECRET = "s3cret"
 NAMES = sorted({file.name.removesuffix(".headers.txt") for file in FIXTURES.glob("*.txt")})

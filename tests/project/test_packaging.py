@@ -1,13 +1,19 @@
-"""What the images are made of holds without a builder; `e2e/test_product_images.py` builds them."""
+"""The Dockerfile, the build scripts and the lock files keep their promises.
+
+`e2e/test_product_images.py` builds the images.
+"""
 
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from image_puller import __version__
 
@@ -18,13 +24,19 @@ SCRIPTS = [
     *(TOP / "build" / "stages").iterdir(),
     *(TOP / "e2e" / "components" / name for name in ("base-image", "product-images")),
 ]
-SHELL_SCRIPTS = [file for file in SCRIPTS if file.is_file() and not file.suffix]
+SHELL_SCRIPTS = [
+    file
+    for file in SCRIPTS
+    if file.is_file()
+    and not file.suffix
+    and not file.read_text().startswith("#!/usr/bin/env python3\n")
+]
 
 Stage = list[tuple[str, str]]
 
 
 def stages() -> dict[str, Stage]:
-    """The Dockerfile's instructions by stage; those before the first one under ""."""
+    """Return the Dockerfile's instructions by stage, and those before all stages under ""."""
     text = re.sub(r"(?m)^#.*\n", "", DOCKERFILE.read_text()).replace("\\\n", " ")
     found: dict[str, Stage] = {"": []}
     name = ""
@@ -38,12 +50,12 @@ def stages() -> dict[str, Stage]:
 
 
 def last(stage: str, instruction: str) -> str:
-    """The one of an instruction's arguments that counts."""
+    """Return the arguments of the last such instruction, which is the effective one."""
     return [arguments for name, arguments in stages()[stage] if name == instruction][-1]
 
 
 def ignored(path: str) -> bool:
-    """Whether .dockerignore keeps a path out; only as much of the format as that file uses."""
+    """Say whether .dockerignore excludes a path. Knows only the patterns of that file."""
     out = False
     for line in (TOP / ".dockerignore").read_text().splitlines():
         if not line or line.startswith("#"):
@@ -55,18 +67,18 @@ def ignored(path: str) -> bool:
 
 
 def lines(lock: Path) -> list[str]:
-    """The requirements of a lock file, each with its hashes."""
+    """Return the requirements of a lock file, each with its hashes."""
     text = re.sub(r"(?m)^\s*(#|--find-links).*\n", "", lock.read_text())
     return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
 
 
 def locked(lock: str) -> set[str]:
-    """The names of the packages in a lock file."""
+    """Return the names of the packages in a lock file."""
     return {line.partition("=")[0] for line in lines(TOP / lock)}
 
 
 @pytest.mark.parametrize("stage", ["sleep", "service"])
-def test_images_run_as_a_number_that_is_not_root(stage: str) -> None:
+def test_images_run_as_a_numeric_user_other_than_root(stage: str) -> None:
     assert last(stage, "USER") == "65532:65532"
 
 
@@ -76,7 +88,7 @@ def test_entry_points_need_no_shell(stage: str) -> None:
     assert last(stage, "CMD").startswith("[")
 
 
-def test_sleep_image_is_the_binary_alone() -> None:
+def test_sleep_image_contains_only_the_binary() -> None:
     instructions = stages()["sleep"]
     assert instructions[0] == ("FROM", "scratch AS sleep")
     assert "RUN" not in dict(instructions)
@@ -84,25 +96,25 @@ def test_sleep_image_is_the_binary_alone() -> None:
     assert copies == ["--from=compiled /out/sleep /sleep"]
 
 
-def test_service_image_is_what_is_built_without_a_target() -> None:
+def test_service_image_is_the_default_target() -> None:
     assert list(stages())[-1] == "service"
 
 
-def test_service_image_has_the_same_sleep() -> None:
+def test_service_image_contains_the_sleep_binary() -> None:
     assert ("COPY", "--from=sleep /sleep /sleep") in stages()["service"]
 
 
-def test_nothing_of_the_context_gets_into_an_image_but_by_a_stage() -> None:
+def test_images_copy_only_from_stages() -> None:
     for stage in ("sleep", "service"):
         copies = [arguments for name, arguments in stages()[stage] if name in {"ADD", "COPY"}]
         assert all(arguments.startswith("--from=") for arguments in copies)
 
 
-def test_images_don_t_tell_when_they_were_built() -> None:
+def test_images_have_no_build_time() -> None:
     assert "image.created" not in DOCKERFILE.read_text()
 
 
-def test_no_stage_needs_more_than_a_builder_of_debian_12_has() -> None:
+def test_dockerfile_uses_only_features_of_buildah_1_28() -> None:
     for stage in stages().values():
         for instruction, arguments in stage:
             assert "<<" not in arguments, instruction
@@ -123,18 +135,18 @@ def test_no_stage_needs_more_than_a_builder_of_debian_12_has() -> None:
         "service/image_puller/__pycache__/cli.cpython-311.pyc",
     ],
 )
-def test_builders_are_not_sent(path: str) -> None:
+def test_path_is_excluded_from_the_build_context(path: str) -> None:
     assert ignored(path)
 
 
 @pytest.mark.parametrize(
     "path", ["service/image_puller/cli.py", "sleep/main.c", "build/offline/wheels/x.whl"]
 )
-def test_builders_are_sent(path: str) -> None:
+def test_path_is_in_the_build_context(path: str) -> None:
     assert not ignored(path)
 
 
-def test_everything_that_is_copied_from_the_context_is_sent_and_there() -> None:
+def test_copied_paths_exist_and_are_in_the_build_context() -> None:
     for stage in stages().values():
         copies = [arguments.split() for name, arguments in stage if name == "COPY"]
         for *sources, _ in copies:
@@ -153,27 +165,29 @@ def test_every_requirement_has_hashes(lock: str) -> None:
         assert re.match(r"[\w.-]+==\S+\s+--hash=sha256:[0-9a-f]{64}", line)
 
 
-def test_wheels_are_made_by_what_pyproject_names() -> None:
+def test_build_backend_is_locked_at_the_version_of_pyproject() -> None:
     project = tomllib.loads((TOP / "pyproject.toml").read_text())
     locked = [line.split()[0] for line in lines(TOP / "build/tools.lock")]
     assert set(project["build-system"]["requires"]) <= set(locked)
 
 
-def test_no_dependency_brings_cryptography_of_its_own() -> None:
-    """What the README says of FIPS: one package does, and an image can do without it."""
+def test_only_the_oidc_lock_file_has_a_cryptographic_library() -> None:
+    """The documentation of FIPS promises this."""
     own = {"cryptography", "pynacl", "pycryptodome", "pycryptodomex", "pyopenssl", "bcrypt"}
     assert not locked("requirements.lock") & own
     assert locked("requirements-oidc.lock") & own == {"cryptography"}
 
 
-def test_tokens_need_these_packages_and_no_others() -> None:
+def test_oidc_lock_file_adds_only_the_packages_for_tokens() -> None:
     more = {"cryptography", "cffi", "pycparser", "pyjwt"}
     assert locked("requirements-oidc.lock") == locked("requirements.lock") | more
     pins = {line.partition(" ")[0] for line in lines(TOP / "requirements-oidc.lock")}
     assert {line.partition(" ")[0] for line in lines(TOP / "requirements.lock")} <= pins
 
 
-def test_the_image_can_be_built_without_them(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_can_be_built_from_the_smaller_lock_file(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert ("ARG", "LOCK_FILE=requirements-oidc.lock") in stages()["packages"]
     monkeypatch.setenv("LOCK_FILE", "requirements.lock")
     assert run_build("r.io/puller", "1.0").returncode == 0
@@ -181,7 +195,7 @@ def test_the_image_can_be_built_without_them(build: Path, monkeypatch: pytest.Mo
     assert "--build-arg LOCK_FILE=requirements.lock " in service
 
 
-def test_what_a_release_lists_is_what_the_default_image_brings() -> None:
+def test_sbom_and_licences_read_the_lock_file_of_the_default_image() -> None:
     (lock,) = (
         value.removeprefix("LOCK_FILE=")
         for name, value in stages()["packages"]
@@ -194,10 +208,10 @@ def test_what_a_release_lists_is_what_the_default_image_brings() -> None:
     assert f"/{lock}" in (TOP / "build/licences").read_text()
 
 
-def test_images_are_named_as_the_original_names_them() -> None:
+def test_image_names_can_be_set_as_in_the_original() -> None:
     def names(*assignments: str) -> list[str]:
         make = ["make", "--dry-run", "--no-print-directory", "docker", *assignments]
-        path = {"PATH": os.environ["PATH"]}  # without what a make that runs the tests was told
+        path = {"PATH": os.environ["PATH"]}  # without the variables of a make that runs the tests
         run = subprocess.run(make, cwd=TOP, env=path, capture_output=True, text=True, check=True)
         return run.stdout.split()[1:]
 
@@ -208,7 +222,7 @@ def test_images_are_named_as_the_original_names_them() -> None:
 
 @pytest.fixture
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand-ins for all builders, which write what they are asked to a file."""
+    """Put fake builders into PATH, which write their arguments to a file. Return that file."""
     asked = tmp_path / "asked"
     for name in ("docker", "podman", "buildah"):
         tool = tmp_path / "bin" / name
@@ -229,8 +243,8 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_build(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run build/images."""
-    command = [TOP / "build" / "images", *arguments]
+    """Run build/container-images."""
+    command: list[str | Path] = [TOP / "build" / "container-images", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -252,13 +266,13 @@ def test_both_images_are_built_by_any_tool(
         assert "--timestamp 0 " in line or "SOURCE_DATE_EPOCH=0 " in line
 
 
-def test_docker_s_command_without_its_engine_is_passed_over(build: Path, tmp_path: Path) -> None:
+def test_docker_without_its_engine_is_skipped(build: Path, tmp_path: Path) -> None:
     (tmp_path / "bin" / "docker").write_text("#!/bin/sh\nexit 1\n")
     assert run_build("puller", "1.0").returncode == 0
     assert {line.split()[0] for line in build.read_text().splitlines()} == {"podman"}
 
 
-def test_several_platforms_are_pushed_as_one_list(
+def test_several_platforms_are_pushed_as_one_manifest_list(
     build: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONTAINER_TOOL", "podman")
@@ -273,11 +287,12 @@ def test_several_platforms_are_pushed_as_one_list(
 def test_several_platforms_need_a_registry_to_push_to(build: Path) -> None:
     run = run_build("--platforms", "linux/amd64,linux/arm64", "puller", "1")
     assert run.returncode == 1
-    assert "'puller' must say where to, as registry.example.com/puller" in run.stderr
+    assert "'puller' has no registry to push to" in run.stderr
+    assert "such as registry.example.com/puller" in run.stderr
     assert not build.exists()
 
 
-def test_no_layers_are_kept_for_the_sleep_image(
+def test_layers_of_the_sleep_image_are_not_cached(
     build: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONTAINER_TOOL", "buildah")
@@ -288,16 +303,14 @@ def test_no_layers_are_kept_for_the_sleep_image(
 
 
 @pytest.mark.parametrize("arguments", [(), ("name",), ("--only", "base", "name", "tag"), ("--x",)])
-def test_build_says_how_it_is_used(build: Path, arguments: tuple[str, ...]) -> None:
+def test_wrong_arguments_print_the_usage(build: Path, arguments: tuple[str, ...]) -> None:
     run = run_build(*arguments)
     assert run.returncode == 1
-    assert "usage: build/images" in run.stderr
+    assert "usage: build/container-images" in run.stderr
     assert not build.exists()
 
 
-def test_build_without_a_builder_says_what_is_missing(
-    build: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_builder_is_named(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTAINER_TOOL", "kaniko")
     run = run_build("name", "tag")
     assert run.returncode == 1
@@ -305,7 +318,7 @@ def test_build_without_a_builder_says_what_is_missing(
 
 
 @pytest.mark.parametrize("script", SHELL_SCRIPTS, ids=lambda script: script.name)
-def test_scripts_are_strict_and_say_what_they_do(script: Path) -> None:
+def test_scripts_are_strict_and_begin_with_a_comment(script: Path) -> None:
     text = script.read_text()
     assert text.startswith("#!/usr/bin/env bash\n# ")
     assert "\nset -euo pipefail\n" in text
@@ -315,3 +328,24 @@ def test_scripts_are_strict_and_say_what_they_do(script: Path) -> None:
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not here")
 def test_scripts_pass_shellcheck() -> None:
     subprocess.run(["shellcheck", *SHELL_SCRIPTS], check=True)
+
+
+def test_wheel_contains_the_marker_of_typed_packages(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    subprocess.run([*command, "--directory", tmp_path], cwd=TOP, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "image_puller/py.typed" in names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {
+        "image_puller",
+        "kubernetes_image_puller",
+    }
+
+
+def test_pre_commit_hooks_run_programs_that_make_installs() -> None:
+    config = yaml.safe_load((TOP / ".pre-commit-config.yaml").read_text())
+    entries = [hook["entry"].split() for repo in config["repos"] for hook in repo["hooks"]]
+    assert {entry[0].split("/")[0] for entry in entries} == {".venv"}
+    scripts = [part for entry in entries for part in entry if part.startswith("build/")]
+    assert scripts == ["build/prose.py"]
+    assert (TOP / scripts[0]).is_file()

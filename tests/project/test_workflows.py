@@ -1,61 +1,144 @@
-"""What runs at GitHub runs what was read, and may do no more than it must."""
+"""Workflows run reviewed actions with the least rights, and CI runs what `.ci/run` runs."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-FOLDER = Path(__file__).parents[2] / ".github" / "workflows"
+TOP = Path(__file__).parents[2]
+FOLDER = TOP / ".github" / "workflows"
 FILES = sorted(FOLDER.iterdir())
-WRITES = {("release.yml", "release"): {"contents": "write"}}
+WRITES = {
+    ("release.yml", "release"): {"contents": "write"},
+    ("locks.yml", "propose"): {"contents": "write", "pull-requests": "write"},
+}
+ACTION = re.compile(r"([\w-]+/[\w-]+)(/[\w-]+)?@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)")
 
 every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 
 
 def jobs(file: Path) -> dict[str, Any]:
+    """The jobs of a workflow by name."""
     found: dict[str, Any] = yaml.safe_load(file.read_text())["jobs"]
     return found
 
 
-@every_file
-def test_every_action_is_a_commit_with_its_version_beside_it(file: Path) -> None:
+def steps(file: Path) -> list[dict[str, Any]]:
+    """All steps of a workflow."""
+    return [step for job in jobs(file).values() for step in job.get("steps", ())]
+
+
+def actions(file: Path) -> list[str]:
+    """What a workflow uses, with the comments, but for workflows of this repository."""
     used = re.findall(r"(?m)^\s*(?:- )?uses: (.*)$", file.read_text())
-    assert used
-    others = [each for each in used if not each.startswith("./")]
-    for each in others:
-        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each)
+    return [each for each in used if not each.startswith("./")]
+
+
+def made(script: str) -> list[str]:
+    """The targets that a script makes."""
+    lines = re.findall(r"(?m)^(?:sudo .* )?make (.*)$", script)
+    return [target for line in lines for target in line.split()]
 
 
 @every_file
-def test_nothing_is_allowed_but_by_a_job(file: Path) -> None:
+def test_every_action_is_pinned_by_commit_with_its_version_beside_it(file: Path) -> None:
+    used = actions(file)
+    assert used
+    assert [each for each in used if not ACTION.fullmatch(each)] == []
+
+
+def test_an_action_has_one_commit_in_all_workflows() -> None:
+    matches = [ACTION.fullmatch(each) for file in FILES for each in actions(file)]
+    found = {(match[1], match[3], match[4]) for match in matches if match}
+    assert max(Counter(name for name, _, _ in found).values()) == 1
+
+
+@every_file
+def test_workflows_have_no_rights_and_jobs_only_those_listed(file: Path) -> None:
     assert yaml.safe_load(file.read_text())["permissions"] == {}
     for name, job in jobs(file).items():
         assert job["permissions"] == WRITES.get((file.name, name), {"contents": "read"})
 
 
 @every_file
-def test_no_step_finds_the_credentials_of_the_checkout(file: Path) -> None:
-    steps = [step for job in jobs(file).values() for step in job.get("steps", ())]
-    checkouts = [step for step in steps if step.get("uses", "").startswith("actions/checkout@")]
+def test_every_job_has_a_time_limit(file: Path) -> None:
+    limits = [job["timeout-minutes"] for job in jobs(file).values() if "steps" in job]
+    assert max(limits) <= 90
+
+
+@every_file
+def test_checkouts_leave_no_credentials_behind(file: Path) -> None:
+    checkouts = [
+        step for step in steps(file) if step.get("uses", "").startswith("actions/checkout@")
+    ]
     assert checkouts
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
 @every_file
-def test_no_script_is_put_together_from_expressions(file: Path) -> None:
-    steps = [step for job in jobs(file).values() for step in job.get("steps", ())]
-    assert not [step["run"] for step in steps if "${{" in step.get("run", "")]
+def test_scripts_contain_no_expressions(file: Path) -> None:
+    assert not [step["run"] for step in steps(file) if "${{" in step.get("run", "")]
 
 
-def test_ci_runs_what_everybody_runs() -> None:
-    (job,) = jobs(FOLDER / "ci.yml").values()
-    assert job["steps"][-1]["run"].endswith(" .ci/run")
+def test_ci_makes_each_target_of_ci_run_in_a_job_of_its_own() -> None:
+    wanted = re.findall(r"(?m)^make (.*)$", (TOP / ".ci" / "run").read_text())
+    found = [
+        [target for step in job["steps"] for target in made(step.get("run", ""))]
+        for job in jobs(FOLDER / "ci.yml").values()
+    ]
+    found = [[target for target in targets if target != ".venv/tools"] for targets in found]
+    assert sorted(found) == sorted(line.split() for line in wanted)
 
 
-def test_a_release_is_made_of_what_passed() -> None:
+def test_cache_keys_name_files_that_exist() -> None:
+    keys = [
+        step["with"]["key"]
+        for step in steps(FOLDER / "ci.yml")
+        if step.get("uses", "").startswith(("actions/cache@", "actions/cache/restore@"))
+    ]
+    assert keys
+    for key in keys:
+        hashed = re.search(r"hashFiles\((.*)\)", key)
+        assert hashed, key
+        patterns = re.findall(r"'([^']+)'", hashed[1])
+        assert [pattern for pattern in patterns if not list(TOP.glob(pattern))] == []
+
+
+def test_a_release_uses_no_cache() -> None:
+    assert not [each for each in actions(FOLDER / "release.yml") if "/cache" in each]
+
+
+def test_a_release_needs_all_of_ci() -> None:
     found = jobs(FOLDER / "release.yml")
     assert found["ci"]["uses"] == "./.github/workflows/ci.yml"
     assert "ci" in found["images"]["needs"]
     assert "images" in found["release"]["needs"]
+
+
+def test_only_a_job_that_can_t_write_runs_code_of_new_packages() -> None:
+    resolving = {
+        name
+        for name, job in jobs(FOLDER / "locks.yml").items()
+        for step in job["steps"]
+        if made(step.get("run", ""))
+    }
+    assert resolving == {"resolve"}
+    assert ("locks.yml", "resolve") not in WRITES
+
+
+def test_dependabot_covers_actions_and_all_go_modules() -> None:
+    text = (TOP / ".github" / "dependabot.yml").read_text()
+    updates = {each["package-ecosystem"]: each for each in yaml.safe_load(text)["updates"]}
+    assert updates["github-actions"]["directory"] == "/"
+    covered = {
+        folder
+        for pattern in updates["gomod"]["directories"]
+        for folder in TOP.glob(pattern.removeprefix("/"))
+    }
+    folders = [folder for folder in TOP.iterdir() if not folder.name.startswith(".")]
+    modules = {file.parent for folder in folders for file in folder.rglob("go.mod")}
+    assert modules
+    assert modules <= covered

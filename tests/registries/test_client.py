@@ -1,4 +1,4 @@
-"""Registries over the distribution API: what is asked of whom, and what the answers mean."""
+"""RegistryClient over the distribution API: what is asked of whom, and what the answers mean."""
 
 import base64
 import hashlib
@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from hypothesis import strategies as st
 from image_puller.errors import ConfigurationError
 from image_puller.registries import client as module
 from image_puller.registries.client import (
+    Bounds,
     RefusedByRegistryError,
-    Registries,
+    RegistryClient,
     RegistryUnavailableError,
     UnknownRegistryError,
 )
@@ -66,12 +68,12 @@ def web() -> Iterator[responses.RequestsMock]:
 
 
 @pytest.fixture
-def asking(clock: Clock) -> Iterator[Callable[..., Registries]]:
+def asking(clock: Clock) -> Iterator[Callable[..., RegistryClient]]:
     made = []
 
-    def make(*credentials: Credentials, **options: Any) -> Registries:
+    def make(*credentials: Credentials, **options: Any) -> RegistryClient:
         options = {"hosts": ["quay.io", "docker.io"], "clock": clock, **options}
-        made.append(Registries(credentials=lambda _: credentials, **options))
+        made.append(RegistryClient(credentials=lambda _: credentials, **options))
         return made[-1]
 
     yield make
@@ -80,7 +82,7 @@ def asking(clock: Clock) -> Iterator[Callable[..., Registries]]:
 
 
 @pytest.fixture
-def registries(asking: Callable[..., Registries]) -> Registries:
+def registries(asking: Callable[..., RegistryClient]) -> RegistryClient:
     return asking()
 
 
@@ -119,7 +121,7 @@ def sent(web: responses.RequestsMock) -> list[tuple[str, str, str | None]]:
 
 
 def test_the_digest_is_that_of_the_registrys_header(
-    web: responses.RequestsMock, registries: Registries
+    web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     found(web)
     assert registries.digest(APP) == DIGEST
@@ -140,7 +142,7 @@ def test_the_digest_is_that_of_the_registrys_header(
     ],
 )
 def test_each_reference_has_its_url(
-    web: responses.RequestsMock, registries: Registries, image: str, url: str
+    web: responses.RequestsMock, registries: RegistryClient, image: str, url: str
 ) -> None:
     found(web, url)
     assert registries.digest(parse(image)) == DIGEST
@@ -149,7 +151,7 @@ def test_each_reference_has_its_url(
 @pytest.mark.parametrize("told", [None, "", "sha256:short", f"{DIGEST}, {DIGEST}", "latest"])
 @pytest.mark.parametrize("status", [200, 405, 501])
 def test_where_the_header_is_no_digest_the_manifest_is_read(
-    web: responses.RequestsMock, registries: Registries, told: str | None, status: int
+    web: responses.RequestsMock, registries: RegistryClient, told: str | None, status: int
 ) -> None:
     body = json.dumps({"schemaVersion": 2})
     web.head(
@@ -176,7 +178,7 @@ def test_where_the_header_is_no_digest_the_manifest_is_read(
     ],
 )
 def test_a_manifest_that_is_none_has_no_digest(
-    web: responses.RequestsMock, registries: Registries, answer: dict[str, Any], problem: str
+    web: responses.RequestsMock, registries: RegistryClient, answer: dict[str, Any], problem: str
 ) -> None:
     web.head(MANIFEST)
     web.get(MANIFEST, **answer)
@@ -185,14 +187,14 @@ def test_a_manifest_that_is_none_has_no_digest(
 
 
 def test_an_image_that_is_not_there_is_none(
-    web: responses.RequestsMock, registries: Registries
+    web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     web.head(MANIFEST, status=404)
     assert registries.digest(APP) is None
 
 
 def test_so_is_one_that_goes_between_two_requests(
-    web: responses.RequestsMock, registries: Registries
+    web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     web.head(MANIFEST)
     web.get(MANIFEST, status=404)
@@ -201,7 +203,7 @@ def test_so_is_one_that_goes_between_two_requests(
 
 @pytest.mark.parametrize("status", [400, 402, 410, 418, 500, 502, 503, 504])
 def test_other_answers_are_for_later(
-    web: responses.RequestsMock, registries: Registries, status: int
+    web: responses.RequestsMock, registries: RegistryClient, status: int
 ) -> None:
     web.head(MANIFEST, status=status)
     with pytest.raises(RegistryUnavailableError) as error:
@@ -225,7 +227,7 @@ def test_other_answers_are_for_later(
     ],
 )
 def test_a_registry_that_can_not_be_reached_is_for_later(
-    web: responses.RequestsMock, registries: Registries, error: Exception, problem: str
+    web: responses.RequestsMock, registries: RegistryClient, error: Exception, problem: str
 ) -> None:
     web.head(MANIFEST, body=error)
     with pytest.raises(RegistryUnavailableError, match=problem):
@@ -240,7 +242,7 @@ def test_a_registry_that_can_not_be_reached_is_for_later(
     ["evil.example.com", "quay.io.evil.com", "quay.io:443", "QUAY.IO", "quay.io@evil.com", ""],
 )
 def test_a_registry_that_nobody_named_is_not_asked(
-    web: responses.RequestsMock, registries: Registries, registry: str
+    web: responses.RequestsMock, registries: RegistryClient, registry: str
 ) -> None:
     with pytest.raises(UnknownRegistryError, match="named by no entry of IMAGES"):
         registries.digest(Reference(registry=registry, repository="app", tag="1"))
@@ -259,14 +261,14 @@ def test_a_registry_that_nobody_named_is_not_asked(
     ],
 )
 def test_what_is_no_name_of_an_image_is_not_asked_for(
-    web: responses.RequestsMock, registries: Registries, repository: str, tag: str
+    web: responses.RequestsMock, registries: RegistryClient, repository: str, tag: str
 ) -> None:
     with pytest.raises(UnknownRegistryError, match="not the name of an image"):
         registries.digest(Reference(registry="quay.io", repository=repository, tag=tag))
     assert not web.calls
 
 
-def test_a_host_that_is_none_is_not_asked(asking: Callable[..., Registries]) -> None:
+def test_a_host_that_is_none_is_not_asked(asking: Callable[..., RegistryClient]) -> None:
     registries = asking(hosts=["user@evil"], insecure_hosts=["also evil"])
     with pytest.raises(UnknownRegistryError, match="not the name of a host"):
         registries.digest(Reference(registry="user@evil", repository="app", tag="1"))
@@ -274,7 +276,7 @@ def test_a_host_that_is_none_is_not_asked(asking: Callable[..., Registries]) -> 
 
 @pytest.mark.parametrize("host", ["10.0.0.1:5000", "registry.lab", "[::1]:5000", "localhost:80"])
 def test_a_host_without_tls_is_asked_by_plain_http_if_the_configuration_says_so(
-    web: responses.RequestsMock, asking: Callable[..., Registries], host: str
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient], host: str
 ) -> None:
     plain = f"http://{host}/v2/app/manifests/1"
     found(web, plain.replace(":80/", "/"))
@@ -293,7 +295,7 @@ def token(web: responses.RequestsMock, realm: str = REALM, **document: Any) -> N
 
 
 def test_a_token_is_fetched_from_the_realm_and_shown_to_the_registry(
-    web: responses.RequestsMock, registries: Registries
+    web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     locked(web, "Bearer abc")
     token(web)
@@ -310,7 +312,7 @@ def test_a_token_is_fetched_from_the_realm_and_shown_to_the_registry(
 
 
 def test_credentials_go_to_the_realm_and_nowhere_else(
-    web: responses.RequestsMock, asking: Callable[..., Registries]
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
 ) -> None:
     locked(web, "Bearer abc")
     token(web)
@@ -323,7 +325,7 @@ def test_credentials_go_to_the_realm_and_nowhere_else(
 
 
 def test_an_identity_token_is_posted_to_the_realm(
-    web: responses.RequestsMock, asking: Callable[..., Registries]
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
 ) -> None:
     locked(web, "Bearer abc")
     web.post(REALM, json={"access_token": "abc"})
@@ -339,7 +341,7 @@ def test_an_identity_token_is_posted_to_the_realm(
 
 
 def test_an_identity_token_is_not_sent_on_to_where_a_realm_redirects(
-    web: responses.RequestsMock, asking: Callable[..., Registries]
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
 ) -> None:
     challenged(web)
     web.post(REALM, status=307, headers={"Location": f"{REALM}/elsewhere"})
@@ -359,7 +361,7 @@ def test_an_identity_token_is_not_sent_on_to_where_a_realm_redirects(
     ],
 )
 def test_realms_may_have_any_form_of_url(
-    web: responses.RequestsMock, registries: Registries, realm: str, url: str
+    web: responses.RequestsMock, registries: RegistryClient, realm: str, url: str
 ) -> None:
     challenged(web, f'Bearer realm="{realm}"')
     token(web, url)
@@ -408,7 +410,7 @@ def test_realms_may_have_any_form_of_url(
     ],
 )
 def test_a_forged_realm_is_not_asked(
-    web: responses.RequestsMock, asking: Callable[..., Registries], realm: str
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient], realm: str
 ) -> None:
     challenged(web, 'Bearer realm="{}",service="s"'.format(realm.replace("\\", "\\\\")))
     with pytest.raises(RegistryUnavailableError, match="that is not asked"):
@@ -417,7 +419,7 @@ def test_a_forged_realm_is_not_asked(
 
 
 def test_a_plain_registry_may_have_its_realm_on_another_plain_host_that_is_configured(
-    web: responses.RequestsMock, asking: Callable[..., Registries]
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
 ) -> None:
     url, realm = "http://10.0.0.1:5000/v2/app/manifests/1", "http://10.0.0.1:5001/token"
     challenged(web, f'Bearer realm="{realm}"', url)
@@ -437,7 +439,7 @@ def test_a_plain_registry_may_have_its_realm_on_another_plain_host_that_is_confi
 
 
 def test_a_registry_with_tls_has_no_realm_without(
-    web: responses.RequestsMock, asking: Callable[..., Registries]
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
 ) -> None:
     challenged(web, 'Bearer realm="http://plain.example.com/token"')
     with pytest.raises(RegistryUnavailableError, match="that is not asked"):
@@ -445,7 +447,7 @@ def test_a_registry_with_tls_has_no_realm_without(
 
 
 def test_a_token_is_used_again_until_it_ends(
-    web: responses.RequestsMock, registries: Registries, clock: Clock
+    web: responses.RequestsMock, registries: RegistryClient, clock: Clock
 ) -> None:
     locked(web, "Bearer abc")
     token(web, expires_in=300)
@@ -462,7 +464,7 @@ def test_a_token_is_used_again_until_it_ends(
     [(None, 55), ("300", 55), (1.5, 55), (300, 295), (10**400, 3595), (0, 0), (-1, 0)],
 )
 def test_how_long_a_token_is_good(
-    web: responses.RequestsMock, registries: Registries, clock: Clock, told: Any, seconds: int
+    web: responses.RequestsMock, registries: RegistryClient, clock: Clock, told: Any, seconds: int
 ) -> None:
     locked(web, "Bearer abc")
     token(web, expires_in=told)
@@ -476,7 +478,7 @@ def test_how_long_a_token_is_good(
 
 
 def test_a_token_that_is_no_longer_taken_is_replaced(
-    web: responses.RequestsMock, registries: Registries
+    web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     valid = ["Bearer old"]
 
@@ -494,7 +496,7 @@ def test_a_token_that_is_no_longer_taken_is_replaced(
 
 
 def test_one_registrys_token_is_not_told_to_another(
-    web: responses.RequestsMock, asking: Callable[..., Registries]
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
 ) -> None:
     """Though that one claims the same realm, service and scope."""
     evil = MANIFEST.replace("quay.io", "evil.example.com")
@@ -503,7 +505,7 @@ def test_one_registrys_token_is_not_told_to_another(
     web.get(REALM, json={"token": "for-quay"})
     web.get(REALM, json={"token": "for-evil"})
     hosts = ["quay.io", "evil.example.com"]
-    registries = Registries(
+    registries = RegistryClient(
         hosts=hosts, credentials=lambda image: [ME] if image.registry == "quay.io" else []
     )
     registries.digest(APP)
@@ -533,7 +535,7 @@ def test_one_registrys_token_is_not_told_to_another(
     ],
 )
 def test_a_token_server_that_gives_no_token_is_for_later(
-    web: responses.RequestsMock, registries: Registries, answer: dict[str, Any], problem: str
+    web: responses.RequestsMock, registries: RegistryClient, answer: dict[str, Any], problem: str
 ) -> None:
     challenged(web)
     web.get(REALM, **answer)
@@ -543,7 +545,7 @@ def test_a_token_server_that_gives_no_token_is_for_later(
 
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_a_token_server_that_refuses_the_credentials_is_named(
-    web: responses.RequestsMock, asking: Callable[..., Registries], status: int
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient], status: int
 ) -> None:
     challenged(web)
     web.get(REALM, status=status)
@@ -559,7 +561,7 @@ def test_a_token_server_that_refuses_the_credentials_is_named(
 
 
 def test_a_registry_that_wants_a_password_gets_it(
-    web: responses.RequestsMock, asking: Callable[..., Registries]
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
 ) -> None:
     def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
         if request.headers.get("Authorization") == BASIC:
@@ -586,7 +588,7 @@ def test_a_registry_that_wants_a_password_gets_it(
     ],
 )
 def test_without_credentials_the_message_says_where_to_name_some(
-    web: responses.RequestsMock, registries: Registries, challenge: str
+    web: responses.RequestsMock, registries: RegistryClient, challenge: str
 ) -> None:
     challenged(web, challenge)
     if challenge == "Bearer":
@@ -602,7 +604,7 @@ def test_without_credentials_the_message_says_where_to_name_some(
 
 
 def test_an_identity_token_is_no_password(
-    web: responses.RequestsMock, asking: Callable[..., Registries]
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
 ) -> None:
     challenged(web, "Basic realm=x")
     with pytest.raises(RefusedByRegistryError):
@@ -612,7 +614,7 @@ def test_an_identity_token_is_no_password(
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_wrong_credentials_are_named_and_tried_once(
-    web: responses.RequestsMock, asking: Callable[..., Registries], status: int
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient], status: int
 ) -> None:
     web.head(MANIFEST, status=status, headers={"WWW-Authenticate": 'Basic realm="x"'})
     registries = asking(ME)
@@ -625,7 +627,7 @@ def test_wrong_credentials_are_named_and_tried_once(
 
 
 def test_the_second_credentials_are_tried_where_the_first_are_refused(
-    web: responses.RequestsMock, asking: Callable[..., Registries]
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
 ) -> None:
     locked(web, "Bearer abc")
 
@@ -638,7 +640,7 @@ def test_the_second_credentials_are_tried_where_the_first_are_refused(
 
 
 def test_what_one_does_not_find_another_one_may(
-    web: responses.RequestsMock, asking: Callable[..., Registries]
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
 ) -> None:
     def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
         match request.headers.get("Authorization"):
@@ -668,7 +670,7 @@ def test_what_one_does_not_find_another_one_may(
     ],
 )
 def test_challenges_have_many_forms(
-    web: responses.RequestsMock, registries: Registries, header: str
+    web: responses.RequestsMock, registries: RegistryClient, header: str
 ) -> None:
     challenged(web, header)
     token(web)
@@ -701,7 +703,7 @@ def redirect(web: responses.RequestsMock, start: str, target: str, status: int =
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_followed(
-    web: responses.RequestsMock, registries: Registries, status: int
+    web: responses.RequestsMock, registries: RegistryClient, status: int
 ) -> None:
     redirect(web, MANIFEST, "/elsewhere", status)
     redirect(web, "https://quay.io/elsewhere", "https://cdn.example.com/x", status)
@@ -710,7 +712,7 @@ def test_redirects_are_followed(
 
 
 def test_another_host_gets_no_credentials_and_coming_back_brings_none(
-    web: responses.RequestsMock, asking: Callable[..., Registries]
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
 ) -> None:
     def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
         if "Authorization" in request.headers:
@@ -725,7 +727,7 @@ def test_another_host_gets_no_credentials_and_coming_back_brings_none(
 
 
 def test_another_host_that_asks_for_credentials_gets_none(
-    web: responses.RequestsMock, asking: Callable[..., Registries]
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
 ) -> None:
     redirect(web, MANIFEST, "https://evil.example.com/x")
     challenged(web, "Basic realm=x", "https://evil.example.com/x")
@@ -735,7 +737,7 @@ def test_another_host_that_asks_for_credentials_gets_none(
 
 
 def test_neither_does_another_host_that_the_realm_redirects_to(
-    web: responses.RequestsMock, asking: Callable[..., Registries]
+    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
 ) -> None:
     locked(web, "Bearer abc")
     web.get(REALM, status=302, headers={"Location": "https://evil.example.com/x"})
@@ -763,7 +765,7 @@ def test_neither_does_another_host_that_the_realm_redirects_to(
     ],
 )
 def test_a_redirect_to_where_nothing_is_to_be_had_is_not_followed(
-    web: responses.RequestsMock, registries: Registries, target: str
+    web: responses.RequestsMock, registries: RegistryClient, target: str
 ) -> None:
     redirect(web, MANIFEST, target)
     with pytest.raises(RegistryUnavailableError, match="not followed"):
@@ -771,7 +773,7 @@ def test_a_redirect_to_where_nothing_is_to_be_had_is_not_followed(
     assert len(web.calls) == 1
 
 
-def test_redirects_in_a_circle_end(web: responses.RequestsMock, registries: Registries) -> None:
+def test_redirects_in_a_circle_end(web: responses.RequestsMock, registries: RegistryClient) -> None:
     redirect(web, MANIFEST, MANIFEST)
     with pytest.raises(RegistryUnavailableError, match="more than 3 times"):
         registries.digest(APP)
@@ -822,7 +824,7 @@ def test_redirects_in_a_circle_end(web: responses.RequestsMock, registries: Regi
 )
 def test_a_registry_that_limits_requests_is_left_alone_as_long_as_it_asks(
     web: responses.RequestsMock,
-    registries: Registries,
+    registries: RegistryClient,
     clock: Clock,
     status: int,
     headers: dict[str, str],
@@ -843,7 +845,7 @@ def test_a_registry_that_limits_requests_is_left_alone_as_long_as_it_asks(
 
 
 def test_other_registries_are_asked_meanwhile(
-    web: responses.RequestsMock, registries: Registries
+    web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     web.head(MANIFEST, status=429)
     hub = "https://registry-1.docker.io/v2/library/nginx/manifests/1"
@@ -854,7 +856,7 @@ def test_other_registries_are_asked_meanwhile(
 
 
 def test_all_requests_of_a_question_share_its_time(
-    web: responses.RequestsMock, registries: Registries, clock: Clock
+    web: responses.RequestsMock, registries: RegistryClient, clock: Clock
 ) -> None:
     def late(_: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
         clock.now += 3
@@ -866,7 +868,9 @@ def test_all_requests_of_a_question_share_its_time(
     assert len(web.calls) == 1
 
 
-def test_each_request_has_a_time_out(web: responses.RequestsMock, registries: Registries) -> None:
+def test_each_request_has_a_time_out(
+    web: responses.RequestsMock, registries: RegistryClient
+) -> None:
     found(web)
     registries.digest(APP, timeout=8)
     registries.digest(APP, timeout=0.8)
@@ -881,7 +885,9 @@ def page(tags: Any, link: str | None = None) -> dict[str, Any]:
     return {"json": {"name": "org/app", "tags": tags}, "headers": {"Link": link} if link else {}}
 
 
-def test_tags_are_listed_page_by_page(web: responses.RequestsMock, registries: Registries) -> None:
+def test_tags_are_listed_page_by_page(
+    web: responses.RequestsMock, registries: RegistryClient
+) -> None:
     web.get(f"{TAGS}?n=1000", **page(["1", "2"], '</v2/org/app/tags/list?n=2&last=2>; rel="next"'))
     web.get(f"{TAGS}?n=2&last=2", **page(["3"], f"<{TAGS}?n=2&last=3>; x=y; rel=next"))
     web.get(f"{TAGS}?n=2&last=3", **page(["4"], '</before>; rel="prev"'))
@@ -898,14 +904,14 @@ def test_tags_are_listed_page_by_page(web: responses.RequestsMock, registries: R
     ],
 )
 def test_what_is_no_tag_is_left_out(
-    web: responses.RequestsMock, registries: Registries, tags: Any, expected: Sequence[str]
+    web: responses.RequestsMock, registries: RegistryClient, tags: Any, expected: Sequence[str]
 ) -> None:
     web.get(TAGS, **page(tags))
     assert registries.tags(APP) == expected
 
 
 def test_a_repository_that_is_not_there_has_no_tags(
-    web: responses.RequestsMock, registries: Registries
+    web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     web.get(TAGS, status=404)
     assert registries.tags(APP) == ()
@@ -921,7 +927,7 @@ def test_a_repository_that_is_not_there_has_no_tags(
     ],
 )
 def test_a_list_that_can_not_be_read_is_for_later(
-    web: responses.RequestsMock, registries: Registries, answer: dict[str, Any], problem: str
+    web: responses.RequestsMock, registries: RegistryClient, answer: dict[str, Any], problem: str
 ) -> None:
     web.get(TAGS, **answer)
     with pytest.raises(RegistryUnavailableError, match=problem):
@@ -940,7 +946,7 @@ def test_a_list_that_can_not_be_read_is_for_later(
     ],
 )
 def test_a_list_that_goes_on_elsewhere_is_not_followed(
-    web: responses.RequestsMock, registries: Registries, target: str
+    web: responses.RequestsMock, registries: RegistryClient, target: str
 ) -> None:
     web.get(TAGS, **page(["1"], f'<{target}>; rel="next"'))
     with pytest.raises(RegistryUnavailableError, match="goes on at"):
@@ -949,7 +955,7 @@ def test_a_list_that_goes_on_elsewhere_is_not_followed(
 
 
 def test_a_link_changes_nothing_but_the_query(
-    web: responses.RequestsMock, registries: Registries
+    web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     """A proxy that ends TLS often makes the registry write http, or cuts the path."""
     web.get(f"{TAGS}?n=1000", **page(["1"], '<http://quay.io/admin?last=1>; rel="next"'))
@@ -957,16 +963,15 @@ def test_a_link_changes_nothing_but_the_query(
     assert registries.tags(APP) == ("1", "2")
 
 
-@pytest.mark.parametrize(("bound", "value"), [("TAG_PAGES", 3), ("TAGS", 2)])
+@pytest.mark.parametrize(("bound", "value"), [("tag_pages", 3), ("tags", 2)])
 def test_a_list_without_end_is_cut_off(
     web: responses.RequestsMock,
-    registries: Registries,
-    monkeypatch: pytest.MonkeyPatch,
+    asking: Callable[..., RegistryClient],
     caplog: pytest.LogCaptureFixture,
     bound: str,
     value: int,
 ) -> None:
-    monkeypatch.setattr(module, bound, value)
+    registries = asking(bounds=replace(Bounds(), **{bound: value}))
     numbers = iter(range(1000))
 
     def answer(_: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
@@ -980,7 +985,7 @@ def test_a_list_without_end_is_cut_off(
 
 
 def test_tags_have_a_token_of_their_own(
-    web: responses.RequestsMock, registries: Registries
+    web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     """Some registries have another scope for listing."""
     locked(web, "Bearer abc")
@@ -1000,7 +1005,7 @@ def test_tags_have_a_token_of_their_own(
 
 def test_passwords_of_the_environment_are_never_sent(
     web: responses.RequestsMock,
-    registries: Registries,
+    registries: RegistryClient,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -1014,7 +1019,7 @@ def test_passwords_of_the_environment_are_never_sent(
 
 
 def test_proxies_of_the_environment_are_used(
-    web: responses.RequestsMock, registries: Registries, monkeypatch: pytest.MonkeyPatch
+    web: responses.RequestsMock, registries: RegistryClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
     monkeypatch.setenv("NO_PROXY", "quay.io")
@@ -1027,7 +1032,7 @@ def test_proxies_of_the_environment_are_used(
     assert proxies == [None, "http://proxy.example.com:3128"]
 
 
-def test_cookies_are_not_kept(web: responses.RequestsMock, registries: Registries) -> None:
+def test_cookies_are_not_kept(web: responses.RequestsMock, registries: RegistryClient) -> None:
     found(web, status=200)
     web.upsert("HEAD", MANIFEST, headers={"Docker-Content-Digest": DIGEST, "Set-Cookie": "a=b"})
     for _ in range(2):
@@ -1035,12 +1040,11 @@ def test_cookies_are_not_kept(web: responses.RequestsMock, registries: Registrie
     assert "Cookie" not in web.calls[1].request.headers
 
 
-def test_what_is_remembered_is_bounded(
+def test_remembered_challenges_and_tokens_are_bounded(
     web: responses.RequestsMock,
-    registries: Registries,
-    monkeypatch: pytest.MonkeyPatch,
+    asking: Callable[..., RegistryClient],
 ) -> None:
-    monkeypatch.setattr(module, "REMEMBERED", 2)
+    registries = asking(bounds=Bounds(remembered=2))
     for number in range(5):
         image = parse(f"quay.io/org/app-{number}:1")
         url = f"https://quay.io/v2/org/app-{number}/manifests/1"
@@ -1099,7 +1103,7 @@ def wire() -> Iterator[str]:
 
 
 def test_connections_are_used_again(wire: str) -> None:
-    with Registries(hosts=[wire], insecure_hosts=[wire]) as registries:
+    with RegistryClient(hosts=[wire], insecure_hosts=[wire]) as registries:
         for _ in range(3):
             assert registries.digest(parse(f"{wire}/app:1")) == DIGEST
     assert len(_Handler.connections) == 1
@@ -1108,7 +1112,7 @@ def test_connections_are_used_again(wire: str) -> None:
 def test_several_threads_may_ask_at_once(wire: str) -> None:
     app = parse(f"{wire}/app:1")
     with (
-        Registries(hosts=[wire], insecure_hosts=[wire]) as registries,
+        RegistryClient(hosts=[wire], insecure_hosts=[wire]) as registries,
         ThreadPoolExecutor(8) as threads,
     ):
         assert set(threads.map(registries.digest, [app] * 40)) == {DIGEST}
@@ -1118,7 +1122,7 @@ def test_several_threads_may_ask_at_once(wire: str) -> None:
     ("repository", "problem"),
     [
         ("endless", "far more"),
-        ("moved", "far more"),
+        ("mutated", "far more"),
         ("slow", "too long"),
         ("silent", "too long"),
     ],
@@ -1126,7 +1130,7 @@ def test_several_threads_may_ask_at_once(wire: str) -> None:
 def test_answers_without_end_end(wire: str, repository: str, problem: str) -> None:
     start = time.monotonic()
     with (
-        Registries(hosts=[wire], insecure_hosts=[wire]) as registries,
+        RegistryClient(hosts=[wire], insecure_hosts=[wire]) as registries,
         pytest.raises(RegistryUnavailableError, match=problem),
     ):
         registries.digest(
@@ -1140,7 +1144,7 @@ def test_a_registry_that_is_away_is_for_later() -> None:
         nobody.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{nobody.getsockname()[1]}"
         with (
-            Registries(hosts=[host], insecure_hosts=[host]) as registries,
+            RegistryClient(hosts=[host], insecure_hosts=[host]) as registries,
             pytest.raises(RegistryUnavailableError, match=f"no answer from {host}"),
         ):
             registries.digest(parse(f"{host}/app:1"))
@@ -1150,7 +1154,7 @@ def test_a_registry_that_is_away_is_for_later() -> None:
 
 
 def test_a_ca_of_ones_own_is_trusted_beside_the_others(wire: str) -> None:
-    with Registries(hosts=[wire], insecure_hosts=[wire], ca_file=Path(certifi.where())) as own:
+    with RegistryClient(hosts=[wire], insecure_hosts=[wire], ca_file=Path(certifi.where())) as own:
         assert own.digest(parse(f"{wire}/app:1")) == DIGEST
         assert "ssl_context" in own._adapter.proxy_manager_for("http://p:1").connection_pool_kw
 
@@ -1161,7 +1165,7 @@ def test_a_file_without_certificates_is_said(tmp_path: Path, text: str | None) -
     if text is not None:
         file.write_text(text)
     with pytest.raises(ConfigurationError, match=r"ca\.pem holds no CA certificates"):
-        Registries(hosts=[], ca_file=file)
+        RegistryClient(hosts=[], ca_file=file)
 
 
 def test_basic_credentials_may_have_any_characters() -> None:
@@ -1171,7 +1175,9 @@ def test_basic_credentials_may_have_any_characters() -> None:
     assert "\n" not in header
 
 
-def test_names_that_are_too_long_for_dns_are_for_later(asking: Callable[..., Registries]) -> None:
+def test_names_that_are_too_long_for_dns_are_for_later(
+    asking: Callable[..., RegistryClient],
+) -> None:
     host = f"{'a' * 70}.example.com"
     with pytest.raises(RegistryUnavailableError):
         asking(hosts=[host]).digest(Reference(registry=host, repository="app", tag="1"))

@@ -5,11 +5,12 @@ import time
 
 from image_puller import limits
 from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
-from image_puller.registries.lookup import Absent, Lookup, Present, Unanswered
+from image_puller.registries.lookup import Lookup
+from image_puller.values.answers import Absent, Present, Unanswered
 from image_puller.values.reference import parse
-from tests.conftest import PATIENCE_SECONDS, wait_until
 from tests.support.building import digest
 from tests.support.registries import Answers
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 APP = parse("quay.io/org/app:1")
 OTHER = parse("quay.io/org/other:1")
@@ -21,7 +22,7 @@ def test_each_question_has_its_answer(lookup: Lookup, answers: Answers) -> None:
     assert lookup.digests([APP, OTHER, refused], seconds=5) == {
         APP: Present(digest(1)),
         OTHER: Absent(),
-        refused: Unanswered("not for you", is_closed=True),
+        refused: Unanswered("not for you", is_unqueryable=True),
     }
 
 
@@ -29,7 +30,7 @@ def test_tags_are_listed_in_the_same_way(lookup: Lookup, answers: Answers) -> No
     answers.listings = {APP: ("1", "2"), OTHER: RefusedByRegistryError("not for you")}
     assert lookup.tags([APP, OTHER], seconds=5) == {
         APP: ("1", "2"),
-        OTHER: Unanswered("not for you", is_closed=True),
+        OTHER: Unanswered("not for you", is_unqueryable=True),
     }
 
 
@@ -51,7 +52,7 @@ def test_a_registry_that_says_nothing_holds_up_neither_its_asker_nor_the_others(
     found = lookup.digests([APP, other], seconds=1)
     assert time.monotonic() - started < 5
     assert found == {
-        APP: Unanswered(f"registry quay.io did not say in time what {APP} is"),
+        APP: Unanswered(f"registry quay.io did not answer in time about {APP}"),
         other: Present(digest(1)),
     }
 
@@ -63,7 +64,7 @@ def test_a_registry_is_asked_a_few_questions_at_once(lookup: Lookup, answers: An
     asking.start()
     wait_until(lambda: answers.at_once.get("quay.io") == limits.QUESTIONS_AT_ONCE)
     answers.open_all()
-    asking.join(PATIENCE_SECONDS)
+    asking.join(TIMEOUT_SECONDS)
     assert len(answers.asked) == len(images)
     assert answers.most == {"quay.io": limits.QUESTIONS_AT_ONCE}
 

@@ -1,4 +1,4 @@
-"""The programs that the tests of `sleep/` run."""
+"""Fixtures that build the sleep binary."""
 
 import pytest
 
@@ -7,24 +7,24 @@ from tests.sleep.programs import ARCHITECTURES, NATIVE, Program, build
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)
 def arch(request: pytest.FixtureRequest) -> str:
-    """Each architecture in turn."""
+    """Return each architecture in turn."""
     return request.param
 
 
 @pytest.fixture(scope="session")
 def built(arch: str) -> Program:
-    """The binary, whether or not it can be run here."""
+    """Build the binary, even if nothing can run it here."""
     return build(arch)
 
 
 @pytest.fixture(scope="session")
 def sleep(built: Program) -> Program:
-    """The binary, run by an emulator where this machine can't."""
+    """Build the binary. An emulator runs it if this machine can't."""
     assert built.command
     return built
 
 
 @pytest.fixture(scope="session")
 def native() -> Program:
-    """The binary for this machine."""
+    """Build the binary for this machine."""
     return build(NATIVE)

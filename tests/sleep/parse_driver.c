@@ -1,4 +1,4 @@
-/* Reads durations, one a line, and writes for each the nanoseconds or what is wrong with it. */
+/* Read one duration per line. Write its nanoseconds, or its problem. */
 #include "duration.h"
 #include "kernel.h"
 #include "text.h"

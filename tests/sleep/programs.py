@@ -1,4 +1,4 @@
-"""Building programs from `sleep/` for each architecture, and running them, emulated or not."""
+"""Builds the programs of `sleep/` for each architecture, and runs them, emulated if necessary."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ SIGCHLD_IGNORED = 1 << 16
 
 
 def lacking(what: str, remedy: str = "sleep/install-tools installs it") -> Never:
-    """Skips the test; in CI, where nothing may be lacking, fails it."""
+    """Skip the test because something is missing. In CI, fail it."""
     outcome = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
     outcome(f"no {what}: {remedy}")
 
@@ -42,16 +42,16 @@ class Program:
 
     @property
     def emulator(self) -> tuple[str, ...]:
-        """What runs programs of the architecture, if this machine does not."""
+        """The command of the emulator; empty if this machine runs the program itself."""
         return () if self.arch == NATIVE else (_emulator(MACHINES[self.arch]),)
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What starts the program."""
+        """The command that starts the program."""
         return (*self.emulator, str(self.path))
 
     def run(self, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
-        """Runs it to its end."""
+        """Run the program to its end."""
         command = (*self.command, *arguments)
         return subprocess.run(
             command, capture_output=True, text=True, timeout=20, check=False, **options
@@ -59,16 +59,16 @@ class Program:
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Runs it beside the test, from where it began to sleep."""
+        """Run the program during the block, which begins once the program sleeps."""
         with process(*self.command, *arguments) as started:
             wait_until(lambda: is_sleeping(started.pid))
             yield started
 
 
 def build(arch: str, folder: Path | None = None, *, sources: Path = SOURCES, **settings) -> Program:
-    """Makes the program, or what the settings say, where `folder` or else the Makefile says."""
+    """Build a program into `folder`, or else into sleep/build. Settings are make variables."""
     if sys.platform != "linux" or not arch:
-        pytest.skip("it runs on Linux, on these architectures only")
+        pytest.skip("the sleep runs only on Linux, and only on these architectures")
     if arch != NATIVE and shutil.which(f"{TRIPLETS[arch]}-gcc") is None:
         lacking(f"compiler for {arch}")
     folder = folder or sources / "build"
@@ -80,7 +80,7 @@ def build(arch: str, folder: Path | None = None, *, sources: Path = SOURCES, **s
 
 @contextmanager
 def process(*command: str, **options) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does not outlive the block."""
+    """Start a process, and kill it at the end of the block."""
     with subprocess.Popen(command, **options) as started:
         try:
             yield started
@@ -89,36 +89,36 @@ def process(*command: str, **options) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def unshare(*flags: str) -> tuple[str, ...]:
-    """What runs a command in namespaces of its own, which also users other than root may do."""
+    """Return the command that runs another one in new namespaces, as root or as another user."""
     command = ("unshare", *(("--map-root-user",) if os.geteuid() else ()), *flags)
     if shutil.which("unshare") is None:
         lacking("unshare")
     if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
-        lacking("namespaces", "they need root, or leave for users")
+        lacking("namespaces", "they need root, or a kernel that allows them to users")
     return command
 
 
 def is_sleeping(pid: int) -> bool:
-    """Whether the process waits for signals: it ignores SIGCHLD before it does."""
+    """Say whether the process waits for signals. Before that, it starts to ignore SIGCHLD."""
     status = _status(pid)
     return status["State"].startswith("S") and bool(int(status["SigIgn"], 16) & SIGCHLD_IGNORED)
 
 
 def is_held(pid: int, number: int) -> bool:
-    """Whether a signal that comes now is kept until the process asks for it."""
+    """Say whether the process blocks a signal, so that the signal stays pending."""
     return bool(int(_status(pid)["SigBlk"], 16) >> (number - 1) & 1)
 
 
 def children(pid: int) -> list[int]:
-    """The processes that the process has to bury."""
+    """Return the children of a process, dead ones too."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Waits for what other processes take some milliseconds to do."""
+    """Wait until other processes have met a condition, for at most ten seconds."""
     end = time.monotonic() + 10
     while not condition():
-        assert time.monotonic() < end, "it does not happen"
+        assert time.monotonic() < end, "the condition was not met in ten seconds"
         time.sleep(0.001)
 
 

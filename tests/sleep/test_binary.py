@@ -1,4 +1,4 @@
-"""What is in the files: https://refspecs.linuxfoundation.org/elf/gabi4+/ch5.pheader.html."""
+"""The ELF files: https://refspecs.linuxfoundation.org/elf/gabi4+/ch5.pheader.html."""
 
 import shutil
 import struct
@@ -44,17 +44,15 @@ def segments(built: Program) -> list[Segment]:
     return read_elf(built.path)[2]
 
 
-def test_the_binary_is_of_its_architecture(built: Program) -> None:
+def test_binary_has_its_architecture_and_a_fixed_address(built: Program) -> None:
     assert read_elf(built.path)[:2] == (FIXED_ADDRESS, MACHINE_CODES[built.arch])
 
 
-def test_the_binary_takes_at_most_16_kib_on_disk(built: Program) -> None:
+def test_binary_takes_at_most_16_kib_on_disk(built: Program) -> None:
     assert built.path.stat().st_size <= 16 << 10
 
 
-def test_the_binary_can_be_loaded_where_pages_are_large(
-    built: Program, segments: list[Segment]
-) -> None:
+def test_binary_can_be_loaded_with_large_pages(built: Program, segments: list[Segment]) -> None:
     loaded = [segment for segment in segments if segment.kind == LOAD]
     assert loaded
     for segment in loaded:
@@ -62,16 +60,16 @@ def test_the_binary_can_be_loaded_where_pages_are_large(
         assert segment.offset % segment.alignment == segment.address % segment.alignment
 
 
-def test_the_binary_needs_no_loader(segments: list[Segment]) -> None:
+def test_binary_needs_no_loader(segments: list[Segment]) -> None:
     assert not {segment.kind for segment in segments} & {DYNAMIC, INTERPRETER}
 
 
-def test_nothing_is_writable_and_executable(segments: list[Segment]) -> None:
-    assert STACK in {segment.kind for segment in segments}, "else the stack is executable"
+def test_no_segment_is_writable_and_executable(segments: list[Segment]) -> None:
+    assert STACK in {segment.kind for segment in segments}, "without it, the stack is executable"
     assert not [s for s in segments if s.flags & EXECUTABLE and s.flags & WRITABLE]
 
 
-def test_the_same_sources_give_the_same_bytes_elsewhere(
+def test_same_sources_give_the_same_bytes_in_another_folder(
     built: Program, native: Program, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"

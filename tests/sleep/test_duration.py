@@ -26,7 +26,7 @@ lookalikes = st.text("0159.+-nuµμmshd i", max_size=12)
 
 
 class Parser:
-    """`parse_duration` of one architecture, asked line by line."""
+    """`parse_duration` of one architecture, in a process that answers line by line."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -50,7 +50,7 @@ def parse(arch: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parse
 
 
 def expected(text: str) -> int | None:
-    """What Go's grammar and exact arithmetic make of it."""
+    """Return the nanoseconds by Go's grammar and exact arithmetic, or None for a wrong text."""
     if text == "infinity":
         return 2**63 - 1
     sign, terms = (text[0], text[1:]) if text[:1] in {"-", "+"} else ("", text)
@@ -61,7 +61,7 @@ def expected(text: str) -> int | None:
     return nanoseconds if -(2**63) <= nanoseconds < 2**63 else None
 
 
-# Each number is what Go 1.26's time.ParseDuration gives.
+# The numbers are results of time.ParseDuration in Go 1.26.
 @pytest.mark.parametrize(
     ("text", "nanoseconds"),
     [
@@ -118,7 +118,7 @@ def expected(text: str) -> int | None:
         ("2562047h", 2562047 * H),
     ],
 )
-def test_a_duration_means_what_it_means_to_go(parse: Parser, text: str, nanoseconds: int) -> None:
+def test_duration_is_parsed_as_in_go(parse: Parser, text: str, nanoseconds: int) -> None:
     assert parse(text) == expected(text) == nanoseconds
 
 
@@ -171,15 +171,15 @@ def test_infinity_is_the_longest_duration(parse: Parser) -> None:
         ("-9223372036854775808ns9223372036854775808ns", "more than 292 years"),  # 0 in Go
     ],
 )
-def test_what_is_no_duration_is_refused_with_its_fault(
+def test_wrong_duration_is_rejected_with_the_reason(
     parse: Parser, text: str, complaint: str
 ) -> None:
     assert expected(text) is None
     assert parse(text) == complaint
 
 
-# Go gives 1200 s: it multiplies in floating point, which rounds up here.
-def test_fractions_are_exact_however_long_they_are(parse: Parser) -> None:
+# Go returns 1200 s, because it multiplies in floating point, which rounds up here.
+def test_long_fractions_are_exact(parse: Parser) -> None:
     assert parse("0.3333333333333333333h") == 1199999999999
     assert parse("0." + "3" * 1000 + "h") == 1199999999999
     assert parse("0." + "0" * 1000 + "1h") == 0
@@ -187,7 +187,7 @@ def test_fractions_are_exact_however_long_they_are(parse: Parser) -> None:
 
 @given(text=durations | lookalikes)
 @example(text="9223372036854775807.9ns")
-def test_every_text_is_read_exactly_or_refused(parse: Parser, text: str) -> None:
+def test_any_text_is_parsed_exactly_or_rejected(parse: Parser, text: str) -> None:
     answer = parse(text)
     nanoseconds = expected(text)
     assert (answer == nanoseconds) if nanoseconds is not None else isinstance(answer, str)

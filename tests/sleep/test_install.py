@@ -11,7 +11,7 @@ import pytest
 from tests.sleep.programs import Program, is_held, process, unshare, wait_until
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-HERE = Path("/proc/self/cwd")  # above it, folders of the test may be closed to other users
+HERE = Path("/proc/self/cwd")  # other users may not enter the folders above
 ARBITRARY_USER = {"user": 1000650000, "group": 0, "extra_groups": ()}
 
 ON_TMPFS = """
@@ -53,7 +53,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_it_installs_a_copy_that_everybody_can_run(sleep: Program, tmp_path: Path) -> None:
+def test_installed_copy_is_executable_by_everyone(sleep: Program, tmp_path: Path) -> None:
     target = tmp_path / "sleep"
     ended = sleep.run("--install", str(target), umask=0o077)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
@@ -62,7 +62,7 @@ def test_it_installs_a_copy_that_everybody_can_run(sleep: Program, tmp_path: Pat
     assert names(tmp_path) == {"sleep"}
 
 
-def test_the_copy_runs_and_installs_itself(sleep: Program, tmp_path: Path) -> None:
+def test_installed_copy_can_install_itself(sleep: Program, tmp_path: Path) -> None:
     sleep.run("--install", str(tmp_path / "first"))
     copy = Program(arch=sleep.arch, path=tmp_path / "first")
     assert copy.run("--install", str(tmp_path / "second")).returncode == 0
@@ -72,9 +72,7 @@ def test_the_copy_runs_and_installs_itself(sleep: Program, tmp_path: Path) -> No
 
 
 @AS_ROOT
-def test_an_arbitrary_user_installs_where_everybody_may_write(
-    sleep: Program, tmp_path: Path
-) -> None:
+def test_arbitrary_user_installs_into_a_writable_folder(sleep: Program, tmp_path: Path) -> None:
     sleep.run("--install", str(tmp_path / "first"))
     tmp_path.chmod(0o777)
     copy = Program(arch=sleep.arch, path=HERE / "first")
@@ -84,7 +82,7 @@ def test_an_arbitrary_user_installs_where_everybody_may_write(
 
 
 @AS_ROOT
-def test_it_says_that_it_may_not_write(sleep: Program, tmp_path: Path) -> None:
+def test_missing_permission_is_reported(sleep: Program, tmp_path: Path) -> None:
     sleep.run("--install", str(tmp_path / "first"))
     tmp_path.chmod(0o755)
     copy = Program(arch=sleep.arch, path=HERE / "first")
@@ -94,7 +92,7 @@ def test_it_says_that_it_may_not_write(sleep: Program, tmp_path: Path) -> None:
     assert names(tmp_path) == {"first"}
 
 
-def test_it_replaces_a_copy_that_runs(sleep: Program, tmp_path: Path) -> None:
+def test_running_copy_is_replaced(sleep: Program, tmp_path: Path) -> None:
     target = tmp_path / "sleep"
     sleep.run("--install", str(target))
     before = target.stat().st_ino
@@ -105,7 +103,7 @@ def test_it_replaces_a_copy_that_runs(sleep: Program, tmp_path: Path) -> None:
         assert old.poll() is None
 
 
-def test_whoever_runs_it_meanwhile_gets_it_whole(native: Program, tmp_path: Path) -> None:
+def test_copy_is_complete_at_any_time(native: Program, tmp_path: Path) -> None:
     target = tmp_path / "sleep"
     native.run("--install", str(target))
     ended = []
@@ -119,7 +117,7 @@ def test_whoever_runs_it_meanwhile_gets_it_whole(native: Program, tmp_path: Path
     assert {each.returncode for each in ended} == {0}
 
 
-def test_two_may_install_at_the_same_time(native: Program, tmp_path: Path) -> None:
+def test_concurrent_installations_succeed(native: Program, tmp_path: Path) -> None:
     target, ended = tmp_path / "sleep", []
     installers = [
         threading.Thread(
@@ -136,7 +134,7 @@ def test_two_may_install_at_the_same_time(native: Program, tmp_path: Path) -> No
     assert names(tmp_path) == {"sleep"}
 
 
-def test_it_installs_and_then_sleeps(sleep: Program, tmp_path: Path) -> None:
+def test_install_with_a_duration_sleeps_afterwards(sleep: Program, tmp_path: Path) -> None:
     target = tmp_path / "sleep"
     with sleep.running("--install", str(target), "720h") as running:
         wait_until(target.exists)
@@ -145,7 +143,9 @@ def test_it_installs_and_then_sleeps(sleep: Program, tmp_path: Path) -> None:
         assert running.wait(10) == 0
 
 
-def test_it_installs_and_lingers_after_a_signal(sleep: Program, tmp_path: Path) -> None:
+def test_install_with_a_linger_ends_that_long_after_a_signal(
+    sleep: Program, tmp_path: Path
+) -> None:
     with sleep.running("--install", str(tmp_path / "sleep"), "720h", "300ms") as running:
         began = time.monotonic()
         running.terminate()
@@ -153,13 +153,13 @@ def test_it_installs_and_lingers_after_a_signal(sleep: Program, tmp_path: Path) 
         assert time.monotonic() - began >= 0.3
 
 
-def test_what_it_can_not_install_it_does_not_sleep_for(sleep: Program, tmp_path: Path) -> None:
+def test_failed_installation_does_not_sleep(sleep: Program, tmp_path: Path) -> None:
     ended = sleep.run("--install", str(tmp_path / "missing" / "sleep"), "720h")
     assert ended.returncode == 1
     assert ended.stderr.endswith(": No such file or directory\n")
 
 
-def test_it_installs_nothing_for_a_wrong_duration(sleep: Program, tmp_path: Path) -> None:
+def test_wrong_duration_installs_nothing(sleep: Program, tmp_path: Path) -> None:
     ended = sleep.run("--install", str(tmp_path / "sleep"), "720")
     assert ended.returncode == 2
     assert ended.stderr.startswith('sleep: invalid duration "720": no unit after "720"\n')
@@ -167,7 +167,7 @@ def test_it_installs_nothing_for_a_wrong_duration(sleep: Program, tmp_path: Path
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o755])
-def test_what_a_killed_installation_left_is_no_obstacle(
+def test_leftover_of_a_killed_installation_is_replaced(
     sleep: Program, tmp_path: Path, mode: int
 ) -> None:
     (tmp_path / "sleep.new.1").write_bytes(b"half")
@@ -177,7 +177,7 @@ def test_what_a_killed_installation_left_is_no_obstacle(
     assert (tmp_path / "sleep").read_bytes() == sleep.path.read_bytes()
 
 
-def test_it_does_not_write_through_links(sleep: Program, tmp_path: Path) -> None:
+def test_links_are_replaced_and_not_followed(sleep: Program, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_text("untouched")
     (tmp_path / "sleep").symlink_to(other)
@@ -187,8 +187,8 @@ def test_it_does_not_write_through_links(sleep: Program, tmp_path: Path) -> None
     assert not (tmp_path / "sleep").is_symlink()
 
 
-def test_signals_that_come_while_it_installs_are_kept(native: Program, tmp_path: Path) -> None:
-    """Process 1 is spared a signal that is not held. Seen while it can't get rid of a complaint."""
+def test_signals_are_blocked_during_installation(native: Program, tmp_path: Path) -> None:
+    """The kernel drops a signal of process 1 that is not blocked. A full pipe stops the program."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with suppress(BlockingIOError):
@@ -216,7 +216,7 @@ def test_signals_that_come_while_it_installs_are_kept(native: Program, tmp_path:
         ("", "No such file or directory"),
     ],
 )
-def test_it_says_why_it_can_not_install(
+def test_reason_of_a_failed_installation_is_reported(
     sleep: Program, tmp_path: Path, target: str, reason: str
 ) -> None:
     (tmp_path / "file").touch()
@@ -229,9 +229,7 @@ def test_it_says_why_it_can_not_install(
     assert names(tmp_path / "folder") == set()
 
 
-def test_a_folder_in_the_way_of_its_temporary_file_is_left_alone(
-    sleep: Program, tmp_path: Path
-) -> None:
+def test_folder_with_the_temporary_name_is_not_removed(sleep: Program, tmp_path: Path) -> None:
     (tmp_path / "sleep.new.1").mkdir()
     ended = install_as_process_1(sleep, tmp_path / "sleep")
     assert ended.returncode == 1
@@ -239,13 +237,13 @@ def test_a_folder_in_the_way_of_its_temporary_file_is_left_alone(
     assert names(tmp_path) == {"sleep.new.1"}
 
 
-def test_the_longest_path_is_not_too_long(sleep: Program, tmp_path: Path) -> None:
-    target = "./" * 2043 + "abc"  # with ".new.1" and the final NUL 4096 bytes
+def test_longest_allowed_path_works(sleep: Program, tmp_path: Path) -> None:
+    target = "./" * 2043 + "abc"  # 4096 bytes with ".new.1" and the final NUL
     assert install_as_process_1(sleep, target, cwd=tmp_path).returncode == 0
     assert names(tmp_path) == {"abc"}
 
 
-def test_a_full_disk_keeps_what_it_has(sleep: Program, tmp_path: Path) -> None:
+def test_full_disk_keeps_the_old_copy(sleep: Program, tmp_path: Path) -> None:
     said = install_on_tmpfs(
         sleep,
         "size=8k",
@@ -261,7 +259,7 @@ def test_a_full_disk_keeps_what_it_has(sleep: Program, tmp_path: Path) -> None:
     ]
 
 
-def test_a_read_only_disk_is_said_to_be_one(sleep: Program, tmp_path: Path) -> None:
+def test_read_only_disk_is_reported(sleep: Program, tmp_path: Path) -> None:
     assert install_on_tmpfs(sleep, "ro", tmp_path, ":") == [
         "sleep: can't install to ./sleep: Read-only file system",
         "exit 1",

@@ -26,9 +26,9 @@ USAGE = (
     "DURATION is as in Go (720h, 1h30m, 1.5h, 300ms), or infinity; "
     "LINGER, from a signal to the end, too\n"
 )
-SLACK = 5  # of a machine that is busy
+SLACK = 5  # seconds, for a busy machine
 CATCHABLE = [number for number in range(1, 65) if number not in {signal.SIGKILL, signal.SIGSTOP}]
-# An emulator keeps some signals to itself, but none that an image is likely to name.
+# Emulators use some signals themselves, but none of these, which images are likely to name.
 USUAL = [
     signal.SIGTERM,
     signal.SIGINT,
@@ -41,7 +41,7 @@ USUAL = [
     signal.SIGCONT,
     signal.SIGURG,
     signal.SIGPIPE,
-    37,  # SIGRTMIN+3, systemd's
+    37,  # SIGRTMIN+3, which systemd uses
 ]
 
 
@@ -80,7 +80,7 @@ def sleeping_as_process_1(program: Program) -> Iterator[FirstProcess]:
         ("-1h", 0),
     ],
 )
-def test_it_sleeps_as_long_as_it_is_told(sleep: Program, duration: str, seconds: float) -> None:
+def test_sleep_takes_the_duration(sleep: Program, duration: str, seconds: float) -> None:
     began = time.monotonic()
     ended = sleep.run(duration)
     assert seconds <= time.monotonic() - began < seconds + SLACK
@@ -88,7 +88,7 @@ def test_it_sleeps_as_long_as_it_is_told(sleep: Program, duration: str, seconds:
 
 
 @pytest.mark.parametrize("duration", ["720h", "infinity", "9223372036854775807ns"])
-def test_it_goes_on_sleeping(sleep: Program, duration: str) -> None:
+def test_long_duration_keeps_sleeping(sleep: Program, duration: str) -> None:
     with sleep.running(duration) as running, pytest.raises(subprocess.TimeoutExpired):
         running.wait(0.05)
 
@@ -105,13 +105,13 @@ def test_it_goes_on_sleeping(sleep: Program, duration: str) -> None:
         ("2562048h", "more than 292 years"),
     ],
 )
-def test_it_says_what_is_wrong_with_a_duration(sleep: Program, duration: str, fault: str) -> None:
+def test_wrong_duration_is_reported(sleep: Program, duration: str, fault: str) -> None:
     ended = sleep.run(duration)
     assert ended.stderr == f'sleep: invalid duration "{duration}": {fault}\n{USAGE}'
     assert (ended.returncode, ended.stdout) == (2, "")
 
 
-def test_it_says_what_is_wrong_with_how_long_it_is_to_linger(sleep: Program) -> None:
+def test_wrong_linger_is_reported(sleep: Program) -> None:
     ended = sleep.run("720h", "soon")
     assert ended.stderr == f'sleep: invalid duration "soon": no number before "soon"\n{USAGE}'
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -128,18 +128,18 @@ def test_it_says_what_is_wrong_with_how_long_it_is_to_linger(sleep: Program) -> 
     ],
     ids=" ".join,
 )
-def test_it_says_how_it_is_used(sleep: Program, arguments: tuple[str, ...]) -> None:
+def test_wrong_arguments_print_the_usage(sleep: Program, arguments: tuple[str, ...]) -> None:
     ended = sleep.run(*arguments)
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", USAGE)
 
 
-def test_it_says_its_version(sleep: Program) -> None:
+def test_version_is_printed(sleep: Program) -> None:
     ended = sleep.run("--version")
     assert ended.stdout == f"sleep {image_puller.__version__}\n"
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_a_version_that_can_not_be_written_is_a_failure(native: Program) -> None:
+def test_failed_output_of_the_version_is_reported(native: Program) -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
             (*native.command, "--version"), stdout=full, stderr=subprocess.PIPE, check=False
@@ -148,14 +148,14 @@ def test_a_version_that_can_not_be_written_is_a_failure(native: Program) -> None
 
 
 @pytest.mark.parametrize("number", USUAL)
-def test_a_signal_ends_it_at_once(sleep: Program, number: int) -> None:
+def test_signal_ends_the_sleep_at_once(sleep: Program, number: int) -> None:
     with sleep.running("720h") as running:
         running.send_signal(number)
         assert running.wait(SLACK) == 0
 
 
-def test_nothing_is_between_a_signal_and_the_end(native: Program) -> None:
-    """The fastest of ten: others are slow where the machine is busy."""
+def test_signal_ends_the_sleep_within_100_ms(native: Program) -> None:
+    """The fastest of ten counts, because the others may be slow on a busy machine."""
     assert min(seconds_to_end(native) for _ in range(10)) < 0.1
 
 
@@ -167,7 +167,7 @@ def seconds_to_end(program: Program) -> float:
         return time.monotonic() - began
 
 
-def test_it_lingers_after_a_signal_as_long_as_it_is_told_whatever_else_comes(
+def test_linger_is_not_shortened_by_further_signals(
     sleep: Program,
 ) -> None:
     with sleep.running("720h", "300ms") as running:
@@ -179,7 +179,7 @@ def test_it_lingers_after_a_signal_as_long_as_it_is_told_whatever_else_comes(
 
 
 @pytest.mark.parametrize("linger", ["0", "-1h"])
-def test_it_need_not_linger(sleep: Program, linger: str) -> None:
+def test_linger_of_zero_or_less_ends_at_once(sleep: Program, linger: str) -> None:
     with sleep.running("720h", linger) as running:
         running.terminate()
         assert running.wait(SLACK) == 0
@@ -192,7 +192,7 @@ def test_every_signal_ends_process_1_at_once(native: Program, number: int) -> No
         assert first.outside.wait(SLACK) == 0
 
 
-def test_process_1_buries_orphans_and_sleeps_on(native: Program) -> None:
+def test_process_1_reaps_orphans_and_keeps_sleeping(native: Program) -> None:
     with sleeping_as_process_1(native) as first:
         script = "exec 3<&0; cat <&3 & sh -c 'exit 3' & exit 0"
         with first.run_inside(script, stdin=subprocess.PIPE) as shell:
@@ -204,8 +204,10 @@ def test_process_1_buries_orphans_and_sleeps_on(native: Program) -> None:
         assert first.outside.wait(SLACK) == 0
 
 
-@pytest.mark.skipif(NATIVE != "amd64", reason="the promise is for amd64; pages differ elsewhere")
-def test_it_takes_at_most_64_kib_of_memory(native: Program) -> None:
+@pytest.mark.skipif(
+    NATIVE != "amd64", reason="the limit is for amd64; other architectures have other pages"
+)
+def test_sleep_takes_at_most_64_kib_of_memory(native: Program) -> None:
     with native.running("720h") as running:
         usage = Path(f"/proc/{running.pid}/smaps_rollup").read_text()
         (resident,) = re.findall(r"^Rss: +([0-9]+) kB$", usage, re.MULTILINE)

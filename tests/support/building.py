@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from image_puller.config.configuration import Config, from_environ
 from image_puller.core import decide
+from image_puller.core.changes import Change, TrackTag, UntrackTag
 from image_puller.core.daemonset import configuration_hash
-from image_puller.core.matching import Change, Follow, Forget
 from image_puller.core.state import State
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -27,16 +27,16 @@ def digest(number: int) -> str:
     return f"sha256:{number:064x}"
 
 
-def push(tag: str, number: int | None, *, seconds: float = 0, entry: str = "app") -> Follow:
+def push(tag: str, number: int | None, *, seconds: float = 0, entry: str = "app") -> TrackTag:
     """A push of a tag, with the digest of that number or none."""
     content = None if number is None else digest(number)
-    return Follow(entry=entry, tag=tag, digest=content, time=at(seconds))
+    return TrackTag(entry=entry, tag=tag, digest=content, time=at(seconds))
 
 
-def deletion(tag: str | None, number: int | None = None, *, seconds: float = 0) -> Forget:
+def deletion(tag: str | None, number: int | None = None, *, seconds: float = 0) -> UntrackTag:
     """A deletion, of a tag, of the digest of that number, or of all."""
     content = None if number is None else digest(number)
-    return Forget(entry="app", tag=tag, digest=content, time=at(seconds))
+    return UntrackTag(entry="app", tag=tag, digest=content, time=at(seconds))
 
 
 def state_of(config: Config, *changes: Change) -> State:

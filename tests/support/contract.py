@@ -22,7 +22,7 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 STATE = "/metadata/annotations/example.com~1state"
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 FIRST_IMAGE = "/spec/template/spec/containers/0/image"
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 CONTAINER_DEFAULTS = {
     "resources": {},
@@ -81,13 +81,13 @@ class Api:
                 "Content-Type": default,
                 **(headers or {}),
             },
-            timeout=PATIENCE_SECONDS,
+            timeout=TIMEOUT_SECONDS,
             stream=stream,
         )
 
     def watched(self, path: str, query: dict[str, str], *, until: str) -> Iterator[Json]:
         """Tell changes up to one of a type."""
-        query = {**query, "watch": "true", "timeoutSeconds": str(PATIENCE_SECONDS)}
+        query = {**query, "watch": "true", "timeoutSeconds": str(TIMEOUT_SECONDS)}
         with self.send("GET", path, query=query, stream=True) as answer:
             for line in answer.iter_lines():
                 change: Json = json.loads(line)
@@ -105,7 +105,7 @@ class Api:
 
     def settled(self, path: str) -> Json:
         """Give a DaemonSet once its controller has seen it and has no more to write."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             live: Json = self.send("GET", path).json()
             if live["status"].get("observedGeneration") == live["metadata"]["generation"]:

@@ -1,10 +1,10 @@
-"""Registries that answer what a test tells them to, when it lets them."""
+"""Simulated registries, which answer what a test says, and when."""
 
 import threading
 
 from image_puller.values.reference import Reference
 
-PATIENCE_SECONDS = 10
+TIMEOUT_SECONDS = 10
 
 
 class Answers:
@@ -14,6 +14,7 @@ class Answers:
         self.digests: dict[Reference, str | Exception] = {}
         self.listings: dict[Reference, tuple[str, ...] | Exception] = {}
         self.closed: dict[str, threading.Event] = {}
+        self.failures: dict[str, Exception] = {}
         self.asked: list[tuple[Reference, float]] = []
         self.at_once: dict[str, int] = {}
         self.most: dict[str, int] = {}
@@ -21,14 +22,14 @@ class Answers:
 
     def digest(self, reference: Reference, *, timeout: float) -> str | None:
         with self._asking(reference, timeout):
-            found = self.digests.get(reference)
+            found = self.failures.get(reference.registry, self.digests.get(reference))
         if isinstance(found, Exception):
             raise found
         return found
 
     def tags(self, name: Reference, *, timeout: float) -> tuple[str, ...]:
         with self._asking(name, timeout):
-            found = self.listings.get(name, ())
+            found = self.failures.get(name.registry, self.listings.get(name, ()))
         if isinstance(found, Exception):
             raise found
         return found
@@ -36,6 +37,10 @@ class Answers:
     def close(self, registry: str) -> None:
         """Let the registry answer nothing until `open_all`."""
         self.closed[registry] = threading.Event()
+
+    def fail(self, registry: str, error: Exception) -> None:
+        """Let the registry fail with this error, whatever it is asked."""
+        self.failures[registry] = error
 
     def open_all(self) -> None:
         for gate in self.closed.values():
@@ -56,7 +61,7 @@ class _Asking:
             answers.at_once[host] = answers.at_once.get(host, 0) + 1
             answers.most[host] = max(answers.most.get(host, 0), answers.at_once[host])
         if host in answers.closed:
-            assert answers.closed[host].wait(PATIENCE_SECONDS)
+            assert answers.closed[host].wait(TIMEOUT_SECONDS)
 
     def __exit__(self, *_: object) -> None:
         with self._answers._lock:

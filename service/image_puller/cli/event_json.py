@@ -6,12 +6,12 @@ from typing import Any, assert_never
 
 from image_puller.errors import BadEventError
 from image_puller.events.event import (
+    CheckRequested,
     Event,
     Ignored,
     ImageDeleted,
     ImagePushed,
     NodeJoined,
-    RefreshDue,
 )
 from image_puller.events.payload import quote
 
@@ -45,8 +45,8 @@ def _as_json(event: Event) -> dict[str, Any]:
             return {"type": "delete", **_image(event)}
         case NodeJoined():
             return {"type": "node-joined", "node": event.node}
-        case RefreshDue():
-            return {"type": "refresh"}
+        case CheckRequested():
+            return {"type": "check"}
         case Ignored():
             return {"type": "ignored", "reason": event.reason}
     assert_never(event)

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     command("serve", _serve, "Run the service, configured by environment variables.")
     command("demo", _demo, "Run the service beside a simulated cluster of three nodes.")
     for name, run, text in (
-        ("tick", _tick, "Tell a running service to look at everything now."),
+        ("trigger-check", _trigger_check, "Tell a running service to check now."),
         ("status", _status, "Show what a running service has cached where."),
     ):
         sent = command(name, run, text)
@@ -106,10 +106,10 @@ def _demo(_asked: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return demo.run(environ)
 
 
-def _tick(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def _trigger_check(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
     headers, body = to_request(
-        event_type="io.image-puller.refresh",
-        source="/image-puller/tick",
+        event_type="io.image-puller.check",
+        source="/image-puller/trigger-check",
         event_id=str(uuid.uuid4()),
         time=datetime.now(UTC),
         data=None,

@@ -1,303 +1,304 @@
-"""How to point each registry here: the URL, and what to paste or to click at the sender.
+"""How to set up each sender: its URL, and what to enter or to paste there.
 
-The texts take the service's address for `<service>`, and for `<key>` the secret of the source where
-the sender can show it only in the URL. A command that needs the secret otherwise reads `$SECRET`.
-What is indented is to be pasted as it is; the rest is printed as comments round it.
+The text of each source stands once, as Markdown in `guides/<source>.md`. `render` makes of it what
+`image-puller webhook-url` prints, and `page` the source's page in docs/registries. These marks in
+the text are filled in:
+
+`<service>`: the address at which senders reach the service; `<url>`: the URL of the source.
+`<key>`: the secret, where the sender can show it only in a URL.
+`<read-secret>`: the command that reads the secret from the cluster into `$SECRET`.
+`<google-account>`, `<google-audience>`: what Google signs tokens for.
 """
 
-from collections.abc import Mapping
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from types import MappingProxyType
 from urllib.parse import quote, urlsplit
 
 from image_puller.config.configuration import Google
+from image_puller.events.sources import SOURCES
+from image_puller.events.sources.proof import Proof
 from image_puller.http.authentication import EVENTS
+
+COLUMNS = 98
+"""The width of a printed comment; 100 with its mark."""
+
+_MARK = re.compile(r"<([a-z-]+)>")
+_HEADING = re.compile(r"^#+ ")
+_INDENT = re.compile(r" *(- |[0-9]+\. )?")
+_SECTION = re.compile(r"(?m)^(?=## )")
+_SIGNED = "## With Google's signed token\n"
+_UNSIGNED = "## With the secret in the URL\n"
+_READING = (
+    "SECRET=$(kubectl get secret image-puller-secrets -o jsonpath='{.data.<file>}' | base64 -d)"
+)
+_OF_PAGE = "https://<service>"
+_GOOGLE_OF_PAGE = Google(
+    audience=f"{_OF_PAGE}/webhooks/gar",
+    service_account="<account>@<project>.iam.gserviceaccount.com",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guide:
-    """The URL that one sender must be given, and what to do there."""
+    """The facts of one source. The steps are in its text.
 
+    `proof` replaces what the table of sources says, and `page` is the page that the source shares
+    with another one.
+    """
+
+    title: str
     url: str
-    steps: str
+    host: str
+    digest: str
+    proof: str | None = None
+    page: str | None = None
 
-
-_FROM_CLUSTER = (
-    "SECRET=$(kubectl get secret image-puller-secrets -o jsonpath='{.data.<file>}' | base64 -d)"
-)
-
-_HARBOR = """\
-Harbor: project, Webhooks, New Webhook: notify type http, payload format Default or CloudEvents,
-event types "Artifact pushed" and "Artifact deleted", this endpoint URL, and as auth header
-"Bearer " and the secret. Or, as an administrator of the project:
-
-    curl -fsS -u <user> -H 'Content-Type: application/json' -d @- \\
-      https://<harbor>/api/v2.0/projects/<project>/webhook/policies <<EOF
-    {"name": "image-puller", "enabled": true,
-     "event_types": ["PUSH_ARTIFACT", "DELETE_ARTIFACT"],
-     "targets": [{"type": "http", "address": "<url>", "auth_header": "Bearer $SECRET"}]}
-    EOF
-"""
-
-_QUAY = """\
-Quay: repository, Settings, Events and Notifications, Create Notification: event "Push to
-Repository", method "Webhook POST", and this URL, whose user and password Quay sends as Basic
-credentials; where a proxy on the way removes those, <service>/webhooks/quay/<key>
-Or, with an OAuth token that may administer the repository:
-
-    curl -fsS -H "Authorization: Bearer $QUAY_TOKEN" -H 'Content-Type: application/json' -d @- \\
-      https://<quay>/api/v1/repository/<namespace>/<repository>/notification/ <<'EOF'
-    {"title": "image-puller", "event": "repo_push", "eventConfig": {},
-     "method": "webhook", "config": {"url": "<url>"}}
-    EOF
-"""
-
-_DISTRIBUTION = """\
-The registry's config.yml (then restart it):
-
-    notifications:
-      endpoints:
-        - name: image-puller
-          url: <url>
-          headers:
-            Authorization: [Bearer <secret>]
-          timeout: 1s
-          ignore:
-            actions: [pull, mount]
-            mediatypes: [application/octet-stream]
-"""
-
-_GITLAB = """\
-Self-managed GitLab, in /etc/gitlab/gitlab.rb, then `gitlab-ctl reconfigure` (gitlab.com has no
-webhook for images):
-
-    registry['notifications'] = [
-      {
-        'name' => 'image-puller',
-        'url' => '<url>',
-        'timeout' => '1s',
-        'backoff' => '1s',
-        'headers' => { 'Authorization' => ['Bearer <secret>'] }
-      }
-    ]
-"""
-
-_DOCKERHUB = """\
-Docker Hub: repository, Webhooks: any name, and this URL. Docker Hub can neither sign nor send a
-header, so the URL is all that proves it.
-"""
-
-_GITHUB = """\
-GitHub: organisation (or repository), Settings, Webhooks, Add webhook: this payload URL, content
-type application/json, the secret, and of the individual events "Packages" alone. Or:
-
-    gh api orgs/<org>/hooks -f name=web -f 'events[]=package' -f 'config[content_type]=json' \\
-      -f 'config[url]=<url>' -f "config[secret]=$SECRET"
-"""
-
-_ACR = """\
-A webhook of the registry:
-
-    az acr webhook create --registry <registry> --name imagepuller --actions push delete \\
-      --uri '<url>' --headers "Authorization=Bearer $SECRET"
-
-Or Event Grid, which can only show the secret in the URL:
-
-    az eventgrid event-subscription create --name imagepuller \\
-      --source-resource-id "$(az acr show --name <registry> --query id --output tsv)" \\
-      --endpoint '<url>/<key>' --event-delivery-schema cloudeventschemav1_0 \\
-      --included-event-types Microsoft.ContainerRegistry.ImagePushed \\
-        Microsoft.ContainerRegistry.ImageDeleted
-"""
-
-_ECR = """\
-EventBridge in the registry's account and region; the role must be one that EventBridge may assume
-and that may call events:InvokeApiDestination:
-
-    CONNECTION=$(aws events create-connection --name image-puller \\
-      --authorization-type BASIC --query ConnectionArn --output text \\
-      --auth-parameters "BasicAuthParameters={Username=ecr,Password=$SECRET}")
-    DESTINATION=$(aws events create-api-destination --name image-puller \\
-      --connection-arn "$CONNECTION" --http-method POST --invocation-endpoint '<url>' \\
-      --query ApiDestinationArn --output text)
-    aws events put-rule --name image-puller --event-pattern \\
-      '{"source": ["aws.ecr"], "detail-type": ["ECR Image Action"],
-        "detail": {"action-type": ["PUSH", "DELETE"], "result": ["SUCCESS"]}}'
-    aws events put-targets --rule image-puller --targets \\
-      "Id=image-puller,Arn=$DESTINATION,RoleArn=arn:aws:iam::<account>:role/<role>"
-"""
-
-_GAR = """\
-Artifact Registry and GCR publish to the topic gcr, if there is one:
-
-    gcloud pubsub topics create gcr
-    gcloud pubsub subscriptions create image-puller --topic gcr \\
-      --push-endpoint '<url>'
-
-Better: let Google sign a token for each push, and set GAR_SERVICE_ACCOUNT and GAR_AUDIENCE; this
-command has then another URL, without a secret.
-"""
-
-_GAR_SIGNED = """\
-Artifact Registry and GCR publish to the topic gcr, if there is one:
-
-    gcloud pubsub topics create gcr
-    gcloud pubsub subscriptions create image-puller --topic gcr \\
-      --push-endpoint '<url>' \\
-      --push-auth-service-account '<google-account>' \\
-      --push-auth-token-audience '<google-audience>'
-"""
-
-_JFROG = """\
-JFrog: Administration, General Management, Webhooks, New Webhook: this URL, events "Docker: tag was
-pushed" and "deleted" of local repositories, the secret token, and "Use secret for payload signing".
-Or, with an administrator's token:
-
-    curl -fsS -H "Authorization: Bearer $JFROG_TOKEN" -H 'Content-Type: application/json' -d @- \\
-      https://<jfrog>/event/api/v1/subscriptions <<EOF
-    {"key": "image-puller", "enabled": true,
-     "event_filter": {"domain": "docker", "event_types": ["pushed", "deleted"],
-       "criteria": {"anyLocal": true, "anyRemote": false, "repoKeys": [],
-         "includePatterns": [], "excludePatterns": []}},
-     "handlers": [{"handler_type": "webhook", "url": "<url>",
-       "secret": "$SECRET", "use_secret_for_signing": true}]}
-    EOF
-
-If the platform has no Custom Base URL, set WEBHOOK_REGISTRIES=jfrog=<host> here.
-"""
-
-_NEXUS = """\
-Nexus: System, Capabilities, Create capability, "Webhook: Repository": the hosted Docker repository,
-event type "component", this URL, and the secret as secret key. Its payload does not name the
-registry: set WEBHOOK_REGISTRIES=nexus=<host:port of that repository's connector> here.
-"""
-
-_GITEA = """\
-Gitea or Forgejo: organisation, user or repository, Settings, Webhooks, Add webhook, Gitea (or
-Forgejo): this target URL, POST, application/json, the secret, custom events: "Packages". Or:
-
-    curl -fsS -H "Authorization: token $GITEA_TOKEN" -H 'Content-Type: application/json' -d @- \\
-      https://<gitea>/api/v1/orgs/<org>/hooks <<EOF
-    {"type": "gitea", "active": true, "events": ["package"],
-     "config": {"content_type": "json", "url": "<url>", "secret": "$SECRET"}}
-    EOF
-"""
-
-_ZOT = """\
-zot's config.json, beside its other extensions (then restart it):
-
-    {"extensions": {"events": {"enable": true, "sinks": [{
-      "type": "http",
-      "address": "<url>",
-      "timeout": "5s",
-      "credentials": {"username": "zot", "password": "<secret>"}
-    }]}}}
-
-Its payload does not name the registry: set WEBHOOK_REGISTRIES=zot=<host> here.
-"""
-
-_CDEVENTS = """\
-Whatever sends your CDEvents: this URL and the header "Authorization: Bearer <secret>". The subject
-of dev.cdevents.artifact.published must name the tag, as in this one:
-
-    curl -fsS -H "Authorization: Bearer $SECRET" -H 'Content-Type: application/json' -d @- \\
-      '<url>' <<'EOF'
-    {"context": {"type": "dev.cdevents.artifact.published.0.2.0"},
-     "subject": {"id": "pkg:oci/<name>?repository_url=<registry>/<path>/<name>&tag=<tag>"}}
-    EOF
-"""
-
-_ALIYUN = """\
-Alibaba Cloud: repository, Triggers, Create: any name, this URL. The payload names only a region:
-where the registry has a host of its own, set REGISTRY_ALIASES=registry.<region>.aliyuncs.com=<host>
-here.
-"""
-
-_CLOUDEVENTS = """\
-Anything that can send CloudEvents (with EVENT_AUTH=token, the default):
-
-    curl -fsS -H "Authorization: Bearer $SECRET" -d @- \\
-      -H 'Content-Type: application/cloudevents+json' '<url>' <<'EOF'
-    {"specversion": "1.0", "id": "1", "source": "/ci",
-     "type": "io.image-puller.image.pushed",
-     "data": {"registry": "<registry>", "repository": "<path>", "tag": "<tag>", "digest": null}}
-    EOF
-"""
 
 GUIDES: Mapping[str, Guide] = MappingProxyType(
     {
-        "acr": Guide(url="<service>/webhooks/acr", steps=_ACR),
-        "aliyun": Guide(url="<service>/webhooks/aliyun/<key>", steps=_ALIYUN),
-        "cdevents": Guide(url="<service>/webhooks/cdevents", steps=_CDEVENTS),
-        "cloudevents": Guide(url="<service>/", steps=_CLOUDEVENTS),
-        "distribution": Guide(url="<service>/webhooks/distribution", steps=_DISTRIBUTION),
-        "dockerhub": Guide(url="<service>/webhooks/dockerhub/<key>", steps=_DOCKERHUB),
-        "ecr": Guide(url="<service>/webhooks/ecr", steps=_ECR),
-        "gar": Guide(url="<service>/webhooks/gar/<key>", steps=_GAR),
-        "gitea": Guide(url="<service>/webhooks/gitea", steps=_GITEA),
-        "github": Guide(url="<service>/webhooks/github", steps=_GITHUB),
-        "gitlab": Guide(url="<service>/webhooks/gitlab", steps=_GITLAB),
-        "harbor": Guide(url="<service>/webhooks/harbor", steps=_HARBOR),
-        "jfrog": Guide(url="<service>/webhooks/jfrog", steps=_JFROG),
-        "nexus": Guide(url="<service>/webhooks/nexus", steps=_NEXUS),
-        "quay": Guide(url="<with-key>/webhooks/quay", steps=_QUAY),
-        "zot": Guide(url="<service>/webhooks/zot", steps=_ZOT),
+        "harbor": Guide(title="Harbor", url="<service>/webhooks/harbor", host="yes", digest="yes"),
+        "quay": Guide(title="Quay", url="<with-key>/webhooks/quay", host="yes", digest="no"),
+        "distribution": Guide(
+            title="CNCF Distribution",
+            url="<service>/webhooks/distribution",
+            host="yes",
+            digest="yes",
+        ),
+        "gitlab": Guide(
+            title="GitLab",
+            url="<service>/webhooks/gitlab",
+            host="yes",
+            digest="yes",
+            page="distribution",
+        ),
+        "dockerhub": Guide(
+            title="Docker Hub",
+            url="<service>/webhooks/dockerhub/<key>",
+            host="always docker.io",
+            digest="no",
+        ),
+        "github": Guide(
+            title="GitHub Packages", url="<service>/webhooks/github", host="yes", digest="yes"
+        ),
+        "acr": Guide(
+            title="Azure Container Registry",
+            url="<service>/webhooks/acr",
+            host="yes",
+            digest="yes",
+        ),
+        "ecr": Guide(
+            title="Amazon ECR",
+            url="<service>/webhooks/ecr",
+            host="from account and region",
+            digest="yes",
+        ),
+        "gar": Guide(
+            title="Google Artifact Registry",
+            url="<service>/webhooks/gar",
+            host="yes",
+            digest="yes",
+            proof="Google's signed token; or the secret as the last part of the URL",
+        ),
+        "jfrog": Guide(
+            title="JFrog Artifactory",
+            url="<service>/webhooks/jfrog",
+            host="with a Custom Base URL",
+            digest="yes",
+        ),
+        "nexus": Guide(
+            title="Sonatype Nexus", url="<service>/webhooks/nexus", host="no", digest="no"
+        ),
+        "gitea": Guide(
+            title="Gitea and Forgejo",
+            url="<service>/webhooks/gitea",
+            host="yes",
+            digest="no, of tags",
+        ),
+        "zot": Guide(title="zot", url="<service>/webhooks/zot", host="no", digest="yes"),
+        "cdevents": Guide(
+            title="CDEvents",
+            url="<service>/webhooks/cdevents",
+            host="yes",
+            digest="in the package URL, if given",
+        ),
+        "aliyun": Guide(
+            title="Alibaba Cloud",
+            url="<service>/webhooks/aliyun/<key>",
+            host="from the region",
+            digest="yes",
+        ),
+        "cloudevents": Guide(
+            title="CloudEvents",
+            url="<service>/",
+            host="yes",
+            digest="if given",
+            proof="the secret as Bearer token or as `?access_token=`; or a signed token "
+            "(`EVENT_AUTH=oidc`); or nothing (`EVENT_AUTH=none`)",
+        ),
     }
 )
+"""The guides by source, in the order of the documentation."""
 
 
 def shows_secret(name: str, google: Google | None) -> bool:
     """Whether what is printed for a source has the secret in a URL, if the secret is known."""
-    guide = _guide(name, google)
-    return any(mark in guide.url + guide.steps for mark in ("<key>", "<with-key>"))
+    text = _url(name, google) + _text(name, google)
+    return any(mark in text for mark in ("<key>", "<with-key>"))
 
 
 def render(name: str, service: str, secret: bytes | None, google: Google | None) -> str:
-    """All that is to be said of a source.
+    """Return what to do at a sender: commands and configuration, with the rest as comments.
 
     `service` is the address at which senders reach the service; `secret` stays a placeholder
     where it is not known. With `google`, its signed tokens are what proves a push of `gar`.
     """
-    guide = _guide(name, google)
-    file = EVENTS if name == "cloudevents" else name
-    text = f"URL:    <url>\nSecret: {_whose(name, google, file)}\n\n"
-    if "$SECRET" in guide.steps:
-        text += f"    {_FROM_CLUSTER}\n\n"
-    text = _with_comments(text + guide.steps)
     key = "<secret>" if secret is None else quote(secret, safe="")
-    for mark, value in {
-        "<url>": guide.url,
-        "<with-key>": _with_user(service, name, key),
-        "<service>": service,
-        "<key>": key,
-        "<file>": file,
-        "<google-account>": google.service_account if google else "",
-        "<google-audience>": google.audience if google else "",
-    }.items():
-        text = text.replace(mark, value)
-    return text
+    head = f"# URL:    <url>\n# Secret: {_whose(name, google)}\n\n"
+    head, text = (_filled(text, name, service, key, google) for text in (head, _text(name, google)))
+    return head + "".join(_lines(text))
 
 
-def _guide(name: str, google: Google | None) -> Guide:
-    if name == "gar" and google is not None:
-        return Guide(url="<service>/webhooks/gar", steps=_GAR_SIGNED)
-    return GUIDES[name]
+def page(name: str) -> str:
+    """Return the Markdown page of a source and of those that share it, with placeholders."""
+    sources = [each for each, guide in GUIDES.items() if name in (each, guide.page)]
+    first, *others = (_section_of_page(each) for each in sources)
+    return f"# {first}" + "".join(f"\n## {_lowered(other)}" for other in others)
 
 
-def _whose(name: str, google: Google | None, file: str) -> str:
+def table() -> str:
+    """Return the Markdown table of all sources."""
+    rows = (
+        f"| [{guide.title}]({guide.page or name}.md) | `{_path(guide)}` | {_proof(name)} "
+        f"| {guide.host} | {guide.digest} |\n"
+        for name, guide in GUIDES.items()
+    )
+    head = "| sender | path | proof | host in the payload | digest in the payload |\n"
+    return head + "|---|---|---|---|---|\n" + "".join(rows)
+
+
+def _section_of_page(name: str) -> str:
+    """The title without its mark, the facts, and the text with all its alternatives."""
+    guide = GUIDES[name]
+    facts = {
+        "URL": f"`{_filled('<url>', name, _OF_PAGE, '<secret>', _GOOGLE_OF_PAGE)}`",
+        "proof of the sender": _proof(name),
+        "secret": f"file `{_file(name)}` in `WEBHOOK_SECRETS_DIR`",
+        "host in the payload": guide.host,
+        "digest in the payload": guide.digest,
+    }
+    rows = "".join(f"| {fact} | {value} |\n" for fact, value in facts.items())
+    text = _filled(_source(name), name, _OF_PAGE, "<secret>", _GOOGLE_OF_PAGE)
+    command = f"`image-puller webhook-url {name} --url {_OF_PAGE}`"
+    return (
+        f"{guide.title}\n\n| fact | value |\n|---|---|\n{rows}\n"
+        f"{command} prints these steps with your address and secret.\n\n{text}"
+    )
+
+
+def _lowered(section: str) -> str:
+    """The same with its headings one level lower."""
+    return section.replace("\n## ", "\n### ")
+
+
+def _path(guide: Guide) -> str:
+    return _MARK.sub(lambda mark: "<secret>" if mark[1] == "key" else "", guide.url)
+
+
+def _proof(name: str) -> str:
+    return GUIDES[name].proof or "; or ".join(_ways(SOURCES[name].proof))
+
+
+def _ways(proof: Proof) -> Iterator[str]:
+    if proof.authorization:
+        yield "the secret in `Authorization`"
+    for algorithm in dict.fromkeys(signature.algorithm for signature in proof.signatures):
+        headers = (
+            f"`{signature.header.title()}`"
+            for signature in proof.signatures
+            if signature.algorithm == algorithm
+        )
+        yield f"HMAC-{algorithm.upper()} in {' or '.join(headers)}"
+    for header in proof.headers:
+        yield f"the secret in `{header.title()}`"
+    if proof.in_path:
+        yield "the secret as the last part of the URL"
+
+
+def _whose(name: str, google: Google | None) -> str:
     if name == "gar" and google is not None:
         return "none; Google's signed token is checked"
-    return f"the content of file {file} in WEBHOOK_SECRETS_DIR"
+    return f"the content of file {_file(name)} in WEBHOOK_SECRETS_DIR"
 
 
-def _with_comments(text: str) -> str:
-    """So a shell takes all of it, and a here-document finds its end."""
-    lines = text.splitlines(keepends=True)
-    return "".join(
-        line.removeprefix("    ") if line[0].isspace() else f"# {line}" for line in lines
-    )
+def _file(name: str) -> str:
+    return EVENTS if name == "cloudevents" else name
+
+
+def _url(name: str, google: Google | None) -> str:
+    url = GUIDES[name].url
+    return f"{url}/<key>" if name == "gar" and google is None else url
+
+
+@cache
+def _source(name: str) -> str:
+    return (resources.files(__package__) / "guides" / f"{name}.md").read_text("utf-8")
+
+
+def _text(name: str, google: Google | None) -> str:
+    """The text, of two alternatives the one that fits the configuration."""
+    other = _SIGNED if google is None else _UNSIGNED
+    sections = _SECTION.split(_source(name))
+    return "".join(section for section in sections if not section.startswith(other))
+
+
+def _filled(text: str, name: str, service: str, key: str, google: Google | None) -> str:
+    """The text with its marks filled in; what is no mark of ours is a placeholder, and stays."""
+    values = {
+        "service": service,
+        "with-key": _with_user(service, name, key),
+        "key": key,
+        "google-account": google.service_account if google else "",
+        "google-audience": google.audience if google else "",
+        "read-secret": _READING.replace("<file>", _file(name)),
+    }
+
+    def fill(text: str) -> str:
+        return _MARK.sub(lambda mark: values.get(mark[1], mark[0]), text)
+
+    values["url"] = fill(_url(name, google))
+    return fill(text)
 
 
 def _with_user(service: str, user: str, key: str) -> str:
     parts = urlsplit(service)
     return parts._replace(netloc=f"{user}:{key}@{parts.netloc}").geturl()
+
+
+def _lines(markdown: str) -> Iterator[str]:
+    """Lines for a shell: what stands in fences is to be pasted, the rest becomes comments."""
+    is_pasted = False
+    for line in markdown.splitlines():
+        if line.startswith("```"):
+            is_pasted = not is_pasted
+        elif is_pasted or not line:
+            yield f"{line}\n"
+        else:
+            yield from (f"# {part}\n" for part in _wrapped(line))
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line of Markdown as plain text; of a list's item the later lines are indented."""
+    text = _HEADING.sub("", line).replace("**", "")
+    indent = _INDENT.match(text)
+    return textwrap.wrap(
+        text,
+        COLUMNS,
+        subsequent_indent=" " * (indent.end() if indent else 0),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -1,7 +1,6 @@
-"""The Kubernetes API, over the official client: the only module that imports it.
+"""The Kubernetes API, by the official client. No other module imports that client.
 
-Objects stay the plain JSON that the API server sent: the client's models drop fields they do not
-know.
+Objects stay plain JSON, because the client's models drop fields that they do not know.
 """
 
 import json
@@ -16,7 +15,7 @@ from kubernetes import client
 from kubernetes import config as client_config
 
 from image_puller import limits
-from image_puller.cluster.reconcile import Operation
+from image_puller.cluster.json_patch import Operation
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset
 from image_puller.core.daemonset import Manifest, Owner, Platform
@@ -25,7 +24,7 @@ from image_puller.errors import (
     ImagePullerError,
     LostRaceError,
     MissingError,
-    RejectedError,
+    RefusedByClusterError,
 )
 
 log = logging.getLogger(__name__)
@@ -40,12 +39,11 @@ _NOT_FOUND = 404
 _CONFLICT = 409
 _OPENSHIFT_GROUP = "route.openshift.io"
 _NODES = "/api/v1/nodes"
-_TIMEOUT = (limits.CONNECT_SECONDS, limits.READ_SECONDS)
 _ISSUER_TIMEOUT = (limits.KEYS_ANSWER_SECONDS / 4, limits.KEYS_ANSWER_SECONDS / 4)
 
 
 def connect(environ: Mapping[str, str]) -> client.ApiClient:
-    """A client for `$KUBECONFIG`, else `~/.kube/config`, else the pod's own service account.
+    """Return a client for `$KUBECONFIG`, else `~/.kube/config`, else the pod's service account.
 
     Raises ClusterUnavailableError where none of them can be used.
     """
@@ -59,59 +57,70 @@ def connect(environ: Mapping[str, str]) -> client.ApiClient:
             client_config.load_incluster_config(client_configuration=configuration)
     except (client_config.ConfigException, yaml.YAMLError, OSError) as error:
         raise ClusterUnavailableError(
-            f"no way to reach the API server is configured: {error}; "
+            f"no API server is configured: {error}; "
             "run in a pod with a service account, or set KUBECONFIG"
         ) from error
     return _client(configuration)
 
 
 def _client(configuration: client.Configuration) -> client.ApiClient:
-    # Only what never reached the server is sent again: a lost answer may hide a write.
+    # Only a request that never reached the server is sent again: a lost answer may hide a write.
     configuration.retries = urllib3.Retry(connect=1, read=0, redirect=0, status=0, other=0)
     return client.ApiClient(configuration)
 
 
 class KubernetesCluster:
-    """One DaemonSet, and what is looked at round it, on an API server."""
+    """One DaemonSet of an API server, and the objects around it."""
 
-    def __init__(self, api: client.ApiClient, config: Config) -> None:
+    def __init__(
+        self,
+        api: client.ApiClient,
+        config: Config,
+        *,
+        read_seconds: float = limits.READ_SECONDS,
+        watch_seconds: int = limits.WATCH_SECONDS,
+    ) -> None:
         self._api = api
+        self._timeout = (limits.CONNECT_SECONDS, read_seconds)
+        self._watch_seconds = watch_seconds
         self._config = config
         self._core = f"/api/v1/namespaces/{config.namespace}"
         self._apps = f"/apis/apps/v1/namespaces/{config.namespace}"
         self._path = f"{self._apps}/daemonsets/{config.daemonset_name}"
 
     def read(self) -> Manifest:
-        """The whole DaemonSet; raises MissingError."""
+        """Return the whole DaemonSet. Raises MissingError."""
         return self._request("GET", self._path)
 
     def read_metadata(self) -> Manifest:
-        """The DaemonSet with nothing but its metadata; raises MissingError."""
+        """Return the DaemonSet with its metadata only. Raises MissingError."""
         return self._request("GET", self._path, accept=_METADATA_ONLY)
 
     def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
-        """The DaemonSet as it was made; raises LostRaceError where one is there, RejectedError."""
+        """Create the DaemonSet. Raises LostRaceError if it exists, or RefusedByClusterError."""
         path = f"{self._apps}/daemonsets"
         try:
             return self._request("POST", path, body=manifest, query=_DRY_RUN if dry_run else ())
         except MissingError as error:
-            raise ClusterUnavailableError(f"the DaemonSet can't be made: {error}") from error
+            raise ClusterUnavailableError(
+                f"the DaemonSet can't be created: {error}; does its namespace exist?"
+            ) from error
 
     def patch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> Manifest:
-        """The DaemonSet as a JSON Patch made it; raises MissingError, RejectedError."""
+        """Return the DaemonSet after a JSON Patch. Raises MissingError, RefusedByClusterError."""
         return self._request(
             "PATCH", self._path, body=list(operations), query=_DRY_RUN if dry_run else ()
         )
 
     def delete(self, uid: str) -> None:
-        """Removes the DaemonSet of that uid, and no other; raises LostRaceError."""
+        """Delete the DaemonSet with that uid, and no other. Raises LostRaceError."""
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         self._request("DELETE", self._path, body=options)
 
     def admit_pod(self, template: Manifest) -> None:
-        """Asks whether a pod of that template could be made now; raises RejectedError.
+        """Try a pod of the template by dry run. Raises RefusedByClusterError.
 
-        Where the service may not ask, nothing speaks against the pod.
+        Where the service may not create pods, the pod counts as admitted.
         """
         name = f"{self._config.daemonset_name}-admission"
         pod = {
@@ -122,17 +131,19 @@ class KubernetesCluster:
         }
         try:
             self._request("POST", f"{self._core}/pods", body=pod, query=_DRY_RUN)
-        except RejectedError as error:
+        except RefusedByClusterError as error:
             if "cannot create resource" not in str(error):
                 raise
-            log.warning("pods can't be tried out before a rollout: %s", error)
+            log.warning(
+                "no pod can be tried before a rollout: %s; see deploy/kubernetes/rbac.yaml", error
+            )
 
     def platform(self) -> Platform:
-        """Whether this is OpenShift, and whose the DaemonSet is; None for what can't be asked."""
+        """Return whether this is OpenShift, and the DaemonSet's owner; None where unknown."""
         return Platform(openshift=self._openshift(), owner=self._owner())
 
     def report(self, reason: str, message: str) -> None:
-        """Leaves a warning about the DaemonSet among the namespace's Events, if possible."""
+        """Create a warning Event about the DaemonSet, if that is possible."""
         event = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -151,16 +162,16 @@ class KubernetesCluster:
         try:
             self._request("POST", f"{self._core}/events", body=event)
         except ImagePullerError as error:
-            log.warning("no Event could be left: %s", error)
+            log.warning("no Event could be created: %s", error)
 
     def pods(self) -> tuple[Manifest, ...]:
-        """The DaemonSet's pods."""
+        """Return the DaemonSet's pods."""
         selector = ",".join(f"{k}={v}" for k, v in daemonset.selector(self._config).items())
         listed = self._request("GET", f"{self._core}/pods", query=(("labelSelector", selector),))
         return tuple(listed["items"])
 
     def pull_secrets(self) -> tuple[Manifest, ...]:
-        """The Secrets that `IMAGE_PULL_SECRETS` names, less those that are not to be had."""
+        """Return the Secrets that `IMAGE_PULL_SECRETS` names, without those that can't be read."""
         return tuple(
             secret
             for name in self._config.image_pull_secrets
@@ -170,28 +181,28 @@ class KubernetesCluster:
     def _pull_secret(self, name: str) -> Manifest | None:
         try:
             return self._request("GET", f"{self._core}/secrets/{name}")
-        except (MissingError, RejectedError) as error:
+        except (MissingError, RefusedByClusterError) as error:
             log.warning(
-                "registries are asked without pull secret %s: %s; the service's Role needs to "
-                "`get` secrets of that name",
+                "pull secret %s can't be read, so registries are asked without it: %s; "
+                "the service's Role needs the verb get on that Secret",
                 name,
                 error,
             )
             return None
 
     def nodes(self) -> tuple[Manifest, ...]:
-        """The nodes, nothing but their metadata; none where the service may not ask."""
+        """Return the nodes' metadata, or nothing where the service may not list them."""
         try:
             listed = self._request("GET", _NODES, accept=_METADATA_LIST)
-        except RejectedError as error:
+        except RefusedByClusterError as error:
             log.debug("nodes can't be listed: %s", error)
             return ()
         return tuple(listed["items"])
 
     def joins(self) -> Iterator[str]:
-        """The names of nodes that join from now on, for ever; raises RejectedError.
+        """Yield the names of nodes that join from now on. Raises RefusedByClusterError.
 
-        A watch that has ended is taken up by a list, so that none is missed in between.
+        After a watch ends the nodes are listed again, so that none is missed in between.
         """
         known: set[str] | None = None
         while True:
@@ -207,7 +218,7 @@ class KubernetesCluster:
                     yield metadata["name"]
 
     def issuer(self) -> tuple[str, bytes]:
-        """Who signs the tokens of service accounts, and the key set (JWKS) to check them with.
+        """Return the issuer of service accounts' tokens, and its key set (JWKS).
 
         https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#service-account-issuer-discovery
         Every service account may read both (system:service-account-issuer-discovery).
@@ -218,13 +229,14 @@ class KubernetesCluster:
         return str(described.get("issuer")), json.dumps(keys).encode()
 
     def _watch(self, path: str, version: str) -> Iterator[Manifest]:
-        """The metadata of what is added after a version, until the server ends the watch."""
+        """Yield the metadata of objects added after a version, until the server ends the watch."""
         query = (
             ("watch", "true"),
             ("resourceVersion", version),
-            ("timeoutSeconds", str(limits.WATCH_SECONDS)),
+            ("timeoutSeconds", str(self._watch_seconds)),
         )
-        timeout = (limits.CONNECT_SECONDS, limits.WATCH_SECONDS + limits.READ_SECONDS)
+        connect, read = self._timeout
+        timeout = (connect, self._watch_seconds + read)
         response = self._send("GET", path, query=query, accept=_METADATA_ONLY, timeout=timeout)
         try:
             for line in response.response:
@@ -232,7 +244,7 @@ class KubernetesCluster:
                 if event["type"] == "ADDED":
                     yield event["object"]["metadata"]
         except urllib3.exceptions.HTTPError as error:
-            raise ClusterUnavailableError(f"the watch of {path} broke off: {error}") from error
+            raise ClusterUnavailableError(f"the watch of {path} was cut: {error}") from error
         finally:
             response.response.close()
 
@@ -240,12 +252,12 @@ class KubernetesCluster:
         try:
             groups = self._request("GET", "/apis")["groups"]
         except ImagePullerError as error:
-            log.warning("the platform can't be asked: %s", error)
+            log.warning("the API server does not say whether this is OpenShift: %s", error)
             return None
         return any(group["name"] == _OPENSHIFT_GROUP for group in groups)
 
     def _owner(self) -> Owner | None:
-        """The Deployment, or on Knative the Service, that is called `DEPLOYMENT_NAME`."""
+        """Return the Deployment, or on Knative the Service, with the name `DEPLOYMENT_NAME`."""
         name = self._config.deployment_name
         kind, group, path = ("Deployment", "apps/v1", f"{self._apps}/deployments/{name}")
         if self._config.knative_service is not None:
@@ -257,7 +269,12 @@ class KubernetesCluster:
         try:
             uid = self._request("GET", path)["metadata"]["uid"]
         except ImagePullerError as error:
-            log.warning("%s %s can't be made the DaemonSet's owner: %s", kind, name, error)
+            log.warning(
+                "%s %s can't become the DaemonSet's owner, so deleting it keeps the pods: %s",
+                kind,
+                name,
+                error,
+            )
             return None
         return Owner(api_version=group, kind=kind, name=name, uid=uid)
 
@@ -278,7 +295,7 @@ class KubernetesCluster:
         accept: str = _JSON,
         timeout: tuple[float, float] | None = None,
     ) -> Any:
-        """The client's response, its body not read yet, if it is a good one."""
+        """Return the response, its body unread. Raises the error that another status means."""
         content_type = _JSON_PATCH if method == "PATCH" else _JSON
         request = self._api.param_serialize(
             method,
@@ -289,7 +306,7 @@ class KubernetesCluster:
             auth_settings=["BearerToken"],
         )
         try:
-            response = self._api.call_api(*request, _request_timeout=timeout or _TIMEOUT)
+            response = self._api.call_api(*request, _request_timeout=timeout or self._timeout)
             if response.status in range(200, 300):
                 return response
             text = response.read()
@@ -311,7 +328,7 @@ def _object(text: bytes) -> Manifest:
 
 
 def _failure(status: int, text: bytes) -> Exception:
-    """The error that an answer means, with the words of its Status object."""
+    """Return the error that a response means, with the message of its Status object."""
     try:
         message = str(json.loads(text)["message"])
     except (ValueError, LookupError, TypeError):
@@ -322,5 +339,5 @@ def _failure(status: int, text: bytes) -> Exception:
     if status == _CONFLICT:
         return LostRaceError(message)
     if status in _REJECTIONS:
-        return RejectedError(message)
+        return RefusedByClusterError(message)
     return ClusterUnavailableError(f"the API server answered {status}: {message}")

@@ -1,4 +1,4 @@
-"""The entries of `IMAGES`: which images are cached, under which name, which tags they follow."""
+"""The entries of `IMAGES`: each with its name, its image and its policy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,13 +7,13 @@ from image_puller.config import policy, variables
 from image_puller.config.policy import InvalidPolicyError, Policy
 from image_puller.values.reference import Reference, parse
 
-INSTALLER = "install-sleep"
-"""The one name that no entry can have: each entry's name is that of its container."""
+INSTALL_CONTAINER = "install-sleep"
+"""The install container. No entry can have this name, because it names a container too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One entry of `IMAGES`: its name, its image as written and as meant, its policy."""
+    """One entry of `IMAGES`. `image` is its image as written, `reference` the same parsed."""
 
     name: str
     image: str
@@ -22,31 +22,31 @@ class Entry:
 
     @property
     def tag(self) -> str | None:
-        """The tag that the image is pulled by; None where a digest is configured."""
-        return None if self.reference.digest else self.reference.tag or "latest"
+        """Return the configured tag, or None where a digest is configured."""
+        return self.reference.pull_tag
 
     @property
     def label(self) -> str:
-        """The tag or digest configured: what tells the configured image from followed ones."""
+        """Return the configured tag or digest."""
         return self.tag or str(self.reference.digest)
 
     @property
     def repository(self) -> Reference:
-        """Where the image comes from, without a tag."""
+        """Return the image's repository."""
         return replace(self.reference, tag=None, digest=None)
 
     def reference_of(self, tag: str) -> Reference:
-        """The image of that tag."""
+        """Return the image of another tag in the same repository."""
         return replace(self.reference, tag=tag, digest=None)
 
 
 def parse_entries(
     text: str, policies: Mapping[str, str]
 ) -> tuple[tuple[Entry, ...], tuple[str, ...], tuple[str, ...]]:
-    """The entries that `IMAGES` and `IMAGE_TAG_POLICIES` hold, then warnings, then problems.
+    """Return the entries of `IMAGES` and `IMAGE_TAG_POLICIES`, then warnings, then problems.
 
-    A malformed or doubled entry is a warning and stops no other one (of doubles the last counts);
-    a policy that can't be read is a problem, because what to follow is then unknown.
+    A malformed entry is a warning, and the others count. Of two entries with one name the last
+    counts. A policy that can't be read is a problem, because it is unknown what to track then.
     """
     entries: dict[str, Entry] = {}
     warnings, problems = [], []
@@ -60,7 +60,7 @@ def parse_entries(
             warnings.append(f"IMAGES: {variables.quoted(item)}: {error}; the entry is ignored")
             continue
         if entries.pop(entry.name, None):
-            warnings.append(f"IMAGES: the name {entry.name!r} is there twice; the last one counts")
+            warnings.append(f"IMAGES: the name {entry.name!r} is used twice; the last entry counts")
         entries[entry.name] = entry
     if not problems:
         warnings.extend(
@@ -75,8 +75,8 @@ def _entry(item: str, policies: Mapping[str, str]) -> Entry:
     name, separator, image = (part.strip() for part in item.partition("="))
     if not separator or "=" in image or not image:
         raise ValueError("not of the form name=image")
-    if variables.label(name) == INSTALLER:
-        raise ValueError(f"{name!r} is the name of the container that brings the sleep")
+    if variables.label(name) == INSTALL_CONTAINER:
+        raise ValueError(f"{name!r} is the name of the install container; choose another name")
     reference = parse(image)
     return Entry(
         name=name,

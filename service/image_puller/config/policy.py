@@ -150,12 +150,12 @@ class Policy:
             return Reason(ReasonKind.NOT_A_TAG, "not a tag by the grammar of image references")
         return None if tag == self.tag else self.rule.reason(tag)
 
-    def follows(self, tag: str) -> bool:
+    def tracks(self, tag: str) -> bool:
         """Whether a push of this tag is for the entry."""
         return self.reason(tag) is None
 
     @property
-    def follows_other_tags(self) -> bool:
+    def tracks_other_tags(self) -> bool:
         """Whether a push of a tag that is not configured can be for the entry."""
         return not isinstance(self.rule, Constant) or self.rule.answer is None
 
@@ -197,7 +197,7 @@ def parse(text: str, configured_tag: str | None, configured_digest: str | None) 
     return Policy(text=text, tag=tag, rule=_parse_rule(name, argument.strip(), tag))
 
 
-def is_moving(tag: str) -> bool:
+def is_mutable(tag: str) -> bool:
     """Whether a tag is one that moves by its nature: all but full versions."""
     version = read_full(tag)
     return version is None or version.suffix.lower() == _REBUILT_SUFFIX

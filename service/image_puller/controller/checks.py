@@ -1,130 +1,128 @@
-"""What is looked at when nobody waits for it: registries, unverified pushes, what nodes report.
-
-Each look commits what it finds.
-"""
+"""What is checked while nobody waits: the DaemonSet, registries, unverified pushes, and nodes."""
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Protocol
 
 from image_puller import limits
 from image_puller.config.configuration import Config
-from image_puller.controller.commits import Commits
+from image_puller.controller.clock import Clock
+from image_puller.controller.writer import Writer
 from image_puller.core import catch_up
 from image_puller.core.catch_up import Findings, Question
-from image_puller.core.matching import Change, Refresh, RollAgain
+from image_puller.core.changes import Change, CheckDaemonSet, PullAgain
 from image_puller.core.state import State
-from image_puller.events.event import in_milliseconds
-from image_puller.registries.lookup import Answer, Lookup, Unanswered
+from image_puller.registries.lookup import Lookup
+from image_puller.values.answers import Answer, Unanswered
 from image_puller.values.reference import Reference
 
 log = logging.getLogger(__name__)
 
-SOURCE = "timer"
-"""What the changes that looks make are counted under."""
+SOURCE = "check"
+"""The source under which the changes of checks are counted."""
 
-_NOTHING = Findings(changes=(), closed=frozenset(), reasons=())
-_NOT_ASKED = Unanswered("no registry is asked (ASK_REGISTRIES)", is_closed=True)
+_NOT_ASKED = Unanswered("no registry is asked (ASK_REGISTRIES)", is_unqueryable=True)
 
 
 class Observer(Protocol):
-    """What a look reads of the cluster; each method may raise ImagePullerError."""
+    """What a check reads of the cluster. Each method may raise ImagePullerError."""
 
     def state(self) -> State:
-        """What is remembered, under the configuration of this process."""
+        """Return the state, fitted to this configuration."""
 
-    def others(self) -> tuple[RollAgain, ...]:
-        """The tags of which nodes have another content than they should."""
+    def wrong_contents(self) -> tuple[PullAgain, ...]:
+        """Return a change for each mutated tag of which a node has other content."""
 
     def is_rolled_out(self) -> bool:
-        """Whether every node runs what it should."""
+        """Whether every selected node runs the current template."""
 
 
-class Looks:
-    """One process's looks. `lookup` is None where no registry may be asked.
+class Checks:
+    """The checks of one process. Every method may raise ImagePullerError.
 
-    Every method may raise ImagePullerError.
+    `lookup` is None where no registry may be asked.
     """
 
     def __init__(
-        self, config: Config, observer: Observer, commits: Commits, lookup: Lookup | None
+        self,
+        config: Config,
+        observer: Observer,
+        writer: Writer,
+        lookup: Lookup | None,
+        clock: Clock,
     ) -> None:
         self._config = config
         self._observer = observer
-        self._commits = commits
+        self._writer = writer
         self._lookup = lookup
-        self._missed: tuple[str, ...] = ()
-        self._unconfirmed: tuple[str, ...] = ()
+        self._clock = clock
+        self._from_catch_up: tuple[str, ...] = ()
+        self._from_verification: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What the last looks at registries could not learn, and why."""
-        return tuple(dict.fromkeys((*self._missed, *self._unconfirmed)))
+        """Return why registries did not answer the last checks."""
+        return tuple(dict.fromkeys((*self._from_catch_up, *self._from_verification)))
 
-    def everything(self, seconds: float, *, only_if_new: bool = False) -> None:
-        """Asks about all that may have been missed, and has the DaemonSet repaired in any case.
+    def full(self, seconds: float, *, asks_if_new: bool = False) -> None:
+        """Ask registries for what was missed, then repair the DaemonSet in any case.
 
-        `only_if_new` leaves registries alone where there is a DaemonSet already.
+        `seconds` bounds the questions. With `asks_if_new`, registries are asked only where there is
+        no DaemonSet yet.
         """
-        findings = _NOTHING
+        findings = Findings()
         try:
             state = self._observer.state()
-            if not only_if_new or state.changed is None:
+            if not asks_if_new or state.changed is None:
                 findings = self._catch_up(state, seconds)
         finally:
-            self._commit((Refresh(findings.closed), *findings.changes))
+            self._commit((CheckDaemonSet(findings.unqueryable), *findings.changes))
 
-    def unverified(self) -> bool:
-        """Asks once more about pushes that nobody has confirmed; whether there are any left."""
-        asked_at, state = _now(), self._observer.state()
-        asked = catch_up.unverified(self._config, state)
-        findings = _NOTHING
-        if asked:
-            answers = self._ask(asked, limits.VERIFICATION_SECONDS)
-            findings = catch_up.findings(self._config, state, asked, answers, time=asked_at)
-        self._unconfirmed = findings.reasons
+    def unverified_pushes(self) -> bool:
+        """Ask registries about unverified pushes. Return whether there were any."""
+        asked_at, state = self._clock.now(), self._observer.state()
+        questions = catch_up.unverified(self._config, state)
+        findings = Findings()
+        if questions:
+            answers = self._ask(questions, limits.VERIFICATION_SECONDS)
+            findings = catch_up.findings(self._config, state, questions, answers, time=asked_at)
+        self._from_verification = findings.reasons
         if findings.changes:
             self._commit(findings.changes)
-        return bool(asked)
+        return bool(questions)
 
     def rollout(self, *, is_last: bool) -> bool:
-        """Sees whether nodes got what was meant; whether it has to be looked at again.
+        """Compare what nodes have with what was pushed. Return whether to do so again.
 
-        That is so until every node runs what it should, unless this look `is_last`.
+        The comparison waits until the rollout is complete, unless it is the last one.
         """
         if not is_last and not self._observer.is_rolled_out():
             return True
-        others = self._observer.others()
-        if others:
-            self._commit(others)
-        return bool(others)
+        wrong = self._observer.wrong_contents()
+        if wrong:
+            self._commit(wrong)
+        return bool(wrong)
 
     def _catch_up(self, state: State, seconds: float) -> Findings:
-        deadline, asked_at = time.monotonic() + seconds, _now()
+        deadline, asked_at = self._clock.monotonic() + seconds, self._clock.now()
         listings: catch_up.Listings = {}
         if self._lookup is not None:
             repositories = catch_up.repositories(self._config)
             listings = self._lookup.tags(repositories, seconds=seconds / 2)
-        asked = catch_up.questions(self._config, state, listings)
-        answers = self._ask(asked, deadline - time.monotonic())
-        findings = catch_up.findings(self._config, state, asked, answers, time=asked_at)
+        questions = catch_up.questions(self._config, state, listings)
+        answers = self._ask(questions, deadline - self._clock.monotonic())
+        findings = catch_up.findings(self._config, state, questions, answers, time=asked_at)
         if self._lookup is not None:
-            self._missed = (*catch_up.unlisted(listings), *findings.reasons)
-        for problem in self._missed:
+            self._from_catch_up = (*catch_up.unlisted(listings), *findings.reasons)
+        for problem in self._from_catch_up:
             log.warning("%s", problem)
         return findings
 
-    def _ask(self, asked: Sequence[Question], seconds: float) -> Mapping[Reference, Answer]:
-        references = [question.reference for question in asked]
+    def _ask(self, questions: Sequence[Question], seconds: float) -> Mapping[Reference, Answer]:
+        references = [question.reference for question in questions]
         if self._lookup is None:
             return dict.fromkeys(references, _NOT_ASKED)
         return self._lookup.digests(references, seconds=seconds)
 
     def _commit(self, changes: Sequence[Change]) -> None:
-        self._commits.commit(SOURCE, changes, patience=limits.LOOK_SECONDS)
-
-
-def _now() -> datetime:
-    return in_milliseconds(datetime.now(UTC))
+        self._writer.commit(SOURCE, changes, timeout=limits.CHECK_SECONDS)

@@ -1,45 +1,45 @@
-"""What is counted for Prometheus. Labels never hold a name from a payload."""
+"""The metrics, for Prometheus. No label holds a name from a payload."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 
 class Metrics:
-    """The counters of one service, in a registry of their own."""
+    """The metrics of one process, in a Prometheus registry of their own."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._events = Counter(
             "image_puller_events",
-            "Events by where they came from and what became of them.",
+            "Events, by source and outcome.",
             ["source", "outcome"],
             registry=self._registry,
         )
-        self._refusals = Counter(
-            "image_puller_requests_refused",
-            "Requests that were answered 4xx or 503, by where they were sent.",
+        self._rejections = Counter(
+            "image_puller_requests_rejected",
+            "Requests that were answered 4xx or 503, by source and status.",
             ["source", "status"],
             registry=self._registry,
         )
         self.malformed_entries = Gauge(
             "image_puller_malformed_entries",
-            "Entries of IMAGES or IMAGE_TAG_POLICIES that are ignored.",
+            "Malformed entries of IMAGES or IMAGE_TAG_POLICIES, which are ignored.",
             registry=self._registry,
         )
 
         self.registry_problems = Gauge(
             "image_puller_registry_problems",
-            "Reasons why registries did not say all that the last look asked; /status has them.",
+            "Reasons why registries did not answer the last check. /status lists them.",
             registry=self._registry,
         )
 
     def count_event(self, source: str, outcome: str) -> None:
-        """Counts one event."""
+        """Count one event."""
         self._events.labels(source=source, outcome=outcome).inc()
 
-    def count_refusal(self, source: str, status: int) -> None:
-        """Counts one request that the sender was told was not accepted."""
-        self._refusals.labels(source=source, status=str(status)).inc()
+    def count_rejection(self, source: str, status: int) -> None:
+        """Count one request that was answered 4xx or 503."""
+        self._rejections.labels(source=source, status=str(status)).inc()
 
     def text(self) -> bytes:
-        """All of it in the text format of Prometheus."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)

@@ -1,158 +1,170 @@
-"""When to look: at start, at each tick, and again at what a commit or a look has left open."""
+"""The schedule of checks: at start, every ten minutes, and soon after what is not finished."""
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 
 from image_puller import limits
-from image_puller.controller.checks import Looks
+from image_puller.controller.checks import Checks
+from image_puller.controller.clock import Clock
+from image_puller.core.changes import AwaitVerification, Change, CheckDaemonSet
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Change, Hold, Refresh
 from image_puller.errors import ImagePullerError
 
 log = logging.getLogger(__name__)
 
-_ROLLING = (Outcome.MOVED, Outcome.ROLLED_AGAIN)
+_STARTS_ROLLOUT = (Outcome.MUTATED, Outcome.PULLED_AGAIN)
 
 
-class _Pace:
-    """When to look again at what is not finished: soon at first, then after twice the time each."""
+class _Backoff:
+    """When to check again: soon at first, then after twice the time each, up to a bound."""
 
-    def __init__(self, most: float) -> None:
-        self.due: float | None = None
-        self.most = most
+    def __init__(self, clock: Clock, most: float) -> None:
+        self._clock = clock
+        self._most = most
         self._step = 0.0
+        self.due: float | None = None
 
     @property
     def is_last(self) -> bool:
-        return 2 * self._step > self.most
+        return 2 * self._step > self._most
 
     def begin(self) -> None:
-        self._step = limits.FIRST_FOLLOW_UP_SECONDS
-        self._be_due()
+        self._step = limits.FIRST_RECHECK_SECONDS
+        self._set_due()
 
-    def go_on(self) -> None:
+    def continue_(self) -> None:
         if not self.is_last:
             self._step *= 2
-            self._be_due()
+            self._set_due()
 
-    def _be_due(self) -> None:
-        self.due = _earlier(self.due, time.monotonic() + self._step)
+    def _set_due(self) -> None:
+        self.due = _earlier(self.due, self._clock.monotonic() + self._step)
 
 
-class Ticker:
-    """Looks in a thread of its own between `start` and `stop`.
+class Schedule:
+    """Runs checks in a thread of its own between `start` and `stop`.
 
-    With `ticks` it looks every ten minutes; elsewhere others send ticks, and the look at start
-    leaves registries to them.
+    With `is_periodic` it runs one every ten minutes. Otherwise somebody else asks for them, and
+    the check at start asks registries only where there is no DaemonSet yet.
     """
 
-    def __init__(self, looks: Looks, *, ticks: bool) -> None:
-        self._looks = looks
-        self._ticks = ticks
+    def __init__(self, checks: Checks, clock: Clock, *, is_periodic: bool) -> None:
+        self._checks = checks
+        self._clock = clock
+        self._is_periodic = is_periodic
         self._wakes = threading.Condition()
         self._stopping = False
-        self._tick: float | None = None
+        self._check_due: float | None = None
         self._not_before = 0.0
-        self._verification = _Pace(most=limits.TICK_SECONDS)
-        self._rollout = _Pace(most=limits.FOLLOW_UP_SECONDS)
-        self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
+        self._verification = _Backoff(clock, most=limits.CHECK_INTERVAL_SECONDS)
+        self._rollout = _Backoff(clock, most=limits.ROLLOUT_RECHECK_SECONDS)
+        self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
 
     def start(self) -> None:
-        """Begins with the look at start."""
+        """Start with the check at start."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Begins no other look; one that is under way ends by itself."""
+        """Start no other check, and return at once. A check that runs ends by itself."""
         with self._wakes:
             self._stopping = True
             self._wakes.notify()
 
-    def follow_up(self, changes: Iterable[Change], outcomes: Sequence[Outcome]) -> None:
-        """Goes on soon with what was committed and is not finished by that."""
+    def join(self, seconds: float) -> None:
+        """Wait for the check that runs to end."""
+        self._thread.join(seconds)
+
+    def note_commit(self, changes: Iterable[Change], outcomes: Sequence[Outcome]) -> None:
+        """Schedule the checks that committed changes need."""
         with self._wakes:
             for change, outcome in zip(changes, outcomes, strict=True):
                 # Clocks differ: what seems older may be what the registry has now.
-                if isinstance(change, Refresh) or outcome is Outcome.OLDER:
-                    self._tick = _earlier(self._tick, max(time.monotonic(), self._not_before))
-                if isinstance(change, Hold):
+                if isinstance(change, CheckDaemonSet) or outcome is Outcome.OLDER:
+                    earliest = max(self._clock.monotonic(), self._not_before)
+                    self._check_due = _earlier(self._check_due, earliest)
+                if isinstance(change, AwaitVerification):
                     self._verification.begin()
-                if outcome in _ROLLING:
+                if outcome in _STARTS_ROLLOUT:
                     self._rollout.begin()
             self._wakes.notify()
 
     def _run(self) -> None:
-        self._look(limits.FIRST_LOOK_SECONDS, only_if_new=not self._ticks)
+        self._check(limits.FIRST_CHECK_SECONDS, asks_if_new=not self._is_periodic)
         while self._wait():
             if self._take(self._verification):
-                self._verify()
+                self._check_unverified()
             elif self._take(self._rollout):
-                self._compare()
-            elif self._take_tick():
-                self._look(limits.LOOK_SECONDS)
+                self._check_rollout()
+            elif self._take_check():
+                self._check(limits.CHECK_SECONDS)
 
     def _wait(self) -> bool:
-        """Until something is due; False where the service stops."""
+        """Wait until a check is due. Return False where the service stops."""
         with self._wakes:
             while not self._stopping:
-                due = _earlier(self._tick, _earlier(self._verification.due, self._rollout.due))
-                if due is not None and due <= time.monotonic():
+                due = self._next_due()
+                if due is not None and due <= self._clock.monotonic():
                     return True
-                self._wakes.wait(None if due is None else due - time.monotonic())
+                self._clock.wait(
+                    self._wakes, None if due is None else due - self._clock.monotonic()
+                )
             return False
 
-    def _take_tick(self) -> bool:
+    def _next_due(self) -> float | None:
+        return _earlier(self._check_due, _earlier(self._verification.due, self._rollout.due))
+
+    def _take_check(self) -> bool:
         with self._wakes:
-            if not _is_due(self._tick):
+            if not self._is_due(self._check_due):
                 return False
-            self._tick = None
+            self._check_due = None
             return True
 
-    def _take(self, pace: _Pace) -> bool:
+    def _take(self, backoff: _Backoff) -> bool:
         with self._wakes:
-            if not _is_due(pace.due):
+            if not self._is_due(backoff.due):
                 return False
-            pace.due = None
+            backoff.due = None
             return True
 
-    def _look(self, seconds: float, *, only_if_new: bool = False) -> None:
-        self._attempt(lambda: self._looks.everything(seconds, only_if_new=only_if_new))
+    def _check(self, seconds: float, *, asks_if_new: bool = False) -> None:
+        self._attempt(lambda: self._checks.full(seconds, asks_if_new=asks_if_new))
         with self._wakes:
-            self._not_before = time.monotonic() + limits.LOOKS_APART_SECONDS
-            # What another process has not finished is gone on with.
+            self._not_before = self._clock.monotonic() + limits.CHECK_SPACING_SECONDS
+            # Another process may have left these unfinished.
             self._verification.begin()
             self._rollout.begin()
-            if self._ticks:
-                self._tick = _earlier(self._tick, time.monotonic() + limits.TICK_SECONDS)
+            if self._is_periodic:
+                next_check = self._clock.monotonic() + limits.CHECK_INTERVAL_SECONDS
+                self._check_due = _earlier(self._check_due, next_check)
 
-    def _verify(self) -> None:
-        if self._attempt(self._looks.unverified):
+    def _check_unverified(self) -> None:
+        if self._attempt(self._checks.unverified_pushes):
             with self._wakes:
-                self._verification.go_on()
+                self._verification.continue_()
                 self._rollout.begin()
 
-    def _compare(self) -> None:
+    def _check_rollout(self) -> None:
         is_last = self._rollout.is_last
-        if self._attempt(lambda: self._looks.rollout(is_last=is_last)):
+        if self._attempt(lambda: self._checks.rollout(is_last=is_last)):
             with self._wakes:
-                self._rollout.go_on()
+                self._rollout.continue_()
 
-    def _attempt(self, look: Callable[[], object]) -> bool:
-        """Whether a look has to be taken again; one that fails has to."""
+    def _attempt(self, check: Callable[[], object]) -> bool:
+        """Run a check. Return whether to run it again, as after a failure."""
         try:
-            return bool(look())
+            return bool(check())
         except ImagePullerError as error:
-            log.warning("the look could not be finished: %s", error)
+            log.warning("the check could not be finished, and is tried again later: %s", error)
         except Exception:
-            # The health check must outlive whatever it finds; a service that stops finds a lot.
+            # Checks must go on whatever one finds. A service that stops finds a lot.
             if not self._stopping:
-                log.exception("the look failed")
+                log.exception("the check failed, and is tried again later")
         return True
 
-
-def _is_due(when: float | None) -> bool:
-    return when is not None and when <= time.monotonic()
+    def _is_due(self, when: float | None) -> bool:
+        return when is not None and when <= self._clock.monotonic()
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:

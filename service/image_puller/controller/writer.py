@@ -1,6 +1,7 @@
-"""One writer per process: what arrives while a write is in flight goes out together in the next.
+"""The writer: one thread commits the changes of all requests.
 
-So n senders at once cost about 2 x pushes / n writes, and a single one a write per push.
+Changes that arrive during a write go out together in the next one. So n senders at once need about
+2 x pushes / n writes, and a single sender needs one write per push.
 """
 
 import logging
@@ -9,11 +10,23 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from image_puller import limits
 from image_puller.cluster.reconcile import Reconciler
+from image_puller.controller.clock import Clock
+from image_puller.controller.metrics import Metrics
+from image_puller.core.changes import (
+    AwaitVerification,
+    Change,
+    CheckDaemonSet,
+    EnsureExists,
+    PullAgain,
+    RegistryAnswer,
+    TrackTag,
+    UntrackTag,
+)
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import Change
 from image_puller.errors import ClusterUnavailableError, ImagePullerError, SupersededError
 
 log = logging.getLogger(__name__)
@@ -22,53 +35,74 @@ Outcomes = tuple[Outcome, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Delivery:
-    """The changes of one request, and where their outcomes are awaited."""
+class _Request:
+    """The changes of one request, and the future that its sender waits for."""
 
     changes: tuple[Change, ...]
     committed: "Future[Outcomes]" = field(default_factory=Future)
 
 
 class Writer:
-    """Commits what several threads submit, in a thread of its own between `start` and `stop`."""
+    """Commits what several threads ask for, in a thread of its own between `start` and `stop`."""
 
-    def __init__(self, reconciler: Reconciler) -> None:
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        most_waiting: int = limits.WAITING_REQUESTS,
+    ) -> None:
         self._reconciler = reconciler
+        self._metrics = metrics
+        self._clock = clock
+        self._most_waiting = most_waiting
         self._arrival = threading.Condition()
-        self._waiting: list[_Delivery] = []
+        self._waiting: list[_Request] = []
         self._stopping = False
         self._expected = 1
         self._failed = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
-        """Begins to commit."""
+        """Start to commit."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Commits what was submitted and applies what is pending, then returns."""
+        """Commit what was asked for, apply a pending template, and return."""
         with self._arrival:
             self._stopping = True
             self._arrival.notify()
         self._thread.join()
 
-    def submit(self, changes: Sequence[Change], *, patience: float) -> Outcomes:
-        """What became of the changes, once nothing of them can get lost any more.
+    def commit(self, source: str, changes: Sequence[Change], *, timeout: float) -> Outcomes:
+        """Commit changes, and return their outcomes once nothing of them can get lost.
 
-        Raises ClusterUnavailableError after `patience` seconds; the commit may still be made, so
-        that the sender's next try finds nothing to do.
+        The outcomes are counted and logged under `source`. Raises ClusterUnavailableError after
+        `timeout` seconds. The commit may still be made then; the sender's retry changes nothing.
         """
-        delivery = _Delivery(changes=tuple(changes))
+        outcomes = self._submit(changes, timeout)
+        for change, outcome in zip(changes, outcomes, strict=True):
+            self._metrics.count_event(source, outcome)
+            is_news = not isinstance(change, RegistryAnswer) or outcome is not Outcome.UNCHANGED
+            level = logging.INFO if is_news else logging.DEBUG
+            log.log(level, "%s: %s: %s", source, _subject(change), outcome)
+        return outcomes
+
+    def _submit(self, changes: Sequence[Change], timeout: float) -> Outcomes:
+        request = _Request(changes=tuple(changes))
         with self._arrival:
-            if self._stopping or len(self._waiting) >= limits.WAITING_EVENTS:
-                raise ClusterUnavailableError("the service is stopping, or has too much to do")
-            self._waiting.append(delivery)
+            if self._stopping:
+                raise ClusterUnavailableError("the service is stopping")
+            if len(self._waiting) >= self._most_waiting:
+                raise ClusterUnavailableError(f"{len(self._waiting)} requests already wait")
+            self._waiting.append(request)
             self._arrival.notify()
         try:
-            return delivery.committed.result(timeout=patience)
+            return request.committed.result(timeout=timeout)
         except FutureTimeoutError:
             raise ClusterUnavailableError(
-                f"the API server did not take the change within {patience} s"
+                f"the API server did not take the change within {timeout} s"
             ) from None
 
     def _run(self) -> None:
@@ -78,24 +112,27 @@ class Writer:
             if stopping:
                 return
 
-    def _take(self) -> tuple[list[_Delivery], bool]:
-        """The next batch: what waits, or nothing when a pending template is due."""
+    def _take(self) -> tuple[list[_Request], bool]:
+        """Return the next batch: what waits, or nothing when a pending template is due."""
         with self._arrival:
-            self._arrival.wait_for(
-                lambda: self._waiting or self._stopping, timeout=self._seconds_until_due()
+            self._clock.wait_for(
+                self._arrival,
+                lambda: self._waiting or self._stopping,
+                self._seconds_until_due(),
             )
             self._gather()
             batch, self._waiting = self._waiting, []
             return batch, self._stopping
 
     def _gather(self) -> None:
-        """Under load: a moment for the senders that were just answered to come back.
+        """Under load, wait a moment for the senders that were just answered to send again.
 
-        Where they don't, fewer are expected, but not at once: one that is late may only be slow.
+        Where they don't, expect fewer next time, but not at once: a late one may only be slow.
         """
-        are_there = self._expected == 1 or self._arrival.wait_for(
+        are_there = self._expected == 1 or self._clock.wait_for(
+            self._arrival,
             lambda: len(self._waiting) >= self._expected or self._stopping,
-            timeout=limits.GATHER_SECONDS,
+            limits.GATHER_SECONDS,
         )
         self._expected = max(len(self._waiting), 1 if are_there else self._expected // 2)
 
@@ -104,24 +141,37 @@ class Writer:
             return limits.RETRY_SECONDS
         return self._reconciler.seconds_until_due()
 
-    def _commit(self, batch: Sequence[_Delivery], *, flush: bool) -> None:
-        changes = [change for delivery in batch for change in delivery.changes]
+    def _commit(self, batch: Sequence[_Request], *, flush: bool) -> None:
+        changes = [change for request in batch for change in request.changes]
         try:
             outcomes = iter(self._reconciler.commit(changes, flush=flush))
         except ImagePullerError as error:
-            log.error("nothing was changed: %s", error)  # noqa: TRY400 - the message says it all
+            log.error("nothing was changed: %s", error)  # noqa: TRY400 - the message is complete
             self._fail(batch, error)
         except Exception as error:
-            # A fault of ours: its senders are told, and the writer lives on for the others.
+            # An error in our code. Its senders are told, and the writer goes on for the others.
             log.exception("nothing was changed")
             self._fail(batch, error)
         else:
             self._failed = False
-            for delivery in batch:
-                delivery.committed.set_result(tuple(next(outcomes) for _ in delivery.changes))
+            for request in batch:
+                request.committed.set_result(tuple(next(outcomes) for _ in request.changes))
 
-    def _fail(self, batch: Sequence[_Delivery], error: Exception) -> None:
-        """Tells the senders; without any, the next attempt is soon, unless others took over."""
+    def _fail(self, batch: Sequence[_Request], error: Exception) -> None:
+        """Tell the senders. Try again soon, unless another configuration is in charge."""
         self._failed = not isinstance(error, SupersededError)
-        for delivery in batch:
-            delivery.committed.set_exception(error)
+        for request in batch:
+            request.committed.set_exception(error)
+
+
+def _subject(change: Change) -> str:
+    """Return what a change is about, for the log."""
+    match change:
+        case TrackTag() | UntrackTag() | RegistryAnswer() | PullAgain():
+            return " ".join(filter(None, (change.entry, change.tag, change.digest)))
+        case AwaitVerification():
+            return f"{change.entry} {change.tag} ({change.reason})"
+        case EnsureExists() | CheckDaemonSet():
+            return "DaemonSet"
+        case _:
+            assert_never(change)

@@ -1,22 +1,26 @@
-"""What registries know and no webhook has said: moved tags, newer versions, tags that are gone.
+"""What a check asks registries, and what their answers change. Pure.
 
-Pure: what to ask, and what the answers change. A listing of tags has no times, so only policies
-that order tags by themselves can find newer ones.
+The check finds pushes whose webhook was missed: mutated tags, newer versions and deleted tags. A
+listing of tags has no times, so newer tags are found only where the policy orders tags.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
-from image_puller.core.matching import Change, Follow, Found, Known
-from image_puller.core.state import Followed, State, Unverified
-from image_puller.registries.lookup import Absent, Answer, Present, Unanswered
+from image_puller.core import selection
+from image_puller.core.changes import Change, Precondition, RegistryAnswer, TrackTag
+from image_puller.core.state import EntryState, State, Tag, UnverifiedPush
+from image_puller.values.answers import Absent, Answer, Present, Unanswered
 from image_puller.values.reference import Reference
 
 Listings = Mapping[Reference, tuple[str, ...] | Unanswered]
+"""The tags of repositories."""
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,30 +32,30 @@ class Question:
 
     @property
     def tag(self) -> str:
-        """The tag, which is always there."""
+        """Return the tag, which a question always has."""
         return str(self.reference.tag)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What the answers change; the tags about which nobody can be asked; what was not said.
+    """What the answers change.
 
-    Tags are given by entry and name.
+    `unqueryable` has tags by entry and name. `reasons` says why registries did not answer.
     """
 
-    changes: tuple[Change, ...]
-    closed: frozenset[tuple[str, str]]
-    reasons: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
+    unqueryable: frozenset[tuple[str, str]] = frozenset()
+    reasons: tuple[str, ...] = ()
 
 
 def repositories(config: Config) -> tuple[Reference, ...]:
-    """The repositories whose tags are to be listed."""
+    """Return the repositories whose tags a check lists."""
     entries = (entry for entry in config.entries if entry.policy.orders_tags)
     return tuple(dict.fromkeys(entry.repository for entry in entries))
 
 
 def questions(config: Config, state: State, listings: Listings) -> tuple[Question, ...]:
-    """Every tag that an entry follows, waits for, or would follow had its push been heard of."""
+    """Return every tag to ask about: configured, tracked, unverified, and new in a listing."""
     return tuple(
         Question(entry=entry.name, reference=entry.reference_of(tag))
         for entry in config.entries
@@ -60,7 +64,7 @@ def questions(config: Config, state: State, listings: Listings) -> tuple[Questio
 
 
 def unverified(config: Config, state: State) -> tuple[Question, ...]:
-    """The tags whose pushes wait for their registry's word."""
+    """Return the tags whose pushes are unverified."""
     return tuple(
         Question(entry=entry.name, reference=entry.reference_of(push.tag))
         for entry in config.entries
@@ -76,94 +80,100 @@ def findings(
     *,
     time: datetime,
 ) -> Findings:
-    """What registries said when they were asked at that time."""
-    seen = {question.entry for question in asked if isinstance(_of(answers, question), Present)}
+    """Return what the answers change. `time` is when the questions were asked."""
+    shown = {q.entry for q in asked if isinstance(answers[q.reference], Present)}
     changes: list[Change] = []
-    closed = set()
+    unqueryable = set()
     reasons = []
     for question in asked:
-        followed = state.entries[question.entry]
-        match _of(answers, question):
+        current = state.entries[question.entry]
+        match answers[question.reference]:
             case Present(digest):
-                changes += _present(followed, question, digest, time)
-            case Absent() if question.entry in seen:
-                changes.append(_found(followed, question, None, time))
+                changes += _present(current, question, digest, time)
+            case Absent() if question.entry in shown:
+                changes.append(_answer(current, question, None, time))
                 if question.tag == config.entry(question.entry).tag:
                     reasons.append(
-                        f"{question.reference} is configured, but gone from its registry"
+                        f"{question.reference} is configured, but its registry does not have it; "
+                        "push it again, or change IMAGES"
                     )
-            case Absent() if _is_new(followed, question.tag):
-                changes.append(_found(followed, question, None, time))
+            case Absent() if _is_new(current, question.tag):
+                changes.append(_answer(current, question, None, time))
             case Absent():
-                # A registry that hides a repository says the same as one that never had it.
+                # A registry that hides a repository answers as one that never had it.
                 reasons.append(
                     f"registry {question.reference.registry} shows nothing of "
-                    f"{question.reference.name}: is it deleted, or is a pull secret missing?"
+                    f"{question.reference.name}: was it deleted, or is a pull secret missing?"
                 )
-            case Unanswered(reason, is_closed):
+            case Unanswered(reason, is_unqueryable):
                 reasons.append(reason)
-                if is_closed:
-                    closed.add((question.entry, question.tag))
+                if is_unqueryable:
+                    unqueryable.add((question.entry, question.tag))
     return Findings(
         changes=tuple(changes),
-        closed=frozenset(closed),
+        unqueryable=frozenset(unqueryable),
         reasons=tuple(dict.fromkeys(reasons)),
     )
 
 
 def unlisted(listings: Listings) -> tuple[str, ...]:
-    """Why tags could not be listed, each reason once."""
+    """Return why tags could not be listed, each reason once."""
     return tuple(dict.fromkeys(a.reason for a in listings.values() if isinstance(a, Unanswered)))
 
 
-def _of(answers: Mapping[Reference, Answer], question: Question) -> Answer:
-    return answers[question.reference]
-
-
-def _tags(config: Config, entry: Entry, followed: Followed, listings: Listings) -> Iterable[str]:
-    known = (tag.name for tag in followed.tags)
-    waiting = (push.tag for push in followed.unverified)
+def _tags(config: Config, entry: Entry, current: EntryState, listings: Listings) -> Iterable[str]:
+    tracked = (tag.name for tag in current.tags)
+    waiting = (push.tag for push in current.unverified)
     configured = () if entry.policy.tag is None else (entry.policy.tag,)
-    newest = _newest(config, entry, listings)
-    return dict.fromkeys((*configured, *known, *waiting, *newest))
+    listed = _listed(config, entry, listings)
+    return dict.fromkeys((*configured, *tracked, *waiting, *listed))
 
 
-def _newest(config: Config, entry: Entry, listings: Listings) -> Iterator[str]:
-    """As many of the listed tags as are remembered, had each been pushed just now."""
+def _listed(config: Config, entry: Entry, listings: Listings) -> Iterator[str]:
+    """Return the listed tags that the entry would track if all were pushed now."""
     listed = listings.get(entry.repository, ())
     if isinstance(listed, Unanswered) or not entry.policy.orders_tags:
         return iter(())
-    others = (tag for tag in listed if tag != entry.tag and entry.policy.follows(tag))
-    newest = sorted(others, key=entry.policy.precedence, reverse=True)
-    return iter(newest[: config.keep_tags + limits.SPARE_TAGS])
+    tags = [Tag(name=t, digest=None, time=_EPOCH) for t in listed if entry.policy.tracks(t)]
+    return (tag.name for tag in selection.tracked(config, entry, tags))
 
 
 def _present(
-    followed: Followed, question: Question, digest: str, time: datetime
+    current: EntryState, question: Question, digest: str, time: datetime
 ) -> Iterator[Change]:
-    """A push that is confirmed by now counts as it was made; anything else as it was found.
+    """Yield what a digest changes. An unverified push that it confirms counts from its own time.
 
-    Of another digest than was pushed a registry is not believed at once: it may be about to come.
+    Another digest than the pushed one does not count at once: some registries announce a push
+    before they show it.
     """
-    push = _waiting(followed, question.tag)
+    push = _waiting(current, question.tag)
     if push is None:
-        yield _found(followed, question, digest, time)
+        yield _answer(current, question, digest, time)
     elif push.digest in (None, digest):
-        yield Follow(entry=question.entry, tag=push.tag, digest=digest, time=push.time)
+        yield TrackTag(entry=question.entry, tag=push.tag, digest=digest, time=push.time)
     elif time - push.time >= timedelta(seconds=limits.SETTLING_SECONDS):
-        yield _found(followed, question, digest, time)
+        yield _answer(current, question, digest, time)
 
 
-def _found(followed: Followed, question: Question, digest: str | None, time: datetime) -> Found:
-    tag = followed.tag(question.tag)
-    known = Known(is_followed=tag is not None, digest=None if tag is None else tag.digest)
-    return Found(entry=question.entry, tag=question.tag, digest=digest, time=time, known=known)
+def _answer(
+    current: EntryState, question: Question, digest: str | None, time: datetime
+) -> RegistryAnswer:
+    tag = current.tag(question.tag)
+    return RegistryAnswer(
+        entry=question.entry,
+        tag=question.tag,
+        digest=digest,
+        time=time,
+        precondition=Precondition(
+            is_tracked=tag is not None, digest=None if tag is None else tag.digest
+        ),
+    )
 
 
-def _is_new(followed: Followed, tag: str) -> bool:
-    """Whether a tag was pushed, as nobody has confirmed yet, and is not followed so far."""
-    return _waiting(followed, tag) is not None and followed.tag(tag) is None
+def _is_new(current: EntryState, tag: str) -> bool:
+    """Whether a tag has an unverified push and is not tracked yet."""
+    return _waiting(current, tag) is not None and current.tag(tag) is None
 
 
-def _waiting(followed: Followed, tag: str) -> Unverified | None:
-    return next((push for push in followed.unverified if push.tag == tag), None)
+def _waiting(current: EntryState, tag: str) -> UnverifiedPush | None:
+    return next((push for push in current.unverified if push.tag == tag), None)

@@ -1,4 +1,4 @@
-"""The DaemonSet: equal configuration and state give equal manifests. Plain dicts, no I/O."""
+"""The DaemonSet's manifest. Equal configuration and state give equal manifests. Pure."""
 
 import hashlib
 import json
@@ -9,20 +9,20 @@ from decimal import Decimal
 from typing import Any
 
 from image_puller.config.configuration import Config
-from image_puller.config.entries import INSTALLER, Entry
-from image_puller.config.policy import is_moving
-from image_puller.core import decide
-from image_puller.core.state import Followed, State, Tag
+from image_puller.config.entries import INSTALL_CONTAINER, Entry
+from image_puller.config.policy import is_mutable
+from image_puller.core import selection
+from image_puller.core.state import EntryState, State, Tag
 from image_puller.values import quantity
 from image_puller.values.reference import parse
 
 STATE = "image-puller.io/state"
 DIGESTS = "image-puller.io/digests"
-REFRESHED = "image-puller.io/refreshed"
+PULLED_AGAIN = "image-puller.io/pulled-again"
 OWNER_LABEL = "image-puller.io/daemonset"
 
 ORIGINAL_SELECTOR = {"test": "daemonset-test", "app.kubernetes.io/name": "image-puller"}
-"""By which a DaemonSet of the original puller is known."""
+"""The selector of the original puller's DaemonSets."""
 
 _USER = 65532
 _GRACE_SECONDS = 1
@@ -39,7 +39,7 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """The object with which the DaemonSet goes: the service's Deployment or Knative Service."""
+    """The owner of the DaemonSet: the service's Deployment or Knative Service."""
 
     api_version: str
     kind: str
@@ -49,14 +49,14 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """What only the cluster can say. None: it could not be asked, so what is live stays."""
+    """What only the cluster knows. None where it could not be asked: the live value stays."""
 
     openshift: bool | None = None
     owner: Owner | None = None
 
 
 def manifest(config: Config, state: State, platform: Platform, annotation: str) -> Manifest:
-    """The whole object, as it is created; `annotation` is the state's text."""
+    """Return the whole object, for its creation. `annotation` is the encoded state."""
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
@@ -77,17 +77,17 @@ def manifest(config: Config, state: State, platform: Platform, annotation: str) 
 
 
 def selector(config: Config) -> dict[str, str]:
-    """The labels by which this installation's pods are known, and no other's."""
+    """Return the labels that select the pods of this installation only."""
     return {"app.kubernetes.io/name": "image-puller", OWNER_LABEL: config.daemonset_name}
 
 
 def labels(config: Config) -> dict[str, str]:
-    """The DaemonSet's own labels."""
+    """Return the DaemonSet's own labels."""
     return {**selector(config), "app.kubernetes.io/managed-by": "kubernetes-image-puller"}
 
 
 def update_strategy(config: Config) -> Manifest:
-    """All nodes at once unless told otherwise, so that a dead node stalls nobody."""
+    """Return the update strategy: all nodes at once by default, so a dead node stalls no other."""
     return {
         "type": "RollingUpdate",
         "rollingUpdate": {"maxUnavailable": config.rollout_max_unavailable, "maxSurge": 0},
@@ -95,7 +95,7 @@ def update_strategy(config: Config) -> Manifest:
 
 
 def owner_references(platform: Platform) -> Manifest:
-    """The metadata's owners, or nothing where no owner is known."""
+    """Return the metadata's `ownerReferences`, or nothing where no owner is known."""
     owner = platform.owner
     if owner is None:
         return {}
@@ -109,15 +109,15 @@ def owner_references(platform: Platform) -> Manifest:
 
 
 def template(config: Config, state: State, platform: Platform) -> Manifest:
-    """The pod template: the installer, then each image's container in the order of `IMAGES`."""
-    containers = images(config, state)
+    """Return the pod template: the install container, then one for each image, as in `IMAGES`."""
+    containers = desired_images(config, state)
     sleep = _sleep(len(containers) + 1)
     annotations = {
         DIGESTS: _json({i.container: i.expected for i in containers if i.expected is not None}),
         "sidecar.istio.io/inject": "false",
     }
-    if state.refreshed is not None:
-        annotations[REFRESHED] = state.refreshed.isoformat()
+    if state.pulled_again_at is not None:
+        annotations[PULLED_AGAIN] = state.pulled_again_at.isoformat()
     return {
         "metadata": {
             "labels": {**selector(config), "sidecar.istio.io/inject": "false"},
@@ -126,7 +126,7 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
         "spec": _pod_spec(config, platform)
         | {
             "containers": [
-                _installer(config, sleep),
+                _install_container(config, sleep),
                 *(_container(config, image, sleep) for image in containers),
             ],
         },
@@ -134,17 +134,17 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
 
 
 def template_hash(config: Config, state: State) -> str:
-    """Tells templates apart, whatever the platform."""
+    """Return a hash of the template, without what depends on the platform."""
     return _hash(template(config, state, Platform()))
 
 
 def structure_hash(config: Config) -> str:
-    """Tells apart what in a template is no tag and no digest that was followed."""
-    return _hash([template(config, _unfollowed(config), Platform()), update_strategy(config)])
+    """Return a hash of everything in the template but tracked tags and their digests."""
+    return _hash([template(config, _untracked(config), Platform()), update_strategy(config)])
 
 
 def configuration_hash(config: Config) -> str:
-    """Tells configurations apart by what shapes the DaemonSet, and by the policies."""
+    """Return a hash of the configuration: of what shapes the DaemonSet, and of the policies."""
     policies = {entry.name: [entry.image, entry.policy.text] for entry in config.entries}
     return _hash(
         [structure_hash(config), policies, config.keep_tags, dict(config.daemonset_annotations)]
@@ -158,9 +158,9 @@ def asks_for_more(template: Manifest, other: Manifest) -> bool:
 
 
 def asked(template: Manifest) -> Mapping[str, Decimal]:
-    """What a pod of the template asks for, by the names that a quota has (`limits.memory`).
+    """Return what a pod of the template asks for, by the names of a quota (`limits.memory`).
 
-    Init containers run one by one, before the others, which run together.
+    Init containers run one by one before the others, which run together.
     """
     spec = template["spec"]
     total: dict[str, Decimal] = defaultdict(Decimal)
@@ -174,11 +174,12 @@ def asked(template: Manifest) -> Mapping[str, Decimal]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """One container's image, of an entry; `name` is the tag that it is pulled by, if by one.
+class DesiredImage:
+    """A desired image, and its container.
 
-    `expected` is what the digests annotation says of it; `tag` is None for a configured image
-    while nobody has said its digest. `always` is the pull policy.
+    `name` is the tag that it is pulled by, or None where it is pulled by digest.
+    `always` is the pull policy. `expected` is its value in the digests annotation.
+    `tag` is the tracked tag; None for a configured image that was never pushed.
     """
 
     entry: str
@@ -190,61 +191,61 @@ class Image:
     tag: Tag | None
 
 
-def images(config: Config, state: State) -> list[Image]:
-    """The images of all entries, in the order of `IMAGES`."""
+def desired_images(config: Config, state: State) -> list[DesiredImage]:
+    """Return the desired images of all entries, in the order of `IMAGES`."""
     return [
         image
         for entry in config.entries
-        for image in images_of(config, entry, state.entries[entry.name])
+        for image in desired_images_of(config, entry, state.entries[entry.name])
     ]
 
 
-def images_of(config: Config, entry: Entry, followed: Followed) -> list[Image]:
-    """The entry's images in the order of the pod: the configured one, then followed tags."""
+def desired_images_of(config: Config, entry: Entry, current: EntryState) -> list[DesiredImage]:
+    """Return the desired images of an entry: the configured one, then tracked tags by name."""
     found = []
-    if followed.applied is not None or not followed.refuses(entry.label):
-        found.append(_configured(entry, followed.tag(entry.tag)))
-    tags = decide.cached(entry, followed.tags, config.keep_tags)
-    found.extend(_followed(entry, tag) for tag in sorted(tags, key=lambda tag: tag.name))
+    if current.live_tags is not None or not current.refuses(entry.label):
+        found.append(_configured(entry, current.tag(entry.tag)))
+    tags = selection.desired(config, entry, current.tags)
+    found.extend(_tracked(entry, tag) for tag in sorted(tags, key=lambda tag: tag.name))
     return found
 
 
 def container_name(entry: Entry, tag: str) -> str:
-    """A followed tag's container: the entry's name and a short hash, 63 characters at most."""
+    """Return the name of a tracked tag's container, with 63 characters at most."""
     digest = hashlib.sha256(f"{entry.name}:{tag}".encode()).hexdigest()[:10]
     return f"{entry.name[:52]}-{digest}"
 
 
-def _configured(entry: Entry, tag: Tag | None) -> Image:
-    return Image(
+def _configured(entry: Entry, tag: Tag | None) -> DesiredImage:
+    return DesiredImage(
         entry=entry.name,
         name=entry.tag,
         container=entry.name,
         image=entry.image,
-        always=entry.tag is not None and (is_moving(entry.tag) or bool(tag and tag.moved)),
+        always=entry.tag is not None and (is_mutable(entry.tag) or bool(tag and tag.mutated)),
         expected=_expected(tag),
         tag=tag,
     )
 
 
-def _followed(entry: Entry, tag: Tag) -> Image:
+def _tracked(entry: Entry, tag: Tag) -> DesiredImage:
     reference = replace(entry.reference, tag=tag.name, digest=None)
-    return Image(
+    return DesiredImage(
         entry=entry.name,
         name=tag.name,
         container=container_name(entry, tag.name),
         image=str(reference),
-        always=is_moving(tag.name) or tag.moved,
+        always=is_mutable(tag.name) or tag.mutated,
         expected=_expected(tag),
         tag=tag,
     )
 
 
 def _expected(tag: Tag | None) -> str | None:
-    """The digest; where a tag moved and nobody said where to, the time, so that nodes roll."""
+    """Return the digest, or for a mutated tag without one the time of its push: both roll pods."""
     if tag is None:
         return None
-    if tag.digest is None and tag.moved:
+    if tag.digest is None and tag.mutated:
         return f"pushed {tag.time.isoformat()}"
     return tag.digest
 
@@ -271,13 +272,13 @@ def _pod_spec(config: Config, platform: Platform) -> Manifest:
 
 
 def _sleep(containers: int) -> tuple[str, ...]:
-    """What the sleep of each container is told: for how long, and in a large pod to linger.
+    """Return the arguments of `/sleep`: how long to sleep, and in a large pod how long to linger.
 
-    A kubelet stops all containers of a pod at once, and the runtime one process for each. Its shim
-    takes in no further end while such a process has not ended whose container has, and where more
-    than 32 ends wait, a second over each: https://github.com/containerd/containerd/issues/12678.
-    So a container outlives what stops it, but not the two seconds that the kubelet waits. In a pod
-    of few there are never as many: three for each of the others, with the process that deletes it.
+    The kubelet stops all containers of a pod at once. The runtime needs seconds for each exit where
+    more than 32 exits wait: https://github.com/containerd/containerd/issues/12678. Lingering
+    spreads the exits. It stays below the two seconds that the kubelet waits. A pod of few
+    containers has at most three exits for each of them, so it need not linger.
+    See `docs/decisions/lingering-sleep.md`.
     """
     if containers <= _FEW:
         return (_DURATION,)
@@ -285,26 +286,27 @@ def _sleep(containers: int) -> tuple[str, ...]:
     return _DURATION, f"{milliseconds}ms"
 
 
-def _installer(config: Config, sleep: tuple[str, ...]) -> Manifest:
-    """The container that puts the sleep where all others find it; it stays, and sleeps itself.
+def _install_container(config: Config, sleep: tuple[str, ...]) -> Manifest:
+    """Return the container that copies `/sleep` into the shared volume, and then sleeps itself.
 
-    No init container: a kubelet sees the end of one only at its next look, once a second. It starts
-    containers in their order, and none before the hook of the last one has returned. The container
-    installs by itself as well: a kubelet that was restarted in the middle runs no hook again.
+    It is no init container, because the kubelet sees the end of one only at its next sync, once a
+    second. The kubelet starts containers in order, and waits for the hook of each. The container
+    also installs by its command, because a kubelet that restarts does not run the hook again.
+    See `docs/decisions/install-container.md`.
     """
-    image = parse(config.kip_image)
-    moving = image.digest is None and is_moving(image.tag or "latest")
+    tag = parse(config.kip_image).pull_tag
+    mutable = tag is not None and is_mutable(tag)
     install = ["/sleep", "--install", _SLEEP]
     return {
-        "name": INSTALLER,
+        "name": INSTALL_CONTAINER,
         "image": config.kip_image,
-        "imagePullPolicy": "Always" if moving else "IfNotPresent",
+        "imagePullPolicy": "Always" if mutable else "IfNotPresent",
         "command": [*install, *sleep],
         "lifecycle": {"postStart": {"exec": {"command": install}}},
     } | _common(config)
 
 
-def _container(config: Config, image: Image, sleep: tuple[str, ...]) -> Manifest:
+def _container(config: Config, image: DesiredImage, sleep: tuple[str, ...]) -> Manifest:
     return {
         "name": image.container,
         "image": image.image,
@@ -338,8 +340,8 @@ def _amounts(container: Manifest) -> Mapping[str, Decimal]:
     }
 
 
-def _unfollowed(config: Config) -> State:
-    entries = {entry.name: Followed(image=entry.image) for entry in config.entries}
+def _untracked(config: Config) -> State:
+    entries = {entry.name: EntryState(image=entry.image) for entry in config.entries}
     return State(configuration="", entries=entries)
 
 

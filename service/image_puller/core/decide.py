@@ -1,4 +1,7 @@
-"""The decision: configuration, state and changes to a new state. Pure, and safe to repeat."""
+"""The decision: configuration, state and changes give a new state.
+
+Pure. The same changes applied again change nothing.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,44 +12,46 @@ from typing import assert_never
 from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
-from image_puller.core.matching import (
+from image_puller.core import selection
+from image_puller.core.changes import (
+    AwaitVerification,
     Change,
-    Confirm,
-    Follow,
-    Forget,
-    Found,
-    Hold,
-    Known,
-    Refresh,
-    RollAgain,
+    CheckDaemonSet,
+    EnsureExists,
+    Precondition,
+    PullAgain,
+    RegistryAnswer,
+    TrackTag,
+    UntrackTag,
 )
-from image_puller.core.state import Followed, Refused, State, Tag, Unverified
+from image_puller.core.state import EntryState, State, Tag, UnverifiedPush
 
 
 class Outcome(StrEnum):
-    """What became of one change; the values are those of the metric's label."""
+    """What became of one change. The values are those of the metric's label."""
 
-    FOLLOWED = "followed"
-    MOVED = "moved"
+    TRACKED = "tracked"
+    MUTATED = "mutated"
     UNCHANGED = "unchanged"
     OLDER = "older"
-    SURPASSED = "newer ones are kept"
-    FORGOTTEN = "forgotten"
+    NOT_NEWEST = "not_newest"
+    UNTRACKED = "untracked"
     CHECKED = "checked"
-    COMPLETED = "digest learned"
-    HELD = "held until verified"
-    DISPLACED = "held until verified, the oldest such push given up"
-    GIVEN_UP = "given up, never verified"
-    ROLLED_AGAIN = "rolled again"
-    REFUSED = "refused by the cluster"
+    DIGEST_COMPLETED = "digest_completed"
+    AWAITING_VERIFICATION = "awaiting_verification"
+    DISPLACED = "displaced"
+    """Awaiting verification; the oldest such push was dropped to make room."""
+    VERIFICATION_EXPIRED = "verification_expired"
+    PULLED_AGAIN = "pulled_again"
+    REFUSED = "refused"
 
 
 def apply(
     config: Config, state: State, changes: Sequence[Change]
 ) -> tuple[State, tuple[Outcome, ...]]:
-    """The state after `changes`, one after another, and what became of each.
+    """Return the state after all changes, made in their order, and the outcome of each.
 
-    `state` is one that `adopt` has fitted to `config`. The same changes again change nothing.
+    `adopt` must have fitted the state to the configuration.
     """
     outcomes = []
     for change in changes:
@@ -56,9 +61,10 @@ def apply(
 
 
 def adopt(config: Config, state: State, configuration: str) -> State:
-    """The state under a configuration: what was followed stays where its entry has not changed.
+    """Return the state fitted to a configuration, whose hash is `configuration`.
 
-    Tags that the cluster refused get another try.
+    Tracked tags stay where the entry's image has not changed. Refused tags are forgotten, so that
+    they are tried again.
     """
     return replace(
         state,
@@ -68,242 +74,236 @@ def adopt(config: Config, state: State, configuration: str) -> State:
     )
 
 
-def refuse(state: State, entry: Entry, refused: Refused) -> State:
-    """The state in which a tag of an entry, or its configured image, counts as refused."""
-    followed = state.entries[entry.name]
-    others = [other for other in followed.refused if other.name != refused.name]
-    # The oldest are forgotten, but never that the template has to do without the configured image.
-    kept = sorted([refused, *others], key=lambda each: each.name != entry.label)
-    return state.with_entry(
-        entry.name, replace(followed, refused=tuple(kept[: limits.REFUSED_TAGS]))
+def _adopted(config: Config, state: State, entry: Entry) -> EntryState:
+    old = state.entries.get(entry.name)
+    if old is None or old.image != entry.image:
+        return EntryState(image=entry.image)
+    tags = [tag for tag in old.tags if entry.policy.tracks(tag.name)]
+    return EntryState(
+        image=entry.image,
+        tags=selection.tracked(config, entry, tags),
+        live_tags=old.live_tags,
+        unverified=tuple(push for push in old.unverified if entry.policy.tracks(push.tag)),
     )
-
-
-def cached(entry: Entry, tags: Sequence[Tag], keep: int) -> tuple[Tag, ...]:
-    """The followed tags that are cached beside the configured image: the newest `keep`."""
-    return tuple(tag for tag in tags if tag.name != entry.tag)[:keep]
-
-
-def arranged(config: Config, entry: Entry, tags: Sequence[Tag]) -> tuple[Tag, ...]:
-    """The tags with the newest first, and no more of them than can be of use.
-
-    Versions stand by precedence, other tags by time, and on a tie as they stood.
-    """
-    policy = entry.policy
-    if policy.orders_tags:
-        placed = sorted(tags, key=lambda tag: policy.precedence(tag.name), reverse=True)
-    else:
-        placed = sorted(tags, key=lambda tag: tag.time, reverse=True)
-    of_use = cached(entry, placed, config.keep_tags + limits.SPARE_TAGS)
-    return tuple(tag for tag in placed if tag.name == entry.tag or tag in of_use)
 
 
 def _apply_one(config: Config, state: State, change: Change) -> tuple[State, Outcome]:
     match change:
-        case Confirm() | Refresh():
+        case EnsureExists() | CheckDaemonSet():
             return state, Outcome.CHECKED
-        case RollAgain():
-            return _roll_again(state, change)
+        case PullAgain():
+            return _pull_again(state, change)
     entry = config.entry(change.entry)
-    followed, outcome = _decide(config, entry, state.entries[entry.name], change)
-    return state.with_entry(entry.name, followed), outcome
+    decided, outcome = _decide(config, entry, state.entries[entry.name], change)
+    return state.with_entry(entry.name, decided), outcome
 
 
 def _decide(
-    config: Config, entry: Entry, followed: Followed, change: Follow | Forget | Found | Hold
-) -> tuple[Followed, Outcome]:
+    config: Config,
+    entry: Entry,
+    current: EntryState,
+    change: TrackTag | UntrackTag | RegistryAnswer | AwaitVerification,
+) -> tuple[EntryState, Outcome]:
     match change:
-        case Follow():
-            return _follow(config, entry, _confirmed(followed, change), change)
-        case Forget():
-            return _forget(entry, followed, change)
-        case Found(digest=None):
-            return _miss(entry, followed, change)
-        case Found():
-            return _find(config, entry, _confirmed(followed, change), change)
-        case Hold():
-            return _hold(followed, change)
+        case TrackTag():
+            return _take_push(config, entry, _without_settled(current, change), change)
+        case UntrackTag():
+            return _untrack(entry, current, change)
+        case RegistryAnswer(digest=None):
+            return _take_absence(entry, current, change)
+        case RegistryAnswer():
+            return _take_answer(config, entry, _without_settled(current, change), change)
+        case AwaitVerification():
+            return _await_verification(current, change)
         case _:
             assert_never(change)
 
 
-def _follow(
-    config: Config, entry: Entry, followed: Followed, push: Follow
-) -> tuple[Followed, Outcome]:
-    known = followed.tag(push.tag)
+# A push
+
+
+def _take_push(
+    config: Config, entry: Entry, current: EntryState, push: TrackTag
+) -> tuple[EntryState, Outcome]:
+    known = current.tag(push.tag)
     tag, outcome = _pushed(entry, known, push)
     if tag == known:
-        return followed, outcome
-    if outcome is Outcome.UNCHANGED and not _is_newest(entry, followed, push.tag):
-        outcome = Outcome.FOLLOWED
-    return _placed(config, entry, followed, tag, outcome)
+        return current, outcome
+    if outcome is Outcome.UNCHANGED and not _is_newest(entry, current, push.tag):
+        outcome = Outcome.TRACKED
+    return _with_tag(config, entry, current, tag, outcome)
 
 
-def _placed(
-    config: Config, entry: Entry, followed: Followed, tag: Tag, outcome: Outcome
-) -> tuple[Followed, Outcome]:
-    """The entry with a tag where it belongs, if it is new enough to be of use."""
-    others = (other for other in followed.tags if other.name != tag.name)
-    tags = arranged(config, entry, [tag, *others])
-    if tag not in tags:
-        return followed, Outcome.SURPASSED
-    refused = tuple(refused for refused in followed.refused if refused.name != tag.name)
-    return replace(followed, tags=tags, refused=refused), outcome
-
-
-def _find(
-    config: Config, entry: Entry, followed: Followed, found: Found
-) -> tuple[Followed, Outcome]:
-    """What a registry has is no push: it moves nothing but what it shows to be another content."""
-    if any(
-        refused.name == found.tag and refused.digest in (None, found.digest)
-        for refused in followed.refused
-    ):
-        return followed, Outcome.REFUSED
-    known = followed.tag(found.tag)
-    if _is_overtaken(known, found):
-        return followed, Outcome.OLDER
-    tag, outcome = _seen(known, found)
-    return _placed(config, entry, followed, tag, outcome)
-
-
-def _seen(known: Tag | None, found: Found) -> tuple[Tag, Outcome]:
-    """The tag as its registry has it."""
-    there = Tag(name=found.tag, digest=found.digest, time=found.time, seen=True)
+def _pushed(entry: Entry, known: Tag | None, push: TrackTag) -> tuple[Tag, Outcome]:
+    """Return the tag after a push of it."""
+    # Nodes have the configured image from the start, so its first push may already mutate it.
+    is_mutation = known is not None or push.tag == entry.tag
+    pushed = Tag(name=push.tag, digest=push.digest, time=push.time, mutated=is_mutation)
     if known is None:
-        return there, Outcome.FOLLOWED
-    if known.digest == found.digest:
-        return replace(known, seen=True), Outcome.UNCHANGED
-    if known.digest is None:
-        return replace(known, digest=found.digest, seen=True), Outcome.COMPLETED
-    return replace(there, moved=True), Outcome.MOVED
-
-
-def _is_overtaken(known: Tag | None, found: Found) -> bool:
-    """Whether what was pushed counts more than what a registry said of it.
-
-    So it does if it was heard of since the registry was asked, whoever's clock says what; and for
-    a while after a push, because some registries tell of one before they show it.
-    """
-    digest = None if known is None else known.digest
-    now = Known(is_followed=known is not None, digest=digest)
-    if found.known is not None and found.known != now:
-        return True
-    if known is None:
-        return False
-    settling = timedelta(seconds=0 if known.seen else limits.SETTLING_SECONDS)
-    is_contradicted = known.digest not in (None, found.digest) or found.digest is None
-    return found.time < known.time + (settling if is_contradicted else timedelta(0))
-
-
-def _miss(entry: Entry, followed: Followed, missed: Found) -> tuple[Followed, Outcome]:
-    """The tag is gone; one whose push is not verified may be about to come."""
-    limit = timedelta(seconds=limits.UNVERIFIED_SECONDS)
-    waiting = tuple(
-        push
-        for push in followed.unverified
-        if push.tag != missed.tag or missed.time - push.time < limit
-    )
-    if waiting != followed.unverified:
-        return replace(followed, unverified=waiting), Outcome.GIVEN_UP
-    if _is_overtaken(followed.tag(missed.tag), missed):
-        return followed, Outcome.OLDER
-    gone = Forget(entry=missed.entry, tag=missed.tag, digest=None, time=missed.time)
-    return _forget(entry, followed, gone)
-
-
-def _hold(followed: Followed, push: Hold) -> tuple[Followed, Outcome]:
-    known = followed.tag(push.tag)
-    if known is not None and push.time < known.time:
-        return followed, Outcome.OLDER
-    if known is not None and push.digest is not None and push.digest == known.digest:
-        return followed, Outcome.UNCHANGED
-    for waiting in followed.unverified:
-        is_same = push.digest is not None and push.digest == waiting.digest
-        if waiting.tag == push.tag and (is_same or push.time <= waiting.time):
-            return followed, Outcome.UNCHANGED
-    others = [other for other in followed.unverified if other.tag != push.tag]
-    held = Unverified(
-        tag=push.tag,
-        digest=push.digest,
-        time=push.time,
-        reason=push.reason[: limits.UNVERIFIED_CHARACTERS],
-    )
-    kept = tuple([*others, held][-limits.UNVERIFIED_PUSHES :])
-    is_full = len(kept) <= len(others)
-    outcome = Outcome.DISPLACED if is_full else Outcome.HELD
-    return replace(followed, unverified=kept), outcome
-
-
-def _confirmed(followed: Followed, word: Follow | Found) -> Followed:
-    """The entry without the unverified pushes that this word settles."""
-    waiting = tuple(
-        push for push in followed.unverified if push.tag != word.tag or push.time > word.time
-    )
-    return replace(followed, unverified=waiting)
-
-
-def _roll_again(state: State, change: RollAgain) -> tuple[State, Outcome]:
-    followed = state.entries[change.entry]
-    known = followed.tag(change.tag)
-    if known is None or known.digest != change.digest or known.again:
-        return state, Outcome.UNCHANGED
-    tags = tuple(replace(tag, again=True) if tag is known else tag for tag in followed.tags)
-    rolled = state.with_entry(change.entry, replace(followed, tags=tags))
-    return replace(rolled, refreshed=change.time), Outcome.ROLLED_AGAIN
-
-
-def _pushed(entry: Entry, known: Tag | None, push: Follow) -> tuple[Tag, Outcome]:
-    """The tag after a push of it: its latest content, and whether it was ever seen to change."""
-    # The configured image is cached from the start, so its first push may already be a move.
-    is_move = known is not None or push.tag == entry.tag
-    pushed = Tag(name=push.tag, digest=push.digest, time=push.time, moved=is_move)
-    if known is None:
-        return pushed, Outcome.MOVED if is_move else Outcome.FOLLOWED
+        return pushed, Outcome.MUTATED if is_mutation else Outcome.TRACKED
     if push.time < known.time:
-        # Where the policy orders tags, in which order pushes arrive must not matter.
-        has_moved = entry.policy.orders_tags and not _is_same(known, push)
-        return replace(known, moved=known.moved or has_moved), Outcome.OLDER
+        # Where the policy orders tags, the order in which pushes arrive must not matter.
+        is_mutated = entry.policy.orders_tags and not _is_same(known, push)
+        return replace(known, mutated=known.mutated or is_mutated), Outcome.OLDER
     if _is_same(known, push):
         same = replace(known, time=push.time, digest=push.digest or known.digest)
-        is_learned = same.digest != known.digest
-        return same, Outcome.COMPLETED if is_learned else Outcome.UNCHANGED
-    return pushed, Outcome.MOVED
+        is_completed = same.digest != known.digest
+        return same, Outcome.DIGEST_COMPLETED if is_completed else Outcome.UNCHANGED
+    return pushed, Outcome.MUTATED
 
 
-def _is_same(known: Tag, push: Follow) -> bool:
-    """A push without digest may always have moved its tag, but for the very push that is known."""
+def _is_same(known: Tag, push: TrackTag) -> bool:
+    """Whether a push is of the known content.
+
+    Without a digest only the same push again, known by its time, is sure to be.
+    """
     if None in (push.digest, known.digest):
         return push.time == known.time
     return push.digest == known.digest
 
 
-def _is_newest(entry: Entry, followed: Followed, tag: str) -> bool:
-    """Whether a later push of the same content leaves the order as it is."""
+def _is_newest(entry: Entry, current: EntryState, tag: str) -> bool:
+    """Whether a later push of the same content leaves the order of tags as it is."""
     if entry.policy.orders_tags or tag == entry.tag:
         return True
-    return cached(entry, followed.tags, keep=1)[0].name == tag
+    return selection.newest(entry.tag, current.tags, 1)[0].name == tag
 
 
-def _forget(entry: Entry, followed: Followed, deletion: Forget) -> tuple[Followed, Outcome]:
-    """The configured image stays: to restart pods for it now would only lose it on the nodes."""
+def _with_tag(
+    config: Config, entry: Entry, current: EntryState, tag: Tag, outcome: Outcome
+) -> tuple[EntryState, Outcome]:
+    """Return the entry with a tag in its place, if the tag is new enough to be tracked."""
+    others = (other for other in current.tags if other.name != tag.name)
+    tags = selection.tracked(config, entry, [tag, *others])
+    if tag not in tags:
+        return current, Outcome.NOT_NEWEST
+    refused = tuple(refused for refused in current.refused if refused.name != tag.name)
+    return replace(current, tags=tags, refused=refused), outcome
+
+
+# A registry's answer
+
+
+def _take_answer(
+    config: Config, entry: Entry, current: EntryState, answer: RegistryAnswer
+) -> tuple[EntryState, Outcome]:
+    """Take in a digest. It is no push, so only other content than the known one is a mutation."""
+    if any(
+        refused.name == answer.tag and refused.digest in (None, answer.digest)
+        for refused in current.refused
+    ):
+        return current, Outcome.REFUSED
+    known = current.tag(answer.tag)
+    if _is_outdated(known, answer):
+        return current, Outcome.OLDER
+    tag, outcome = _answered(known, answer)
+    return _with_tag(config, entry, current, tag, outcome)
+
+
+def _answered(known: Tag | None, answer: RegistryAnswer) -> tuple[Tag, Outcome]:
+    """Return the tag as its registry has it."""
+    tag = Tag(name=answer.tag, digest=answer.digest, time=answer.time, confirmed=True)
+    if known is None:
+        return tag, Outcome.TRACKED
+    if known.digest == answer.digest:
+        return replace(known, confirmed=True), Outcome.UNCHANGED
+    if known.digest is None:
+        return replace(known, digest=answer.digest, confirmed=True), Outcome.DIGEST_COMPLETED
+    return replace(tag, mutated=True), Outcome.MUTATED
+
+
+def _is_outdated(known: Tag | None, answer: RegistryAnswer) -> bool:
+    """Whether what is known of a tag counts more than what its registry answered.
+
+    That is so where the tag has changed since the registry was asked. It is also so for a while
+    after a push, because some registries announce a push before they show it.
+    """
+    digest = None if known is None else known.digest
+    current = Precondition(is_tracked=known is not None, digest=digest)
+    if answer.precondition is not None and answer.precondition != current:
+        return True
+    if known is None:
+        return False
+    settling = timedelta(seconds=0 if known.confirmed else limits.SETTLING_SECONDS)
+    contradicts = known.digest not in (None, answer.digest) or answer.digest is None
+    return answer.time < known.time + (settling if contradicts else timedelta(0))
+
+
+def _take_absence(
+    entry: Entry, current: EntryState, answer: RegistryAnswer
+) -> tuple[EntryState, Outcome]:
+    """Untrack a tag that its registry does not have. A recent unverified push keeps waiting."""
+    limit = timedelta(seconds=limits.UNVERIFIED_SECONDS)
+    waiting = tuple(
+        push
+        for push in current.unverified
+        if push.tag != answer.tag or answer.time - push.time < limit
+    )
+    if waiting != current.unverified:
+        return replace(current, unverified=waiting), Outcome.VERIFICATION_EXPIRED
+    if _is_outdated(current.tag(answer.tag), answer):
+        return current, Outcome.OLDER
+    gone = UntrackTag(entry=answer.entry, tag=answer.tag, digest=None, time=answer.time)
+    return _untrack(entry, current, gone)
+
+
+# Unverified pushes
+
+
+def _await_verification(current: EntryState, push: AwaitVerification) -> tuple[EntryState, Outcome]:
+    known = current.tag(push.tag)
+    if known is not None and push.time < known.time:
+        return current, Outcome.OLDER
+    if known is not None and push.digest is not None and push.digest == known.digest:
+        return current, Outcome.UNCHANGED
+    for waiting in current.unverified:
+        is_same = push.digest is not None and push.digest == waiting.digest
+        if waiting.tag == push.tag and (is_same or push.time <= waiting.time):
+            return current, Outcome.UNCHANGED
+    others = [other for other in current.unverified if other.tag != push.tag]
+    unverified = UnverifiedPush(
+        tag=push.tag,
+        digest=push.digest,
+        time=push.time,
+        reason=push.reason[: limits.UNVERIFIED_CHARACTERS],
+    )
+    kept = tuple([*others, unverified][-limits.UNVERIFIED_PUSHES :])
+    is_full = len(kept) <= len(others)
+    outcome = Outcome.DISPLACED if is_full else Outcome.AWAITING_VERIFICATION
+    return replace(current, unverified=kept), outcome
+
+
+def _without_settled(current: EntryState, change: TrackTag | RegistryAnswer) -> EntryState:
+    """Return the entry without the unverified pushes that this change settles."""
+    waiting = tuple(
+        push for push in current.unverified if push.tag != change.tag or push.time > change.time
+    )
+    return replace(current, unverified=waiting)
+
+
+# Deletions, and pulling again
+
+
+def _untrack(entry: Entry, current: EntryState, deletion: UntrackTag) -> tuple[EntryState, Outcome]:
+    """Untrack what was deleted. The configured image stays: a restart would only lose it."""
     tags = tuple(
         tag
-        for tag in followed.tags
+        for tag in current.tags
         if tag.name == entry.tag
         or tag.time > deletion.time
-        or not _is_named(deletion, tag.name, tag.digest)
+        or not _names(deletion, tag.name, tag.digest)
     )
     refused = tuple(
         each
-        for each in followed.refused
-        if each.name == entry.label or not _is_named(deletion, each.name, each.digest)
+        for each in current.refused
+        if each.name == entry.label or not _names(deletion, each.name, each.digest)
     )
-    rest = replace(followed, tags=tags, refused=refused)
-    return rest, Outcome.UNCHANGED if rest == followed else Outcome.FORGOTTEN
+    rest = replace(current, tags=tags, refused=refused)
+    return rest, Outcome.UNCHANGED if rest == current else Outcome.UNTRACKED
 
 
-def _is_named(deletion: Forget, tag: str, digest: str | None) -> bool:
+def _names(deletion: UntrackTag, tag: str, digest: str | None) -> bool:
+    """Whether a deletion is about this tag with this digest."""
     if deletion.tag is not None and deletion.tag != tag:
         return False
     if deletion.digest is None:
@@ -313,14 +313,11 @@ def _is_named(deletion: Forget, tag: str, digest: str | None) -> bool:
     return deletion.digest == digest
 
 
-def _adopted(config: Config, state: State, entry: Entry) -> Followed:
-    old = state.entries.get(entry.name)
-    if old is None or old.image != entry.image:
-        return Followed(image=entry.image)
-    tags = [tag for tag in old.tags if entry.policy.follows(tag.name)]
-    return Followed(
-        image=entry.image,
-        tags=arranged(config, entry, tags),
-        applied=old.applied,
-        unverified=tuple(push for push in old.unverified if entry.policy.follows(push.tag)),
-    )
+def _pull_again(state: State, change: PullAgain) -> tuple[State, Outcome]:
+    current = state.entries[change.entry]
+    known = current.tag(change.tag)
+    if known is None or known.digest != change.digest or known.pulled_again:
+        return state, Outcome.UNCHANGED
+    tags = tuple(replace(tag, pulled_again=True) if tag is known else tag for tag in current.tags)
+    pulled = state.with_entry(change.entry, replace(current, tags=tags))
+    return replace(pulled, pulled_again_at=change.time), Outcome.PULLED_AGAIN

@@ -1,6 +1,6 @@
-"""What an event asks of which entries: everything that can be said without knowing the state.
+"""Which entries an event is about, and the changes that it asks for. Pure.
 
-A push that is refused here costs no API request.
+It needs no state, so an event that is ignored here costs no request to the API server.
 """
 
 from dataclasses import dataclass
@@ -9,104 +9,22 @@ from typing import assert_never
 
 from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
+from image_puller.core.changes import Change, CheckDaemonSet, EnsureExists, TrackTag, UntrackTag
 from image_puller.events.event import (
+    CheckRequested,
     Event,
     Ignored,
     ImageDeleted,
     ImagePushed,
     NodeJoined,
-    RefreshDue,
     in_milliseconds,
 )
 from image_puller.values.reference import normalise_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Follow:
-    """An entry is to follow a tag that was pushed. `time` has milliseconds, as the state has."""
-
-    entry: str
-    tag: str
-    digest: str | None
-    time: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forget:
-    """An entry is to forget a tag, a digest, or (neither) all that it follows."""
-
-    entry: str
-    tag: str | None
-    digest: str | None
-    time: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What was remembered of a tag when its registry was asked about it."""
-
-    is_followed: bool
-    digest: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a registry said of a tag when it was asked: its digest, or None for no such tag.
-
-    The answer says nothing any more where the state is no longer as it was `known`; that is None
-    where nobody had looked.
-    """
-
-    entry: str
-    tag: str
-    digest: str | None
-    time: datetime
-    known: Known | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
-    """A push is to be remembered, and not followed before its registry confirms it."""
-
-    entry: str
-    tag: str
-    digest: str | None
-    time: datetime
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RollAgain:
-    """Nodes have another content of a tag than this one: they are to ask for it once more."""
-
-    entry: str
-    tag: str
-    digest: str
-    time: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Confirm:
-    """The DaemonSet is to be looked at: it must exist and be current."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refresh:
-    """The DaemonSet is to be looked at whole, and repaired.
-
-    `closed` has the tags that no registry can be asked about, each as its entry and name: of them,
-    those that move are rolled once per `CACHING_INTERVAL_HOURS`.
-    """
-
-    closed: frozenset[tuple[str, str]] = frozenset()
-
-
-Change = Follow | Forget | Found | Hold | RollAgain | Confirm | Refresh
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """Why an event changes nothing: a short reason to be counted, and the detail for the log."""
+class NoMatch:
+    """Why an event is ignored: the reason is a metric label, the detail is for the log."""
 
     reason: str
     detail: str = ""
@@ -114,15 +32,15 @@ class Refusal:
 
 def match(
     config: Config, source: str, event: Event, *, received: datetime
-) -> tuple[Change, ...] | Refusal:
-    """The changes that an event from `source` asks for, at least one, or why there is none."""
+) -> tuple[Change, ...] | NoMatch:
+    """Return the changes that an event asks for, at least one, or why there are none."""
     match event:
         case Ignored():
-            return Refusal(reason=event.reason)
+            return NoMatch(reason=event.reason)
         case NodeJoined():
-            return (Confirm(),)
-        case RefreshDue():
-            return (Refresh(),)
+            return (EnsureExists(),)
+        case CheckRequested():
+            return (CheckDaemonSet(),)
         case ImagePushed() | ImageDeleted():
             return _match_image(config, source, event, received)
         case _:
@@ -131,9 +49,9 @@ def match(
 
 def _match_image(
     config: Config, source: str, event: ImagePushed | ImageDeleted, received: datetime
-) -> tuple[Change, ...] | Refusal:
+) -> tuple[Change, ...] | NoMatch:
     name = _pull_name(config, source, event)
-    if isinstance(name, Refusal):
+    if isinstance(name, NoMatch):
         return name
     entries = tuple(entry for entry in config.entries if _name_of(entry) == name)
     if not entries:
@@ -141,53 +59,53 @@ def _match_image(
     time = _effective(event.time, received)
     if isinstance(event, ImageDeleted):
         return tuple(
-            Forget(entry=entry.name, tag=event.tag, digest=event.digest, time=time)
+            UntrackTag(entry=entry.name, tag=event.tag, digest=event.digest, time=time)
             for entry in entries
         )
     if event.tag is None:
-        return Refusal(reason="untagged", detail=f"{name}@{event.digest} has no tag")
-    return _follow(entries, event.tag, event.digest, time)
+        return NoMatch(reason="untagged", detail=f"{name}@{event.digest} has no tag")
+    return _track(entries, event.tag, event.digest, time)
 
 
-def _follow(
+def _track(
     entries: tuple[Entry, ...], tag: str, digest: str | None, time: datetime
-) -> tuple[Change, ...] | Refusal:
+) -> tuple[Change, ...] | NoMatch:
     reasons = [(entry.name, entry.policy.reason(tag)) for entry in entries]
     changes = tuple(
-        Follow(entry=name, tag=tag, digest=digest, time=time)
+        TrackTag(entry=name, tag=tag, digest=digest, time=time)
         for name, reason in reasons
         if reason is None
     )
     if changes:
         return changes
     refused = [(name, reason) for name, reason in reasons if reason is not None]
-    return Refusal(
+    return NoMatch(
         reason=f"policy: {refused[0][1].kind}",
         detail=f"tag {tag} of {entries[0].reference.name}: "
         + "; ".join(f"{name}: {reason.detail}" for name, reason in refused),
     )
 
 
-def _pull_name(config: Config, source: str, event: ImagePushed | ImageDeleted) -> str | Refusal:
-    """The name that nodes pull by, or why the source may not speak of it."""
-    speaks_for = config.webhook_registries.get(source)
+def _pull_name(config: Config, source: str, event: ImagePushed | ImageDeleted) -> str | NoMatch:
+    """Return the name that nodes pull by, or why the source can't or must not report it."""
+    confined_to = config.webhook_registries.get(source)
     if event.registry is not None:
         reported = _join(event.registry, event.repository)
-    elif speaks_for is not None:
-        reported = _normal(f"{speaks_for}/{event.repository}")
+    elif confined_to is not None:
+        reported = _normal(f"{confined_to}/{event.repository}")
     else:
-        return Refusal(
+        return NoMatch(
             reason="no registry",
-            detail=f"{source} does not say of which registry {event.repository} is; "
+            detail=f"{source} does not name the registry of {event.repository}; "
             f"set WEBHOOK_REGISTRIES to {source}=<host>",
         )
     name = _aliased(config, reported)
-    if speaks_for is None or _within(reported, speaks_for) or _within(name, speaks_for):
+    if confined_to is None or _within(reported, confined_to) or _within(name, confined_to):
         return name
-    return Refusal(
+    return NoMatch(
         reason="other registry",
-        detail=f"{reported} is not of {speaks_for}, the registry that WEBHOOK_REGISTRIES "
-        f"lets {source} speak for",
+        detail=f"{reported} is not in {confined_to}, the only registry that WEBHOOK_REGISTRIES "
+        f"lets {source} report",
     )
 
 
@@ -196,7 +114,7 @@ def _name_of(entry: Entry) -> str:
 
 
 def _aliased(config: Config, name: str) -> str:
-    """The name after the longest of `REGISTRY_ALIASES` that fits."""
+    """Return the name after the longest of `REGISTRY_ALIASES` that fits."""
     fitting = [alias for alias in config.registry_aliases if _within(name, alias[0])]
     if not fitting:
         return name
@@ -217,20 +135,20 @@ def _within(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + "/")
 
 
-def _unknown_repository(config: Config, name: str) -> Refusal:
+def _unknown_repository(config: Config, name: str) -> NoMatch:
     path = name.partition("/")[2]
     same_path = [e for e in config.entries if e.reference.repository == path]
     if not same_path:
-        return Refusal(reason="unknown repository", detail=f"no entry of IMAGES names {name}")
+        return NoMatch(reason="unknown repository", detail=f"no entry of IMAGES names {name}")
     other = same_path[0]
-    return Refusal(
+    return NoMatch(
         reason="unknown repository",
         detail=f"no entry of IMAGES names {name}, but {other.name} names {other.reference.name}; "
-        f"if they are the same, set REGISTRY_ALIASES to "
+        f"if both are the same registry, set REGISTRY_ALIASES to "
         f"{name.partition('/')[0]}={other.reference.registry}",
     )
 
 
 def _effective(time: datetime | None, received: datetime) -> datetime:
-    """The push's own time, never later than its receipt, in the state's milliseconds."""
+    """Return the time of an event in whole milliseconds, never later than its receipt."""
     return in_milliseconds(received if time is None else min(time, received))

@@ -1,4 +1,4 @@
-"""What the DaemonSet's pods can ask for at most: the quota that their namespace needs."""
+"""The quota that the namespace needs for the DaemonSet's pods. Pure."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -7,14 +7,14 @@ from typing import Any
 from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
 from image_puller.core import daemonset
-from image_puller.core.state import Followed, State, Tag
+from image_puller.core.state import EntryState, State, Tag
 from image_puller.values import quantity
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def manifest(config: Config, nodes: int) -> dict[str, Any]:
-    """A ResourceQuota for the pods of so many nodes, each with as many tags as it can hold."""
+    """Return a ResourceQuota for the pods of so many nodes, with as many tags as they can have."""
     template = daemonset.template(config, _fullest(config), daemonset.Platform())
     pod = {"pods": Decimal(1), **daemonset.asked(template)}
     return {
@@ -27,14 +27,14 @@ def manifest(config: Config, nodes: int) -> dict[str, Any]:
 
 def _fullest(config: Config) -> State:
     entries = {
-        entry.name: Followed(image=entry.image, tags=_most_tags(config, entry))
+        entry.name: EntryState(image=entry.image, tags=_most_tags(config, entry))
         for entry in config.entries
     }
     return State(configuration="", entries=entries)
 
 
 def _most_tags(config: Config, entry: Entry) -> tuple[Tag, ...]:
-    if not entry.policy.follows_other_tags:
+    if not entry.policy.tracks_other_tags:
         return ()
     names = (f"{entry.tag}.{number}" for number in range(config.keep_tags))
     return tuple(Tag(name=name, digest=None, time=_EPOCH) for name in names)

@@ -1,6 +1,7 @@
-"""What is remembered, and stands as one JSON annotation on the DaemonSet itself.
+"""The state: everything that must survive the process, as one JSON annotation of the DaemonSet.
 
-`encode` and `decode` are each other's inverse. Times are UTC with milliseconds.
+`encode` and `decode` are inverse to each other. Times are UTC in whole milliseconds. The schema is
+described in `docs/architecture.md`.
 """
 
 import json
@@ -9,17 +10,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from image_puller import limits
 from image_puller.errors import ImagePullerError
-from image_puller.values.reference import parse
 
-SCHEMA = 1
-_SHORT = "not told: space is short"
+SCHEMA = 2
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class UnreadableStateError(ImagePullerError):
-    """The annotation is missing or is not what this project wrote."""
+    """The annotation is missing, malformed, or of an older schema."""
 
 
 class UnknownSchemaError(ImagePullerError):
@@ -28,26 +26,27 @@ class UnknownSchemaError(ImagePullerError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
-    """A tag that an entry follows.
+    """A tag that an entry tracks.
 
-    `digest` is None where no registry has said it. `time` is when it was pushed, by the registry's
-    clock where it gives one, and never later than its receipt. `moved` says that it was seen to
-    change, so that nodes must ask for it again even where its name is that of a version. `again`
-    says that nodes which had another content were made to ask for this one once more. `seen` says
-    that its registry was seen to have it: some tell of a push before they show it.
+    `digest` is None where it is unknown. `time` is the time of the push by the registry's clock, or
+    its receipt where the registry gives none; it is never later than the receipt.
+
+    `mutated`: the tag was pushed with other content, so nodes must pull it even if it is a version.
+    `pulled_again`: nodes that had other content were made to pull it once more.
+    `confirmed`: its registry was seen to have it. Some registries announce a push early.
     """
 
     name: str
     digest: str | None
     time: datetime
-    moved: bool = False
-    again: bool = False
-    seen: bool = False
+    mutated: bool = False
+    pulled_again: bool = False
+    confirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A tag that the cluster would not take, and in whose words; `digest` as it was pushed."""
+    """A tag, or the configured digest, that the cluster does not admit. `reason` quotes it."""
 
     name: str
     digest: str | None
@@ -55,8 +54,8 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unverified:
-    """A push that no registry has confirmed yet, and why not."""
+class UnverifiedPush:
+    """A push that no registry has verified yet, and the reason."""
 
     tag: str
     digest: str | None
@@ -65,33 +64,35 @@ class Unverified:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Followed:
-    """What one entry follows.
+class EntryState:
+    """The state of one entry.
 
-    `image` is the entry as configured when this was written. `tags` has the newest first, with a
-    few more than are cached, to fall back to; the configured tag is among them once it was pushed.
-    `applied` is what the live template was made from; None where it lacks the configured image.
-    `unverified` has the newest last.
+    `image` is the configured image when this was written.
+    `tags` has the tracked tags, the newest first, and a few more than are desired, as a reserve.
+    The configured tag is one of them once it was pushed.
+    `live_tags` has the tags that the live template was made from. It is None where that template
+    lacks the configured image.
+    `unverified` has the newest push last.
     """
 
     image: str
     tags: tuple[Tag, ...] = ()
-    applied: tuple[Tag, ...] | None = None
+    live_tags: tuple[Tag, ...] | None = None
     refused: tuple[Refused, ...] = ()
-    unverified: tuple[Unverified, ...] = ()
+    unverified: tuple[UnverifiedPush, ...] = ()
 
     def tag(self, name: str | None) -> Tag | None:
-        """The tag of that name, if it is followed."""
+        """Return the tracked tag of that name, if there is one."""
         return next((tag for tag in self.tags if tag.name == name), None)
 
     def refuses(self, name: str) -> bool:
-        """Whether the cluster refused the tag (or configured digest) of that name."""
+        """Whether the cluster refused the tag, or the configured digest, of that name."""
         return any(refused.name == name for refused in self.refused)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked:
-    """A template that the cluster would not take although no single tag is to blame."""
+    """A template that the cluster does not admit, although no single tag is the reason."""
 
     template: str
     reason: str
@@ -101,26 +102,26 @@ class Blocked:
 class State:
     """Everything that must survive the process.
 
-    `configuration` is the hash of the configuration in charge. `template` and `structure` are
-    those of the live template as it was last written ("" before the first), `changed` when that
-    was, `refreshed` when tags about which nobody could be asked were last rolled.
+    `configuration` is the hash of the configuration in charge. `template` and `structure` are the
+    hashes of the live template as it was last written, and "" before that. `changed` is when it was
+    written. `pulled_again_at` is when unqueryable tags were last pulled again.
     """
 
     configuration: str
     structure: str = ""
     template: str = ""
     changed: datetime | None = None
-    refreshed: datetime | None = None
+    pulled_again_at: datetime | None = None
     blocked: Blocked | None = None
-    entries: Mapping[str, Followed] = field(default_factory=dict)
+    entries: Mapping[str, EntryState] = field(default_factory=dict)
 
-    def with_entry(self, name: str, followed: Followed) -> "State":
-        """The same state with another content of one entry, which keeps its place."""
-        return replace(self, entries={**self.entries, name: followed})
+    def with_entry(self, name: str, tracked: EntryState) -> "State":
+        """Return the state with one entry replaced. The entry keeps its place."""
+        return replace(self, entries={**self.entries, name: tracked})
 
 
 def encode(state: State) -> str:
-    """The annotation's text; the same state gives the same text."""
+    """Return the annotation's text. Equal states give equal texts."""
     return json.dumps(
         {
             "schema": SCHEMA,
@@ -128,7 +129,7 @@ def encode(state: State) -> str:
             "structure": state.structure,
             "template": state.template,
             "changed": _time_text(state.changed),
-            "refreshed": _time_text(state.refreshed),
+            "pulledAgainAt": _time_text(state.pulled_again_at),
             "blocked": state.blocked
             and {"template": state.blocked.template, "reason": state.blocked.reason},
             "entries": {name: _entry_json(entry) for name, entry in state.entries.items()},
@@ -139,17 +140,19 @@ def encode(state: State) -> str:
 
 
 def decode(text: str | None) -> State:
-    """The state that an annotation holds.
+    """Return the state that an annotation holds.
 
-    Raises UnknownSchemaError for one of a newer release, UnreadableStateError for anything else.
+    Raises UnknownSchemaError where a newer release wrote it, else UnreadableStateError.
     """
     try:
         value = json.loads(text or "")
         schema = value["schema"]
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise UnreadableStateError(f"the state annotation can't be read: {error!r}") from error
+    if isinstance(schema, int) and schema < SCHEMA:
+        raise UnreadableStateError(f"the state annotation has the old schema {schema}")
     if schema != SCHEMA:
-        raise UnknownSchemaError(f"the state has schema {schema!r}; this release knows {SCHEMA}")
+        raise UnknownSchemaError(f"the state has schema {schema!r}; this release reads {SCHEMA}")
     try:
         return _state(value)
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
@@ -157,9 +160,9 @@ def decode(text: str | None) -> State:
 
 
 def substance(state: State) -> State:
-    """The state without what alone is not worth a write: when a known content was last pushed.
+    """Return the state without what alone is not worth a write: the times of known digests.
 
-    Where a tag's digest is not known the time stands for it.
+    Where a digest is unknown, the time of the push identifies the content, so it stays.
     """
     return replace(
         state,
@@ -174,39 +177,10 @@ def _timeless(tag: Tag) -> Tag:
     return tag if tag.digest is None else replace(tag, time=_EPOCH)
 
 
-def trimmed(state: State, keep: int) -> State:
-    """The state without what is remembered only to fall back to, for when space is short.
-
-    Both have the same template.
-    """
-    return replace(
-        state, entries={name: _trimmed(entry, keep) for name, entry in state.entries.items()}
-    )
-
-
-def fits(text: str) -> bool:
-    """Whether the annotation leaves room for those of others (256 KiB an object, in all)."""
-    return len(text.encode()) <= limits.STATE_BYTES
-
-
-def _trimmed(entry: Followed, keep: int) -> Followed:
-    configured = parse(entry.image).tag or "latest"
-    latest = entry.unverified[-limits.UNVERIFIED_PUSHES_AT_LEAST :]
-    entry = replace(entry, unverified=tuple(replace(push, reason=_SHORT) for push in latest))
-
-    def trim(tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
-        newest = [tag for tag in tags if tag.name != configured][:keep]
-        return tuple(tag for tag in tags if tag.name == configured or tag in newest)
-
-    if entry.applied is None:  # what was refused may be the configured image itself
-        return replace(entry, tags=trim(entry.tags))
-    return replace(entry, tags=trim(entry.tags), applied=trim(entry.applied), refused=())
-
-
-def _entry_json(entry: Followed) -> dict[str, Any]:
+def _entry_json(entry: EntryState) -> dict[str, Any]:
     value: dict[str, Any] = {"image": entry.image, "tags": [_tag_json(tag) for tag in entry.tags]}
-    if entry.applied != entry.tags:
-        value["applied"] = entry.applied and tuple(map(_tag_json, entry.applied))
+    if entry.live_tags != entry.tags:
+        value["liveTags"] = entry.live_tags and tuple(map(_tag_json, entry.live_tags))
     if entry.refused:
         value["refused"] = [
             {"tag": refused.name, "digest": refused.digest, "reason": refused.reason}
@@ -227,12 +201,12 @@ def _entry_json(entry: Followed) -> dict[str, Any]:
 
 def _tag_json(tag: Tag) -> dict[str, Any]:
     value: dict[str, Any] = {"tag": tag.name, "digest": tag.digest, "time": _time_text(tag.time)}
-    if tag.moved:
-        value["moved"] = True
-    if tag.again:
-        value["again"] = True
-    if tag.seen:
-        value["seen"] = True
+    if tag.mutated:
+        value["mutated"] = True
+    if tag.pulled_again:
+        value["pulledAgain"] = True
+    if tag.confirmed:
+        value["confirmed"] = True
     return value
 
 
@@ -243,21 +217,21 @@ def _state(value: Mapping[str, Any]) -> State:
         structure=_text(value["structure"]),
         template=_text(value["template"]),
         changed=_time(value["changed"]),
-        refreshed=_time(value["refreshed"]),
+        pulled_again_at=_time(value["pulledAgainAt"]),
         blocked=None
         if blocked is None
         else Blocked(template=_text(blocked["template"]), reason=_text(blocked["reason"])),
-        entries={_text(name): _followed(entry) for name, entry in value["entries"].items()},
+        entries={_text(name): _tracked(entry) for name, entry in value["entries"].items()},
     )
 
 
-def _followed(value: Mapping[str, Any]) -> Followed:
+def _tracked(value: Mapping[str, Any]) -> EntryState:
     tags = tuple(map(_tag, value["tags"]))
-    applied = value.get("applied", value["tags"])
-    return Followed(
+    live_tags = value.get("liveTags", value["tags"])
+    return EntryState(
         image=_text(value["image"]),
         tags=tags,
-        applied=None if applied is None else tuple(map(_tag, applied)),
+        live_tags=None if live_tags is None else tuple(map(_tag, live_tags)),
         refused=tuple(
             Refused(
                 name=_text(refused["tag"]),
@@ -267,7 +241,7 @@ def _followed(value: Mapping[str, Any]) -> Followed:
             for refused in value.get("refused", ())
         ),
         unverified=tuple(
-            Unverified(
+            UnverifiedPush(
                 tag=_text(push["tag"]),
                 digest=_optional_text(push["digest"]),
                 time=_known_time(push["time"]),
@@ -283,9 +257,9 @@ def _tag(value: Mapping[str, Any]) -> Tag:
         name=_text(value["tag"]),
         digest=_optional_text(value["digest"]),
         time=_known_time(value["time"]),
-        moved=value.get("moved", False) is True,
-        again=value.get("again", False) is True,
-        seen=value.get("seen", False) is True,
+        mutated=value.get("mutated", False) is True,
+        pulled_again=value.get("pulledAgain", False) is True,
+        confirmed=value.get("confirmed", False) is True,
     )
 
 
@@ -308,7 +282,7 @@ def _time_text(time: datetime | None) -> str | None:
 def _known_time(value: Any) -> datetime:
     time = _time(value)
     if time is None:
-        raise ValueError("a tag or a push without a time")
+        raise ValueError("a tag or a push has no time")
     return time
 
 
@@ -317,5 +291,5 @@ def _time(value: Any) -> datetime | None:
         return None
     time = datetime.fromisoformat(_text(value))
     if time.tzinfo is None:
-        raise ValueError(f"a time without a zone: {value!r:.80}")
+        raise ValueError(f"a time has no zone: {value!r:.80}")
     return time.astimezone(UTC)

@@ -1,4 +1,4 @@
-"""What is cached where, told from the live DaemonSet and its pods. Pure."""
+"""The status: which node holds which image, from the live DaemonSet and its pods. Pure."""
 
 import json
 from collections.abc import Sequence
@@ -7,22 +7,23 @@ from datetime import datetime
 from typing import Any
 
 from image_puller.config.configuration import Config
-from image_puller.config.entries import INSTALLER
+from image_puller.config.entries import INSTALL_CONTAINER
 from image_puller.core import daemonset, rollout
-from image_puller.core.daemonset import DIGESTS, Image, Manifest
-from image_puller.core.matching import RollAgain
+from image_puller.core.changes import PullAgain
+from image_puller.core.daemonset import DIGESTS, DesiredImage, Manifest
 from image_puller.core.state import State
 from image_puller.values.reference import InvalidReferenceError, Reference, is_digest, parse
 
 _NOTHING_TO_RUN = ("RunContainerError", "StartError", "CrashLoopBackOff")
-"""What a kubelet says of a container whose image is there, and whose command is not."""
+"""What the kubelet reports where the image is there, but its command `/sleep` is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """What the API server says at one moment: the DaemonSet (None: there is none), its pods.
+    """What the API server has at one moment.
 
-    `nodes` is empty where the service may not ask for them.
+    `daemonset` is None where it is missing. `state` is None where it can't be read. `nodes` is
+    empty where the service may not list them.
     """
 
     daemonset: Manifest | None
@@ -32,13 +33,13 @@ class Live:
 
 
 def describe(config: Config, live: Live, *, problems: Sequence[str] = ()) -> dict[str, Any]:
-    """The status as JSON. `problems` are those that only the process knows."""
+    """Return the status as JSON. `problems` are those that only the process knows."""
     state = live.state
     images = [
         (entry.name, image)
         for entry in config.entries
         if state is not None and entry.name in state.entries
-        for image in daemonset.images_of(config, entry, state.entries[entry.name])
+        for image in daemonset.desired_images_of(config, entry, state.entries[entry.name])
     ]
     return {
         "daemonset": _daemonset(config, live),
@@ -46,8 +47,8 @@ def describe(config: Config, live: Live, *, problems: Sequence[str] = ()) -> dic
         "nodes": _nodes([image for _, image in images], live),
         "refused": [
             {"entry": name, "tag": refused.name, "digest": refused.digest, "reason": refused.reason}
-            for name, followed in (state.entries if state else {}).items()
-            for refused in followed.refused
+            for name, entry in (state.entries if state else {}).items()
+            for refused in entry.refused
         ],
         "unverified": [
             {
@@ -57,40 +58,41 @@ def describe(config: Config, live: Live, *, problems: Sequence[str] = ()) -> dic
                 "pushed": push.time.isoformat(),
                 "reason": push.reason,
             }
-            for name, followed in (state.entries if state else {}).items()
-            for push in followed.unverified
+            for name, entry in (state.entries if state else {}).items()
+            for push in entry.unverified
         ],
         "problems": [*problems, *_problems(config, live)],
     }
 
 
 def is_rolled_out(config: Config, live: Live) -> bool:
-    """Whether every node runs what it should."""
+    """Whether every selected node runs the current template."""
     return _daemonset(config, live).get("rollout") == "complete"
 
 
-def others(config: Config, live: Live, *, time: datetime) -> tuple[RollAgain, ...]:
-    """The tags that moved, but of which a node's runtime reports another content.
+def wrong_contents(config: Config, live: Live, *, time: datetime) -> tuple[PullAgain, ...]:
+    """Return a change for each mutated tag of which a node has other content than was pushed.
 
-    That is how a tag looks whose push was told before it could be read; each is rolled once more.
+    That happens where a registry announced the push before nodes could pull it. Each such tag is
+    pulled again once.
     """
     state = live.state
     if state is None or state.configuration != daemonset.configuration_hash(config):
         return ()
     return tuple(
-        RollAgain(entry=image.entry, tag=image.tag.name, digest=image.tag.digest, time=time)
-        for image in daemonset.images(config, state)
-        if image.tag is not None and image.tag.moved and not image.tag.again
-        if image.tag.digest is not None and any(_is_other(image, pod) for pod in live.pods)
+        PullAgain(entry=image.entry, tag=image.tag.name, digest=image.tag.digest, time=time)
+        for image in daemonset.desired_images(config, state)
+        if image.tag is not None and image.tag.mutated and not image.tag.pulled_again
+        if image.tag.digest is not None and any(_has_other_content(image, pod) for pod in live.pods)
     )
 
 
 def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
-    """The part that is about one image, by its entry's name or its reference; None if none is."""
+    """Return the part about one image, named by its entry or its reference. None: no such image."""
     images = [
         each
         for each in status["images"]
-        if image == each["entry"] or _meant(image) == _meant(each["image"])
+        if image == each["entry"] or _named(image) == _named(each["image"])
     ]
     if not images:
         return None
@@ -102,8 +104,8 @@ def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
     return {**status, "images": images, **parts}
 
 
-def _meant(image: str) -> str | Reference:
-    """The image that a text names; the text itself where it names none."""
+def _named(image: str) -> str | Reference:
+    """Return the image that a text names, or the text itself where it names none."""
     try:
         reference = parse(image)
     except InvalidReferenceError:
@@ -144,24 +146,24 @@ def _rollout(config: Config, live: Live, counts: Manifest) -> str:
 
 
 def _is_pending(config: Config, state: State) -> bool:
-    """A state of another configuration (before this one takes charge, or after) says nothing."""
+    """Whether a rollout is pending. A state of another configuration does not count."""
     is_ours = state.configuration == daemonset.configuration_hash(config)
     return is_ours and rollout.is_pending(config, state)
 
 
-def _image(entry: str, image: Image, pods: Sequence[Manifest]) -> dict[str, Any]:
+def _image(entry: str, image: DesiredImage, pods: Sequence[Manifest]) -> dict[str, Any]:
     nodes = {pod["spec"]["nodeName"]: _on_node(image, pod) for pod in pods if _is_placed(pod)}
     return {
         "entry": entry,
         "image": image.image,
         "container": image.container,
         "digest": image.tag.digest if image.tag else None,
-        "cached": sum(1 for node in nodes.values() if node["cached"]),
+        "held": sum(1 for node in nodes.values() if node["held"]),
         "nodes": dict(sorted(nodes.items())),
     }
 
 
-def _nodes(images: Sequence[Image], live: Live) -> dict[str, Any]:
+def _nodes(images: Sequence[DesiredImage], live: Live) -> dict[str, Any]:
     created = {
         node["metadata"]["name"]: datetime.fromisoformat(node["metadata"]["creationTimestamp"])
         for node in live.nodes
@@ -173,10 +175,10 @@ def _nodes(images: Sequence[Image], live: Live) -> dict[str, Any]:
 
 
 def _node(
-    images: Sequence[Image], pod: Manifest, created: datetime | None, live: Live
+    images: Sequence[DesiredImage], pod: Manifest, created: datetime | None, live: Live
 ) -> dict[str, Any]:
-    """Whether all images are there; how long that took can be told until the next rollout."""
-    warm = all(_on_node(image, pod)["cached"] for image in images)
+    """Return whether the node is warm, and its warm-up time, which is known until a rollout."""
+    warm = all(_on_node(image, pod)["held"] for image in images)
     changed = live.state.changed if live.state else None
     if not warm or created is None or changed is None or created < changed:
         return {"warm": warm}
@@ -191,20 +193,20 @@ def _is_placed(pod: Manifest) -> bool:
     return "nodeName" in pod["spec"] and "deletionTimestamp" not in pod["metadata"]
 
 
-def _on_node(image: Image, pod: Manifest) -> dict[str, Any]:
-    """Proof is a container that runs in a pod whose template expected just this content."""
+def _on_node(image: DesiredImage, pod: Manifest) -> dict[str, Any]:
+    """Return whether a node holds an image: in a running container that expects this content."""
     specs = {spec["name"]: spec for spec in pod["spec"]["containers"]}
     spec = specs.get(image.container)
     expected = _expected(pod).get(image.container)
     if spec is None or spec["image"] != image.image or expected != image.expected:
-        return {"cached": False, "reason": "the node's pod is of an older template"}
+        return {"held": False, "reason": "the node's pod has an older template"}
     status = _status_of(pod, image.container)
     if "running" in status.get("state", {}):
-        return {"cached": True, "imageID": _compare(image, status.get("imageID", ""))}
-    return {"cached": False, "reason": _why_not(pod, status)}
+        return {"held": True, "imageID": _compare(image, status.get("imageID", ""))}
+    return {"held": False, "reason": _why_not_running(pod, status)}
 
 
-def _is_other(image: Image, pod: Manifest) -> bool:
+def _has_other_content(image: DesiredImage, pod: Manifest) -> bool:
     return _is_placed(pod) and _on_node(image, pod).get("imageID") == "other"
 
 
@@ -217,24 +219,24 @@ def _expected(pod: Manifest) -> dict[str, str]:
     return value if isinstance(value, dict) else {}
 
 
-def _compare(image: Image, image_id: str) -> str:
-    """Runtimes report an image's first digest, not always the one that was asked for."""
+def _compare(image: DesiredImage, image_id: str) -> str:
+    """Compare digests. Runtimes report an image's first digest, not always the requested one."""
     _, at, digest = image_id.rpartition("@")
     if not at or image.tag is None or image.tag.digest is None or not is_digest(digest):
         return "unknown"
     return "same" if digest == image.tag.digest else "other"
 
 
-def _why_not(pod: Manifest, status: Manifest) -> str:
-    """The runtime's words of the container, or of the one that brings what would run in it."""
-    own, installers = _words(status), _words(_status_of(pod, INSTALLER))
+def _why_not_running(pod: Manifest, status: Manifest) -> str:
+    """Return why a container does not run: its own reason, or that of the install container."""
+    own, installers = _reason_of(status), _reason_of(_status_of(pod, INSTALL_CONTAINER))
     if installers and own.startswith(_NOTHING_TO_RUN):
-        return f"waits for {INSTALLER} (KIP_IMAGE): {installers}"
+        return f"waiting for container {INSTALL_CONTAINER} (KIP_IMAGE): {installers}"
     return own or str(pod.get("status", {}).get("message") or "waiting")
 
 
-def _words(status: Manifest) -> str:
-    """Why a container does not run; nothing where it does, or has only begun."""
+def _reason_of(status: Manifest) -> str:
+    """Return why a container does not run, or "" where it runs or has only begun."""
     state = status.get("state", {})
     found = state.get("waiting") or state.get("terminated") or {}
     if found.get("reason") in (None, "ContainerCreating"):
@@ -252,7 +254,9 @@ def _problems(config: Config, live: Live) -> list[str]:
     if live.daemonset is None:
         problems.append(f"DaemonSet {config.daemonset_name} does not exist")
     elif live.state is None:
-        problems.append(f"DaemonSet {config.daemonset_name} holds no state that can be read")
+        problems.append(f"DaemonSet {config.daemonset_name} has no readable state annotation")
     elif live.state.blocked is not None:
-        problems.append(f"the template was refused by the cluster: {live.state.blocked.reason}")
+        problems.append(
+            f"the cluster refused the template, so the old pods stay: {live.state.blocked.reason}"
+        )
     return problems

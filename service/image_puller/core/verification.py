@@ -7,31 +7,38 @@ from enum import Enum, auto
 
 from image_puller import limits
 from image_puller.config.configuration import Config
-from image_puller.core.matching import Change, Follow, Forget, Found, Hold, Refresh
-from image_puller.registries.lookup import Absent, Answer, Present, Unanswered
+from image_puller.core.changes import (
+    AwaitVerification,
+    Change,
+    CheckDaemonSet,
+    RegistryAnswer,
+    TrackTag,
+    UntrackTag,
+)
+from image_puller.values.answers import Absent, Answer, Present, Unanswered
 from image_puller.values.reference import Reference
 
 
 class Trust(Enum):
-    """How far a sender is believed."""
+    """How far a sender is trusted."""
 
-    WORD = auto()
-    """What it says counts, and its registry fills in what it does not say."""
-    CONFIRMED = auto()
-    """What it says counts once its registry has confirmed it (`VERIFY_PUSHES`)."""
-    HINT = auto()
-    """It may say when to look, and nothing else (`EVENT_AUTH=none`)."""
+    FULL = auto()
+    """A push counts. Its registry is asked for what the push lacks."""
+    AFTER_VERIFICATION = auto()
+    """A push counts once its registry has confirmed it (`VERIFY_PUSHES`)."""
+    NONE = auto()
+    """A push only makes the service ask the registry (`EVENT_AUTH=none`)."""
 
 
-NOT_ASKED = Unanswered("its registry was not asked: one request asks for too much")
+NOT_ASKED = Unanswered("its registry was not asked: the request has too many pushes to ask about")
 
 
 def questions(config: Config, changes: Iterable[Change], trust: Trust) -> tuple[Reference, ...]:
-    """What to ask registries before the changes can be decided, each once and not too many."""
+    """Return what to ask registries before the changes are decided: each once, and bounded."""
     asked = dict.fromkeys(
-        config.entry(change.entry).reference_of(change.tag)
+        _reference(config, change)
         for change in changes
-        if isinstance(change, Follow) and _is_open(change, trust)
+        if isinstance(change, TrackTag) and _needs_answer(change, trust)
     )
     return tuple(asked)[: limits.QUESTIONS]
 
@@ -44,8 +51,14 @@ def settle(
     *,
     asked: datetime,
 ) -> tuple[Change, ...]:
-    """The changes as far as they are believed; `asked` is when registries were asked."""
+    """Return the changes as far as the sender is trusted. `asked` is when registries were asked."""
     return tuple(_settle(config, change, trust, answers, asked) for change in changes)
+
+
+def reasons(answers: Mapping[Reference, Answer]) -> tuple[str, ...]:
+    """Return why registries did not answer, each reason once."""
+    unanswered = (answer for answer in answers.values() if isinstance(answer, Unanswered))
+    return tuple(dict.fromkeys(answer.reason for answer in unanswered))
 
 
 def _settle(
@@ -55,58 +68,56 @@ def _settle(
     answers: Mapping[Reference, Answer],
     asked: datetime,
 ) -> Change:
-    if isinstance(change, Forget):
-        return change if trust is Trust.WORD else Refresh()
-    if not isinstance(change, Follow) or not _is_open(change, trust):
+    if isinstance(change, UntrackTag):
+        return change if trust is Trust.FULL else CheckDaemonSet()
+    if not isinstance(change, TrackTag) or not _needs_answer(change, trust):
         return change
-    reference = config.entry(change.entry).reference_of(change.tag)
-    return _answered(config, change, trust, answers.get(reference, NOT_ASKED), asked)
+    answer = answers.get(_reference(config, change), NOT_ASKED)
+    return _answered(config, change, trust, answer, asked)
 
 
 def _answered(
-    config: Config, change: Follow, trust: Trust, answer: Answer, asked: datetime
+    config: Config, push: TrackTag, trust: Trust, answer: Answer, asked: datetime
 ) -> Change:
-    reference = config.entry(change.entry).reference_of(change.tag)
+    reference = _reference(config, push)
     match answer:
-        case Present(digest) if trust is Trust.HINT:
-            return _hinted(config, change, digest, asked)
-        case Present(digest) if change.digest in (None, digest):
-            return replace(change, digest=digest)
+        case Present(digest) if trust is Trust.NONE:
+            return _from_registry(config, push, digest, asked)
+        case Present(digest) if push.digest in (None, digest):
+            return replace(push, digest=digest)
         case Present(digest):
-            return _unconfirmed(change, trust, f"{reference.registry} has {digest} there")
+            return _unconfirmed(push, trust, f"{reference.registry} has {digest} for {push.tag}")
         case Absent():
-            return _unconfirmed(change, trust, f"{reference.registry} has no {reference}")
+            return _unconfirmed(push, trust, f"{reference.registry} has no {reference}")
         case Unanswered(reason):
-            return _unconfirmed(change, trust, reason)
+            return _unconfirmed(push, trust, reason)
 
 
-def _is_open(push: Follow, trust: Trust) -> bool:
-    return trust is not Trust.WORD or push.digest is None
+def _reference(config: Config, push: TrackTag) -> Reference:
+    return config.entry(push.entry).reference_of(push.tag)
 
 
-def _hinted(config: Config, push: Follow, digest: str, asked: datetime) -> Change:
-    """What the registry has counts, unless its being named now would put it before others."""
+def _needs_answer(push: TrackTag, trust: Trust) -> bool:
+    return trust is not Trust.FULL or push.digest is None
+
+
+def _from_registry(config: Config, push: TrackTag, digest: str, asked: datetime) -> Change:
+    """Return the registry's answer, unless the time of the request would put the tag first."""
     entry = config.entry(push.entry)
     if entry.policy.orders_tags or push.tag == entry.tag:
-        return Found(entry=push.entry, tag=push.tag, digest=digest, time=asked)
-    return Refresh()
+        return RegistryAnswer(entry=push.entry, tag=push.tag, digest=digest, time=asked)
+    return CheckDaemonSet()
 
 
-def _unconfirmed(push: Follow, trust: Trust, reason: str) -> Change:
+def _unconfirmed(push: TrackTag, trust: Trust, reason: str) -> Change:
     match trust:
-        case Trust.WORD:
-            # One pull too many is cheaper than a stale image, and a tag that can't be read yet
-            # is asked for by the kubelet until it can.
+        case Trust.FULL:
+            # One pull too many is cheaper than a stale image. The kubelet retries a tag that can't
+            # be pulled yet.
             return push
-        case Trust.CONFIRMED:
-            return Hold(
+        case Trust.AFTER_VERIFICATION:
+            return AwaitVerification(
                 entry=push.entry, tag=push.tag, digest=push.digest, time=push.time, reason=reason
             )
-        case Trust.HINT:
-            return Refresh()
-
-
-def reasons(answers: Mapping[Reference, Answer]) -> tuple[str, ...]:
-    """Why registries did not say what they were asked, each reason once."""
-    unanswered = (answer for answer in answers.values() if isinstance(answer, Unanswered))
-    return tuple(dict.fromkeys(answer.reason for answer in unanswered))
+        case Trust.NONE:
+            return CheckDaemonSet()

@@ -38,7 +38,7 @@ class NodeJoined:
 
 
 @dataclass(frozen=True, slots=True)
-class RefreshDue:
+class CheckRequested:
     """It is time to look at everything: the scheduled tick."""
 
 
@@ -55,4 +55,4 @@ def in_milliseconds(time: datetime) -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
-Event = ImagePushed | ImageDeleted | NodeJoined | RefreshDue | Ignored
+Event = ImagePushed | ImageDeleted | NodeJoined | CheckRequested | Ignored

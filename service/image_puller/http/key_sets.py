@@ -1,4 +1,4 @@
-"""The key sets of issuers, from their URLs and files: kept, and read again when they must be."""
+"""The key sets of token issuers, from URLs and files, kept for a while."""
 
 import threading
 import time
@@ -22,23 +22,22 @@ _HEADERS = {
     "User-Agent": f"image-puller/{__version__}",
 }
 
-Clock = Callable[[], float]
+Monotonic = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A key set, and when it was asked for."""
+    """A key set, and when it was requested."""
 
     key_set: KeySet
     since: float
 
 
 class CachedKeys:
-    """One issuer's keys, for several threads at once: one of them reads, the others wait for it.
+    """One issuer's keys, for several threads at once. One of them reads, the others wait for it.
 
-    They are read again once they are older than `lasts` seconds, and for a key that is not among
-    them; but never twice within `limits.KEYS_AGAIN_SECONDS`, because anybody can make up a key's
-    id. What can't be told before that raises KeysUnavailableError: whoever asked comes again.
+    The keys are read again once they are older than `lasts` seconds, and for an unknown key. They
+    are never read twice within `limits.KEYS_AGAIN_SECONDS`, because anybody can invent a key's id.
     """
 
     def __init__(
@@ -46,10 +45,12 @@ class CachedKeys:
         read: Callable[[], KeySet],
         *,
         lasts: float = limits.KEYS_LAST_SECONDS,
-        clock: Clock = time.monotonic,
+        answer_seconds: float = limits.KEYS_ANSWER_SECONDS,
+        clock: Monotonic = time.monotonic,
     ) -> None:
         self._read = read
         self._lasts = lasts
+        self._answer_seconds = answer_seconds
         self._clock = clock
         self._reading = threading.Lock()
         self._kept: _Kept | None = None
@@ -57,12 +58,15 @@ class CachedKeys:
         self._failure = ""
 
     def current(self, key_id: str) -> KeySet:
-        """A key set that is new enough to tell whether there is such a key."""
+        """Return a key set new enough to say whether there is such a key.
+
+        Raises KeysUnavailableError where that can't be said now: the sender tries again.
+        """
         asked = self._clock()
         known = self._known(key_id, asked)
         if known is not None:
             return known
-        if not self._reading.acquire(timeout=limits.KEYS_ANSWER_SECONDS):
+        if not self._reading.acquire(timeout=self._answer_seconds):
             raise KeysUnavailableError("an issuer's keys are still being read")
         try:
             return self._known(key_id, asked) or self._read_again(key_id)
@@ -70,7 +74,7 @@ class CachedKeys:
             self._reading.release()
 
     def _known(self, key_id: str, asked: float) -> KeySet | None:
-        """What is kept, if it has the key, or was read after somebody asked."""
+        """Return the kept key set, if it has the key, or was read after the question."""
         kept = self._kept
         if kept is None or asked - kept.since > self._lasts:
             return None
@@ -81,8 +85,8 @@ class CachedKeys:
         if self._tried is not None and now - self._tried < limits.KEYS_AGAIN_SECONDS:
             raise KeysUnavailableError(
                 self._failure
-                or f"there is no key {quote(key_id)} among those that were read "
-                f"{now - self._tried:.0f} s ago; they are not read again yet"
+                or f"the issuer's keys, read {now - self._tried:.0f} s ago, have no key "
+                f"{quote(key_id)}; they are not read again yet"
             )
         self._tried = now
         try:
@@ -95,20 +99,25 @@ class CachedKeys:
         return found
 
 
-def of(where: str | Path | None, issuer: Callable[[], tuple[str, bytes]]) -> CachedKeys:
-    """The keys at a URL, in a file, or (without either) of an issuer that is asked for them.
+def of(
+    where: str | Path | None,
+    issuer: Callable[[], tuple[str, bytes]],
+    *,
+    clock: Monotonic = time.monotonic,
+) -> CachedKeys:
+    """Return the keys at a URL, in a file, or of the API server where there is neither.
 
-    A file is cheap to read, so that one that has changed counts soon.
+    A file is cheap to read, so a changed one counts soon.
     """
     if where is None:
-        return CachedKeys(lambda: from_issuer(issuer))
+        return CachedKeys(lambda: from_issuer(issuer), clock=clock)
     if isinstance(where, Path):
-        return CachedKeys(lambda: from_file(where), lasts=limits.KEYS_AGAIN_SECONDS)
-    return CachedKeys(lambda: from_url(where))
+        return CachedKeys(lambda: from_file(where), lasts=limits.KEYS_AGAIN_SECONDS, clock=clock)
+    return CachedKeys(lambda: from_url(where, clock=clock), clock=clock)
 
 
 def from_issuer(ask: Callable[[], tuple[str, bytes]]) -> KeySet:
-    """The key set of an issuer that says who it is; raises KeysUnavailableError."""
+    """Return the key set of an issuer that names itself. Raises KeysUnavailableError."""
     try:
         name, document = ask()
         return key_set(document, name)
@@ -116,12 +125,12 @@ def from_issuer(ask: Callable[[], tuple[str, bytes]]) -> KeySet:
         raise KeysUnavailableError(f"no keys from the API server: {error}") from error
 
 
-def from_url(url: str) -> KeySet:
-    """The key set at a URL; raises KeysUnavailableError.
+def from_url(url: str, *, clock: Monotonic = time.monotonic) -> KeySet:
+    """Return the key set at a URL. Raises KeysUnavailableError.
 
-    Proxies and CA bundles come from the environment, as with requests; passwords never do.
+    Proxies and CA bundles come from the environment, as with requests. Passwords never do.
     """
-    ends = time.monotonic() + limits.KEYS_ANSWER_SECONDS
+    deadline = clock() + limits.KEYS_ANSWER_SECONDS
     try:
         with (
             requests.Session() as session,
@@ -136,13 +145,13 @@ def from_url(url: str) -> KeySet:
         ):
             if answer.status_code != _OK:
                 raise KeysUnavailableError(f"no keys from {url}: it answered {answer.status_code}")
-            return key_set(_body(answer, ends))
+            return key_set(_body(answer, deadline, clock))
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         raise KeysUnavailableError(f"no keys from {url}: {error}") from error
 
 
 def from_file(file: Path) -> KeySet:
-    """The key set in a file; raises KeysUnavailableError."""
+    """Return the key set in a file. Raises KeysUnavailableError."""
     try:
         with file.open("rb") as opened:
             return key_set(_bounded(opened.read(limits.KEYS_BYTES + 1)))
@@ -151,16 +160,16 @@ def from_file(file: Path) -> KeySet:
 
 
 def _nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """With it, requests looks for no password in a .netrc."""
+    """Add no credentials. With it, requests looks for none in a .netrc."""
     return request
 
 
-def _body(answer: requests.Response, ends: float) -> bytes:
-    """The body, if it is not too long and does not come too slowly."""
+def _body(answer: requests.Response, deadline: float, clock: Monotonic) -> bytes:
+    """Return the body. Raises ValueError where it is too long or too slow."""
     body = b""
     while chunk := answer.raw.read1(_CHUNK_BYTES, decode_content=False):
         body = _bounded(body + chunk)
-        if time.monotonic() > ends:
+        if clock() > deadline:
             raise ValueError("it answers too slowly")
     return body
 

@@ -1,7 +1,7 @@
-"""Tokens of OpenID Connect: who sends a request, by the word and the signature of an issuer.
+"""OpenID Connect tokens: whether an issuer signed one, and whether its claims are right.
 
-https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation. The keys come from
-elsewhere (`key_sets`). PyJWT takes time to import: only who is configured to believe tokens does.
+https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation. `key_sets` reads the keys.
+PyJWT takes time to import, so this module is imported only where tokens are configured.
 """
 
 import logging
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import cryptography  # noqa: F401 - without it PyJWT does not fail before it must verify
+import cryptography  # noqa: F401 - otherwise PyJWT fails only at the first token
 import jwt
 
 from image_puller import limits
@@ -21,7 +21,7 @@ from image_puller.events.payload import load, quote
 log = logging.getLogger(__name__)
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
-"""What Kubernetes and Google sign with; none has a secret that could be mistaken for a key."""
+"""The algorithms of Kubernetes and Google. None uses a shared secret."""
 GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")
 GOOGLE_KEYS = "https://www.googleapis.com/oauth2/v3/certs"
 
@@ -31,23 +31,27 @@ _REQUIRED = ("exp", "iss", "aud", "sub")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySet:
-    """An issuer's public keys by their ids; `issuer` where it came with them."""
+    """An issuer's public keys by id. `issuer` is its name where it came with the keys."""
 
     keys: Mapping[str, jwt.PyJWK]
     issuer: str | None = None
 
 
 class Keys(Protocol):
-    """Where key sets come from."""
+    """Provides key sets."""
 
     def current(self, key_id: str) -> KeySet:
-        """One that is new enough to tell whether there is such a key; KeysUnavailableError."""
+        """Return a key set new enough to say whether there is such a key.
+
+        Raises KeysUnavailableError.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What a token must say. No issuers: that of the key set; no subjects: any.
+    """What a token's claims must be.
 
+    Without `issuers`, the issuer is that of the key set. Without `subjects`, any subject counts.
     A subject may end in `*`. With `email`, the issuer must have verified that address.
     """
 
@@ -58,21 +62,21 @@ class Rule:
 
 
 def of_cluster(oidc: Oidc) -> Rule:
-    """What a token of a Knative Trigger or source must say."""
+    """Return the rule for tokens of Knative Triggers and sources."""
     issuers = (oidc.issuer,) if oidc.issuer else ()
     return Rule(issuers=issuers, audience=oidc.audience, subjects=oidc.subjects)
 
 
 def of_google(google: Google) -> Rule:
-    """What a token of a Pub/Sub subscription must say.
+    """Return the rule for tokens of a Pub/Sub subscription.
 
-    Anybody with a Google account can have a token made for any audience, so the address decides.
+    Any Google account can get a token for any audience, so the e-mail address decides.
     """
     return Rule(issuers=GOOGLE_ISSUERS, audience=google.audience, email=google.service_account)
 
 
 def key_set(document: bytes, issuer: str | None = None) -> KeySet:
-    """The keys of a JSON Web Key Set (RFC 7517) that can be used here, or a ValueError."""
+    """Return the usable keys of a JSON Web Key Set (RFC 7517). Raises ValueError."""
     try:
         payload = load(document)
     except BadEventError as error:
@@ -97,16 +101,16 @@ def _key(item: Any) -> jwt.PyJWK | None:
     return key if key.algorithm_name in ALGORITHMS and isinstance(key.key_id, str) else None
 
 
-class Tokens:
-    """Believes the tokens that follow a rule; `name` says in the log whose they are."""
+class OidcVerifier:
+    """Verifies tokens against a rule. `name` is the source, for the log."""
 
     def __init__(self, name: str, rule: Rule, keys: Keys) -> None:
         self._name = name
         self._rule = rule
         self._keys = keys
 
-    def prove(self, authorization: str | None) -> bool:
-        """Whether an `Authorization` header holds one; raises KeysUnavailableError."""
+    def verify(self, authorization: str | None) -> bool:
+        """Whether an `Authorization` header has a valid token. Raises KeysUnavailableError."""
         scheme, _, token = (authorization or "").strip().partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or len(token) > limits.TOKEN_CHARACTERS:
@@ -116,7 +120,7 @@ class Tokens:
         try:
             self._check(token)
         except (jwt.PyJWTError, RecursionError, ValueError) as error:
-            log.warning("a token for %s was refused: %s", self._name, str(error)[:300])
+            log.warning("a token for %s was rejected: %s", self._name, str(error)[:300])
             return False
         return True
 
@@ -145,15 +149,15 @@ class Tokens:
             )
         except (jwt.InvalidAudienceError, jwt.InvalidIssuerError) as error:
             expected = f"audience {rule.audience}, issuer {' or '.join(issuers)}"
-            raise jwt.InvalidTokenError(f"{error}; expected are {expected}") from error
+            raise jwt.InvalidTokenError(f"{error}; expected: {expected}") from error
 
     def _check_claims(self, claims: Mapping[str, Any]) -> None:
-        """What is left to check once the issuer is known to say it."""
+        """Check subject and e-mail address, once signature, issuer and audience are right."""
         rule = self._rule
         subject, email = claims["sub"], claims.get("email")
         if rule.subjects and not any(_matches(pattern, subject) for pattern in rule.subjects):
             raise jwt.InvalidTokenError(
-                f"its subject is {quote(subject)}, and believed are {'; '.join(rule.subjects)}"
+                f"its subject is {quote(subject)}; accepted are {'; '.join(rule.subjects)}"
             )
         if rule.email and (email != rule.email or claims.get("email_verified") is not True):
             raise jwt.InvalidTokenError(

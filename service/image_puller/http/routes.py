@@ -1,6 +1,6 @@
-"""The HTTP routes: each proves who asks, reads what is bounded, and hands the events on.
+"""The HTTP routes. Each authenticates the sender, reads a bounded body, and passes events on.
 
-Answers follow what each sender does with them: see the README's table of endpoints.
+The status codes are those that senders need, see `docs/http-api.md`.
 """
 
 import json
@@ -34,36 +34,36 @@ _CLOUDEVENTS = SOURCES["cloudevents"]
 UNAVAILABLE = ClusterUnavailableError.status
 
 
-class Look(Protocol):
-    """What the routes show of the cluster and of the process."""
+class StatusReader(Protocol):
+    """Reads what the routes show of the cluster and of the process."""
 
     def status(self) -> dict[str, Any]:
-        """The status as JSON; raises ClusterUnavailableError."""
+        """Return the status as JSON. Raises ClusterUnavailableError."""
 
     def unready(self) -> str | None:
-        """Why this process can't take events, or None. No API call."""
+        """Return why this process can't take events, or None. It makes no API request."""
 
 
-class Tokens(Protocol):
-    """Believes some issuer's tokens."""
+class TokenVerifier(Protocol):
+    """Verifies the signed tokens of some issuer."""
 
-    def prove(self, authorization: str | None) -> bool:
-        """Whether a header holds one; raises KeysUnavailableError where that can't be told now."""
+    def verify(self, authorization: str | None) -> bool:
+        """Whether an `Authorization` header has a valid token. Raises KeysUnavailableError."""
 
 
 def create_app(
     config: Config,
     intake: Intake,
-    look: Look,
+    reader: StatusReader,
     metrics: Metrics,
-    tokens: Mapping[str, Tokens] = MappingProxyType({}),
+    token_verifiers: Mapping[str, TokenVerifier] = MappingProxyType({}),
 ) -> Flask:
-    """The Flask application; `tokens` has who proves itself by those instead of by a secret."""
+    """Return the application. `token_verifiers` has the sources that authenticate by token."""
     app = Flask("image_puller", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.BODY_BYTES + 1
-    # No sender of webhooks should be redirected, and a Location would show a secret in the path.
+    # No sender follows redirects, and a Location header would show a secret in the path.
     app.url_map.merge_slashes = app.url_map.strict_slashes = False
-    routes = _Routes(config, intake, look, metrics, tokens)
+    routes = _Routes(config, intake, reader, metrics, token_verifiers)
     for method, path, view in (
         ("POST", "/", routes.event),
         ("POST", "/webhooks/<name>", routes.webhook),
@@ -75,10 +75,10 @@ def create_app(
         ("GET", "/readyz", routes.ready),
         ("GET", "/status", routes.status),
         ("GET", "/status/<path:image>", routes.image_status),
-        ("GET", "/metrics", routes.counted),
+        ("GET", "/metrics", routes.metrics),
     ):
         app.add_url_rule(path, view_func=view, methods=[method], provide_automatic_options=False)
-    app.register_error_handler(ImagePullerError, routes.refused)
+    app.register_error_handler(ImagePullerError, routes.rejected)
     app.register_error_handler(RequestEntityTooLarge, routes.too_large)
     app.register_error_handler(HTTPException, _unroutable)
     app.register_error_handler(Exception, _failed)
@@ -86,50 +86,50 @@ def create_app(
 
 
 class _Routes:
-    """One method for each route: who asks is checked first, a body is read last."""
+    """One method for each route. The sender is authenticated first, the body is read last."""
 
     def __init__(
         self,
         config: Config,
         intake: Intake,
-        look: Look,
+        reader: StatusReader,
         metrics: Metrics,
-        tokens: Mapping[str, Tokens],
+        token_verifiers: Mapping[str, TokenVerifier],
     ) -> None:
         self._config = config
         self._intake = intake
-        self._look = look
+        self._reader = reader
         self._metrics = metrics
-        self._tokens = tokens
+        self._token_verifiers = token_verifiers
         self._secrets = Secrets(config.webhook_secrets_dir)
 
     def event(self) -> Response:
-        """CloudEvents: 202, 4xx for what a Broker should drop, 503 for what it should repeat."""
+        """Take CloudEvents. Answer 202, 4xx where a Broker should drop them, 503 for a retry."""
         trusted = self._config.event_auth is not EventAuth.NONE
         if trusted:
             self._check_event()
         events = sources.decode(_CLOUDEVENTS.name, _headers(), _body())
         self._intake.accept(
-            _CLOUDEVENTS.name, events, patience=_CLOUDEVENTS.patience, is_trusted=trusted
+            _CLOUDEVENTS.name, events, timeout=_CLOUDEVENTS.timeout, is_trusted=trusted
         )
         return _accepted()
 
     def webhook(self, name: str, secret: str | None = None) -> Response:
-        """One registry's notifications: 202 for all that is authenticated, 503 for later."""
+        """Take a registry's webhook. Answer 202 once it is authenticated, or 503 for a retry."""
         source = SOURCES.get(name)
         if source is None or source is _CLOUDEVENTS:
             return _answer(404, f"no source is called {name[:40]!r}")
         if source.tests_with_empty_body and _is_test_call():
             self._metrics.count_event(name, "test")
             return _accepted()
-        if name in self._tokens:
+        if name in self._token_verifiers:
             self._check_token(name)
         else:
-            self._check(name, proven=_proves(source, self._secrets.of(name), secret))
+            self._check(name, proven=_is_authenticated(source, self._secrets.of(name), secret))
         return self._take(source)
 
     def handshake(self, **_path: str) -> Response:
-        """The handshake of CloudEvents' webhooks (http-webhook.md, 4): consent is in headers."""
+        """Answer the handshake of CloudEvents webhooks (http-webhook.md, 4) in headers."""
         response = Response(status=200, headers={"Allow": "OPTIONS, POST"})
         origin = request.headers.get("WebHook-Request-Origin")
         if origin:
@@ -138,37 +138,37 @@ class _Routes:
         return response
 
     def alive(self) -> Response:
-        """Whether the process answers."""
+        """Answer the liveness probe."""
         return _answer(200, "ok")
 
     def ready(self) -> Response:
-        """Whether the process takes events."""
-        reason = self._look.unready()
+        """Answer the readiness probe: whether this process takes events."""
+        reason = self._reader.unready()
         return _answer(200, "ok") if reason is None else _answer(503, reason)
 
     def status(self) -> Response:
-        """What is cached where."""
+        """Return the status of all images and nodes."""
         self._check_reader()
-        return _json(self._look.status())
+        return _json(self._reader.status())
 
     def image_status(self, image: str) -> Response:
-        """The same of one image, by its entry's name or its reference."""
+        """Return the status of one image, named by its entry or its reference."""
         self._check_reader()
-        selected = status.select(self._look.status(), image)
+        selected = status.select(self._reader.status(), image)
         if selected is None:
-            return _answer(404, f"no image is called {image[:200]!r}")
+            return _answer(404, f"no image is called {image[:200]!r}; /status lists all")
         return _json(selected)
 
-    def counted(self) -> Response:
-        """Metrics for Prometheus."""
+    def metrics(self) -> Response:
+        """Return the metrics for Prometheus."""
         self._check_reader()
         content_type = "text/plain; version=0.0.4; charset=utf-8"
         return Response(self._metrics.text(), content_type=content_type)
 
-    def refused(self, error: ImagePullerError) -> Response:
-        """The answer that an error means: its words for a 4xx; those of a 503 stay in the log."""
+    def rejected(self, error: ImagePullerError) -> Response:
+        """Answer an error. A 4xx has its message; that of a 503 stays in the log."""
         if request.method == "POST":
-            self._count_refusal(error.status)
+            self._count_rejection(error.status)
         if error.status == UNAVAILABLE:
             log.error("answered %s: %s", error.status, error)
             response = _answer(error.status, "try again later")
@@ -180,17 +180,17 @@ class _Routes:
         return response
 
     def too_large(self, error: RequestEntityTooLarge) -> Any:
-        """413: the body alone would tell what it is (`POST /`), or who sends it (an HMAC)."""
-        self._count_refusal(error.code)
-        log.warning("answered 413: a body above %s bytes", limits.BODY_BYTES)
+        """Answer 413. Without the whole body neither event nor signature can be read."""
+        self._count_rejection(error.code)
+        log.warning("answered 413: the body has more than %s bytes", limits.BODY_BYTES)
         return _unroutable(error)
 
-    def _count_refusal(self, code: int) -> None:
+    def _count_rejection(self, code: int) -> None:
         source = (request.view_args or {}).get("name", _CLOUDEVENTS.name)
-        self._metrics.count_refusal(source, code)
+        self._metrics.count_rejection(source, code)
 
     def _take(self, source: Source) -> Response:
-        """Hands on what can be read: a registry would send the rest for ever, or give up on us."""
+        """Pass the events on. An unreadable body is ignored, because a retry has it again."""
         try:
             body = _body()
             answer = source.handshake(body) if source.handshake else None
@@ -200,41 +200,43 @@ class _Routes:
             events = sources.decode(source.name, _headers(), body)
         except RequestEntityTooLarge:
             self._metrics.count_event(source.name, "too large")
-            log.warning("%s: a body above %s bytes is ignored", source.name, limits.BODY_BYTES)
+            log.warning(
+                "%s: ignored: the body has more than %s bytes", source.name, limits.BODY_BYTES
+            )
         except BadEventError as error:
             self._metrics.count_event(source.name, "unreadable")
-            log.warning("%s: a body that can't be read is ignored: %s", source.name, error)
+            log.warning("%s: ignored: the body can't be read: %s", source.name, error)
         else:
-            self._intake.accept(source.name, events, patience=source.patience)
+            self._intake.accept(source.name, events, timeout=source.timeout)
         return _accepted()
 
     def _check_event(self) -> None:
-        if EVENTS in self._tokens:
+        if EVENTS in self._token_verifiers:
             self._check_token(EVENTS)
         else:
             secrets = self._secrets.of(EVENTS)
-            # The CloudEvents specification of webhooks (3.2) has receivers take both.
+            # The CloudEvents webhook specification (3.2) makes receivers accept both.
             in_query = request.args.get("access_token", "")
             proven = authentication.proves_token(secrets, _authorization())
             proven = proven or authentication.proves_in_url(secrets, in_query)
             self._check(EVENTS, proven=proven)
 
     def _check_token(self, name: str) -> None:
-        """Nothing else counts then: a secret beside it would be the weaker proof."""
-        if not self._tokens[name].prove(_authorization()):
+        """Require a token. A secret does not count, because it would be weaker."""
+        if not self._token_verifiers[name].verify(_authorization()):
             raise _unauthenticated(name)
 
     def _check_reader(self) -> None:
         if self._config.read_auth is ReadAuth.TOKEN:
-            tokens = self._secrets.of(READ)
-            self._check(READ, proven=authentication.proves(tokens, _authorization()))
+            token_verifiers = self._secrets.of(READ)
+            self._check(READ, proven=authentication.proves(token_verifiers, _authorization()))
 
     def _check(self, name: str, *, proven: bool) -> None:
         if proven:
             return
         if not self._secrets.of(name):
             log.warning(
-                "a request was refused because no secret is set for it: put one into file %s of %s",
+                "a request was rejected because no secret is set: put one into file %s of %s",
                 name,
                 self._secrets.folder,
             )
@@ -245,8 +247,8 @@ def _unauthenticated(name: str) -> UnauthenticatedError:
     return UnauthenticatedError(f"credentials for {name} are missing or wrong")
 
 
-def _proves(source: Source, secrets: tuple[bytes, ...], in_path: str | None) -> bool:
-    """By the schemes of the sender; the body is read only for who shows a signature of one."""
+def _is_authenticated(source: Source, secrets: tuple[bytes, ...], in_path: str | None) -> bool:
+    """Whether a request authenticates its source. The body is read only to check a signature."""
     if in_path is not None:
         return source.proof.in_path and authentication.proves_in_url(secrets, in_path)
     headers = _headers()
@@ -257,7 +259,7 @@ def _proves(source: Source, secrets: tuple[bytes, ...], in_path: str | None) -> 
 
 
 def _unroutable(error: HTTPException) -> Any:
-    """Flask's own refusals, in the same form as ours, with the headers that belong to them."""
+    """Return Flask's own errors in the form of ours, with their headers."""
     response = error.get_response()
     response.data = f"{error.description or error.name}\n".encode()
     response.content_type = "text/plain; charset=utf-8"
@@ -265,7 +267,7 @@ def _unroutable(error: HTTPException) -> Any:
 
 
 def _failed(error: Exception) -> Response:
-    """A fault of ours. Flask's own way would log the path, which may hold a secret."""
+    """Answer 500. Flask's own handler would log the path, which may hold a secret."""
     log.error("answered 500", exc_info=error)
     return _answer(500, "internal error")
 
@@ -275,19 +277,19 @@ def _json(value: Any) -> Response:
 
 
 def _is_test_call() -> bool:
-    """Harbor's TEST ENDPOINT sends neither body nor credentials."""
+    """Whether this is Harbor's TEST ENDPOINT, which sends neither body nor credentials."""
     has_body = request.content_length or "Transfer-Encoding" in request.headers
     return not has_body and _authorization() is None
 
 
 def _body() -> bytes:
-    """The body. Of one in chunks Werkzeug cuts off what is too large, and says nothing."""
+    """Return the body. Raises RequestEntityTooLarge: of a chunked body Werkzeug cuts the rest."""
     try:
         body = request.get_data()
     except HTTPException:
         raise
     except Exception as error:
-        # The server's own errors: of chunks that are none, of a connection that broke off.
+        # Errors of the server: a malformed chunk, or a connection that was cut.
         raise BadEventError(f"the body can't be read: {type(error).__name__}") from error
     if len(body) > limits.BODY_BYTES:
         raise RequestEntityTooLarge
@@ -295,8 +297,8 @@ def _body() -> bytes:
 
 
 def _accepted() -> Response:
-    # A Broker takes a body that is no CloudEvent for a failure. No cache may keep a URL that has a
-    # secret in it (RFC 6750, 2.3).
+    # A Broker counts a body that is no CloudEvent as a failure. No cache may keep a URL with a
+    # secret (RFC 6750, 2.3).
     return Response(status=202, headers={"Cache-Control": "private"})
 
 

@@ -1,9 +1,6 @@
-"""Container registries by the distribution API: the only module that asks them anything.
+"""The client of container registries: the distribution API over HTTP.
 
-Which hosts are asked is decided here and nowhere else. The first request goes to a host that
-`IMAGES` or an alias names. Where a registry's answer leads (a redirect, a token realm), another
-host is asked only by https, so that it must prove its name, and never by an address or a local
-name; a registry that is plain HTTP by configuration may also lead to another such host.
+No other module sends a request to a registry. `addresses` says which hosts may be asked.
 """
 
 import base64
@@ -20,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode
 
 import requests
 import urllib3
@@ -34,6 +31,8 @@ from image_puller.errors import (
     RegistryUnavailableError,
     UnknownRegistryError,
 )
+from image_puller.registries import addresses
+from image_puller.registries.addresses import Address
 from image_puller.registries.pull_secrets import Credentials
 from image_puller.values.reference import Reference, is_digest, is_repository, is_tag
 
@@ -42,17 +41,12 @@ log = logging.getLogger(__name__)
 ANSWER_BYTES = 4 * 1024 * 1024
 """Any answer; the distribution specification has registries take manifests of 4 MiB."""
 REDIRECTS = 3
-TAG_PAGES = 100
-TAGS_A_PAGE = 1000
-TAGS = 50_000
 LIMITED_SECONDS = 60.0
 """How long a registry that limits requests is left alone where it does not say."""
 LIMITED_SECONDS_MOST = 3600.0
 TOKEN_SECONDS = 60.0
 """How long a token is good where its server does not say, as the specification has it."""
 TOKEN_SECONDS_MOST = 3600.0
-REMEMBERED = 1000
-"""Challenges and tokens remembered, of each."""
 
 _MANIFEST_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -60,7 +54,6 @@ _MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
-_HOSTS = {"docker.io": "registry-1.docker.io"}
 _REDIRECTIONS = (301, 302, 303, 307, 308)
 _REFUSALS = (401, 403)
 _OK, _UNAUTHENTICATED, _NOT_FOUND, _TOO_MANY, _UNAVAILABLE = 200, 401, 404, 429, 503
@@ -69,14 +62,6 @@ _REALM_REFUSALS = (400, 401, 403)
 _CHUNK = 64 * 1024
 _HEADER_CHARACTERS = 8192  # of a challenge that are read
 _TOKEN_MARGIN_SECONDS = 5.0  # a token that ends while it is on its way is of no use
-_DEFAULT_PORTS = {"http": "80", "https": "443"}
-_URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[a-f0-9:.]+\])(?::(?P<port>[0-9]{1,5}))?"
-    r"(?P<path>[/?][!-~]*)?",
-    re.ASCII | re.IGNORECASE,
-)
-_NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
-_LOCAL = re.compile(r"(ip6-)?(localhost|localdomain|loopback)[46]?")
 _PRINTABLE = re.compile(r"[!-~]+")
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
@@ -91,36 +76,22 @@ _NEXT = re.compile(r'\brel\s*=\s*"?next\b', re.IGNORECASE)
 Clock = Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class _Address:
-    """An http or https URL in parts that leave no doubt about the host."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much is read of a listing of tags, and how much is remembered."""
 
-    scheme: str
-    host: str
-    port: str
-    path: str
-
-    @property
-    def origin(self) -> tuple[str, str, str]:
-        return (self.scheme, self.host, self.port)
-
-    @property
-    def netloc(self) -> str:
-        """The host as references write it: without the scheme's own port."""
-        return self.host if self.port == _DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
-
-    def at(self, path: str) -> "_Address":
-        return _Address(self.scheme, self.host, self.port, path)
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.netloc}{self.path}"
+    tags_per_page: int = 1000
+    tag_pages: int = 100
+    tags: int = 50_000
+    remembered: int = 1000
+    """Challenges, tokens and limited hosts, of each."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Response:
     """A response, read as far as it was allowed to be; `body` is None where it was longer."""
 
-    address: _Address
+    address: Address
     status: int
     headers: Mapping[str, str]
     body: bytes | None
@@ -137,11 +108,11 @@ class _Challenge:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _Request:
     """What is asked, of which registry, and until when an answer is of use."""
 
     reference: Reference
-    base: _Address
+    base: Address
     clock: Clock
     deadline: float
 
@@ -209,6 +180,7 @@ def _nobody(_: Reference) -> Sequence[Credentials]:
 class _Remembered:
     """Caches that several threads share; each forgets everything rather than grow for ever."""
 
+    most: int
     lock: threading.Lock = field(default_factory=threading.Lock)
     challenges: dict[tuple[str, str], _Challenge] = field(default_factory=dict)
     tokens: dict[tuple[Any, ...], tuple[str, float]] = field(default_factory=dict)
@@ -216,12 +188,12 @@ class _Remembered:
 
     def put(self, cache: dict[Any, Any], key: Any, value: Any) -> None:
         with self.lock:
-            if len(cache) >= REMEMBERED and key not in cache:
+            if len(cache) >= self.most and key not in cache:
                 cache.clear()
             cache[key] = value
 
 
-class Registries:
+class RegistryClient:
     """The registries that are named, asked by the distribution API; for several threads at once.
 
     `hosts` and `insecure_hosts` are written as references write them (`docker.io`, `host:port`).
@@ -237,14 +209,16 @@ class Registries:
         insecure_hosts: Collection[str] = (),
         ca_file: Path | None = None,
         clock: Clock = time.monotonic,
+        bounds: Bounds = Bounds(),
     ) -> None:
         """Raises ConfigurationError where `ca_file` holds no certificates."""
         self._hosts = frozenset(host.lower() for host in hosts)
-        addresses = (_address(f"http://{host}/") for host in insecure_hosts)
-        self._insecure = frozenset(address.netloc for address in addresses if address)
+        insecure = (addresses.parse(f"http://{host}/") for host in insecure_hosts)
+        self._insecure = frozenset(address.netloc for address in insecure if address)
         self._credentials = credentials
         self._clock = clock
-        self._remembered = _Remembered()
+        self._bounds = bounds
+        self._remembered = _Remembered(bounds.remembered)
         self._adapter = _Adapter(None if ca_file is None else _context(ca_file))
 
     def __enter__(self) -> Self:
@@ -265,21 +239,21 @@ class Registries:
         Without a tag the reference's digest is asked for, without either `latest`. Raises
         UnknownRegistryError, RefusedByRegistryError and RegistryUnavailableError.
         """
-        question = self._question(reference, timeout)
+        request = self._new_request(reference, timeout)
         path = f"/v2/{reference.repository}/manifests/{_asked(reference)}"
         accept = {"Accept": ", ".join(_MANIFEST_TYPES)}
-        answer = self._ask(question, "HEAD", path, accept)
-        if answer.status == _OK:
-            digest = answer.headers.get("Docker-Content-Digest", "")
+        response = self._ask(request, "HEAD", path, accept)
+        if response.status == _OK:
+            digest = response.headers.get("Docker-Content-Digest", "")
             if is_digest(digest):
                 return digest
-        if answer.status == _OK or answer.status in _WITHOUT_HEAD:
-            answer = self._ask(question, "GET", path, accept)
-            if answer.status == _OK:
-                return _digest_of_manifest(question, answer)
-        if answer.status == _NOT_FOUND:
+        if response.status == _OK or response.status in _WITHOUT_HEAD:
+            response = self._ask(request, "GET", path, accept)
+            if response.status == _OK:
+                return _digest_of_manifest(request, response)
+        if response.status == _NOT_FOUND:
             return None
-        raise question.unavailable(f"it answered {answer.status}")
+        raise request.unavailable(f"it answered {response.status}")
 
     def tags(self, name: Reference, *, timeout: float = limits.QUESTION_SECONDS) -> tuple[str, ...]:
         """The tags of a repository, in the registry's order; none where there is no such one.
@@ -287,27 +261,27 @@ class Registries:
         What is no tag by the grammar is left out. A list that is too long is cut off, and that is
         logged. Raises as `digest` does.
         """
-        question = self._question(name, timeout)
+        request = self._new_request(name, timeout)
         path = f"/v2/{name.repository}/tags/list"
         found: dict[str, None] = {}
-        query = f"n={TAGS_A_PAGE}"
-        for _ in range(TAG_PAGES):
-            answer = self._ask(question, "GET", f"{path}?{query}", {"Accept": "application/json"})
-            if answer.status == _NOT_FOUND:
+        query = f"n={self._bounds.tags_per_page}"
+        for _ in range(self._bounds.tag_pages):
+            response = self._ask(request, "GET", f"{path}?{query}", {"Accept": "application/json"})
+            if response.status == _NOT_FOUND:
                 return ()
-            if answer.status != _OK:
-                raise question.unavailable(f"it answered {answer.status}")
-            found.update(dict.fromkeys(_tags_of_page(question, answer)))
-            following = _next_query(question, answer)
+            if response.status != _OK:
+                raise request.unavailable(f"it answered {response.status}")
+            found.update(dict.fromkeys(_tags_of_page(request, response)))
+            following = _next_query(request, response)
             if following is None:
                 return tuple(found)
-            if len(found) > TAGS:
+            if len(found) > self._bounds.tags:
                 break
             query = following
         log.warning("%s has more tags than are read: %d are considered", name.name, len(found))
-        return tuple(found)[:TAGS]
+        return tuple(found)[: self._bounds.tags]
 
-    def _question(self, reference: Reference, timeout: float) -> _Question:
+    def _new_request(self, reference: Reference, timeout: float) -> _Request:
         registry = reference.registry
         if registry not in self._hosts:
             raise UnknownRegistryError(
@@ -316,28 +290,26 @@ class Registries:
             )
         if not is_repository(reference.repository) or not _is_named(reference):
             raise UnknownRegistryError(f"{str(reference)[:80]!r} is not the name of an image")
-        base = _address(f"http://{_HOSTS.get(registry, registry)}/")
-        if base is None or base.netloc not in self._insecure:
-            base = _address(f"https://{_HOSTS.get(registry, registry)}/")
+        base = addresses.of_registry(registry, self._insecure)
         if base is None:
             raise UnknownRegistryError(f"registry {registry[:80]!r} is not the name of a host")
-        return _Question(reference, base, self._clock, self._clock() + timeout)
+        return _Request(reference, base, self._clock, self._clock() + timeout)
 
     def _ask(
-        self, question: _Question, method: str, path: str, headers: Mapping[str, str]
-    ) -> _Answer:
+        self, request: _Request, method: str, path: str, headers: Mapping[str, str]
+    ) -> _Response:
         """The answer to whoever may see it; what one of them does not find another one may."""
-        missing: list[_Answer] = []
+        missing: list[_Response] = []
         refusals: list[RefusedByRegistryError] = []
-        for credentials in self._credentials(question.reference) or (None,):
+        for credentials in self._credentials(request.reference) or (None,):
             try:
-                answer = self._ask_as(credentials, question, method, path, headers)
+                response = self._ask_as(credentials, request, method, path, headers)
             except RefusedByRegistryError as error:
                 refusals.append(error)
                 continue
-            if answer.status != _NOT_FOUND:
-                return answer
-            missing.append(answer)
+            if response.status != _NOT_FOUND:
+                return response
+            missing.append(response)
         if not missing:
             raise refusals[0]
         return missing[0]
@@ -345,63 +317,63 @@ class Registries:
     def _ask_as(
         self,
         credentials: Credentials | None,
-        question: _Question,
+        request: _Request,
         method: str,
         path: str,
         headers: Mapping[str, str],
-    ) -> _Answer:
+    ) -> _Response:
         """The answer to one of the credentials; raises RefusedByRegistryError."""
-        address = question.base.at(path)
-        shown = self._known_proof(question, method, credentials)
-        answer = self._send(question, method, address, headers, shown)
-        if answer.status == _UNAUTHENTICATED and answer.address.origin == address.origin:
-            challenge = _challenge(answer.headers.get("WWW-Authenticate", ""))
-            proof = challenge and self._new_proof(question, method, challenge, credentials)
+        address = request.base.at(path)
+        shown = self._known_proof(request, method, credentials)
+        response = self._send(request, method, address, headers, shown)
+        if response.status == _UNAUTHENTICATED and response.address.origin == address.origin:
+            challenge = _challenge(response.headers.get("WWW-Authenticate", ""))
+            proof = challenge and self._new_proof(request, method, challenge, credentials)
             if proof and proof != shown:
-                answer = self._send(question, method, address, headers, proof)
-        if answer.status in _REFUSALS:
-            raise question.refused(f"it answered {answer.status}; {_advice(credentials)}")
-        return answer
+                response = self._send(request, method, address, headers, proof)
+        if response.status in _REFUSALS:
+            raise request.refused(f"it answered {response.status}; {_advice(credentials)}")
+        return response
 
     def _known_proof(
-        self, question: _Question, method: str, credentials: Credentials | None
+        self, request: _Request, method: str, credentials: Credentials | None
     ) -> str | None:
         """What the registry took last time, as long as it is good: it saves being refused first."""
-        challenge = self._remembered.challenges.get((question.reference.name, method))
+        challenge = self._remembered.challenges.get((request.reference.name, method))
         if challenge is None:
             return None
         if challenge.scheme == "basic":
             return _basic(credentials)
-        key = (question.base.origin, credentials, challenge)
+        key = (request.base.origin, credentials, challenge)
         token, until = self._remembered.tokens.get(key, (None, 0.0))
         return token if self._clock() < until else None
 
     def _new_proof(
         self,
-        question: _Question,
+        request: _Request,
         method: str,
         challenge: _Challenge,
         credentials: Credentials | None,
     ) -> str | None:
         """The Authorization header that a challenge asks for."""
-        name = (question.reference.name, method)
+        name = (request.reference.name, method)
         self._remembered.put(self._remembered.challenges, name, challenge)
         if challenge.scheme == "basic":
             return _basic(credentials)
         asked = self._clock()
-        token, seconds = self._token(question, challenge, credentials)
+        token, seconds = self._token(request, challenge, credentials)
         # The registry is part of the key: what one may see must not be told to another.
-        key = (question.base.origin, credentials, challenge)
+        key = (request.base.origin, credentials, challenge)
         self._remembered.put(self._remembered.tokens, key, (token, asked + seconds))
         return token
 
     def _token(
-        self, question: _Question, challenge: _Challenge, credentials: Credentials | None
+        self, request: _Request, challenge: _Challenge, credentials: Credentials | None
     ) -> tuple[str, float]:
         """A token from a registry's realm as a header, and how many seconds it is good for."""
-        realm = _address(challenge.realm)
-        if realm is None or not self._may_lead(question.base, realm):
-            raise question.unavailable(
+        realm = addresses.parse(challenge.realm)
+        if realm is None or not addresses.may_lead(request.base, realm, self._insecure):
+            raise request.unavailable(
                 f"it sends the service for a token to {challenge.realm[:200]!r}, and that is not "
                 "asked: another host must have a name and https"
             )
@@ -409,8 +381,8 @@ class Registries:
         asked = {name: text for name, text in asked.items() if text}
         accept = {"Accept": "application/json"}
         if credentials is not None and credentials.identity_token:
-            answer = self._send(
-                question,
+            response = self._send(
+                request,
                 "POST",
                 realm,
                 accept,
@@ -425,59 +397,56 @@ class Registries:
             path = realm.path or "/"
             joint = "&" if "?" in path else "?"
             path += joint + urlencode(asked) if asked else ""
-            answer = self._send(question, "GET", realm.at(path), accept, _basic(credentials))
-        if answer.status in _REALM_REFUSALS:
-            raise question.refused(
-                f"its token server {realm.netloc} answered {answer.status}; {_advice(credentials)}"
+            response = self._send(request, "GET", realm.at(path), accept, _basic(credentials))
+        if response.status in _REALM_REFUSALS:
+            raise request.refused(
+                f"its token server {realm.netloc} answered {response.status}; "
+                f"{_advice(credentials)}"
             )
-        return _token_of(question, realm, answer)
+        return _token_of(request, realm, response)
 
     def _send(
         self,
-        question: _Question,
+        request: _Request,
         method: str,
-        address: _Address,
+        address: Address,
         headers: Mapping[str, str],
         authorization: str | None = None,
         form: Mapping[str, str] | None = None,
-    ) -> _Answer:
+    ) -> _Response:
         """The answer at the end of the redirects, on whose way other hosts get no credentials."""
         for _ in range(REDIRECTS + 1):
-            answer = self._send_once(question, method, address, headers, authorization, form)
-            if answer.status not in _REDIRECTIONS:
-                return answer
-            location = answer.headers.get("Location", "")
-            target = _followed(address, location)
-            if target is None or form is not None or not self._may_lead(address, target):
-                raise question.unavailable(
+            response = self._send_once(request, method, address, headers, authorization, form)
+            if response.status not in _REDIRECTIONS:
+                return response
+            location = response.headers.get("Location", "")
+            target = addresses.resolve(address, location)
+            if (
+                target is None
+                or form is not None
+                or not addresses.may_lead(address, target, self._insecure)
+            ):
+                raise request.unavailable(
                     f"{address.netloc} redirects to {location[:200]!r}, and that is not followed"
                 )
             if target.origin != address.origin:
                 authorization = None
             address = target
-        raise question.unavailable(f"{address.netloc} redirects more than {REDIRECTS} times")
-
-    def _may_lead(self, start: _Address, target: _Address) -> bool:
-        """Whether one host may send the service to another; see the module."""
-        if start.origin == target.origin:
-            return True
-        if target.scheme == "https":
-            return not _is_local(target.host)
-        return start.scheme == "http" and target.netloc in self._insecure
+        raise request.unavailable(f"{address.netloc} redirects more than {REDIRECTS} times")
 
     def _send_once(
         self,
-        question: _Question,
+        request: _Request,
         method: str,
-        address: _Address,
+        address: Address,
         headers: Mapping[str, str],
         authorization: str | None,
         form: Mapping[str, str] | None,
-    ) -> _Answer:
-        self._wait_for(question, address)
-        seconds = question.remaining()
+    ) -> _Response:
+        self._wait_for(request, address)
+        seconds = request.remaining()
         try:
-            response = self._session().request(
+            received = self._session().request(
                 method,
                 str(address),
                 headers=headers,
@@ -487,13 +456,13 @@ class Registries:
                 allow_redirects=False,
                 stream=True,
             )
-            with response:
-                body = _body(question, response)
+            with received:
+                body = _body(request, received)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise question.unavailable(_failure(address, error)) from error
-        answer = _Answer(address, response.status_code, response.headers, body)
-        self._heed_limit(question, answer)
-        return answer
+            raise request.unavailable(_failure(address, error)) from error
+        response = _Response(address, received.status_code, received.headers, body)
+        self._heed_limit(request, response)
+        return response
 
     def _session(self) -> requests.Session:
         """A session with nothing in it but the connections, which all of them share."""
@@ -505,22 +474,22 @@ class Registries:
         session.headers["Accept-Encoding"] = "identity"
         return session
 
-    def _wait_for(self, question: _Question, address: _Address) -> None:
+    def _wait_for(self, request: _Request, address: Address) -> None:
         """Raises RegistryUnavailableError while a host wants to be left alone."""
         seconds = self._remembered.limited.get(address.netloc, 0.0) - self._clock()
         if seconds > 0:
-            raise question.unavailable(
+            raise request.unavailable(
                 f"{address.netloc} limits requests for another {seconds:.0f} s"
             )
 
-    def _heed_limit(self, question: _Question, answer: _Answer) -> None:
-        told = _retry_after(answer.headers)
-        if answer.status == _TOO_MANY or (answer.status == _UNAVAILABLE and told is not None):
+    def _heed_limit(self, request: _Request, response: _Response) -> None:
+        told = _retry_after(response.headers)
+        if response.status == _TOO_MANY or (response.status == _UNAVAILABLE and told is not None):
             seconds = min(LIMITED_SECONDS if told is None else told, LIMITED_SECONDS_MOST)
             until = self._clock() + seconds
-            self._remembered.put(self._remembered.limited, answer.address.netloc, until)
-            raise question.unavailable(
-                f"{answer.address.netloc} answered {answer.status} and limits requests for "
+            self._remembered.put(self._remembered.limited, response.address.netloc, until)
+            raise request.unavailable(
+                f"{response.address.netloc} answered {response.status} and limits requests for "
                 f"{seconds:.0f} s; credentials in IMAGE_PULL_SECRETS often raise a limit"
             )
 
@@ -544,45 +513,18 @@ def _is_named(reference: Reference) -> bool:
     return is_tag(_asked(reference)) or is_digest(_asked(reference))
 
 
-def _address(url: str) -> _Address | None:
-    """The parts of a URL; None where it is no plain one, as with a user or an odd character."""
-    match = _URL.fullmatch(url)
-    if match is None:
-        return None
-    scheme = match["scheme"].lower()
-    path = (match["path"] or "/").partition("#")[0]
-    port = match["port"] or _DEFAULT_PORTS[scheme]
-    return _Address(scheme, match["host"].lower(), port, path if path[0] == "/" else f"/{path}")
-
-
-def _followed(start: _Address, link: str) -> _Address | None:
-    """Where a relative or absolute link leads; None where that is no plain URL."""
-    if not _PRINTABLE.fullmatch(link):
-        return None
-    try:
-        return _address(urljoin(str(start), link))
-    except ValueError:  # an address in brackets that is none
-        return None
-
-
-def _is_local(host: str) -> bool:
-    """Whether a host is an address, in any of the ways to write one, or names this machine."""
-    last = host.rstrip(".").rpartition(".")[2]
-    return host.startswith("[") or bool(_LOCAL.fullmatch(last) or _NUMERIC.fullmatch(last))
-
-
-def _body(question: _Question, response: requests.Response) -> bytes | None:
+def _body(request: _Request, received: requests.Response) -> bytes | None:
     """The body as it was sent, if it comes in time; None where it is longer than allowed."""
     body = bytearray()
-    while chunk := response.raw.read1(_CHUNK, decode_content=False):
+    while chunk := received.raw.read1(_CHUNK, decode_content=False):
         body += chunk
         if len(body) > ANSWER_BYTES:
             return None
-        question.remaining()
+        request.remaining()
     return bytes(body)
 
 
-def _failure(address: _Address, error: Exception) -> str:
+def _failure(address: Address, error: Exception) -> str:
     where = address.netloc
     if isinstance(error, requests.exceptions.SSLError):
         return f"no trusted TLS connection to {where} ({error}); is its CA configured?"
@@ -595,46 +537,46 @@ def _failure(address: _Address, error: Exception) -> str:
     return f"no answer from {where} ({error})"
 
 
-def _json(question: _Question, answer: _Answer) -> Mapping[str, Any]:
-    if answer.body is None:
-        raise question.unavailable(f"{answer.address.netloc} answered far more than it should")
+def _json(request: _Request, response: _Response) -> Mapping[str, Any]:
+    if response.body is None:
+        raise request.unavailable(f"{response.address.netloc} answered far more than it should")
     try:
-        value = json.loads(answer.body)
+        value = json.loads(response.body)
     except (ValueError, RecursionError) as error:
-        raise question.unavailable(f"{answer.address.netloc} answered no JSON") from error
+        raise request.unavailable(f"{response.address.netloc} answered no JSON") from error
     if not isinstance(value, dict):
-        raise question.unavailable(f"{answer.address.netloc} answered no JSON object")
+        raise request.unavailable(f"{response.address.netloc} answered no JSON object")
     return value
 
 
-def _digest_of_manifest(question: _Question, answer: _Answer) -> str:
+def _digest_of_manifest(request: _Request, response: _Response) -> str:
     """The digest of what a registry sent, if it is a manifest: not a proxy's page for people."""
-    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-    if kind not in _MANIFEST_TYPES or "Content-Encoding" in answer.headers:
-        raise question.unavailable(f"it answered {kind[:80]!r}, which is no image's manifest")
-    _json(question, answer)
-    return f"sha256:{hashlib.sha256(answer.body or b'').hexdigest()}"
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+    if kind not in _MANIFEST_TYPES or "Content-Encoding" in response.headers:
+        raise request.unavailable(f"it answered {kind[:80]!r}, which is no image's manifest")
+    _json(request, response)
+    return f"sha256:{hashlib.sha256(response.body or b'').hexdigest()}"
 
 
-def _tags_of_page(question: _Question, answer: _Answer) -> Iterator[str]:
-    tags = _json(question, answer).get("tags")
+def _tags_of_page(request: _Request, response: _Response) -> Iterator[str]:
+    tags = _json(request, response).get("tags")
     if tags is not None and not isinstance(tags, list):
-        raise question.unavailable("its list of tags is no list")
+        raise request.unavailable("its list of tags is no list")
     return (tag for tag in tags or () if isinstance(tag, str) and is_tag(tag))
 
 
-def _next_query(question: _Question, answer: _Answer) -> str | None:
+def _next_query(request: _Request, response: _Response) -> str | None:
     """The query of the next page; None on the last one.
 
     The path stays our own, so a link may say nothing but where to go on.
     """
-    header = answer.headers.get("Link", "")[:_HEADER_CHARACTERS]
+    header = response.headers.get("Link", "")[:_HEADER_CHARACTERS]
     link = next((url for url, rest in _LINK.findall(header) if _NEXT.search(rest)), None)
     if link is None:
         return None
-    target = _followed(answer.address, link)
-    if target is None or target.host != answer.address.host:
-        raise question.unavailable(f"its list of tags goes on at {link[:200]!r}: not followed")
+    target = addresses.resolve(response.address, link)
+    if target is None or target.host != response.address.host:
+        raise request.unavailable(f"its list of tags goes on at {link[:200]!r}: not followed")
     return target.path.partition("?")[2] or None
 
 
@@ -670,13 +612,13 @@ def _basic(credentials: Credentials | None) -> str | None:
     return f"Basic {base64.b64encode(pair).decode()}"
 
 
-def _token_of(question: _Question, realm: _Address, answer: _Answer) -> tuple[str, float]:
-    if answer.status != _OK:
-        raise question.unavailable(f"its token server {realm.netloc} answered {answer.status}")
-    document = _json(question, answer)
+def _token_of(request: _Request, realm: Address, response: _Response) -> tuple[str, float]:
+    if response.status != _OK:
+        raise request.unavailable(f"its token server {realm.netloc} answered {response.status}")
+    document = _json(request, response)
     token = document.get("token") or document.get("access_token")
     if not isinstance(token, str) or not _PRINTABLE.fullmatch(token):
-        raise question.unavailable(f"its token server {realm.netloc} answered no token")
+        raise request.unavailable(f"its token server {realm.netloc} answered no token")
     told = document.get("expires_in")
     seconds = told if isinstance(told, int) else TOKEN_SECONDS
     return f"Bearer {token}", min(seconds, TOKEN_SECONDS_MOST) - _TOKEN_MARGIN_SECONDS

@@ -1,7 +1,7 @@
-"""Registries asked about many images at once: some questions of each at a time, all in good time.
+"""Questions to many registries at once, a few to each at a time, within a deadline.
 
-What a registry does holds nobody up longer than was said: a question that is not answered by then
-counts as unanswered, and whatever still waits behind it is not asked.
+A question that has no answer at the deadline counts as unanswered. Questions that still wait then
+are not asked.
 """
 
 import threading
@@ -10,55 +10,28 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from image_puller import limits
 from image_puller.errors import RegistryError, RegistryUnavailableError
+from image_puller.values.answers import Absent, Answer, Present, Unanswered
 from image_puller.values.reference import Reference
 
 T = TypeVar("T")
 
 
 class Registries(Protocol):
-    """Whoever can be asked about images; each method raises RegistryError."""
+    """What is asked. Each method may raise RegistryError."""
 
     def digest(self, reference: Reference, *, timeout: float) -> str | None:
-        """The digest that the registry has for a tag now; None where it has no such image."""
+        """Return the digest of a tag, or None where the registry has no such tag."""
 
     def tags(self, name: Reference, *, timeout: float) -> tuple[str, ...]:
-        """The tags of a repository."""
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """The registry has the tag, with this digest."""
-
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """The registry has no such tag, as far as it shows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """The registry did not say, and why.
-
-    `is_closed` where it never will, as far as one can see: it shows nothing to this service, or
-    may not be asked. Nodes may still pull from it.
-    """
-
-    reason: str
-    is_closed: bool = False
-
-
-Answer = Present | Absent | Unanswered
+        """Return the tags of a repository."""
 
 
 class Lookup:
-    """Asks for several threads at once."""
+    """Asks registries, for several threads at once."""
 
     def __init__(
         self, registries: Registries, *, clock: Callable[[], float] = time.monotonic
@@ -71,7 +44,7 @@ class Lookup:
     def digests(
         self, references: Collection[Reference], *, seconds: float
     ) -> Mapping[Reference, Answer]:
-        """What their registries have for tags, after so many seconds at most."""
+        """Return the answers about tags, after so many seconds at most."""
 
         def ask(reference: Reference, timeout: float) -> Answer:
             digest = self._registries.digest(reference, timeout=timeout)
@@ -82,14 +55,14 @@ class Lookup:
     def tags(
         self, names: Collection[Reference], *, seconds: float
     ) -> Mapping[Reference, tuple[str, ...] | Unanswered]:
-        """The tags of repositories, after so many seconds at most."""
+        """Return the tags of repositories, after so many seconds at most."""
         return self._ask(self._list, names, seconds)
 
     def _list(self, name: Reference, timeout: float) -> tuple[str, ...]:
         return self._registries.tags(name, timeout=timeout)
 
     def close(self) -> None:
-        """Asks nothing more; what is being asked ends by itself."""
+        """Ask nothing more. A question that is being asked ends by itself."""
         for workers in self._workers.values():
             workers.shutdown(wait=False, cancel_futures=True)
 
@@ -104,7 +77,7 @@ class Lookup:
 
         def in_time(reference: Reference) -> T | Unanswered:
             failed = failures[reference.registry]
-            why = tuple(failed)  # as it is now: others clear it
+            why = tuple(failed)  # a copy: other threads clear the list
             if len(why) >= limits.FAILURES:
                 return Unanswered(why[0])
             remaining = deadline - self._clock()
@@ -114,7 +87,7 @@ class Lookup:
                 failed.append(str(error))
                 return Unanswered(str(error))
             except RegistryError as error:
-                return Unanswered(str(error), is_closed=True)
+                return Unanswered(str(error), is_unqueryable=True)
             failed.clear()
             return answer
 
@@ -135,7 +108,7 @@ class Lookup:
         except FutureTimeoutError:
             future.cancel()
             return Unanswered(
-                f"registry {reference.registry} did not say in time what {reference} is"
+                f"registry {reference.registry} did not answer in time about {reference}"
             )
 
     def _workers_of(self, registry: str) -> ThreadPoolExecutor:

@@ -43,8 +43,13 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """The repository and its registry."""
+        """Return the repository with its registry, without tag and digest."""
         return f"{self.registry}/{self.repository}"
+
+    @property
+    def pull_tag(self) -> str | None:
+        """Return the tag that a runtime pulls the image by, or None where a digest is given."""
+        return None if self.digest else self.tag or "latest"
 
     def __str__(self) -> str:
         tag = "" if self.tag is None else f":{self.tag}"

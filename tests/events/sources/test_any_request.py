@@ -225,7 +225,7 @@ def test_any_value_anywhere_is_decoded_or_refused(other):
 
 
 def test_the_patience_of_each_source():
-    assert {source.name: source.patience for source in SOURCES.values()} == {
+    assert {source.name: source.timeout for source in SOURCES.values()} == {
         "harbor": 2.5,
         "quay": 8,
         "distribution": 0.8,

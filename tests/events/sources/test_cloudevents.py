@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed, NodeJoined, RefreshDue
+from image_puller.events.event import CheckRequested, Ignored, ImageDeleted, ImagePushed, NodeJoined
 from image_puller.events.sources import decode
 from tests.support.samples import sample
 
@@ -90,10 +90,10 @@ def test_an_unknown_type_is_ignored_whatever_it_carries(kind):
     )
 
 
-@pytest.mark.parametrize("kind", ["dev.knative.sources.ping", "io.image-puller.refresh"])
+@pytest.mark.parametrize("kind", ["dev.knative.sources.ping", "io.image-puller.check"])
 @pytest.mark.parametrize("body", [b"", b'{"tick":true}', b"{"])
 def test_a_tick_is_a_refresh_whatever_it_carries(kind, body):
-    assert decoded(kind, body) == (RefreshDue(),)
+    assert decoded(kind, body) == (CheckRequested(),)
 
 
 ADD = "dev.knative.apiserver.resource.add"

@@ -1,4 +1,4 @@
-{{/* One of the Knative Services: they differ in who reaches them and in what those must prove. */}}
+{{/* One of the Knative Services. They differ in who reaches them and in how senders authenticate. */}}
 {{- define "image-puller.knativeService" -}}
 {{- $ := .root -}}
 apiVersion: serving.knative.dev/v1
@@ -23,12 +23,12 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
       annotations:
-        # The service reads its variables once, at its start.
+        # The service reads its variables only at its start, so a changed ConfigMap makes a new Revision.
         checksum/config: {{ include (print $.Template.BasePath "/configmap.yaml") $ | sha256sum }}
         autoscaling.knative.dev/min-scale: {{ $.Values.knative.minScale | quote }}
-        # One process makes one write of all that comes together; more would only race.
+        # One process combines changes into one write. Several would only lose races to each other.
         autoscaling.knative.dev/max-scale: {{ max 1 $.Values.knative.minScale | quote }}
-        # Else a quota in the namespace keeps its pods out.
+        # A namespace with a quota admits only pods whose containers all name their resources.
         queue.sidecar.serving.knative.dev/cpu-resource-request: 25m
         queue.sidecar.serving.knative.dev/cpu-resource-limit: "1"
         queue.sidecar.serving.knative.dev/memory-resource-request: 50Mi
@@ -39,15 +39,16 @@ spec:
     spec:
       serviceAccountName: {{ $.Values.serviceAccount.name }}
       enableServiceLinks: false
-      # As many as it has threads.
+      # The number of the service's threads.
       containerConcurrency: 32
-      # Also the pod's grace period: 30 s without requests, 15 s for the last ones, and what is pending.
+      # This is the pod's grace period too: 30 s until requests stop, 15 s for the last requests, and the
+      # pending write.
       timeoutSeconds: 60
       {{- with $.Values.imagePullSecrets }}
       imagePullSecrets:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-      {{- /* Knative takes these only where its feature flags say so. */}}
+      {{- /* Knative accepts these fields only where its feature flags allow them. */}}
       {{- with $.Values.podSecurityContext }}
       securityContext:
         {{- toYaml . | nindent 8 }}
@@ -83,7 +84,7 @@ spec:
           ports:
             - name: http1
               containerPort: {{ include "image-puller.port" $ }}
-          # Without a period it is asked every 50 ms, so that nobody waits longer than need be.
+          # Without periodSeconds Knative probes every 50 ms, which makes a cold start shorter.
           readinessProbe:
             httpGet:
               path: /readyz
@@ -110,7 +111,7 @@ spec:
         - name: secrets
           secret:
             secretName: {{ .secret }}
-            # Without it the service runs, and refuses everybody.
+            # Without this Secret the service runs and rejects every request.
             optional: true
         - name: tmp
           emptyDir:

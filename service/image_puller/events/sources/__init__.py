@@ -50,7 +50,7 @@ class Source:
     `decode` reads its own payload, also where that comes wrapped in a CloudEvent; `read` finds
     that in a request which is not JSON alone. `types` has the CloudEvents that are its own, by the
     beginning of their type; one of any other type that comes on its path is read by `decode_other`,
-    or as its wrapped payload. `proof` is how it proves itself, and `patience` how many seconds it
+    or as its wrapped payload. `proof` is how it proves itself, and `timeout` how many seconds it
     waits for an answer, less a margin. `handshake` has the answer to what is no event, but a
     question that it wants answered before it sends any.
     """
@@ -61,7 +61,7 @@ class Source:
     decode_other: Callable[[CloudEvent], Iterable[Event]] | None = None
     read: Callable[[Mapping[str, str], bytes], Any] = _read_json
     proof: Proof = _STATIC
-    patience: float = PUSH_SECONDS
+    timeout: float = PUSH_SECONDS
     tests_with_empty_body: bool = False
     handshake: Callable[[bytes], Mapping[str, str] | None] | None = None
 
@@ -80,16 +80,16 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
                 types={"harbor.": harbor.decode_event},
                 tests_with_empty_body=True,  # 1.9 to 2.7
             ),
-            Source(name="quay", decode=quay.decode, proof=_IN_PATH, patience=8),
-            Source(name="distribution", decode=distribution.decode, patience=0.8),
-            Source(name="gitlab", decode=distribution.decode, patience=0.8),
+            Source(name="quay", decode=quay.decode, proof=_IN_PATH, timeout=8),
+            Source(name="distribution", decode=distribution.decode, timeout=0.8),
+            Source(name="gitlab", decode=distribution.decode, timeout=0.8),
             Source(name="dockerhub", decode=dockerhub.decode, proof=_IN_PATH),
             Source(
                 name="github",
                 decode=github.decode,
                 read=form.read,
                 proof=Proof(signatures=(_GITHUB,)),
-                patience=8,
+                timeout=8,
             ),
             Source(
                 name="acr",
@@ -103,7 +103,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
                 decode=ecr.decode,
                 types={"com.amazon.ecr.": ecr.decode_event},
                 proof=Proof(authorization=True, headers=("x-api-key",)),
-                patience=4,
+                timeout=4,
             ),
             Source(
                 name="gar",
@@ -138,7 +138,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
                         _GITHUB,
                     )
                 ),
-                patience=4,
+                timeout=4,
             ),
             Source(
                 name="zot",

@@ -7,22 +7,22 @@ from typing import Any, NoReturn
 from image_puller.errors import BadEventError
 from image_puller.events.cloudevents_http import CloudEvent
 from image_puller.events.event import (
+    CheckRequested,
     Event,
     Ignored,
     ImageDeleted,
     ImagePushed,
     NodeJoined,
-    RefreshDue,
 )
 from image_puller.events.payload import field, optional, quote
 from image_puller.events.sources.image import ImageEvent, image_event
 from image_puller.events.sources.reasons import Reason
 
-REFRESH = "io.image-puller.refresh"
+CHECK = "io.image-puller.check"
 IMAGE_DELETED = "io.image-puller.image.deleted"
 IMAGE_PUSHED_ENDINGS = (".image.push", ".image.pushed")
 
-_REFRESHES = (REFRESH, "dev.knative.sources.ping")
+_REFRESHES = (CHECK, "dev.knative.sources.ping")
 _OBJECT_CHANGES = "dev.knative.apiserver."
 _OBJECT_ADDED = ("dev.knative.apiserver.resource.add", "dev.knative.apiserver.ref.add")
 _IMAGE_KEYS = {"registry", "repository", "tag", "digest"}
@@ -40,7 +40,7 @@ def decode(payload: Any) -> NoReturn:
 def decode_event(event: CloudEvent) -> Iterator[Event]:
     """The event that a CloudEvent means; one of an unknown type means nothing, and is no error."""
     if event.type in _REFRESHES:
-        yield RefreshDue()
+        yield CheckRequested()
     elif event.type.startswith(_OBJECT_CHANGES):
         yield _node_joined(event)
     elif event.type == IMAGE_DELETED:

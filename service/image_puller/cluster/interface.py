@@ -1,0 +1,47 @@
+"""What this package needs of the API server. `client` implements it, and the tests simulate it."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from image_puller.cluster.json_patch import Operation
+from image_puller.core.daemonset import Manifest, Platform
+
+
+class Cluster(Protocol):
+    """One DaemonSet of known name and namespace, its pods, and the nodes.
+
+    Every method may raise ClusterUnavailableError.
+    """
+
+    def read(self) -> Manifest:
+        """Return the whole DaemonSet. Raises MissingError."""
+
+    def read_metadata(self) -> Manifest:
+        """Return the DaemonSet with its metadata only. Raises MissingError."""
+
+    def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """Create the DaemonSet. Raises LostRaceError if it exists, or RefusedByClusterError."""
+
+    def patch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> Manifest:
+        """Return the DaemonSet after a JSON Patch. Raises MissingError, RefusedByClusterError.
+
+        A failed `test` is a RefusedByClusterError too, because the API server answers both alike.
+        """
+
+    def delete(self, uid: str) -> None:
+        """Delete the DaemonSet with that uid, and no other. Raises LostRaceError."""
+
+    def admit_pod(self, template: Manifest) -> None:
+        """Try a pod of the template by dry run. Raises RefusedByClusterError."""
+
+    def platform(self) -> Platform:
+        """Return what the DaemonSet depends on beside the configuration."""
+
+    def report(self, reason: str, message: str) -> None:
+        """Create a warning Event about the DaemonSet, if that is possible."""
+
+    def pods(self) -> tuple[Manifest, ...]:
+        """Return the DaemonSet's pods."""
+
+    def nodes(self) -> tuple[Manifest, ...]:
+        """Return the nodes' metadata, or nothing where the service may not list them."""

@@ -1,0 +1,174 @@
+"""The state annotation: read from the DaemonSet, and replaced by compare-and-set.
+
+Each write is one JSON Patch that tests the old annotation, so any number of processes may write.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from image_puller.cluster.interface import Cluster
+from image_puller.cluster.json_patch import Operation, put_annotation, test_annotation
+from image_puller.cluster.ownership import require_ours
+from image_puller.config.configuration import Config
+from image_puller.core import daemonset, decide, selection
+from image_puller.core import state as states
+from image_puller.core.daemonset import STATE, Manifest
+from image_puller.core.state import State, UnknownSchemaError, UnreadableStateError
+from image_puller.errors import (
+    ClusterUnavailableError,
+    LostRaceError,
+    RefusedByClusterError,
+    SupersededError,
+)
+
+log = logging.getLogger(__name__)
+
+_OTHER_CONFIGURATION = "another configuration is in charge of the DaemonSet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """An annotation: its text, and the state that it holds."""
+
+    text: str
+    state: State
+
+
+class StoredState:
+    """The annotation as one process knows it. Not thread-safe: it has one writer."""
+
+    def __init__(self, config: Config, cluster: Cluster, *, most_bytes: int) -> None:
+        self._config = config
+        self._cluster = cluster
+        self._most_bytes = most_bytes
+        self._configuration = daemonset.configuration_hash(config)
+        self._was_in_charge = False
+        self.last: Stored | None = None
+        """As this process last read or wrote it; None where that is unknown."""
+        self.superseded: str | None = None
+        """Why this process writes nothing more, once that is so."""
+
+    def require_in_charge(self) -> None:
+        """Raise SupersededError once another configuration was found in charge."""
+        if self.superseded is not None:
+            raise SupersededError(self.superseded)
+
+    def take_charge(self, live: Manifest) -> State:
+        """Return the state of a DaemonSet, fitted to this configuration.
+
+        Raises SupersededError where this process was in charge before and another one is now.
+        """
+        try:
+            state = self._decode(text_of(live))
+        except UnreadableStateError as error:
+            state = self._start_again(str(error))
+        if state.configuration == self._configuration:
+            self._was_in_charge = True
+            return state
+        if self._was_in_charge and state.configuration:
+            raise self._supersede(_OTHER_CONFIGURATION)
+        return self.adopt(state)
+
+    def adopt(self, state: State) -> State:
+        """Return the state fitted to this configuration."""
+        return decide.adopt(self._config, state, self._configuration)
+
+    def read(self) -> Stored:
+        """Return the annotation as it is now.
+
+        Raises MissingError, UnreadableStateError and SupersededError.
+        """
+        live = require_ours(self._config, self._cluster, self._cluster.read_metadata())
+        text = text_of(live)
+        state = self._decode(text)
+        if state.configuration != self._configuration:
+            raise self._supersede(_OTHER_CONFIGURATION)
+        return self.remember(str(text), state)
+
+    def write(self, old: str | None, state: State) -> Stored:
+        """Replace the annotation `old`, and nothing else of the DaemonSet.
+
+        Raises LostRaceError, and ClusterUnavailableError where the cluster refuses the change.
+        """
+        text = self.encode(state)
+        if text == old:
+            return self.remember(text, state)
+        try:
+            return self.replace(old, state)
+        except RefusedByClusterError as error:
+            # An annotation restarts no pod. A cluster that refuses it refuses this service.
+            raise ClusterUnavailableError(
+                f"DaemonSet {self._config.daemonset_name} can't be changed: {error}"
+            ) from error
+
+    def replace(
+        self, old: str | None, state: State, operations: Sequence[Operation] = ()
+    ) -> Stored:
+        """Replace the annotation `old`, and make more changes, in one request or not at all.
+
+        Raises LostRaceError where the annotation is no longer `old`, else RefusedByClusterError.
+        """
+        text = self.encode(state)
+        patch = [test_annotation(STATE, old), put_annotation(STATE, text), *operations]
+        try:
+            self._cluster.patch(patch)
+        except RefusedByClusterError as refusal:
+            self._check_race(old, refusal)
+            raise
+        return self.remember(text, state)
+
+    def remember(self, text: str, state: State) -> Stored:
+        """Keep what the annotation holds now."""
+        self.last = Stored(text=text, state=state)
+        self._was_in_charge = True
+        return self.last
+
+    def encode(self, state: State) -> str:
+        """Return the annotation's text, without reserves where it would be too long."""
+        text = states.encode(state)
+        if not self._fits(text):
+            text = states.encode(selection.trimmed(state, self._config.keep_tags))
+        if not self._fits(text):
+            raise ClusterUnavailableError(
+                f"the state of {len(state.entries)} entries needs more than "
+                f"{self._most_bytes} bytes; set KEEP_TAGS lower, or split IMAGES"
+            )
+        return text
+
+    def _fits(self, text: str) -> bool:
+        return len(text.encode()) <= self._most_bytes
+
+    def _check_race(self, old: str | None, refusal: RefusedByClusterError) -> None:
+        """Raise LostRaceError if the annotation is no longer the one that was tested."""
+        self.last = None
+        if text_of(self._cluster.read_metadata()) != old:
+            raise LostRaceError("another process has written since") from refusal
+
+    def _decode(self, text: str | None) -> State:
+        try:
+            state = states.decode(text)
+        except UnknownSchemaError as error:
+            raise self._supersede(str(error)) from error
+        names = {entry.name for entry in self._config.entries}
+        if state.configuration == self._configuration and state.entries.keys() != names:
+            raise UnreadableStateError("the state annotation's entries are not those of IMAGES")
+        return state
+
+    def _start_again(self, reason: str) -> State:
+        log.error("%s: starting again from IMAGES, without tracked tags", reason)
+        self._cluster.report("StateUnreadable", f"{reason}: starting again from IMAGES")
+        return State(configuration="")
+
+    def _supersede(self, reason: str) -> SupersededError:
+        self.superseded = (
+            f"DaemonSet {self._config.daemonset_name}: {reason}; this process writes nothing more"
+        )
+        log.warning("%s", self.superseded)
+        return SupersededError(self.superseded)
+
+
+def text_of(live: Manifest) -> str | None:
+    """Return the text of a DaemonSet's state annotation, or None where it has none."""
+    text: str | None = live["metadata"].get("annotations", {}).get(STATE)
+    return text

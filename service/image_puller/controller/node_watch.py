@@ -1,0 +1,64 @@
+"""The watch of nodes that join, for clusters where no Knative source sends them as events."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Protocol
+
+from image_puller import limits
+from image_puller.controller.clock import Clock
+from image_puller.controller.intake import Intake
+from image_puller.errors import ImagePullerError, RefusedByClusterError
+from image_puller.events.event import NodeJoined
+
+log = logging.getLogger(__name__)
+
+SOURCE = "nodes"
+"""The source under which nodes that join are counted."""
+
+
+class Nodes(Protocol):
+    """Where nodes join."""
+
+    def joins(self) -> Iterator[str]:
+        """Yield the names of nodes that join from now on. Raises ImagePullerError."""
+
+
+class NodeWatch:
+    """Hands each node that joins to the intake, in a thread of its own."""
+
+    def __init__(self, nodes: Nodes, intake: Intake, clock: Clock) -> None:
+        self._nodes = nodes
+        self._intake = intake
+        self._clock = clock
+        self._wakes = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="nodes", daemon=True)
+
+    def start(self) -> None:
+        """Start to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Start no other watch, and return at once."""
+        with self._wakes:
+            self._stopping = True
+            self._wakes.notify()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                for node in self._nodes.joins():
+                    joined = (NodeJoined(node=node),)
+                    self._intake.accept(SOURCE, joined, timeout=limits.PUSH_SECONDS)
+            except RefusedByClusterError as error:
+                log.warning(
+                    "nodes can't be watched, so only checks notice a node that joins: %s; "
+                    "apply deploy/kubernetes/nodes.yaml to allow it",
+                    error,
+                )
+                return
+            except ImagePullerError as error:
+                log.warning("the watch of nodes ended and is started again: %s", error)
+            with self._wakes:
+                self._clock.wait_for(self._wakes, lambda: self._stopping, limits.RETRY_SECONDS)

@@ -1,0 +1,95 @@
+"""The changes that the state can be asked to make: one type for each."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackTag:
+    """Track a tag that was pushed. `time` is in whole milliseconds, as the state has it."""
+
+    entry: str
+    tag: str
+    digest: str | None
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UntrackTag:
+    """Stop tracking a tag or a digest that was deleted; with neither, all tags of the entry."""
+
+    entry: str
+    tag: str | None
+    digest: str | None
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precondition:
+    """What the state said of a tag when its registry was asked about it."""
+
+    is_tracked: bool
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAnswer:
+    """Take in what a registry answered about a tag: its digest, or None where it has no such tag.
+
+    The answer is ignored where the state no longer meets the precondition. A precondition of None
+    is always met.
+    """
+
+    entry: str
+    tag: str
+    digest: str | None
+    time: datetime
+    precondition: Precondition | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitVerification:
+    """Keep a push as unverified, so that it is tracked only once its registry confirms it."""
+
+    entry: str
+    tag: str
+    digest: str | None
+    time: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullAgain:
+    """Make every node pull a tag once more, because some nodes have other content than this."""
+
+    entry: str
+    tag: str
+    digest: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureExists:
+    """Read the DaemonSet's state, and create the DaemonSet if it is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDaemonSet:
+    """Compare the whole DaemonSet with what it should be, and repair it.
+
+    `unqueryable` holds tags, each as its entry and its name. Mutable ones among them are pulled
+    again once per `CACHING_INTERVAL_HOURS`, because no registry can say whether they changed.
+    """
+
+    unqueryable: frozenset[tuple[str, str]] = frozenset()
+
+
+Change = (
+    TrackTag
+    | UntrackTag
+    | RegistryAnswer
+    | AwaitVerification
+    | PullAgain
+    | EnsureExists
+    | CheckDaemonSet
+)

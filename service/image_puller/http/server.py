@@ -1,0 +1,90 @@
+"""Gunicorn: the web server that runs the Flask application in one process with threads."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.http.errors import ParseException
+from gunicorn.workers.gthread import ThreadWorker
+
+_THREADS = 32
+_KEEP_ALIVE_SECONDS = 95
+"""Longer than Knative's queue-proxy keeps an idle connection (90 s), so that it meets no reset."""
+_GRACEFUL_SECONDS = 15
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn's heartbeat file; no disk may delay it
+
+
+class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
+    """A gunicorn worker that repeats nothing of an unreadable request: it may hold a secret."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:  # noqa: ARG002
+        """Log and answer the kind of error, without the request's own text."""
+        if isinstance(exc, ParseException):
+            hidden = f"{type(exc).__name__}, not shown"
+            for name, value in vars(exc).items():
+                if not isinstance(value, int):
+                    setattr(exc, name, hidden if isinstance(value, str | bytes) else None)
+        super().handle_error(None, client, addr, exc)
+
+
+class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
+    """Gunicorn with one process, because one process must hold the writer and its state.
+
+    `on_start` runs in that process before the first request, `on_stop` after the last one.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        bind: str,
+        *,
+        on_start: Callable[[], None],
+        on_stop: Callable[[], None],
+        heartbeat_folder: Path = _IN_MEMORY,
+    ) -> None:
+        self._app = app
+        self._bind = bind
+        self._on_start = on_start
+        self._on_stop = on_stop
+        self._heartbeat_folder = heartbeat_folder
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set gunicorn's settings."""
+        folder = self._heartbeat_folder
+        settings: dict[str, Any] = {
+            "bind": self._bind,
+            "workers": 1,
+            "worker_class": Worker,
+            "threads": _THREADS,
+            "timeout": 0,
+            "keepalive": _KEEP_ALIVE_SECONDS,
+            "graceful_timeout": _GRACEFUL_SECONDS,
+            "control_socket_disable": True,
+            "worker_tmp_dir": str(folder) if folder.is_dir() else None,
+            "post_worker_init": lambda _worker: self._on_start(),
+            "worker_exit": lambda _arbiter, _worker: self._on_stop(),
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Return the application to serve."""
+        return self._app
+
+
+def all_addresses(port: int, *, new_socket: Callable[..., socket.socket] = socket.socket) -> str:
+    """Return what to bind: all IPv6 addresses, which include IPv4, or only IPv4 without IPv6."""
+    return f"[::]:{port}" if _has_ipv6(new_socket) else f"0.0.0.0:{port}"
+
+
+def _has_ipv6(new_socket: Callable[..., socket.socket]) -> bool:
+    try:
+        with new_socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True

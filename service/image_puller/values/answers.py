@@ -1,0 +1,30 @@
+"""What a registry says of one image."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The registry has the tag, with this digest."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The registry shows no such tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """The registry gave no answer, for this reason.
+
+    `is_unqueryable`: the registry refuses this service, or must not be asked, so that asking later
+    is of no use. Nodes may still pull from it.
+    """
+
+    reason: str
+    is_unqueryable: bool = False
+
+
+Answer = Present | Absent | Unanswered

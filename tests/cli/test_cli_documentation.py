@@ -1,0 +1,74 @@
+"""docs/cli.md names every command with its arguments."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from image_puller.cli import main
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command."""
+    (commands,) = (
+        action
+        for action in main._parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    return dict(commands.choices)
+
+
+def sections() -> dict[str, str]:
+    """The text below each heading of a command."""
+    parts = re.split(r"(?m)^## ", PAGE)[1:]
+    return {part.partition("\n")[0]: part.partition("\n")[2] for part in parts}
+
+
+def usage(parser: argparse.ArgumentParser) -> list[str]:
+    """The arguments as the page writes them, without the names of their values."""
+    options = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+    names = []
+    for action in options:
+        if not action.option_strings:
+            names.append(f"<{action.dest}>")
+        elif action.required:
+            names += action.option_strings
+        else:
+            names += [f"[{option}]" for option in action.option_strings]
+    return sorted(names)
+
+
+def documented_usage(section: str) -> list[str]:
+    (line,) = re.findall(r"(?m)^```\n(image-puller .*)\n```", section)
+    return sorted(re.sub(r" [A-Z]+", "", line).split()[2:])
+
+
+def test_every_command_has_a_section_and_a_row() -> None:
+    assert sections().keys() == parsers().keys()
+    rows = re.findall(r"(?m)^\| \[`([\w-]+)`\]\(#([\w-]+)\) \|", PAGE)
+    assert {name for name, _ in rows} == parsers().keys()
+    assert all(name == anchor for name, anchor in rows)
+
+
+@pytest.mark.parametrize("name", sorted(sections()))
+def test_a_section_shows_the_arguments_of_its_command(name: str) -> None:
+    section = sections()[name]
+    expected = usage(parsers()[name])
+    assert documented_usage(section) == expected
+    assert f"\nimage-puller {name}" in section
+    explained = re.findall(r"(?m)^\| `(--[\w-]+)` \|", section)
+    assert sorted(explained) == [o.strip("[]") for o in expected if "--" in o]
+
+
+def test_the_options_before_a_command_are_named() -> None:
+    for action in main._parser()._actions:
+        for option in action.option_strings:
+            assert option == "-h" or f"`{option}`" in PAGE or f"image-puller {option}`" in PAGE
+
+
+def test_the_exit_codes_are_those_of_the_program() -> None:
+    documented = {int(code) for code in re.findall(r"(?m)^\| (\d) \|", PAGE)}
+    assert documented == {0, main._FAILED, main._UNUSABLE}

@@ -1,0 +1,114 @@
+"""docs/operations says of the metrics what the code exposes."""
+
+import re
+from pathlib import Path
+
+import yaml
+from prometheus_client.metrics import MetricWrapperBase
+
+from image_puller.controller import checks
+from image_puller.controller.metrics import Metrics
+from image_puller.core.decide import Outcome
+from image_puller.events.sources import SOURCES
+
+ROOT = Path(__file__).parents[2]
+OPERATIONS = ROOT / "docs" / "operations"
+ROUTES = (ROOT / "service" / "image_puller" / "http" / "routes.py").read_text("utf-8")
+REQUEST_OUTCOMES = set(re.findall(r'count_event\([\w.]+, "([^"]+)"\)', ROUTES))
+STATUSES = {"400", "401", "413", "503"}
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The rows of the tables below a heading of metrics.md, without their heads."""
+    text = (OPERATIONS / "metrics.md").read_text("utf-8")
+    section = text.partition(f"{heading}\n")[2].partition("\n## ")[0]
+    tables = re.findall(r"(?m)(?:^\|.*\n)+", section)
+    lines = [line for table in tables for line in table.splitlines()[2:]]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def exposed() -> dict[str, tuple[str, set[str], str]]:
+    """Type, labels and help of each metric, by the name of its series."""
+    found = {}
+    for metric in vars(Metrics()).values():
+        if isinstance(metric, MetricWrapperBase):
+            (family,) = metric.describe()
+            suffix = "_total" if family.type == "counter" else ""
+            labels = set(metric._labelnames)
+            found[family.name + suffix] = (family.type, labels, family.documentation)
+    return found
+
+
+def test_the_table_has_every_metric_with_its_type_labels_and_help() -> None:
+    documented = {
+        name.strip("`"): (kind, set(re.findall(r"`(\w+)`", labels)), text)
+        for name, kind, labels, text in rows("# Metrics")
+    }
+    assert exposed()
+    assert documented == exposed()
+
+
+def test_every_metric_is_in_what_prometheus_scrapes() -> None:
+    names = re.findall(r"(?m)^# HELP (\w+)", Metrics().text().decode())
+    assert set(names) == set(exposed())
+
+
+def test_the_outcomes_of_changes_and_requests_are_those_of_the_code() -> None:
+    assert "unreadable" in REQUEST_OUTCOMES
+    documented = [row[0].strip("`") for row in rows("## The label outcome")]
+    assert set(documented) == set(Outcome) | REQUEST_OUTCOMES
+    assert len(documented) == len(set(documented))
+
+
+def test_the_sources_beside_the_senders_are_documented() -> None:
+    documented = {row[0].strip("`") for row in rows("## The label source")[1:]}
+    assert documented == {"cloudevents", "nodes", checks.SOURCE}
+    assert "cloudevents" in SOURCES
+
+
+def said_by_the_code() -> str:
+    """The service's source, with texts that are split over lines in one piece."""
+    files = sorted((ROOT / "service" / "image_puller").rglob("*.py"))
+    text = "".join(file.read_text("utf-8") for file in files)
+    return re.sub(r'"\s*\n\s*f?"', "", text)
+
+
+def test_troubleshooting_quotes_messages_that_the_code_has() -> None:
+    page = (OPERATIONS / "troubleshooting.md").read_text("utf-8")
+    cells = re.findall(r"(?m)^\| ([^|]*`[^|]*) \|", page)
+    quoted = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+    parts = [part.strip(" .:;,") for text in quoted for part in text.split("…")]
+    source = said_by_the_code()
+    assert len(quoted) > 20
+    assert [part for part in parts if part not in source] == []
+
+
+def rules() -> dict[str, str]:
+    text = (OPERATIONS / "alerts.md").read_text("utf-8")
+    (manifest,) = re.findall(r"(?s)```yaml\n(.*?)```", text)
+    (group,) = yaml.safe_load(manifest)["spec"]["groups"]
+    return {rule["alert"]: rule["expr"] for rule in group["rules"]}
+
+
+def test_alerts_use_only_metrics_that_exist() -> None:
+    used = {name for rule in rules().values() for name in re.findall(r"image_puller_\w+", rule)}
+    assert used
+    assert used <= set(exposed())
+
+
+def test_alerts_ask_for_labels_and_values_that_exist() -> None:
+    allowed = {
+        "source": {*SOURCES, "nodes", checks.SOURCE},
+        "outcome": {*Outcome, *REQUEST_OUTCOMES},
+        "status": STATUSES,
+        "job": {"kubernetes-image-puller"},
+    }
+    for rule in rules().values():
+        for label, values in re.findall(r'(\w+)=~?"([^"]+)"', rule):
+            assert set(values.split("|")) <= allowed[label]
+
+
+def test_every_alert_is_explained() -> None:
+    text = (OPERATIONS / "alerts.md").read_text("utf-8")
+    explained = re.findall(r"(?m)^\| (ImagePuller\w+) \|", text)
+    assert explained == list(rules())

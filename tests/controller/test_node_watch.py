@@ -1,0 +1,70 @@
+"""Nodes that join are handed to the intake, whatever happens to the watch."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from image_puller import limits
+from image_puller.controller.intake import Intake
+from image_puller.controller.node_watch import NodeWatch
+from image_puller.errors import ClusterUnavailableError, RefusedByClusterError
+from image_puller.events.event import Event, NodeJoined
+from tests.support.clock import ManualClock
+from tests.support.waiting import wait_until
+
+
+class Nodes:
+    """Watches that each bring some nodes, and then end with an error."""
+
+    def __init__(self, *watches: tuple[list[str], Exception]) -> None:
+        self.watches = iter(watches)
+        self.started = 0
+
+    def joins(self) -> Iterator[str]:
+        self.started += 1
+        names, error = next(self.watches)
+        yield from names
+        raise error
+
+
+class Accepted(Intake):
+    """An intake that only notes what it is given."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Event]] = []
+
+    def accept(
+        self, source: str, events: Sequence[Event], *, timeout: float, is_trusted: bool = True
+    ) -> None:
+        self.events += [(source, event) for event in events]
+
+
+def test_the_watch_starts_again_after_an_error(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = Nodes(
+        (["node-1", "node-2"], ClusterUnavailableError("cut")),
+        (["node-3"], RefusedByClusterError("the end")),
+    )
+    intake = Accepted()
+    watch = NodeWatch(nodes, intake, clock)
+    watch.start()
+    wait_until(lambda: clock.sleepers() == 1)
+    assert nodes.started == 1
+    clock.advance(limits.RETRY_SECONDS)
+    wait_until(lambda: len(intake.events) == 3)
+    watch.stop()
+    assert intake.events == [("nodes", NodeJoined(node=f"node-{n}")) for n in (1, 2, 3)]
+    assert "the watch of nodes ended and is started again: cut" in caplog.messages
+
+
+def test_the_watch_ends_where_the_service_may_not_watch_nodes(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = Nodes(([], RefusedByClusterError("forbidden")))
+    watch = NodeWatch(nodes, Accepted(), clock)
+    watch.start()
+    wait_until(lambda: "nodes can't be watched" in caplog.text)
+    watch.stop()
+    assert nodes.started == 1
+    assert "only checks notice a node that joins: forbidden; apply deploy/kubernetes" in caplog.text

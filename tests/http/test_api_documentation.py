@@ -1,0 +1,104 @@
+"""docs/http-api.md says of the routes what the application does."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from image_puller import errors, limits
+from image_puller.events.sources import SOURCES
+from tests.conftest import Installation, Web
+
+MakeWeb = Callable[..., Web]
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "http-api.md").read_text("utf-8")
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The rows of the first table below a heading, without its head."""
+    section = PAGE.partition(f"{heading}\n")[2]
+    table = re.search(r"(?m)(?:^\|.*\n)+", section)
+    assert table
+    lines = table[0].splitlines()[2:]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def without_names(path: str) -> str:
+    return re.sub(r"<[^>]+>", "<>", path)
+
+
+ROUTES = rows("## Routes")
+
+
+def test_the_table_has_every_route_of_the_application(web: MakeWeb) -> None:
+    served = {
+        (method, without_names(rule.rule))
+        for rule in web().client.application.url_map.iter_rules()
+        for method in rule.methods or ()
+        if method != "HEAD"
+    }
+    documented = [(method, without_names(path)) for method, path, *_ in ROUTES]
+    assert sorted(documented) == sorted(served)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: " ".join(route[:2]))
+def test_a_route_answers_without_credentials_as_the_table_says(
+    web: MakeWeb, route: list[str]
+) -> None:
+    method, path, *_, status = route
+    named = path.replace("<source>", "quay").replace("<secret>", "x").replace("<image>", "app")
+    answer = web().client.open(named, method=method, data=b"{}" if method == "POST" else None)
+    assert answer.status_code == int(status)
+
+
+def test_the_table_has_every_status_that_errors_have() -> None:
+    documented = {int(status) for status, _ in rows("## Answers")}
+    raised = {
+        error.status
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, errors.ImagePullerError)
+    }
+    assert raised <= documented
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/webhooks/nobody", 404),
+        ("GET", "/nothing", 404),
+        ("PUT", "/status", 405),
+        ("GET", "/webhooks/quay", 405),
+    ],
+)
+def test_a_path_or_method_that_does_not_exist_is_answered_as_the_table_says(
+    web: MakeWeb, method: str, path: str, status: int
+) -> None:
+    answer = web().client.open(path, method=method)
+    assert answer.status_code == status
+    assert status in {int(documented) for documented, _ in rows("## Answers")}
+    assert "Location" not in answer.headers
+
+
+def test_the_wait_before_a_retry_is_documented() -> None:
+    assert f"`Retry-After: {limits.RETRY_AFTER_SECONDS}`" in PAGE
+
+
+def test_the_timeouts_are_those_of_the_sources() -> None:
+    *named, (_, others) = rows("## Timeouts")
+    documented = {source: text for names, text in named for source in re.findall(r"\w+", names)}
+    for name, source in SOURCES.items():
+        assert documented.get(name, others) == f"{source.timeout:g} s"
+    assert others == f"{limits.PUSH_SECONDS:g} s"
+
+
+def test_every_field_of_the_status_is_documented(web: MakeWeb, installation: Installation) -> None:
+    service = web(READ_AUTH="none")
+    service.stop()
+    status = service.client.get("/status").json
+    (image,) = status["images"]
+    fields = {*status, *status["daemonset"], *image}
+    page = (DOCS / "operations" / "status.md").read_text("utf-8")
+    assert {"rollout", "images", "digest"} <= fields
+    assert [field for field in sorted(fields) if f"`{field}`" not in page] == []

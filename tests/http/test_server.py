@@ -1,0 +1,84 @@
+"""Gunicorn's settings, and what it listens on."""
+
+import socket
+from pathlib import Path
+from typing import Self
+
+import pytest
+from flask import Flask
+
+from image_puller.http.server import Server, Worker, all_addresses
+
+
+def server(folder: Path = Path("/dev/shm"), **hooks: list[str]) -> Server:
+    calls = hooks.get("calls", [])
+    return Server(
+        Flask("test"),
+        "127.0.0.1:8081",
+        on_start=lambda: calls.append("start"),
+        on_stop=lambda: calls.append("stop"),
+        heartbeat_folder=folder,
+    )
+
+
+def test_gunicorn_runs_one_process_with_many_threads() -> None:
+    settings = server().cfg
+    assert settings.address == [("127.0.0.1", 8081)]
+    assert (settings.workers, settings.worker_class, settings.threads) == (1, Worker, 32)
+    assert settings.keepalive > 90  # Knative's queue-proxy
+    assert 10 <= settings.graceful_timeout < 30  # Kubernetes' grace period
+    assert settings.control_socket_disable
+    assert not settings.preload_app
+    assert settings.accesslog is None  # it would show secrets in paths
+
+
+def test_gunicorn_serves_the_application() -> None:
+    app = Flask("mine")
+    found = Server(app, "127.0.0.1:8081", on_start=lambda: None, on_stop=lambda: None)
+    assert found.load() is app
+
+
+def test_the_heartbeat_file_is_in_memory_where_that_is_possible(tmp_path: Path) -> None:
+    assert server(tmp_path).cfg.worker_tmp_dir == str(tmp_path)
+    assert server(tmp_path / "nowhere").cfg.worker_tmp_dir is None
+
+
+def test_the_service_starts_and_stops_in_the_worker_process() -> None:
+    calls: list[str] = []
+    settings = server(calls=calls).cfg
+    assert calls == []
+    settings.post_worker_init(None)
+    assert calls == ["start"]
+    settings.worker_exit(None, None)
+    assert calls == ["start", "stop"]
+
+
+class IPv6Socket:
+    """A socket of a kernel with IPv6."""
+
+    def __init__(self, family: int) -> None:
+        assert family == socket.AF_INET6
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def bind(self, address: tuple[str, int]) -> None:
+        assert address == ("::", 0)
+
+
+class NoIPv6Socket:
+    """A socket of a kernel without IPv6."""
+
+    def __init__(self, family: int) -> None:
+        raise OSError(97, "Address family not supported by protocol")
+
+
+@pytest.mark.parametrize(
+    ("new_socket", "bind"), [(IPv6Socket, "[::]:8099"), (NoIPv6Socket, "0.0.0.0:8099")]
+)
+def test_the_server_listens_on_all_addresses(new_socket: type, bind: str) -> None:
+    assert all_addresses(8099, new_socket=new_socket) == bind
+    Server(Flask("test"), bind, on_start=lambda: None, on_stop=lambda: None)

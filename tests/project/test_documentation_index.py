@@ -1,0 +1,29 @@
+"""Every page of docs/ can be found from the index."""
+
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+
+DOCS = Path(__file__).parents[2] / "docs"
+INDEX = DOCS / "README.md"
+
+
+def linked(page: Path) -> set[Path]:
+    """Return the pages of docs/ that a page links to."""
+    targets = {
+        (page.parent / str(child.attrs["href"]).partition("#")[0]).resolve()
+        for token in MarkdownIt().enable("table").parse(page.read_text())
+        for child in token.children or ()
+        if child.type == "link_open"
+    }
+    return {target for target in targets if target.is_file() and target.is_relative_to(DOCS)}
+
+
+def test_each_page_is_found_from_the_index() -> None:
+    """A folder's own README.md may list the pages of that folder."""
+    found = linked(INDEX) | {INDEX}
+    for page in list(found):
+        if page.name == "README.md":
+            found |= {target for target in linked(page) if target.is_relative_to(page.parent)}
+    pages = set(DOCS.rglob("*.md"))
+    assert sorted(str(page.relative_to(DOCS)) for page in pages - found) == []

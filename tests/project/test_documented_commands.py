@@ -1,0 +1,242 @@
+"""The commands of README.md and docs/ exist, can be parsed, and run where they need no cluster."""
+
+import io
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import pytest
+from markdown_it import MarkdownIt
+
+from image_puller.cli import demo, main
+from tests.conftest import Installation, Web
+from tests.support.samples import FIXTURES, sample
+
+TOP = Path(__file__).parents[2]
+README = TOP / "README.md"
+PAGES = (README, *sorted((TOP / "docs").rglob("*.md")))
+SHELL = ("sh", "bash", "shell")
+WITHOUT_A_CLUSTER = ("parse", "render", "webhook-url")
+ENVIRONMENT = {"IMAGES": "app=nginx:1.29.1"}
+
+_COMMENT = re.compile(r"(?m)(^|\s)#(\s.*)?$")
+_HERE_DOCUMENT = re.compile(r"(?ms)<<-?'?(\w+)'?(.*?)^\s*\1$")
+_PLACEHOLDER = re.compile(r"<[a-z][^<>\n]*>")
+_EXAMPLES = {"<source>": "harbor", "<nodes>": "3", "<number of nodes>": "3"}
+_ASSIGNMENT = re.compile(r"[A-Z_]+=")
+_OPERATORS = frozenset(";|&()<>\n")
+_KEYWORDS = ("do", "then", "else", "time", "sudo")
+
+
+class Block(NamedTuple):
+    """Commands in a page, and the output that is shown directly below them."""
+
+    page: Path
+    line: int
+    text: str
+    output: str | None
+
+
+class Command(NamedTuple):
+    """One command: its place, its variables, its words, what comes into it, what it prints."""
+
+    place: str
+    environment: dict[str, str]
+    words: tuple[str, ...]
+    piped: str | None
+    output: str | None
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    tokens = MarkdownIt().parse(page.read_text())
+    for token, below in zip(tokens, (*tokens[1:], None), strict=True):
+        if token.type == "fence" and token.info in SHELL:
+            assert token.map is not None
+            is_output = below is not None and below.type == "fence" and below.info not in SHELL
+            output = below.content if below is not None and is_output else None
+            yield Block(page, token.map[0] + 1, token.content, output)
+
+
+def inline_code() -> Iterator[tuple[str, str]]:
+    """Return all code within sentences and tables, each with its page."""
+    for page in PAGES:
+        for token in MarkdownIt().enable("table").parse(page.read_text()):
+            for child in token.children or ():
+                if child.type == "code_inline":
+                    yield page.name, child.content
+
+
+def segments(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Return the words between operators, each time with the operator before them."""
+    text = _HERE_DOCUMENT.sub("", _COMMENT.sub("", text)).replace("\\\n", " ")
+    text = _PLACEHOLDER.sub(lambda found: _EXAMPLES.get(found[0], "example"), text)
+    lexer = shlex.shlex(text, posix=True, punctuation_chars="".join(_OPERATORS))
+    lexer.whitespace = " \t"
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    operator, words = "", list[str]()
+    for word in lexer:
+        if set(word) <= _OPERATORS:
+            yield operator, words
+            operator, words = word, []
+        else:
+            words.append(word)
+    yield operator, words
+
+
+def commands_of(block: Block) -> Iterator[Command]:
+    place = f"{block.page.name}:{block.line}"
+    before: list[str] = []
+    for operator, segment in segments(block.text):
+        words = [word for word in segment if word not in _KEYWORDS]
+        environment = {}
+        while words and _ASSIGNMENT.match(words[0]):
+            name, _, value = words.pop(0).partition("=")
+            environment[name] = value
+        if "--" in words and words[0] in ("kubectl", "oc"):
+            words = words[words.index("--") + 1 :]
+        piped = before[-1] if operator == "|" and before[:1] in (["echo"], ["printf"]) else None
+        if words:
+            yield Command(place, environment, tuple(words), piped, block.output)
+        before = words
+
+
+COMMANDS = [command for page in PAGES for block in blocks(page) for command in commands_of(block)]
+SERVICE = [each for each in COMMANDS if Path(each.words[0]).name == "image-puller"]
+MAKE = [each for each in COMMANDS if each.words[0] == "make"]
+RUNNABLE = [each for each in SERVICE if each.words[1] in WITHOUT_A_CLUSTER]
+SHOWN = [each for each in RUNNABLE if each.output is not None]
+
+
+def name_of(command: Command) -> str:
+    return f"{command.place}:{shlex.join(command.words)}"
+
+
+def targets(makefile: Path) -> set[str]:
+    return set(re.findall(r"(?m)^([a-z][a-z0-9-]*):", makefile.read_text()))
+
+
+def check_targets(words: tuple[str, ...]) -> None:
+    """Check that each word after `make` is a target, a variable or `-C folder`."""
+    rest = list(words)
+    folder = TOP
+    if rest[:1] == ["-C"]:
+        folder = TOP / rest[1]
+        del rest[:2]
+    asked = {word for word in rest if not _ASSIGNMENT.match(word)}
+    assert asked <= targets(folder / "Makefile")
+
+
+def run(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> int:
+    """Run a command of the service as its page has it; a sample stands for a file of the reader."""
+    arguments = list(command.words[1:])
+    for name, value in (ENVIRONMENT | command.environment).items():
+        monkeypatch.setenv(name, value)
+    if arguments[0] == "parse":
+        name = min(path.stem for path in FIXTURES.glob(f"{arguments[1]}-*push*.json"))
+        headers, body = sample(name)
+        if "--headers" in arguments:
+            file = tmp_path / "headers"
+            file.write_text("".join(f"{key}: {value}\n" for key, value in headers.items()))
+            arguments[arguments.index("--headers") + 1] = str(file)
+        text = body if command.piped is None else command.piped.encode()
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text)))
+    return main.main(arguments)
+
+
+def test_the_pages_have_commands_of_each_kind() -> None:
+    assert MAKE
+    assert {each.words[1] for each in SERVICE} >= {"render", "status", "webhook-url"}
+    assert SHOWN
+
+
+@pytest.mark.parametrize("command", MAKE, ids=name_of)
+def test_make_target_exists(command: Command) -> None:
+    check_targets(command.words[1:])
+
+
+def test_make_targets_within_sentences_exist() -> None:
+    found = [code.split() for _, code in inline_code() if code.startswith("make ")]
+    assert found
+    for words in found:
+        check_targets(tuple(words[1:]))
+
+
+@pytest.mark.parametrize("command", SERVICE, ids=name_of)
+def test_command_of_the_service_can_be_parsed(command: Command) -> None:
+    main._parser().parse_args(command.words[1:])
+
+
+def test_commands_of_the_service_within_sentences_exist() -> None:
+    found = {
+        match[1]
+        for _, code in inline_code()
+        if (match := re.match(r"image-puller ([a-z][a-z-]*)", code))
+    }
+    assert found
+    for name in found:
+        with pytest.raises(SystemExit) as ended:
+            main.main([name, "--help"])
+        assert ended.value.code == 0, name
+
+
+@pytest.mark.parametrize("command", RUNNABLE, ids=name_of)
+def test_command_without_a_cluster_runs(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert run(command, monkeypatch, tmp_path) == 0
+
+
+@pytest.mark.parametrize("command", SHOWN, ids=name_of)
+def test_command_prints_what_is_shown_below_it(
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A shown line with `…` stands for any lines."""
+    assert run(command, monkeypatch, tmp_path) == 0
+    printed = iter(capsys.readouterr().out.splitlines())
+    for line in (command.output or "").splitlines():
+        assert "…" in line or line in printed, line
+
+
+# The demo of README.md
+
+
+def test_readme_is_short() -> None:
+    assert len(README.read_bytes()) <= 8192
+
+
+def test_readme_shows_how_the_demo_begins() -> None:
+    (first,) = re.findall(r"(?m)^Kubernetes Image Puller at http.*$", README.read_text())
+    (url,) = re.findall(r"http://[0-9.:]+", first)
+    assert demo.introduction(url, dict.fromkeys(demo._SECRETS, "secret")).startswith(first)
+
+
+def test_readme_shows_what_the_demo_ends_with(
+    web: Callable[..., Web], installation: Installation
+) -> None:
+    service = web(**{n: v for n, v in demo._ENVIRONMENT.items() if "ROLLOUT" not in n})
+    service.secret("harbor", "secret")
+    service.secret("read", "secret")
+    text = demo.introduction("", dict.fromkeys(demo._SECRETS, "secret"))
+    push = next(shlex.split(line) for line in text.splitlines() if "/webhooks/harbor" in line)
+    answer = service.client.post(
+        "/webhooks/harbor",
+        data=push[push.index("-d") + 1],
+        headers={"Authorization": "secret", "Content-Type": "application/json"},
+    )
+    assert (answer.status_code, answer.data) == (202, b"")
+    service.stop()  # what is pending is applied
+    installation.cluster.settle()
+    status = service.client.get("/status", auth=("", "secret")).json
+    (shown,) = re.findall(r'(?s)```text\n( +"rollout".*?)```', README.read_text())
+    lines = iter(json.dumps(status, indent=4).splitlines())
+    for line in shown.splitlines():
+        assert line in lines, line

@@ -1,0 +1,33 @@
+"""The service with its web application, as senders see it."""
+
+from pathlib import Path
+
+from flask.testing import FlaskClient
+
+from image_puller.serve import Service
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
+
+
+class Web:
+    """The service's web application, and the folder of its secrets."""
+
+    def __init__(self, service: Service, secrets: Path) -> None:
+        self.service = service
+        self.secrets = secrets
+        self.client: FlaskClient = service.app.test_client()
+
+    def secret(self, name: str, *secrets: str) -> None:
+        """Set the secrets of a name, and no others."""
+        for old in self.secrets.glob(f"{name}*"):
+            old.unlink()
+        for number, secret in enumerate(secrets):
+            (self.secrets / (f"{name}.{number}" if number else name)).write_text(f"{secret}\n")
+
+    def wait_for_first_check(self) -> None:
+        """Wait for the end of the check at start, so that it meets no fault of a test."""
+        wait_until(lambda: 'source="check"' in self.service.metrics.text().decode())
+
+    def stop(self) -> None:
+        """Stop the service, as SIGTERM does."""
+        self.service.stop()
+        self.service.join(TIMEOUT_SECONDS)
