@@ -72,5 +72,5 @@ def test_a_token_is_verified_with_the_keys_of_the_api_server(
         installation.wait_for_images(APP, reference("team/app", "1.1.0"))
         log = puller.log.read_text()
     assert "its subject is 'system:serviceaccount:kube-system:default'" in log
-    assert "Audience doesn't match; expected are audience puller.images" in log
+    assert "Audience doesn't match; expected: audience puller.images," in log
     assert "eyJ" not in log
