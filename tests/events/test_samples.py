@@ -9,7 +9,7 @@ from image_puller.errors import BadEventError
 from image_puller.events.sources import decode
 from tests.support.samples import FIXTURES, sample, source_of
 
-INDEX = json.loads((FIXTURES / "INDEX.json").read_text("utf-8"))
+INDEX = json.loads(FIXTURES.with_suffix(".json").read_text("utf-8"))
 
 
 def wrappable(case):

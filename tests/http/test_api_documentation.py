@@ -8,7 +8,8 @@ import pytest
 
 from image_puller import errors, limits
 from image_puller.events.sources import SOURCES
-from tests.conftest import Installation, Web
+from tests.support.installation import Installation
+from tests.support.web import Web
 
 MakeWeb = Callable[..., Web]
 

@@ -14,8 +14,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from image_puller.cli import demo, main
-from tests.conftest import Installation, Web
+from tests.support.installation import Installation
 from tests.support.samples import FIXTURES, sample
+from tests.support.web import Web
 
 TOP = Path(__file__).parents[2]
 README = TOP / "README.md"
