@@ -47,7 +47,7 @@ def test_the_watch_starts_again_after_an_error(
         (["node-3"], RefusedByClusterError("the end")),
     )
     intake = Accepted()
-    watch = NodeWatch(nodes, intake, clock)
+    watch = NodeWatch(nodes.joins, intake, clock)
     watch.start()
     wait_until(lambda: clock.sleepers() == 1)
     assert nodes.started == 1
@@ -62,7 +62,7 @@ def test_the_watch_ends_where_the_service_may_not_watch_nodes(
     clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     nodes = Nodes(([], RefusedByClusterError("forbidden")))
-    watch = NodeWatch(nodes, Accepted(), clock)
+    watch = NodeWatch(nodes.joins, Accepted(), clock)
     watch.start()
     wait_until(lambda: "nodes can't be watched" in caplog.text)
     watch.stop()

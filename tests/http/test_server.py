@@ -7,12 +7,12 @@ from typing import Self
 import pytest
 from flask import Flask
 
-from image_puller.http.server import Server, Worker, all_addresses
+from image_puller.http.server import Gunicorn, Worker, all_addresses
 
 
-def server(folder: Path = Path("/dev/shm"), **hooks: list[str]) -> Server:
+def server(folder: Path = Path("/dev/shm"), **hooks: list[str]) -> Gunicorn:
     calls = hooks.get("calls", [])
-    return Server(
+    return Gunicorn(
         Flask("test"),
         "127.0.0.1:8081",
         on_start=lambda: calls.append("start"),
@@ -34,7 +34,7 @@ def test_gunicorn_runs_one_process_with_many_threads() -> None:
 
 def test_gunicorn_serves_the_application() -> None:
     app = Flask("mine")
-    found = Server(app, "127.0.0.1:8081", on_start=lambda: None, on_stop=lambda: None)
+    found = Gunicorn(app, "127.0.0.1:8081", on_start=lambda: None, on_stop=lambda: None)
     assert found.load() is app
 
 
@@ -81,4 +81,4 @@ class NoIPv6Socket:
 )
 def test_the_server_listens_on_all_addresses(new_socket: type, bind: str) -> None:
     assert all_addresses(8099, new_socket=new_socket) == bind
-    Server(Flask("test"), bind, on_start=lambda: None, on_stop=lambda: None)
+    Gunicorn(Flask("test"), bind, on_start=lambda: None, on_stop=lambda: None)

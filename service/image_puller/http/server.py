@@ -30,7 +30,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().handle_error(None, client, addr, exc)
 
 
-class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
+class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     """Gunicorn with one process, because one process must hold the writer and its state.
 
     `on_start` runs in that process before the first request, `on_stop` after the last one.
