@@ -1,8 +1,7 @@
 """Look for requests that a decoder neither reads nor refuses: `make fuzz SECONDS=60`.
 
 libFuzzer runs for each source, one after the other; the seconds are for all together. It begins
-with the sample requests of tests/fixtures, and those beside the repository if there are any,
-unchanged and wrapped in CloudEvents. It writes its findings to .cache/fuzz; add them to the tests.
+with the sample requests of tests/fixtures, unchanged and wrapped in CloudEvents. It writes its findings to .cache/fuzz; add them to the tests.
 """
 
 import argparse
@@ -27,7 +26,6 @@ from tests.support.decoding import check  # noqa: E402
 from tests.support.samples import FIXTURES, sample, source_of  # noqa: E402
 
 FOUND = TOP / ".cache" / "fuzz"
-SHARED = TOP.parent / "shared" / "payloads"
 LONGEST_BYTES = 20_000
 """All samples are shorter; longer requests would make each try slow."""
 HANG_SECONDS = 5
@@ -50,13 +48,10 @@ def request(data: bytes) -> tuple[dict[str, str], bytes]:
 
 def beginnings(source: str) -> Iterator[bytes]:
     """Yield the samples of a source, in the form of an input."""
-    for folder in (FIXTURES, SHARED):
-        for file in sorted(folder.glob("*.headers.txt")):
-            name = file.name.removesuffix(".headers.txt")
-            has_body = [path for path in folder.glob(f"{name}.*") if path.suffix != ".txt"]
-            if not has_body or source_of(name) not in (source, "cloudevents"):
-                continue
-            headers, body = sample(name, folder)
+    for file in sorted(FIXTURES.glob("*.headers.txt")):
+        name = file.name.removesuffix(".headers.txt")
+        if source_of(name) in (source, "cloudevents"):
+            headers, body = sample(name)
             head = "".join(f"{key}: {value}\n" for key, value in headers.items())
             yield head.encode("latin-1", "replace") + b"\n" + body
             yield from wrapped(body)
