@@ -36,14 +36,14 @@ def load(body: bytes) -> Any:
     Raises BadEventError.
     """
     try:
-        return json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        return json.loads(body.decode("utf-8-sig"), parse_constant=_reject_constant)
     except RecursionError:
         raise BadEventError("not JSON: nested too deeply") from None
     except ValueError as error:
         raise BadEventError(f"not JSON: {error}") from error
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
