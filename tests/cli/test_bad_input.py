@@ -273,7 +273,7 @@ def bodies() -> Iterator[Row]:
 def compressed() -> Iterator[Row]:
     # Nothing unpacks a body, so nothing small can grow.
     encoding = {"Content-Encoding": "gzip"}
-    said = "a body with Content-Encoding gzip is never unpacked\n"
+    said = "compressed bodies are not accepted: gzip\n"
     for unpacked in (structured(), b" " * 50 * limits.BODY_BYTES):
         body = gzip.compress(unpacked)
         for name in HOOKS:
@@ -301,8 +301,8 @@ def cloudevents() -> Iterator[Row]:
         said = f"a CloudEvent has no '{name}'\n"
         yield "POST", "/", proof("events", STRUCTURED), body, 400, said
         yield event(f"a CloudEvent has no '{name}'\n", **{name: None})
-        yield event(f"a CloudEvent's '{name}' is not a text: ''\n", **{name: ""})
-        yield event(f"a CloudEvent's '{name}' is not a text: 7\n", **{name: 7})
+        yield event(f"a CloudEvent's '{name}' is empty or no string: ''\n", **{name: ""})
+        yield event(f"a CloudEvent's '{name}' is empty or no string: 7\n", **{name: 7})
         headers = {key: value for key, value in BINARY.items() if key != f"ce-{name}"}
         if name != "specversion":
             yield "POST", "/", proof("events") | headers, b"{}", 400, said
@@ -315,7 +315,7 @@ def cloudevents() -> Iterator[Row]:
     yield event("a CloudEvent's 'more' is not a string, integer or boolean: {}\n", more={})
     yield event("a CloudEvent's attribute 'not-a-name' is not valid\n", **{"not-a-name": "x"})
     for media_type in ("application/cloudevents+xml", "application/cloudevents-batch+avro"):
-        said = f"CloudEvents are understood as JSON only, not '{media_type}'\n"
+        said = f"CloudEvents are accepted as JSON only, not '{media_type}'\n"
         yield "POST", "/", proof("events", media_type), structured(), 400, said
     for body in (b"null", b"[]", b"1", b'"text"'):
         said = f"a CloudEvent is not an object: {str(json.loads(body)) or body.decode()}"[:30]
@@ -325,7 +325,7 @@ def cloudevents() -> Iterator[Row]:
         yield "POST", "/", proof("events", BATCH), body, 400, said
     # One that is bad spoils the batch: none of it is followed.
     body = b"[" + structured() + b"," + structured(id="") + b"]"
-    said = "a CloudEvent's 'id' is not a text: ''\n"
+    said = "a CloudEvent's 'id' is empty or no string: ''\n"
     yield "POST", "/", proof("events", BATCH), body, 400, said
     headers = proof("events") | BINARY | {"ce-subject": "%ff"}
     yield "POST", "/", headers, b"{}", 400, "'ce-subject' is not UTF-8: '%ff'\n"
@@ -338,7 +338,7 @@ def images() -> Iterator[Row]:
     def pushed(said: str, data: Any) -> Row:
         return "POST", "/", proof("events", STRUCTURED), structured(data=data), 400, said
 
-    inexact = "the data is not of exactly registry, repository, tag, digest: "
+    inexact = "the data must have exactly registry, repository, tag and digest: "
     for data in (None, [], "text", {}, IMAGE | {"more": 1}, {"repository": "org/app", "tag": "1"}):
         yield pushed(inexact, data)
     yield pushed("'tag' and 'digest' are both null\n", IMAGE | {"tag": None})
@@ -497,7 +497,10 @@ def test_the_largest_body_allowed_is_read(untouched: World) -> None:
 def test_a_chunked_body_is_read(untouched: World) -> None:
     body = structured(id="")
     answer = untouched.send("POST", "/", proof("events", STRUCTURED), body, chunked=True)
-    assert (answer.status_code, answer.text) == (400, "a CloudEvent's 'id' is not a text: ''\n")
+    assert (answer.status_code, answer.text) == (
+        400,
+        "a CloudEvent's 'id' is empty or no string: ''\n",
+    )
 
 
 def test_harbors_test_call_must_be_without_body_also_where_that_comes_in_chunks(
@@ -547,9 +550,9 @@ def test_what_is_ignored_is_counted_without_its_names(untouched: World) -> None:
                 "OIDC_KEYS: must be a URL such as https://host/path, not 'http://keys', nor the "
                 "absolute path of a file\n"
                 "OIDC_AUDIENCE: must be set where EVENT_AUTH is oidc, to the audience that "
-                "senders' tokens are made for\n"
+                "senders' tokens are issued for\n"
                 "OIDC_ISSUER: must be set where OIDC_KEYS is\n"
-                "OIDC_SUBJECTS: a * may stand at the end only, after something: '*'\n"
+                "OIDC_SUBJECTS: a * is allowed only at the end, after a prefix: '*'\n"
             ),
         ),
         (

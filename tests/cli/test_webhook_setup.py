@@ -67,7 +67,7 @@ def test_only_a_url_shows_a_secret(name: str) -> None:
 
 
 def test_in_the_url_only_those_show_it_that_can_not_do_otherwise() -> None:
-    assert {name for name, source in SOURCES.items() if source.proof.in_path} == IN_URL
+    assert {name for name, source in SOURCES.items() if source.scheme.in_path} == IN_URL
 
 
 @every_source

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from image_puller.cli.event_json import read_headers
 from image_puller.events.sources import SOURCES
-from image_puller.events.sources.proof import Proof, Signature
+from image_puller.events.sources.scheme import Scheme, Signature
 from image_puller.http.authentication import (
     Secrets,
     claims,
@@ -126,7 +126,7 @@ def test_no_other_may(secret: str) -> None:
 
 
 def signed(name: str, headers: dict[str, str], body: bytes, *secrets: bytes) -> bool:
-    return proves_body(claims(SOURCES[name].proof, headers), secrets, body)
+    return proves_body(claims(SOURCES[name].scheme, headers), secrets, body)
 
 
 def sha256(secret: bytes, body: bytes) -> str:
@@ -178,13 +178,13 @@ every_signer = pytest.mark.parametrize("name", SIGNED)
 
 
 def test_who_signs_proves_itself_by_nothing_else() -> None:
-    signers = {name for name, source in SOURCES.items() if source.proof.signatures}
+    signers = {name for name, source in SOURCES.items() if source.scheme.signatures}
     assert signers == set(SIGNED)
     for name in signers:
-        proof = SOURCES[name].proof
-        assert not proof.authorization
-        assert not proof.in_path
-        assert not proves_header(proof, SECRETS, {"authorization": "Bearer first"})
+        scheme = SOURCES[name].scheme
+        assert not scheme.authorization
+        assert not scheme.in_path
+        assert not proves_header(scheme, SECRETS, {"authorization": "Bearer first"})
 
 
 @every_signer
@@ -201,9 +201,9 @@ def test_a_signature_is_proven_by_any_of_several_secrets(name: str) -> None:
 def test_a_signature_that_is_empty_or_cut_off_or_no_digits_is_none(name: str) -> None:
     header, prefix, sign = SIGNED[name]
     digits = sign(b"secret", b"body")
-    proof = SOURCES[name].proof
-    assert len(claims(proof, {header: prefix + digits})) == 1
-    assert claims(proof, {}) == ()
+    scheme = SOURCES[name].scheme
+    assert len(claims(scheme, {header: prefix + digits})) == 1
+    assert claims(scheme, {}) == ()
     for value in (
         "",
         prefix,
@@ -215,13 +215,13 @@ def test_a_signature_that_is_empty_or_cut_off_or_no_digits_is_none(name: str) ->
         f"sha512={digits}",
         f"{prefix}0x{digits[2:]}",
     ):
-        assert claims(proof, {header: value}) == ()
+        assert claims(scheme, {header: value}) == ()
 
 
 def test_the_prefix_belongs_to_the_scheme() -> None:
     digits = sha256(b"secret", b"body")
-    assert claims(SOURCES["github"].proof, {"x-hub-signature-256": digits}) == ()
-    assert claims(SOURCES["gitea"].proof, {"x-gitea-signature": f"sha256={digits}"}) == ()
+    assert claims(SOURCES["github"].scheme, {"x-hub-signature-256": digits}) == ()
+    assert claims(SOURCES["gitea"].scheme, {"x-gitea-signature": f"sha256={digits}"}) == ()
 
 
 def test_an_empty_secret_signs_nothing() -> None:
@@ -231,7 +231,7 @@ def test_an_empty_secret_signs_nothing() -> None:
 
 
 def test_githubs_older_header_is_not_looked_at() -> None:
-    assert claims(SOURCES["github"].proof, {"x-hub-signature": "sha1=" + sha1(b"s", b"b")}) == ()
+    assert claims(SOURCES["github"].scheme, {"x-hub-signature": "sha1=" + sha1(b"s", b"b")}) == ()
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_gitea_and_forgejo_sign_in_any_of_three_headers(header: str, prefix: str
 def test_gitea_signs_its_samples() -> None:
     # Their secret is not written down; that all headers hold one signature is.
     text = (FIXTURES / "gitea-package-created-npm.headers.txt").read_text("utf-8")
-    shown = claims(SOURCES["gitea"].proof, read_headers(text))
+    shown = claims(SOURCES["gitea"].scheme, read_headers(text))
     assert len(shown) == 2
     assert len(set(shown)) == 1
 
@@ -259,41 +259,41 @@ def test_gitea_signs_its_samples() -> None:
     ("name", "header"), [("jfrog", "x-jfrog-event-auth"), ("ecr", "x-api-key")]
 )
 def test_some_show_the_secret_in_a_header_of_their_own(name: str, header: str) -> None:
-    proof = SOURCES[name].proof
-    assert proves_header(proof, SECRETS, {header: "first"})
-    assert proves_header(proof, SECRETS, {header: as_wsgi_gives_it("schlüssel")})
+    scheme = SOURCES[name].scheme
+    assert proves_header(scheme, SECRETS, {header: "first"})
+    assert proves_header(scheme, SECRETS, {header: as_wsgi_gives_it("schlüssel")})
     for value in ("", " ", "firs", "Bearer first", "\udcff"):
-        assert not proves_header(proof, (*SECRETS, b""), {header: value})
-    assert not proves_header(proof, SECRETS, {})
-    assert not proves_header(proof, (), {header: "first"})
+        assert not proves_header(scheme, (*SECRETS, b""), {header: value})
+    assert not proves_header(scheme, SECRETS, {})
+    assert not proves_header(scheme, (), {header: "first"})
 
 
 def test_a_secret_of_64_digits_may_be_shown_or_sign() -> None:
     secret = b"a" * 64
     headers = {"x-jfrog-event-auth": secret.decode()}
-    assert proves_header(SOURCES["jfrog"].proof, (secret,), headers)
+    assert proves_header(SOURCES["jfrog"].scheme, (secret,), headers)
     headers = {"x-jfrog-event-auth": sha256(secret, b"body")}
-    assert not proves_header(SOURCES["jfrog"].proof, (secret,), headers)
+    assert not proves_header(SOURCES["jfrog"].scheme, (secret,), headers)
     assert signed("jfrog", headers, b"body", secret)
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, source in SOURCES.items() if source.proof.authorization]
+    "name", [name for name, source in SOURCES.items() if source.scheme.authorization]
 )
 def test_all_others_show_it_in_authorization(name: str) -> None:
-    proof = SOURCES[name].proof
+    scheme = SOURCES[name].scheme
     for value in ("first", "Bearer first", basic("x:first")):
-        assert proves_header(proof, SECRETS, {"authorization": value})
-    assert not proves_header(proof, SECRETS, {"authorization": "other"})
-    assert not proves_header(proof, SECRETS, {})
+        assert proves_header(scheme, SECRETS, {"authorization": value})
+    assert not proves_header(scheme, SECRETS, {"authorization": "other"})
+    assert not proves_header(scheme, SECRETS, {})
 
 
 @given(st.text(), st.binary(), st.lists(st.binary(min_size=1), max_size=3))
 def test_no_text_is_a_signature_by_chance(text: str, body: bytes, secrets: list[bytes]) -> None:
-    proof = Proof(
+    scheme = Scheme(
         signatures=(Signature(header="a"), Signature(header="a", algorithm="sha1", prefix="x="))
     )
-    assert not proves_body(claims(proof, {"a": text}), tuple(secrets), body)
+    assert not proves_body(claims(scheme, {"a": text}), tuple(secrets), body)
 
 
 # The folder
@@ -371,7 +371,7 @@ def test_every_secret_is_compared_in_constant_time_whichever_it_is(
         header = as_wsgi_gives_it(secret.decode())
         assert proves_in_url(SECRETS, secret.decode()) is (secret in SECRETS)
         assert proves_token(SECRETS, f"Bearer {header}") is (secret in SECRETS)
-        assert proves_header(Proof(headers=("a",)), SECRETS, {"a": header}) is (secret in SECRETS)
+        assert proves_header(Scheme(headers=("a",)), SECRETS, {"a": header}) is (secret in SECRETS)
         assert compared == list(SECRETS) * 3
         compared.clear()
         headers = {"x-hub-signature-256": "sha256=" + sha256(secret, b"body")}

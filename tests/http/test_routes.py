@@ -321,7 +321,7 @@ def test_a_slash_at_the_end_of_a_url_does_no_harm(web: MakeWeb) -> None:
 
 
 def test_only_senders_that_can_do_nothing_else_may_show_it_in_the_path() -> None:
-    names = {name for name, source in SOURCES.items() if source.proof.in_path}
+    names = {name for name, source in SOURCES.items() if source.scheme.in_path}
     assert names == {"quay", "dockerhub", "aliyun", "gar", "acr"}  # of acr: Event Grid
 
 

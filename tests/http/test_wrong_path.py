@@ -14,7 +14,7 @@ from tests.support.web import Web
 
 SECRET = "s3cret"
 NAMES = sorted({file.name.removesuffix(".headers.txt") for file in FIXTURES.glob("*.txt")})
-SHOW_THE_SECRET = sorted(name for name, source in SOURCES.items() if source.proof.authorization)
+SHOW_THE_SECRET = sorted(name for name, source in SOURCES.items() if source.scheme.authorization)
 
 
 @pytest.mark.parametrize("path", [name for name in SHOW_THE_SECRET if name != "cloudevents"])

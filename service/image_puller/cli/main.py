@@ -162,7 +162,7 @@ def _fresh_daemonset(configuration: configuration.Config) -> dict[str, Any]:
 
 def _nodes(text: str) -> int:
     try:
-        return variables.whole(1, _NODES_MOST)(text)
+        return variables.whole_number(1, _NODES_MOST)(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

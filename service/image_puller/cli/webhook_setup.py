@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 
 from image_puller.config.configuration import Google
 from image_puller.events.sources import SOURCES
-from image_puller.events.sources.proof import Proof
+from image_puller.events.sources.scheme import Scheme
 from image_puller.http.authentication import EVENTS
 
 COLUMNS = 98
@@ -210,22 +210,22 @@ def _path(guide: Guide) -> str:
 
 
 def _proof(name: str) -> str:
-    return GUIDES[name].proof or "; or ".join(_ways(SOURCES[name].proof))
+    return GUIDES[name].proof or "; or ".join(_ways(SOURCES[name].scheme))
 
 
-def _ways(proof: Proof) -> Iterator[str]:
-    if proof.authorization:
+def _ways(scheme: Scheme) -> Iterator[str]:
+    if scheme.authorization:
         yield "the secret in `Authorization`"
-    for algorithm in dict.fromkeys(signature.algorithm for signature in proof.signatures):
+    for algorithm in dict.fromkeys(signature.algorithm for signature in scheme.signatures):
         headers = (
             f"`{signature.header.title()}`"
-            for signature in proof.signatures
+            for signature in scheme.signatures
             if signature.algorithm == algorithm
         )
         yield f"HMAC-{algorithm.upper()} in {' or '.join(headers)}"
-    for header in proof.headers:
+    for header in scheme.headers:
         yield f"the secret in `{header.title()}`"
-    if proof.in_path:
+    if scheme.in_path:
         yield "the secret as the last part of the URL"
 
 

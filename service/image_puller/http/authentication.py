@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from image_puller.events.sources.proof import Proof, Signature
+from image_puller.events.sources.scheme import Scheme, Signature
 
 EVENTS = "events"
 """The name under which tokens for `POST /` are kept."""
@@ -74,11 +74,11 @@ def proves_in_url(secrets: tuple[bytes, ...], secret: str) -> bool:
     return _is_one_of(secrets, secret.encode(errors="surrogateescape"))
 
 
-def proves_header(proof: Proof, secrets: tuple[bytes, ...], headers: Mapping[str, str]) -> bool:
+def proves_header(scheme: Scheme, secrets: tuple[bytes, ...], headers: Mapping[str, str]) -> bool:
     """Whether headers alone, by their names in lower case, prove one of the secrets."""
-    if proof.authorization and proves(secrets, headers.get("authorization")):
+    if scheme.authorization and proves(secrets, headers.get("authorization")):
         return True
-    return any(_is_one_of(secrets, _raw(headers.get(name, ""))) for name in proof.headers)
+    return any(_is_one_of(secrets, _raw(headers.get(name, ""))) for name in scheme.headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +89,11 @@ class Claim:
     digest: bytes
 
 
-def claims(proof: Proof, headers: Mapping[str, str]) -> tuple[Claim, ...]:
+def claims(scheme: Scheme, headers: Mapping[str, str]) -> tuple[Claim, ...]:
     """The signatures that headers show. Without any there is no need to read the body."""
-    shown = (_claim(signature, headers.get(signature.header, "")) for signature in proof.signatures)
+    shown = (
+        _claim(signature, headers.get(signature.header, "")) for signature in scheme.signatures
+    )
     return tuple(claim for claim in shown if claim is not None)
 
 

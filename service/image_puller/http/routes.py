@@ -250,11 +250,11 @@ def _unauthenticated(name: str) -> UnauthenticatedError:
 def _is_authenticated(source: Source, secrets: tuple[bytes, ...], in_path: str | None) -> bool:
     """Whether a request authenticates its source. The body is read only to check a signature."""
     if in_path is not None:
-        return source.proof.in_path and authentication.proves_in_url(secrets, in_path)
+        return source.scheme.in_path and authentication.proves_in_url(secrets, in_path)
     headers = _headers()
-    if authentication.proves_header(source.proof, secrets, headers):
+    if authentication.proves_header(source.scheme, secrets, headers):
         return True
-    claims = authentication.claims(source.proof, headers)
+    claims = authentication.claims(source.scheme, headers)
     return bool(claims and secrets) and authentication.proves_body(claims, secrets, _body())
 
 
