@@ -10,8 +10,8 @@ import pytest
 import requests
 from kubernetes import client
 
-from image_puller.simulation import Clock, SimulatedCluster
-from image_puller.simulation.store import HISTORY
+from image_puller.simulation import SimulatedClock, SimulatedCluster
+from image_puller.simulation.store import HISTORY_LENGTH
 from tests.support.contract import (
     JSON_PATCH,
     METADATA_ONLY,
@@ -158,7 +158,7 @@ def test_a_watch_from_a_forgotten_version_is_told_so(
         number = int(item["metadata"]["annotations"].get("count", 0))
         item["metadata"]["annotations"]["count"] = str(number + 1)
 
-    for _ in range(HISTORY + 1):
+    for _ in range(HISTORY_LENGTH + 1):
         cluster.change("puller", NAMESPACE, count)
     (change,) = api.watched("/api/v1/nodes", {"resourceVersion": "1"}, until="ERROR")
     assert (change["object"]["code"], change["object"]["reason"]) == (410, "Expired")
@@ -443,14 +443,14 @@ def test_a_fault_of_the_simulation_is_no_secret(
 
 
 def test_a_clock_stands_still_until_it_is_advanced() -> None:
-    clock = Clock(100.0)
+    clock = SimulatedClock(100.0)
     clock.advance_to(160.0)
     clock.advance_to(130.0)
     assert clock() == 160.0
 
 
 def test_a_clock_can_run() -> None:
-    clock = Clock(100.0)
+    clock = SimulatedClock(100.0)
     clock.run()
     clock.run()
     clock.advance_to(1000.0)

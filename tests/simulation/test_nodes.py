@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from image_puller.simulation import Clock, SimulatedCluster
-from image_puller.simulation.answers import RefusedError
+from image_puller.simulation import SimulatedClock, SimulatedCluster
+from image_puller.simulation.responses import ApiError
 from tests.support.contract import container
 
 Json = dict[str, Any]
@@ -21,7 +21,7 @@ UNREADABLE = '"BAD": couldn\'t parse image name "BAD": invalid reference format'
 
 @pytest.fixture
 def cluster() -> Iterator[SimulatedCluster]:
-    with SimulatedCluster(nodes=3, clock=Clock(0.0)) as cluster:
+    with SimulatedCluster(nodes=3, clock=SimulatedClock(0.0)) as cluster:
         yield cluster
 
 
@@ -473,7 +473,7 @@ def test_nodes_can_be_seen(cluster: SimulatedCluster) -> None:
 def test_what_is_not_there_is_none(cluster: SimulatedCluster) -> None:
     assert cluster.daemonset("puller", NAMESPACE) is None
     assert cluster.events() == []
-    with pytest.raises(RefusedError, match="not found"):
+    with pytest.raises(ApiError, match="not found"):
         cluster.delete("puller", NAMESPACE)
 
 
