@@ -1,4 +1,4 @@
-"""Pull secrets as the API server has them."""
+"""Pull secrets, as the API server returns them."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ import json
 
 def pull_secret(name: str, username: str) -> dict[str, object]:
     """Return a Secret with credentials for quay.io."""
-    config = {"auths": {"quay.io": {"username": username, "password": "word"}}}
+    config = {"auths": {"quay.io": {"username": username, "password": "password"}}}
     data = base64.b64encode(json.dumps(config).encode()).decode()
     return {
         "apiVersion": "v1",
