@@ -6,7 +6,7 @@ import json
 
 def pull_secret(name: str, username: str) -> dict[str, object]:
     """Return a Secret with credentials for quay.io."""
-    config = {"auths": {"quay.io": {"username": username, "password": "password"}}}
+    config = {"auths": {"quay.io": {"username": username, "password": "word"}}}
     data = base64.b64encode(json.dumps(config).encode()).decode()
     return {
         "apiVersion": "v1",
