@@ -28,20 +28,20 @@ settings.load_profile("parallel")
 
 @pytest.fixture
 def cluster() -> Iterator[SimulatedCluster]:
-    """A cluster of three nodes. Its time passes only when a test advances it."""
+    """Return a cluster of three nodes. Its time passes only when a test advances it."""
     with SimulatedCluster(nodes=3, namespaces=(NAMESPACE,)) as cluster:
         yield cluster
 
 
 @pytest.fixture
 def installation(cluster: SimulatedCluster) -> Installation:
-    """The DaemonSet of the service in that cluster."""
+    """Return the installation of the service in that cluster."""
     return Installation(cluster)
 
 
 @pytest.fixture
 def api(cluster: SimulatedCluster, tmp_path: Path) -> Iterator[ApiClient]:
-    """A client of that cluster's API server, connected as the service connects."""
+    """Return a client of that cluster's API server, connected as the service connects."""
     api = connect({"KUBECONFIG": str(kubeconfig(cluster, tmp_path))})
     yield api
     api.rest_client.close()
@@ -49,13 +49,13 @@ def api(cluster: SimulatedCluster, tmp_path: Path) -> Iterator[ApiClient]:
 
 @pytest.fixture
 def now() -> Time:
-    """The time for all replicas."""
+    """Return the time of all replicas."""
     return Time()
 
 
 @pytest.fixture
 def replica(api: ApiClient, now: Time) -> Callable[..., Replica]:
-    """Returns replicas of the service, each with a configuration of these variables."""
+    """Return a function that creates replicas, each configured by these variables."""
 
     def make(*, state_bytes: int = limits.STATE_BYTES, **variables: str) -> Replica:
         return Replica(configuration(**variables), api, now, state_bytes=state_bytes)
@@ -65,13 +65,13 @@ def replica(api: ApiClient, now: Time) -> Callable[..., Replica]:
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """The clock of the services that `web` starts."""
+    """Return the clock of the services that `web` starts."""
     return ManualClock()
 
 
 @pytest.fixture
 def web(api: ApiClient, tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., Web]]:
-    """Starts services, each with a configuration of these variables and an empty secrets folder."""
+    """Return a function that starts services, each with its own configuration and secrets."""
     started: list[Web] = []
 
     def start(*, first_check: bool = True, **variables: str) -> Web:
@@ -92,7 +92,7 @@ def web(api: ApiClient, tmp_path: Path, clock: ManualClock) -> Iterator[Callable
 
 @pytest.fixture
 def registries() -> Iterator[FakeRegistries]:
-    """Registries without images."""
+    """Return registries without images."""
     registries = FakeRegistries()
     yield registries
     registries.open_all()
@@ -100,7 +100,7 @@ def registries() -> Iterator[FakeRegistries]:
 
 @pytest.fixture
 def lookup(registries: FakeRegistries) -> Iterator[Lookup]:
-    """A lookup that asks those registries."""
+    """Return a lookup that asks those registries."""
     lookup = Lookup(registries)
     yield lookup
     lookup.close()

@@ -31,7 +31,7 @@ def rows() -> list[list[str]]:
 
 @pytest.fixture
 def chart(tmp_path: Path) -> Path:
-    """A copy of the chart's files that the script reads."""
+    """Copy the chart's files that the script reads, and return their folder."""
     for name in ("values.yaml", "values.schema.json"):
         shutil.copy(CHART / name, tmp_path)
     return tmp_path
