@@ -33,7 +33,7 @@ from image_puller.values.reference import parse
 from tests.support.building import NOON, digest
 from tests.support.clock import ManualClock
 from tests.support.installation import Installation
-from tests.support.registries import Answers
+from tests.support.registries import FakeRegistries
 from tests.support.replica import Replica
 from tests.support.waiting import TIMEOUT_SECONDS
 
@@ -207,29 +207,29 @@ AWAY = RegistryUnavailableError("registry quay.io can't be asked")
 
 
 def test_a_push_without_a_digest_is_completed(
-    asking: Callable[..., Service], installation: Installation, answers: Answers
+    asking: Callable[..., Service], installation: Installation, registries: FakeRegistries
 ) -> None:
-    answers.digests = {parse(NEWER): digest(5)}
+    registries.digests = {parse(NEWER): digest(5)}
     asking().accept(pushed(number=None))
     assert digest(5) in installation.digests().values()
 
 
 def test_a_push_that_says_everything_is_not_asked_about(
-    asking: Callable[..., Service], answers: Answers
+    asking: Callable[..., Service], registries: FakeRegistries
 ) -> None:
     asking().accept(pushed())
-    assert answers.asked == []
+    assert registries.asked == []
 
 
 @pytest.mark.parametrize("answer", [AWAY, None])
 def test_a_push_that_nobody_can_complete_is_followed_as_it_is(
     asking: Callable[..., Service],
     installation: Installation,
-    answers: Answers,
+    registries: FakeRegistries,
     caplog: pytest.LogCaptureFixture,
     answer: Exception | None,
 ) -> None:
-    answers.digests = {} if answer is None else {parse(NEWER): answer}
+    registries.digests = {} if answer is None else {parse(NEWER): answer}
     asking().accept(pushed(number=None))
     assert installation.images() == [APP, NEWER]
     assert installation.digests() == {}
@@ -238,10 +238,10 @@ def test_a_push_that_nobody_can_complete_is_followed_as_it_is(
 
 
 def test_a_registry_that_never_answers_takes_its_part_of_the_patience_and_no_more(
-    asking: Callable[..., Service], installation: Installation, answers: Answers
+    asking: Callable[..., Service], installation: Installation, registries: FakeRegistries
 ) -> None:
     service = asking()
-    answers.close("quay.io")
+    registries.close("quay.io")
     started = time.monotonic()
     service.intake.accept("quay", (pushed(number=None),), timeout=2)
     assert 0.9 < time.monotonic() - started < 2
@@ -249,17 +249,17 @@ def test_a_registry_that_never_answers_takes_its_part_of_the_patience_and_no_mor
 
 
 def test_a_push_that_its_registry_confirms_is_followed(
-    asking: Callable[..., Service], installation: Installation, answers: Answers
+    asking: Callable[..., Service], installation: Installation, registries: FakeRegistries
 ) -> None:
-    answers.digests = {parse(NEWER): digest(1)}
+    registries.digests = {parse(NEWER): digest(1)}
     asking(**VERIFIED).accept(pushed())
     assert digest(1) in installation.digests().values()
 
 
 def test_a_forged_push_brings_nothing(
-    asking: Callable[..., Service], installation: Installation, answers: Answers
+    asking: Callable[..., Service], installation: Installation, registries: FakeRegistries
 ) -> None:
-    answers.digests = {parse(NEWER): digest(1)}
+    registries.digests = {parse(NEWER): digest(1)}
     asking(**VERIFIED).accept(pushed(number=666))
     assert installation.images() == [APP]
     (held,) = installation.state()["entries"]["app"]["unverified"]
@@ -270,12 +270,12 @@ def test_a_forged_push_brings_nothing(
 def test_a_push_that_nobody_confirms_is_held_in_the_state_and_followed_up(
     asking: Callable[..., Service],
     installation: Installation,
-    answers: Answers,
+    registries: FakeRegistries,
     answer: Exception | None,
 ) -> None:
     service = asking(**VERIFIED)
     template = installation.template()
-    answers.digests = {} if answer is None else {parse(NEWER): answer}
+    registries.digests = {} if answer is None else {parse(NEWER): answer}
     service.accept(pushed())
     assert installation.template() == template
     (held,) = installation.state()["entries"]["app"]["unverified"]
@@ -302,9 +302,9 @@ def test_a_deletion_that_needs_to_be_verified_is_a_tick(
 
 
 def test_of_an_untrusted_sender_is_pulled_what_the_registry_has_by_the_policy(
-    asking: Callable[..., Service], installation: Installation, answers: Answers
+    asking: Callable[..., Service], installation: Installation, registries: FakeRegistries
 ) -> None:
-    answers.digests = {parse(NEWER): digest(1)}
+    registries.digests = {parse(NEWER): digest(1)}
     service = asking()
     service.accept(pushed(number=666), pushed("latest"), trusted=False)
     assert installation.images() == [APP, NEWER]
@@ -317,10 +317,10 @@ def test_of_an_untrusted_sender_is_pulled_what_the_registry_has_by_the_policy(
 def test_of_an_untrusted_sender_what_the_registry_does_not_confirm_is_a_tick(
     asking: Callable[..., Service],
     installation: Installation,
-    answers: Answers,
+    registries: FakeRegistries,
     answer: Exception | None,
 ) -> None:
-    answers.digests = {} if answer is None else {parse(NEWER): answer}
+    registries.digests = {} if answer is None else {parse(NEWER): answer}
     service = asking()
     before = installation.live()
     service.accept(pushed(), trusted=False)

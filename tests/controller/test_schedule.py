@@ -20,7 +20,7 @@ from image_puller.values.reference import parse
 from tests.support.building import digest, push
 from tests.support.clock import ManualClock
 from tests.support.installation import Installation
-from tests.support.registries import Answers
+from tests.support.registries import FakeRegistries
 from tests.support.replica import Replica, Time
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
@@ -108,11 +108,11 @@ def process(
 MakeProcess = Callable[..., Process]
 
 
-def has(answers: Answers, **digests: int) -> None:
+def has(registries: FakeRegistries, **digests: int) -> None:
     """Let the registry have these tags, each with the digest of that number, and no others."""
     tags = {name.removeprefix("v").replace("_", "."): n for name, n in digests.items()}
-    answers.digests = {parse(f"{NAME}:{tag}"): digest(n) for tag, n in tags.items()}
-    answers.listings = {parse(NAME): tuple(tags)}
+    registries.digests = {parse(f"{NAME}:{tag}"): digest(n) for tag, n in tags.items()}
+    registries.listings = {parse(NAME): tuple(tags)}
 
 
 def unverified(clock: ManualClock, tag: str = "1.2.4", number: int = 1) -> AwaitVerification:
@@ -126,18 +126,18 @@ def unverified(clock: ManualClock, tag: str = "1.2.4", number: int = 1) -> Await
 
 
 def test_the_daemonset_is_created_with_the_digests_of_its_images(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    has(answers, v1_2_3=3)
+    has(registries, v1_2_3=3)
     process().start()
     assert installation.digests() == {"app": digest(3)}
     assert installation.live()["metadata"]["generation"] == 1
 
 
 def test_a_registry_that_does_not_answer_does_not_prevent_the_daemonset(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    answers.fail("quay.io", RegistryUnavailableError("quay.io did not answer in time"))
+    registries.fail("quay.io", RegistryUnavailableError("quay.io did not answer in time"))
     service = process()
     service.start()
     assert installation.images() == [f"{NAME}:1.2.3"]
@@ -145,26 +145,26 @@ def test_a_registry_that_does_not_answer_does_not_prevent_the_daemonset(
 
 
 def test_no_registry_is_asked_where_that_is_switched_off(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
     service = process(asks=False)
     service.start()
     assert installation.images() == [f"{NAME}:1.2.3"]
-    assert (answers.asked, service.checks.problems) == ([], ())
+    assert (registries.asked, service.checks.problems) == ([], ())
 
 
 def test_on_knative_the_check_at_start_asks_registries_only_for_a_new_daemonset(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    has(answers, v1_2_3=3)
+    has(registries, v1_2_3=3)
     process(is_periodic=False).start()
     assert installation.digests() == {"app": digest(3)}
-    has(answers, v1_2_3=4)
-    answers.asked.clear()
+    has(registries, v1_2_3=4)
+    registries.asked.clear()
     service = process(is_periodic=False)
     service.start()
     assert installation.digests() == {"app": digest(3)}
-    assert answers.asked == []
+    assert registries.asked == []
     service.commit(CheckDaemonSet())
     service.next_check()
     assert installation.digests() == {"app": digest(4)}
@@ -174,9 +174,9 @@ def test_on_knative_the_check_at_start_asks_registries_only_for_a_new_daemonset(
 
 
 def test_a_check_finds_everything_that_missed_webhooks_would_have_reported(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    has(answers, v1_2_3=3)
+    has(registries, v1_2_3=3)
     first = process()
     first.start()
     first.commit(push("1.2.4", 1), push("1.2.5", 1), push("1.2.9", 1))
@@ -184,7 +184,7 @@ def test_a_check_finds_everything_that_missed_webhooks_would_have_reported(
     first.clock.advance(limits.SETTLING_SECONDS)
 
     # Missed: 1.2.4 was mutated, 1.2.9 was deleted, 1.3.0 and 1.3.1 are new.
-    has(answers, v1_2_3=3, v1_2_4=4, v1_2_5=1, v1_3_0=5, v1_3_1=6)
+    has(registries, v1_2_3=3, v1_2_4=4, v1_2_5=1, v1_3_0=5, v1_3_1=6)
     process().start()
 
     tags = installation.state()["entries"]["app"]["tags"]
@@ -199,9 +199,9 @@ def test_a_check_finds_everything_that_missed_webhooks_would_have_reported(
 
 
 def test_a_check_that_finds_nothing_new_writes_nothing(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    has(answers, v1_2_3=3, v1_2_4=4)
+    has(registries, v1_2_3=3, v1_2_4=4)
     process().start()
     installation.sent()
     process().start()
@@ -211,13 +211,13 @@ def test_a_check_that_finds_nothing_new_writes_nothing(
 def test_a_registry_that_refuses_is_a_problem_and_changes_nothing(
     process: MakeProcess,
     installation: Installation,
-    answers: Answers,
+    registries: FakeRegistries,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    has(answers, v1_2_3=3, v1_2_4=4)
+    has(registries, v1_2_3=3, v1_2_4=4)
     process().start()
     before = installation.live()
-    answers.fail("quay.io", RefusedByRegistryError("quay.io answered 401; name a pull secret"))
+    registries.fail("quay.io", RefusedByRegistryError("quay.io answered 401; name a pull secret"))
     service = process()
     service.start()
     assert installation.live() == before
@@ -226,16 +226,16 @@ def test_a_registry_that_refuses_is_a_problem_and_changes_nothing(
 
 
 def test_an_unqueryable_mutable_tag_is_pulled_again_once_per_interval(
-    process: MakeProcess, installation: Installation, answers: Answers, now: Time
+    process: MakeProcess, installation: Installation, registries: FakeRegistries, now: Time
 ) -> None:
-    has(answers, latest=1)
+    has(registries, latest=1)
     process(**LATEST).start()
     generation = installation.live()["metadata"]["generation"]
     now.advance(3600)
     process(**LATEST).start()
     assert installation.live()["metadata"]["generation"] == generation
     for error, rolls in ((RegistryUnavailableError("away"), 0), (RefusedByRegistryError("401"), 1)):
-        answers.fail("quay.io", error)
+        registries.fail("quay.io", error)
         process(**LATEST).start()
         assert installation.live()["metadata"]["generation"] == generation + rolls
 
@@ -244,18 +244,20 @@ def test_an_unqueryable_mutable_tag_is_pulled_again_once_per_interval(
 
 
 def test_a_requested_check_asks_registries(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    has(answers, v1_2_3=3)
+    has(registries, v1_2_3=3)
     service = process()
     service.start()
-    has(answers, v1_2_3=3, v1_2_4=4)
+    has(registries, v1_2_3=3, v1_2_4=4)
     service.commit(CheckDaemonSet())
     service.next_check()
     assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
 
 
-def test_checks_that_are_requested_together_are_one(process: MakeProcess, answers: Answers) -> None:
+def test_checks_that_are_requested_together_are_one(
+    process: MakeProcess, registries: FakeRegistries
+) -> None:
     service = process()
     service.start()
     for _ in range(20):
@@ -277,13 +279,13 @@ def test_off_knative_checks_are_periodic(process: MakeProcess) -> None:
 
 
 def test_a_push_that_seems_older_makes_a_check(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    has(answers, latest=1)
+    has(registries, latest=1)
     service = process(**LATEST)
     service.clock.advance(2 * limits.SETTLING_SECONDS)
     service.start()
-    has(answers, latest=2)
+    has(registries, latest=2)
     # The registry's clock is far behind.
     assert service.commit(push("latest", 2)) == (Outcome.OLDER,)
     service.next_check()
@@ -294,18 +296,18 @@ def test_a_push_that_seems_older_makes_a_check(
 
 
 def test_registries_are_asked_about_an_unverified_push_until_one_confirms_it(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    has(answers, v1_2_3=3)
+    has(registries, v1_2_3=3)
     service = process()
     service.start()
     service.commit(unverified(service.clock))
     for seconds in (1, 2, 4):
-        asked = len(answers.asked)
+        asked = len(registries.asked)
         service.next_check(seconds)
-        assert len(answers.asked) > asked
+        assert len(registries.asked) > asked
         assert installation.images() == [f"{NAME}:1.2.3"]
-    has(answers, v1_2_3=3, v1_2_4=1)
+    has(registries, v1_2_3=3, v1_2_4=1)
     service.next_check(8)
     assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
     assert "unverified" not in installation.state()["entries"]["app"]
@@ -315,28 +317,28 @@ def test_registries_are_asked_about_an_unverified_push_until_one_confirms_it(
 
 @pytest.mark.parametrize("is_periodic", [True, False])
 def test_the_next_process_continues_with_unverified_pushes(
-    process: MakeProcess, installation: Installation, answers: Answers, is_periodic: bool
+    process: MakeProcess, installation: Installation, registries: FakeRegistries, is_periodic: bool
 ) -> None:
-    has(answers, v1_2_3=3)
+    has(registries, v1_2_3=3)
     first = process()
     first.start()
     first.commit(unverified(first.clock))
     first.stop()
     service = process(is_periodic=is_periodic)
     service.start()
-    has(answers, v1_2_3=3, v1_2_4=1)
+    has(registries, v1_2_3=3, v1_2_4=1)
     service.next_check(limits.FIRST_RECHECK_SECONDS)
     assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
 
 
 def test_new_unverified_pushes_do_not_delay_older_ones(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    has(answers, v1_2_3=3)
+    has(registries, v1_2_3=3)
     service = process()
     service.start()
     service.commit(unverified(service.clock))
-    has(answers, v1_2_3=3, v1_2_4=1)
+    has(registries, v1_2_3=3, v1_2_4=1)
     for number in range(3):
         service.next_check(limits.FIRST_RECHECK_SECONDS * 0.4)
         service.commit(unverified(service.clock, f"1.3.{number}"))
@@ -345,14 +347,14 @@ def test_new_unverified_pushes_do_not_delay_older_ones(
 
 
 def test_an_unverified_push_survives_an_unavailable_api_server(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    has(answers, v1_2_3=3)
+    has(registries, v1_2_3=3)
     service = process()
     service.start()
     service.commit(unverified(service.clock))
     installation.cluster.fail(times=2, path="daemonsets")
-    has(answers, v1_2_3=3, v1_2_4=1)
+    has(registries, v1_2_3=3, v1_2_4=1)
     for seconds in (1, 2, 4):
         service.next_check(seconds)
     assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
@@ -369,9 +371,12 @@ def pulled_again(installation: Installation, cluster: SimulatedCluster) -> list[
 
 
 def test_nodes_with_other_content_pull_again_once(
-    process: MakeProcess, installation: Installation, cluster: SimulatedCluster, answers: Answers
+    process: MakeProcess,
+    installation: Installation,
+    cluster: SimulatedCluster,
+    registries: FakeRegistries,
 ) -> None:
-    has(answers, latest=1)
+    has(registries, latest=1)
     cluster.images[f"{NAME}:latest"] = digest(1)
     service = process(**LATEST)
     service.start()
@@ -390,9 +395,9 @@ def test_nodes_with_other_content_pull_again_once(
 
 
 def test_a_rollout_is_checked_until_it_is_complete(
-    process: MakeProcess, cluster: SimulatedCluster, answers: Answers
+    process: MakeProcess, cluster: SimulatedCluster, registries: FakeRegistries
 ) -> None:
-    has(answers, latest=1)
+    has(registries, latest=1)
     service = process(**LATEST)
     service.start()
     for seconds in (1, 2, 4):
@@ -404,7 +409,7 @@ def test_a_rollout_is_checked_until_it_is_complete(
 
 
 def test_a_rollout_that_does_not_end_is_left_to_the_regular_checks(
-    process: MakeProcess, answers: Answers
+    process: MakeProcess, registries: FakeRegistries
 ) -> None:
     service = process(is_periodic=False, **LATEST)
     service.start()
@@ -418,14 +423,14 @@ def test_a_rollout_that_does_not_end_is_left_to_the_regular_checks(
 
 
 def test_an_unexpected_error_does_not_end_the_schedule(
-    process: MakeProcess, answers: Answers, caplog: pytest.LogCaptureFixture
+    process: MakeProcess, registries: FakeRegistries, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    answers.digests = {parse(f"{NAME}:1.2.3"): ZeroDivisionError()}
+    registries.digests = {parse(f"{NAME}:1.2.3"): ZeroDivisionError()}
     service = process()
     service.start()
     wait_until(lambda: "the check failed, and is tried again later" in caplog.messages)
-    has(answers, v1_2_3=3)
+    has(registries, v1_2_3=3)
     service.commit(CheckDaemonSet())
     service.next_check()
     assert service.finished() == 2
