@@ -278,8 +278,9 @@ class RegistryClient:
             if len(found) > self._bounds.tags:
                 break
             query = next_query
-        log.warning("%s has too many tags: only the first %d are read", name.name, len(found))
-        return tuple(found)[: self._bounds.tags]
+        tags = tuple(found)[: self._bounds.tags]
+        log.warning("%s has too many tags: only the first %d are used", name.name, len(tags))
+        return tags
 
     def _new_request(self, reference: Reference, timeout: float) -> _Request:
         registry = reference.registry
