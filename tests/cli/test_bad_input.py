@@ -115,7 +115,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 @pytest.fixture
 def untouched(target: Target, caplog: pytest.LogCaptureFixture) -> Iterator[Target]:
-    """The target. Checks that a test changed nothing in the cluster, and logged no secret."""
+    """Check that a test changed nothing in the cluster, and logged no secret."""
     before = target.live()
     assert before is not None
     target.cluster.requests.clear()
@@ -273,7 +273,7 @@ def bodies() -> Iterator[Row]:
 def compressed() -> Iterator[Row]:
     # No body is unpacked, so a small request can't use much memory.
     encoding = {"Content-Encoding": "gzip"}
-    message = "a body with Content-Encoding gzip is never unpacked\n"
+    message = "compressed bodies are not accepted: gzip\n"
     for unpacked in (structured(), b" " * 50 * limits.BODY_BYTES):
         body = gzip.compress(unpacked)
         for name in HOOKS:
@@ -301,8 +301,8 @@ def cloudevents() -> Iterator[Row]:
         message = f"a CloudEvent has no '{name}'\n"
         yield "POST", "/", with_secret("events", STRUCTURED), body, 400, message
         yield event(f"a CloudEvent has no '{name}'\n", **{name: None})
-        yield event(f"a CloudEvent's '{name}' is not a text: ''\n", **{name: ""})
-        yield event(f"a CloudEvent's '{name}' is not a text: 7\n", **{name: 7})
+        yield event(f"a CloudEvent's '{name}' is empty or no string: ''\n", **{name: ""})
+        yield event(f"a CloudEvent's '{name}' is empty or no string: 7\n", **{name: 7})
         headers = {key: value for key, value in BINARY.items() if key != f"ce-{name}"}
         if name != "specversion":
             yield "POST", "/", with_secret("events") | headers, b"{}", 400, message
@@ -315,7 +315,7 @@ def cloudevents() -> Iterator[Row]:
     yield event("a CloudEvent's 'more' is not a string, integer or boolean: {}\n", more={})
     yield event("a CloudEvent's attribute 'not-a-name' is not valid\n", **{"not-a-name": "x"})
     for media_type in ("application/cloudevents+xml", "application/cloudevents-batch+avro"):
-        message = f"CloudEvents are understood as JSON only, not '{media_type}'\n"
+        message = f"CloudEvents are accepted as JSON only, not '{media_type}'\n"
         yield "POST", "/", with_secret("events", media_type), structured(), 400, message
     for body in (b"null", b"[]", b"1", b'"text"'):
         message = f"a CloudEvent is not an object: {str(json.loads(body)) or body.decode()}"[:30]
@@ -325,7 +325,7 @@ def cloudevents() -> Iterator[Row]:
         yield "POST", "/", with_secret("events", BATCH), body, 400, message
     # One malformed event makes the whole batch malformed, so none of its events is used.
     body = b"[" + structured() + b"," + structured(id="") + b"]"
-    message = "a CloudEvent's 'id' is not a text: ''\n"
+    message = "a CloudEvent's 'id' is empty or no string: ''\n"
     yield "POST", "/", with_secret("events", BATCH), body, 400, message
     headers = with_secret("events") | BINARY | {"ce-subject": "%ff"}
     yield "POST", "/", headers, b"{}", 400, "'ce-subject' is not UTF-8: '%ff'\n"
@@ -338,7 +338,7 @@ def images() -> Iterator[Row]:
     def pushed(message: str, data: Any) -> Row:
         return "POST", "/", with_secret("events", STRUCTURED), structured(data=data), 400, message
 
-    inexact = "the data is not of exactly registry, repository, tag, digest: "
+    inexact = "the data must have exactly registry, repository, tag and digest: "
     partial = {"repository": "org/app", "tag": "1"}
     values: tuple[Any, ...] = (None, [], "text", {}, IMAGE | {"more": 1}, partial)
     for data in values:
@@ -503,7 +503,10 @@ def test_body_of_the_largest_size_is_read(untouched: Target) -> None:
 def test_chunked_body_is_read(untouched: Target) -> None:
     body = structured(id="")
     answer = untouched.send("POST", "/", with_secret("events", STRUCTURED), body, chunked=True)
-    assert (answer.status_code, answer.text) == (400, "a CloudEvent's 'id' is not a text: ''\n")
+    assert (answer.status_code, answer.text) == (
+        400,
+        "a CloudEvent's 'id' is empty or no string: ''\n",
+    )
 
 
 def test_only_an_empty_request_of_harbor_is_accepted_without_a_secret(
@@ -553,9 +556,9 @@ def test_bad_requests_are_counted_without_names_that_they_send(untouched: Target
                 "OIDC_KEYS: must be a URL such as https://host/path, not 'http://keys', nor the "
                 "absolute path of a file\n"
                 "OIDC_AUDIENCE: must be set where EVENT_AUTH is oidc, to the audience that "
-                "senders' tokens are made for\n"
+                "senders' tokens are issued for\n"
                 "OIDC_ISSUER: must be set where OIDC_KEYS is\n"
-                "OIDC_SUBJECTS: a * may stand at the end only, after something: '*'\n"
+                "OIDC_SUBJECTS: a * is allowed only at the end, after a prefix: '*'\n"
             ),
         ),
         (

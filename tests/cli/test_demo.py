@@ -82,7 +82,7 @@ def test_each_command_is_on_one_line() -> None:
 
 @pytest.fixture
 def service(web: Callable[..., Web]) -> Web:
-    """A service with the configuration of the demo."""
+    """Start a service with the configuration of the demo."""
     environ = {name: value for name, value in demo._ENVIRONMENT.items() if "ROLLOUT" not in name}
     service = web(**environ, ROLLOUT_MIN_INTERVAL_SECONDS="0")
     for name, token in TOKENS.items():

@@ -36,7 +36,7 @@ QUAY = {"docker_url": "quay.io/org/app", "updated_tags": ["1.2.4", "1.2.5"]}
 
 @pytest.fixture(autouse=True)
 def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that configures only one image."""
+    """Configure only one image."""
     for name in list(os.environ):
         if name != "PATH":
             monkeypatch.delenv(name)
@@ -302,7 +302,7 @@ def test_render_prints_every_wrong_variable(
 
 @pytest.fixture
 def url(web: Callable[..., Web], environ: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a running service, whose secrets are in `WEBHOOK_SECRETS_DIR`."""
+    """Return the address of a running service, with secrets in `WEBHOOK_SECRETS_DIR`."""
     service = web()
     service.secret("events", "t", "t2")
     service.secret("read", "r")

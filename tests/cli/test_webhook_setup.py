@@ -120,7 +120,7 @@ def test_url_for_google_has_no_secret_if_tokens_are_configured() -> None:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Callable[[str, str], list[tuple[list[str], str]]]:
-    """Runs commands with fake tools. Returns the arguments and the input of each tool."""
+    """Run commands with fake tools. Return the arguments and the input of each tool."""
     for tool in TOOLS:
         stub = tmp_path / tool
         stub.write_text(

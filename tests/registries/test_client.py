@@ -62,7 +62,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def web() -> Iterator[responses.RequestsMock]:
-    """The simulated web. It has only the URLs that a test adds."""
+    """Simulate a web that has only the URLs that a test adds."""
     with responses.RequestsMock(assert_all_requests_are_fired=False) as web:
         yield web
 
@@ -1106,7 +1106,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def host() -> Iterator[str]:
-    """The host and port of a real server."""
+    """Start a real server, and return its host and port."""
     _Handler.connections = set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
