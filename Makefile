@@ -16,7 +16,7 @@ COMPILE = $(VENV)/lock/bin/pip-compile $(UPGRADE) --quiet --generate-hashes --st
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint e2e bench build docs sbom licences docker docker-multiarch lock clean
+.PHONY: help run test fuzz lint e2e e2e-up e2e-down bench build docs sbom licences docker docker-multiarch lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -73,6 +73,12 @@ lint: $(VENV)/tools $(BIN)/actionlint ## Check style, types, the direction of im
 
 e2e: $(VENV)/tools ## Test the whole path on a real API server; builds what it needs once
 	e2e/run $(BIN)/pytest
+
+e2e-up: $(VENV)/tools ## Keep a control plane for quick runs: e2e/run uses it until make e2e-down
+	e2e/cluster up $(BIN)/python
+
+e2e-down: ## Stop the kept control plane, and remove what it has
+	e2e/cluster down
 
 bench: $(VENV)/tools ## Measure the time from a push to the nodes, and print a table; takes minutes
 	e2e/run $(BIN)/pytest bench/push_to_node.py

@@ -1,7 +1,7 @@
-"""When images and containers come to be on the nodes, as the nodes' own runtimes tell it.
+"""When images and containers arrive on the nodes, from events of the nodes' runtimes.
 
-`ctr events` prints what happens as it happens, each event with containerd's own time of it. That
-loads the machine less than asking again and again, and is exact to the millisecond.
+`ctr events` prints each event at once, with the time that containerd gave it. That loads the
+machine less than polling, and is exact to the millisecond.
 """
 
 import json
@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
-from e2e.harness.ground import Ground, wait_until
 from e2e.harness.nodes import Node, Nodes
+from e2e.harness.workspace import wait_until
 
 TOPICS = ("/images/create", "/containers/create", "/tasks/start", "/namespaces/update")
 
 
 @dataclass
 class _Seen:
-    """What one node has, by name and time."""
+    """The times of what arrived on one node, by image."""
 
     stored: dict[str, float] = field(default_factory=dict)
     started: dict[str, float] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class _Seen:
     _images: dict[str, str] = field(default_factory=dict)
 
     def note(self, line: str) -> None:
-        """Take in a line of `ctr events`: date, time, offset, zone, namespace, topic, JSON."""
+        """Record a line of `ctr events`: date, time, offset, zone, namespace, topic, JSON."""
         date, time, offset, _, _, topic, text = line.split(maxsplit=6)
         when = datetime.fromisoformat(f"{date}T{time}{offset}").timestamp()
         event = json.loads(text)
@@ -44,30 +44,29 @@ class _Seen:
 
 
 class Arrivals:
-    """What reached the nodes while the context is open; times are seconds of the system's clock."""
+    """What arrives on the nodes until the context ends; times are Unix times in seconds."""
 
-    def __init__(self, ground: Ground, nodes: Nodes) -> None:
-        self._program = ground.program("ctr")
+    def __init__(self, nodes: Nodes) -> None:
         self._nodes = {node: _Seen() for node in nodes}
         self._changed = threading.Condition()
-        self._following = ExitStack()
+        self._watching = ExitStack()
 
     def __enter__(self) -> Self:
-        with ExitStack() as following:
+        with ExitStack() as watching:
             for node, seen in self._nodes.items():
-                following.enter_context(self._follow(node, seen))
-            self._following = following.pop_all()
+                watching.enter_context(self._watch(node, seen))
+            self._watching = watching.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._following.close()
+        self._watching.close()
 
     def stored(self, image: str, *, seconds: float = 200) -> float:
-        """Wait until every node's store has the image by this name; return since when."""
+        """Wait until the store of each node has the image; return the time of the last."""
         return self._since("stored", image, seconds)
 
     def started(self, image: str, *, seconds: float = 200) -> float:
-        """Wait until every node has started a container of the image; return since when."""
+        """Wait until each node has started its container; return the time of the last."""
         return self._since("started", image, seconds)
 
     def _since(self, what: str, image: str, seconds: float) -> float:
@@ -81,13 +80,13 @@ class Arrivals:
         with self._changed:
             if self._changed.wait_for(lambda: len(times()) == len(self._nodes), timeout=seconds):
                 return max(times())
-        raise TimeoutError(f"waited {seconds:g} s in vain: {image} {what} on all nodes")
+        raise TimeoutError(f"waited {seconds:g} s without success: {image} {what} on all nodes")
 
     @contextmanager
-    def _follow(self, node: Node, seen: _Seen) -> Iterator[None]:
-        """Take in a node's events; containerd keeps none for those that come later."""
+    def _watch(self, node: Node, seen: _Seen) -> Iterator[None]:
+        """Record the events of a node; containerd stores none for later readers."""
         socket = node.runtime.socket
-        client = (self._program, f"--address={socket}", "--namespace=k8s.io")
+        client = ("ctr", f"--address={socket}", "--namespace=k8s.io")
         command = (*client, "events", *(f'topic=="{topic}"' for topic in TOPICS))
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             thread = threading.Thread(target=self._read, args=(child, seen))
@@ -107,6 +106,6 @@ class Arrivals:
 
 
 def _is_told(node: Node, seen: _Seen) -> bool:
-    """Make something harmless happen on the node, and answer whether such was seen before."""
-    node.runtime.ctr("namespaces", "label", "k8s.io", "followed=yes")
+    """Cause a harmless event on the node, and return whether any event was recorded."""
+    node.runtime.ctr("namespaces", "label", "k8s.io", "watched=yes")
     return seen.anything

@@ -1,4 +1,4 @@
-"""DaemonSets like the service's own that nobody but the bench changes, each by one PATCH."""
+"""DaemonSets like the service's own, which the bench changes by one PATCH each."""
 
 import json
 from collections.abc import Callable
@@ -6,18 +6,18 @@ from copy import deepcopy
 from typing import Self
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import http_session
 from e2e.harness.installation import DIGESTS, Installation
 from e2e.harness.kubernetes_api import JSON_PATCH, Json
+from e2e.harness.workspace import http_session
 
 LABEL = "by-hand"
-FOLLOWED = "app-"  # what names of containers begin with, of tags that were followed
+TRACKED = "app-"  # the prefix of container names for tracked tags
 
 
 class ByHand:
-    """A DaemonSet in the shape that the service's has now; it goes with the service.
+    """A copy of the service's current DaemonSet; it is deleted with the service.
 
-    `edit` changes the specification of its pods.
+    `edit` changes the pod specification.
     """
 
     def __init__(
@@ -57,15 +57,15 @@ class ByHand:
         self._session.close()
 
     def connect(self) -> None:
-        """Have a connection open, as the service has."""
+        """Open a connection, as the service has one."""
         self._session.get(self._url, timeout=10).raise_for_status()
 
-    def follow(self, image: str, digest: str) -> bytes:
-        """Return the patch that follows a new tag and lets the oldest go, as the service does."""
+    def track(self, image: str, digest: str) -> bytes:
+        """Return the patch with which the service would track a new tag and untrack the oldest."""
         template = deepcopy(self._template)
         containers = template["spec"]["containers"]
-        oldest = next(each for each in containers if each["name"].startswith(FOLLOWED))
-        new = oldest | {"image": image, "name": f"{FOLLOWED}{digest[-10:]}"}
+        oldest = next(each for each in containers if each["name"].startswith(TRACKED))
+        new = oldest | {"image": image, "name": f"{TRACKED}{digest[-10:]}"}
         template["spec"]["containers"] = [each for each in containers if each != oldest] + [new]
         annotations = template["metadata"]["annotations"]
         digests = json.loads(annotations[DIGESTS])
@@ -75,16 +75,16 @@ class ByHand:
         return json.dumps([{"op": "replace", "path": "/spec/template", "value": template}]).encode()
 
     def send(self, patch: bytes) -> None:
-        """Send it."""
+        """Send a patch."""
         self._session.patch(self._url, data=patch, timeout=10).raise_for_status()
 
 
 def is_rolled_out(control_plane: ControlPlane, path: str) -> bool:
-    """Answer whether all pods of a DaemonSet are of its last template, and ready."""
+    """Return whether all pods of a DaemonSet have its current template and are ready."""
     daemonset = control_plane.admin.get(path)
     status = daemonset["status"]
     wanted = status["desiredNumberScheduled"]
-    return (
+    return bool(
         status.get("observedGeneration") == daemonset["metadata"]["generation"]
         and status.get("updatedNumberScheduled") == wanted > 0
         and status.get("numberReady") == wanted
@@ -92,7 +92,7 @@ def is_rolled_out(control_plane: ControlPlane, path: str) -> bool:
 
 
 def _relabelled(template: Json, name: str) -> Json:
-    """Copy a template under labels that select no pod of its own DaemonSet."""
+    """Return a copy of a template with a label of its own."""
     copy = deepcopy(template)
     copy["metadata"]["labels"] = {LABEL: name}
     return copy

@@ -1,4 +1,4 @@
-"""The ground of e2e/, and the tables that a run ends with."""
+"""The fixtures of e2e/, and the tables at the end of a run."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,6 @@ import pytest
 
 from bench.arrivals import Arrivals
 from bench.table import Table
-from e2e.harness.ground import Ground
 from e2e.harness.nodes import Nodes
 
 pytest_plugins = ("e2e.conftest",)
@@ -16,14 +15,14 @@ TABLES = pytest.StashKey[list[Table]]()
 
 @pytest.fixture
 def tables(request: pytest.FixtureRequest) -> list[Table]:
-    """What is printed at the end of the run; add to it before asserting anything."""
+    """Return the tables that the end of the run prints; add to them before any assertion."""
     return request.config.stash.setdefault(TABLES, [])
 
 
 @pytest.fixture(scope="session")
-def arrivals(ground: Ground, nodes: Nodes) -> Iterator[Arrivals]:
-    """What reaches the nodes, from now on."""
-    with Arrivals(ground, nodes) as arrivals:
+def arrivals(nodes: Nodes) -> Iterator[Arrivals]:
+    """Record what arrives on the nodes from now on."""
+    with Arrivals(nodes) as arrivals:
         yield arrivals
 
 

@@ -1,9 +1,9 @@
 /*
- * A sleep that signals can't end, as process 1 of a container: it has no handler, and the kernel
- * keeps from process 1 what it does not handle. So is that of coreutils.
+ * A sleep that ignores signals as process 1 of a container. It has no handler, and the kernel does
+ * not deliver such signals to process 1. The sleep of coreutils behaves like this as well.
  *
- *   sleep --install PATH             copies itself there, as the product's own does
- *   sleep --install PATH ANYTHING    copies itself there, and never ends
+ *   sleep --install PATH             copies itself to PATH, like the product's own
+ *   sleep --install PATH ANYTHING    copies itself to PATH, and never ends
  *   sleep ANYTHING                   never ends
  */
 #include <stdio.h>

@@ -1,4 +1,4 @@
-"""Times as a table of their percentiles."""
+"""Tables of measured times, with their percentiles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class Table:
     remarks: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """Return what to print: the first column to the left, all others to the right."""
+        """Return the lines to print: the first column left-aligned, all others right-aligned."""
         rows = [self.header, *self.rows]
         first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
         texts = [
@@ -34,7 +34,7 @@ def percentiles(seconds: Sequence[float]) -> Row:
 
 
 def p95(seconds: Sequence[float]) -> float:
-    """Return the smallest of the times that 95 of 100 don't exceed."""
+    """Return the 95th percentile: the smallest time that 95 of 100 times don't exceed."""
     return sorted(seconds)[ceil(0.95 * len(seconds)) - 1]
 
 

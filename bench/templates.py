@@ -1,4 +1,4 @@
-"""When images come to be in the templates of DaemonSets, as a watch tells it."""
+"""When images get into the templates of DaemonSets, from a watch."""
 
 import json
 import threading
@@ -7,12 +7,12 @@ from typing import Self
 
 import requests
 
-from e2e.harness.ground import http_session, wait_until
 from e2e.harness.installation import Installation
+from e2e.harness.workspace import http_session, wait_until
 
 
 class Templates:
-    """The images in the templates of a namespace's DaemonSets, and since when (system's clock)."""
+    """The images in templates of a namespace's DaemonSets, with the Unix times of their arrival."""
 
     def __init__(self, installation: Installation) -> None:
         self._plane = installation.control_plane
@@ -31,7 +31,7 @@ class Templates:
         self._thread.join()
 
     def since(self, image: str) -> float:
-        """Return since when a template has had the image; KeyError if none had."""
+        """Return the time at which a template got the image; raise KeyError if none did."""
         return self._since[image]
 
     def _watch(self) -> None:

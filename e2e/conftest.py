@@ -1,59 +1,76 @@
-"""The ground that all e2e tests stand on; started by `e2e/run`, never by pytest alone."""
+"""The fixtures of all e2e tests, for runs that `e2e/run` starts."""
 
 import os
-from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import Ground, wait_until
+from e2e.harness.deployed import ProductImages
+from e2e.harness.helm import Helm
 from e2e.harness.installation import Installation
+from e2e.harness.kept_cluster import KEPT, adopt
+from e2e.harness.kustomize import Kustomize
 from e2e.harness.nodes import Nodes
 from e2e.harness.pods import Pods
-from e2e.harness.processes import tail
+from e2e.harness.processes import StartError
 from e2e.harness.registry import Registry
 from e2e.harness.service import Service
 from e2e.harness.sink import Sink
+from e2e.harness.workspace import Workspace, wait_until
 
 pytest.register_assert_rewrite("tests.support.contract")
 
-Reporting = Generator[None, pytest.TestReport, pytest.TestReport]
-
-LOG_SIZES = pytest.StashKey[dict[Path, int]]()
+pytest_plugins = ("e2e.harness.components", "e2e.harness.failure_logs", "e2e.harness.run_order")
 
 
 @pytest.fixture(scope="session")
-def ground() -> Ground:
-    """Where programs, state and logs are."""
-    if "E2E_STATE" not in os.environ:
-        pytest.exit("these tests need a network namespace of their own: run `make e2e`")
-    return Ground(programs=Path(os.environ["E2E_BIN"]), state=Path(os.environ["E2E_STATE"]))
+def workspace() -> Workspace:
+    """Return the folder for the state and the logs of the run."""
+    return _workspace("E2E_STATE")
 
 
 @pytest.fixture(scope="session")
-def control_plane(ground: Ground) -> Iterator[ControlPlane]:
-    """A real control plane, one for all tests."""
-    with ControlPlane(ground) as control_plane:
+def control_plane(built_etcd: Path, built_kubernetes_control_plane: Path) -> Iterator[ControlPlane]:
+    """Run a real control plane for all tests, or use the kept one."""
+    control_plane = ControlPlane(
+        _workspace("E2E_CLUSTER"), etcd=built_etcd, kubernetes=built_kubernetes_control_plane
+    )
+    if KEPT in os.environ:
+        try:
+            adopt(control_plane)
+        except (StartError, TimeoutError) as error:
+            pytest.exit(f"can't use the kept cluster: run make e2e-down ({error})", returncode=1)
         yield control_plane
+        control_plane.leave()
+    else:
+        with control_plane:
+            yield control_plane
 
 
 @pytest.fixture(scope="session")
-def nodes(ground: Ground, control_plane: ControlPlane) -> Iterator[Nodes]:
-    """Two nodes for all tests that run pods, and room for one more: `with nodes.join() as third`.
+def nodes(
+    workspace: Workspace,
+    control_plane: ControlPlane,
+    built_kubernetes_node: Path,
+    built_coredns: Path,
+) -> Iterator[Nodes]:
+    """Run two nodes for all tests that need nodes; `with nodes.join() as third` adds a third.
 
-    They come with Services that can be reached, and with DNS.
+    kube-proxy and DNS run as well, so that pods can reach Services by name.
     """
-    with Nodes(ground, control_plane) as nodes:
+    with Nodes(
+        workspace, control_plane, kubernetes=built_kubernetes_node, coredns=built_coredns
+    ) as nodes:
         yield nodes
 
 
 @pytest.fixture
 def namespace(control_plane: ControlPlane) -> Iterator[str]:
-    """The name of a fresh namespace, in which pods can be created."""
-    control_plane.api_server.start()  # a test that failed may have left it stopped
+    """Create a namespace in which pods can be created, and return its name."""
+    control_plane.api_server.start()  # a failed test may have left it stopped
     admin = control_plane.admin
     body = {"metadata": {"generateName": "e2e-"}}
     name = admin.post("/api/v1/namespaces", body)["metadata"]["name"]
@@ -66,7 +83,7 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
 
 @pytest.fixture
 def pods(control_plane: ControlPlane, namespace: str) -> Pods:
-    """Pods in the test's namespace, which lets none in but those that are `restricted`."""
+    """Return the pods of the test's namespace, which admits `restricted` pods only."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     path = f"/api/v1/namespaces/{namespace}"
     control_plane.admin.patch(path, {"metadata": {"labels": labels}})
@@ -80,75 +97,55 @@ def pods(control_plane: ControlPlane, namespace: str) -> Pods:
 
 
 @pytest.fixture
-def installation(ground: Ground, control_plane: ControlPlane, namespace: str) -> Installation:
-    """The product's own manifests, applied to the test's namespace."""
-    return Installation.apply(ground, control_plane, namespace)
+def installation(workspace: Workspace, control_plane: ControlPlane, namespace: str) -> Installation:
+    """Apply the product's own manifests to the test's namespace."""
+    return Installation.apply(workspace, control_plane, namespace)
 
 
 @pytest.fixture(scope="session")
-def registry(ground: Ground) -> Callable[..., Registry]:
-    """Makes registries, of which one can run at a time.
+def make_registry(workspace: Workspace) -> Callable[..., Registry]:
+    """Return what makes registries; one can run at a time, and a locked one beside it.
 
-    `with registry([Webhook(url=…, authorization=…)]) as images:`
+    `with make_registry([Webhook(url=…, authorization=…)]) as registry:`
     """
-    return partial(Registry, ground)
+    return partial(Registry, workspace)
 
 
 @pytest.fixture(scope="session")
-def service(ground: Ground) -> Callable[..., Service]:
-    """Makes services, of which any number can run.
+def make_service(workspace: Workspace) -> Callable[..., Service]:
+    """Return what makes services; any number can run.
 
-    `with service({"IMAGES": …}, kubeconfig=…) as puller:`
+    `with make_service({"IMAGES": …}, kubeconfig=…) as puller:`
     """
-    return partial(Service, ground)
+    return partial(Service, workspace)
+
+
+@pytest.fixture(scope="session")
+def make_helm(workspace: Workspace, built_helm: Path) -> Callable[..., Helm]:
+    """Return what makes a helm, for no cluster or for a kubeconfig and a namespace."""
+    return partial(Helm, workspace, built_helm / "helm")
+
+
+@pytest.fixture(scope="session")
+def kustomize(workspace: Workspace, built_kustomize: Path) -> Kustomize:
+    """Return kustomize, which renders the manifests for Knative."""
+    return Kustomize(workspace, built_kustomize / "kustomize")
+
+
+@pytest.fixture(scope="session")
+def product_images(built_sleep_image: Path, built_service_image: Path) -> ProductImages:
+    """Return the product's own images."""
+    return ProductImages(sleep=built_sleep_image, service=built_service_image)
 
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    """A place to send webhooks and events to."""
+    """Run a server that records webhooks and events."""
     with Sink() as sink:
         yield sink
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run last what needs nodes, and then Knative: they stay, and others want a quiet cluster."""
-
-    def stays(item: pytest.Item) -> list[bool]:
-        return [name in getattr(item, "fixturenames", ()) for name in ("knative", "nodes")]
-
-    items.sort(key=stays)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Remember how long each log is before the test."""
-    item.stash[LOG_SIZES] = _log_sizes()
-    return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Reporting:
-    """Show with a failure what each component, and each pod that is there, logged in the test."""
-    report = yield
-    if report.failed:
-        before = item.stash[LOG_SIZES]
-        for log, size in sorted(_log_sizes().items()):
-            start = before.get(log, 0)
-            if size > start:
-                with suppress(FileNotFoundError):
-                    text = tail(log, start=start)
-                    report.sections.append((f"end of {log.relative_to(_logs())}", text))
-    return report
-
-
-def _log_sizes() -> dict[Path, int]:
-    """Return how long each log is; those of pods come and go."""
-    sizes = {}
-    for log in _logs().rglob("*.log"):
-        with suppress(FileNotFoundError):
-            sizes[log] = log.stat().st_size
-    return sizes
-
-
-def _logs() -> Path:
-    return Path(os.environ.get("E2E_STATE", "/nowhere"), "logs")
+def _workspace(variable: str) -> Workspace:
+    if variable not in os.environ:
+        pytest.exit("e2e tests need a network namespace of their own: run `make e2e`")
+    return Workspace(Path(os.environ[variable]))

@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# The product on Knative in a kind cluster, for those with Docker: an image that is pushed to a
-# registry beside the cluster ends on every node.
+# Runs the product on Knative in a kind cluster, for users with Docker. Pushes an image to a
+# registry beside the cluster, and waits until every node has it.
 #
-#   e2e/run-e2e.sh [--rm]      --rm removes the cluster and the registry at the end, whatever it is
+#   e2e/run-e2e.sh [--rm]      --rm removes the cluster and the registry at the end, also on failure
 #
-# Needs docker, kind, kubectl and make, and the network. NOBODY HAS RUN IT YET: where it was written
-# there is no Docker, and it has seen shellcheck alone. What it applies (e2e/overlay.yaml, knative/)
-# is what `make e2e` runs on a Knative of the same versions; what is its own are kind, the registry's
-# container and Knative's released manifests.
+# Needs docker, kind, kubectl and make, and network access. Nobody has run this script yet: it was
+# written without Docker, and only shellcheck has checked it. `make e2e` tests the manifests that it
+# applies (e2e/harness/overlay.yaml and knative/) on the same versions of Knative. It does not test
+# kind, the registry's container and the released manifests of Knative.
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cluster=image-puller-e2e
 namespace=k8s-image-puller
 host=kubernetes-image-puller-webhooks.$namespace.example.test
-registry=$cluster-registry:5000 # as nodes and pods name it
-here=localhost:5001             # as this machine names it
+registry=$cluster-registry:5000 # for nodes and pods
+here=localhost:5001             # for this machine
 port=31080                      # of the gateway, on every node
-serving=knative-v1.21.0         # the modules v0.48.0, and v0.47.0 for Eventing: as `make e2e`
+serving=knative-v1.21.0         # has the modules v0.48.0, Eventing v0.47.0, as in `make e2e`
 eventing=knative-v1.20.0
-patience=300s
+timeout=300s
 work=
 
 say() { printf 'run-e2e: %s\n' "$*" >&2; }
@@ -43,7 +43,7 @@ clean_up() {
 }
 
 make_cluster() {
-  kind create cluster --name "$cluster" --wait "$patience" --config - <<END
+  kind create cluster --name "$cluster" --wait "$timeout" --config - <<END
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 nodes: [{role: control-plane}, {role: worker}, {role: worker}]
@@ -60,7 +60,7 @@ END
   done
 }
 
-# It tells the public Service of every push, by the gateway that every node has.
+# Its webhook is the public Service, by the gateway on the control plane node.
 make_registry() {
   local address
   address=$(docker inspect --format '{{.NetworkSettings.Networks.kind.IPAddress}}' \
@@ -96,19 +96,19 @@ install_knative() {
     release knative/eventing "$eventing" "$file.yaml"
   done
   for space in knative-serving kourier-system knative-eventing; do
-    kube wait deployment --all --namespace "$space" --for condition=Available --timeout "$patience"
+    kube wait deployment --all --namespace "$space" --for condition=Available --timeout "$timeout"
   done
   set_config knative-serving config-network \
     '{"ingress-class": "kourier.ingress.networking.knative.dev"}'
   set_config knative-serving config-domain '{"example.test": ""}'
-  # It would ask it by https.
+  # Knative would ask the registry by HTTPS.
   set_config knative-serving config-deployment \
     "{\"registries-skipping-tag-resolving\": \"$registry\"}"
   kube patch service kourier --namespace kourier-system --patch \
     "{\"spec\": {\"type\": \"NodePort\", \"ports\": [{\"port\": 80, \"nodePort\": $port}]}}"
 }
 
-# push IMAGE NAME: under this name at the registry.
+# push IMAGE NAME: pushes the image to this name in the registry.
 push() {
   docker tag "$1" "$here/$2"
   docker push --quiet "$here/$2"
@@ -122,21 +122,21 @@ install_product() {
   sed -e "s|\$knative|$(realpath --relative-to "$work/overlay" "$top/knative")|" \
     -e "s|\$service|$registry/puller|" -e "s|\$sleep|$registry/puller-sleep:e2e|" \
     -e "s|\$images|app=$registry/app:1.0.0|" -e "s|\$registry|$registry|" \
-    "$top/e2e/overlay.yaml" >"$work/overlay/kustomization.yaml"
-  # It is pushed by another name than the one that nodes pull by.
+    "$top/e2e/harness/overlay.yaml" >"$work/overlay/kustomization.yaml"
+  # This machine pushes to another host name than the one from which nodes pull.
   echo "      - REGISTRY_ALIASES=$here=$registry" >>"$work/overlay/kustomization.yaml"
   kube apply -k "$work/overlay"
   kube wait ksvc,broker,trigger,apiserversource,pingsource --all --namespace "$namespace" \
-    --for condition=Ready --timeout "$patience"
+    --for condition=Ready --timeout "$timeout"
 }
 
-# wait_for_nodes IMAGE: until each has it.
+# wait_for_nodes IMAGE: waits until every node has the image.
 wait_for_nodes() {
   local node
   for node in $(kind get nodes --name "$cluster"); do
-    # The control plane's taint is not tolerated.
+    # The DaemonSet does not tolerate the taint of the control plane.
     [[ $node != *control-plane* ]] || continue
-    timeout "$patience" bash -c "until docker exec '$node' crictl inspecti '$1'; do sleep 1; done" \
+    timeout "$timeout" bash -c "until docker exec '$node' crictl inspecti '$1'; do sleep 1; done" \
       >/dev/null 2>&1 || fail "$node has no $1; see: kubectl describe daemonset -n $namespace"
     say "$node has $1"
   done
@@ -168,7 +168,7 @@ main() {
   wait_for_nodes "$registry/app:1.0.0"
   push "$registry/puller-sleep:e2e" app:1.1.0
   wait_for_nodes "$registry/app:1.1.0"
-  say "an image that was pushed is on every node"
+  say "every node has the pushed image"
 }
 
 main "$@"

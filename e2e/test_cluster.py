@@ -1,4 +1,4 @@
-"""What the API server and others in the cluster do to the DaemonSet, and what is done about it."""
+"""How the service reacts to refusals of the API server, and to changes by other clients."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from e2e.harness.ground import PATIENCE_SECONDS, http_session, wait_until
 from e2e.harness.installation import ACCOUNT, NAME, SECRET, STATE, Installation, deny_tag, reference
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.sender import notification, post, post_once
 from e2e.harness.service import Service
+from e2e.harness.workspace import TIMEOUT_SECONDS, http_session, wait_until
 
 MakeService = Callable[..., Service]
 
@@ -36,7 +36,7 @@ def status(puller: Service) -> Json:
         answer = session.get(
             f"{puller.url}/status",
             headers={"Authorization": f"Bearer {SECRET}"},
-            timeout=PATIENCE_SECONDS,
+            timeout=TIMEOUT_SECONDS,
         )
         answer.raise_for_status()
         found: Json = answer.json()
@@ -48,13 +48,13 @@ def change(installation: Installation, patch: Json) -> Json:
 
 
 def test_a_refused_tag_is_reported_and_does_not_stop_the_others(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     deny_tag(installation, "1.6.6")
     environment = installation.environment(BOTH, ROLLOUT_MIN_INTERVAL_SECONDS="2")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP, OTHER)
-        # Both wait for the end of the window, and would go out together.
+        # Both wait for the end of the interval, so one template would have both.
         assert post(puller.url, notification("team/app", "1.6.6", "bad")) == 202
         assert post(puller.url, notification("team/other", "1.1.0", "good")) == 202
         installation.wait_for_images(APP, OTHER, other("1.1.0"))
@@ -62,42 +62,42 @@ def test_a_refused_tag_is_reported_and_does_not_stop_the_others(
         assert (refused["entry"], refused["tag"]) == ("app", "1.6.6")
         assert "1.6.6 is not allowed" in refused["reason"]
         installation.wait_for_warning("1.6.6 is not allowed")
-        # It is not tried again for the sake of others, but when it is pushed again.
+        # A refused tag is tried again when it is pushed again, not with other tags.
         assert post(puller.url, notification("team/app", "1.1.0", "good")) == 202
         installation.wait_for_images(APP, app("1.1.0"), OTHER, other("1.1.0"))
 
 
-def test_an_image_refused_at_creation_leaves_the_others_cached(
-    installation: Installation, service: MakeService
+def test_an_image_refused_at_creation_does_not_stop_the_others(
+    installation: Installation, make_service: MakeService
 ) -> None:
     deny_tag(installation, "1.0.0")
     allowed = reference("team/allowed", "2.0.0")
     environment = installation.environment(f"app={APP};allowed={allowed}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(allowed)
         (refused,) = status(puller)["refused"]
         assert refused["entry"] == "app"
         assert "1.0.0 is not allowed" in refused["reason"]
 
 
-def test_a_deleted_daemonset_is_made_again_by_the_next_tick(
-    installation: Installation, service: MakeService
+def test_the_next_check_recreates_a_deleted_daemonset(
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         first = installation.wait_for_images(APP)
         installation.control_plane.admin.delete(installation.path)
         wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone")
-        tick_with(puller, installation)
+        trigger_check_with(puller, installation)
         again = installation.wait_for_images(APP)
     assert again["metadata"]["uid"] != first["metadata"]["uid"]
 
 
-def test_a_deleted_daemonset_is_made_again_by_the_next_push(
-    installation: Installation, service: MakeService
+def test_the_next_push_recreates_a_deleted_daemonset(
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
         installation.control_plane.admin.delete(installation.path)
         wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone")
@@ -105,11 +105,11 @@ def test_a_deleted_daemonset_is_made_again_by_the_next_push(
         installation.wait_for_images(APP, app("1.1.0"))
 
 
-def test_drift_is_repaired_by_a_tick_and_what_was_followed_stays(
-    installation: Installation, service: MakeService
+def test_a_check_repairs_drift_and_keeps_tracked_tags(
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **AT_ONCE)
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
         assert post(puller.url, notification("team/app", "1.1.0", "new")) == 202
         installation.wait_for_images(APP, app("1.1.0"))
@@ -118,29 +118,31 @@ def test_drift_is_repaired_by_a_tick_and_what_was_followed_stays(
         admin = installation.control_plane.admin
         admin.patch(installation.path, {"spec": spec})
         assert installation.images() == ["example.com/something/else:1"]
-        tick_with(puller, installation)
+        trigger_check_with(puller, installation)
         installation.wait_for_images(APP, app("1.1.0"))
 
 
-def test_canonical_forms_are_no_drift(installation: Installation, service: MakeService) -> None:
+def test_canonical_forms_of_values_are_not_drift(
+    installation: Installation, make_service: MakeService
+) -> None:
     environment = installation.environment(f"app={APP}", CACHING_CPU_REQUEST=".05")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
         before = installation.settled()
         resources = before["spec"]["template"]["spec"]["containers"][0]["resources"]
         assert resources["requests"]["cpu"] == "50m"
         writes = installation.patches()
         for _ in range(3):
-            tick_with(puller, installation)
+            trigger_check_with(puller, installation)
         assert installation.patches() == writes
         assert installation.daemonset() == before
 
 
-def test_a_structural_change_that_a_quota_would_refuse_leaves_the_old_template(
-    installation: Installation, service: MakeService
+def test_a_new_configuration_that_a_quota_refuses_leaves_the_old_template(
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         before = installation.wait_for_images(APP)
         puller.terminate()
     quotas = f"/api/v1/namespaces/{installation.namespace}/resourcequotas"
@@ -149,27 +151,29 @@ def test_a_structural_change_that_a_quota_would_refuse_leaves_the_old_template(
     pods = f"/api/v1/namespaces/{installation.namespace}/pods"
     installation.control_plane.wait_until_refused(pods, greedy_pod(), saying="exceeded quota")
     greedy = environment | {"CACHING_MEMORY_LIMIT": "200Mi"} | AT_ONCE
-    with service(greedy, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(greedy, kubeconfig=installation.kubeconfig) as puller:
         wait_until(lambda: status(puller)["daemonset"]["rollout"] == "blocked", "blocked")
         assert any("exceeded quota" in problem for problem in status(puller)["problems"])
         live = installation.daemonset()
         assert live is not None
         assert live["spec"] == before["spec"]
-        # A push does not help, and is not lost.
+        # A push does not end the block, and is not lost.
         assert post(puller.url, notification("team/app", "1.1.0", "new")) == 202
         assert installation.images() == [APP]
         installation.control_plane.admin.delete(f"{quotas}/small")
-        wait_until(
-            lambda: (tick_with(puller, installation), len(installation.images()) == 2)[1],
-            "the template applied once the quota is gone",
-        )
+
+        def is_applied_by_a_check() -> bool:
+            trigger_check_with(puller, installation)
+            return len(installation.images()) == 2
+
+        wait_until(is_applied_by_a_check, "the template applied once the quota is gone")
 
 
-def test_the_pods_of_the_template_pass_the_restricted_pod_security_standard(
-    installation: Installation, service: MakeService
+def test_pods_of_the_template_meet_the_restricted_pod_security_standard(
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig):
+    with make_service(environment, kubeconfig=installation.kubeconfig):
         live = installation.wait_for_images(APP)
     admin = installation.control_plane.admin
     admin.patch(
@@ -184,26 +188,26 @@ def test_the_pods_of_the_template_pass_the_restricted_pod_security_standard(
 
 
 def test_a_daemonset_of_the_original_puller_is_replaced_once(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     labels = {"test": "daemonset-test", "app.kubernetes.io/name": "image-puller"}
     original = make_daemonset(installation, labels)
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         live = installation.wait_for_images(APP)
         assert live["metadata"]["uid"] != original["metadata"]["uid"]
-        tick_with(puller, installation)
+        trigger_check_with(puller, installation)
         again = installation.daemonset()
         assert again is not None
         assert again["metadata"]["uid"] == live["metadata"]["uid"]
 
 
 def test_a_foreign_daemonset_of_that_name_is_never_touched(
-    installation: Installation, service: MakeService
+    installation: Installation, make_service: MakeService
 ) -> None:
     foreign = make_daemonset(installation, {"app": "somebody-elses"})
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         answer = post_once(puller.url, notification("team/app", "1.1.0", "new"))
         assert answer.status_code == 503
         wait_until(lambda: "belongs to somebody else" in puller.log.read_text(), "the reason")
@@ -214,11 +218,11 @@ def test_a_foreign_daemonset_of_that_name_is_never_touched(
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 1}'])
-def test_an_unreadable_state_starts_again_from_images_without_touching_right_pods(
-    installation: Installation, service: MakeService, text: str
+def test_an_unreadable_state_is_rebuilt_from_images_without_restarting_pods(
+    installation: Installation, make_service: MakeService, text: str
 ) -> None:
     environment = installation.environment(f"app={APP}", **AT_ONCE)
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         before = installation.wait_for_images(APP)
         change(installation, {"metadata": {"annotations": {STATE: text}}})
         assert post(puller.url, notification("team/app", "1.1.0", "new")) == 202
@@ -227,38 +231,40 @@ def test_an_unreadable_state_starts_again_from_images_without_touching_right_pod
         installation.wait_for_warning("starting again from IMAGES")
 
 
-def test_a_missing_state_is_written_again_without_touching_right_pods(
-    installation: Installation, service: MakeService
+def test_a_missing_state_is_written_again_without_restarting_pods(
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **AT_ONCE)
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         before = installation.wait_for_images(APP)
         change(installation, {"metadata": {"annotations": {STATE: None}}})
-        tick_with(puller, installation)
+        trigger_check_with(puller, installation)
         live = installation.daemonset()
     assert live is not None
     assert live["metadata"]["generation"] == before["metadata"]["generation"]
     assert "app" in json.loads(live["metadata"]["annotations"][STATE])["entries"]
 
 
-def test_a_newer_schema_is_never_reset(installation: Installation, service: MakeService) -> None:
+def test_a_state_with_a_newer_schema_is_never_overwritten(
+    installation: Installation, make_service: MakeService
+) -> None:
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig):
+    with make_service(environment, kubeconfig=installation.kubeconfig):
         installation.wait_for_images(APP)
     text = '{"schema":99,"anything":"else"}'
     change(installation, {"metadata": {"annotations": {STATE: text}}})
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         answer = post_once(puller.url, notification("team/app", "1.1.0", "new"))
         assert answer.status_code == 503
         with http_session() as session:
-            assert session.get(f"{puller.url}/readyz", timeout=PATIENCE_SECONDS).status_code == 503
+            assert session.get(f"{puller.url}/readyz", timeout=TIMEOUT_SECONDS).status_code == 503
     live = installation.daemonset()
     assert live is not None
     assert live["metadata"]["annotations"][STATE] == text
 
 
-def test_the_daemonset_goes_with_the_deployment_that_owns_it(
-    installation: Installation, service: MakeService
+def test_deleting_the_deployment_deletes_the_daemonset(
+    installation: Installation, make_service: MakeService
 ) -> None:
     admin = installation.control_plane.admin
     deployments = f"/apis/apps/v1/namespaces/{installation.namespace}/deployments"
@@ -275,21 +281,21 @@ def test_the_daemonset_goes_with_the_deployment_that_owns_it(
     }
     uid = admin.post(deployments, body)["metadata"]["uid"]
     environment = installation.environment(f"app={APP}")
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         live = installation.wait_for_images(APP)
         (owner,) = live["metadata"]["ownerReferences"]
         assert (owner["kind"], owner["name"], owner["uid"]) == ("Deployment", NAME, uid)
         assert puller.terminate() == 0
     admin.delete(f"{deployments}/{NAME}", propagationPolicy="Background")
-    wait_until(lambda: installation.daemonset() is None, "the DaemonSet collected")
+    wait_until(lambda: installation.daemonset() is None, "the DaemonSet deleted")
 
 
-def test_an_api_server_that_is_away_is_a_503_and_nothing_is_lost(
-    installation: Installation, service: MakeService
+def test_a_push_is_answered_503_while_the_api_server_is_down(
+    installation: Installation, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **AT_ONCE)
     api_server = installation.control_plane.api_server
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
         api_server.stop()
         answer = post_once(puller.url, notification("team/app", "1.1.0", "new"))
@@ -315,11 +321,11 @@ def greedy_pod() -> Json:
     return {"metadata": {"name": "probe"}, "spec": {"containers": [container]}}
 
 
-def tick_with(puller: Service, installation: Installation) -> None:
-    """Send the scheduled tick by the shipped command until it is taken, and so is done."""
+def trigger_check_with(puller: Service, installation: Installation) -> None:
+    """Trigger a check by the shipped command, until the service accepts it and so has done it."""
     command = (
         str(Path(sys.executable).with_name("image-puller")),
-        "tick",
+        "trigger-check",
         "--url",
         puller.url,
         "--token-file",
@@ -329,8 +335,8 @@ def tick_with(puller: Service, installation: Installation) -> None:
     wait_until(
         lambda: (
             not subprocess.run(
-                command, check=False, env=environment, timeout=PATIENCE_SECONDS
+                command, check=False, env=environment, timeout=TIMEOUT_SECONDS
             ).returncode
         ),
-        "a tick taken",
+        "a check accepted",
     )

@@ -1,17 +1,17 @@
-"""The real API server keeps the contract that the simulated one is held to in `tests/`."""
+"""The contract of the simulated API server in `tests/`, checked against the real one."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import wait_until
+from e2e.harness.workspace import wait_until
 from tests.support.contract import Api, Contract
 
 
 @pytest.fixture(scope="module")
 def api(control_plane: ControlPlane) -> Iterator[Api]:
-    """The real API server, with a namespace in which pods can be created."""
+    """Return the real API server, with a namespace in which pods can be created."""
     admin = control_plane.admin
     admin.post("/api/v1/namespaces", {"metadata": {"name": "contract"}})
     accounts = "/api/v1/namespaces/contract/serviceaccounts"
@@ -27,4 +27,4 @@ def api(control_plane: ControlPlane) -> Iterator[Api]:
 
 
 class TestReal(Contract):
-    """Every test of the contract, on the real one."""
+    """All tests of the contract, against the real API server."""

@@ -1,8 +1,9 @@
-"""The Helm chart by helm itself: what it refuses, what it renders, a release's life on nodes."""
+"""The Helm chart: which values it refuses, what it renders, and releases on real nodes."""
 
 import base64
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,30 @@ import pytest
 import yaml
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.deployed import ADDRESS, SERVICE_IMAGE, SLEEP_IMAGE, WEBHOOK, Deployed, push_images
-from e2e.harness.ground import Ground, wait_until
+from e2e.harness.deployed import (
+    ADDRESS,
+    SERVICE_IMAGE,
+    SLEEP_IMAGE,
+    WEBHOOK,
+    Deployed,
+    ProductImages,
+)
 from e2e.harness.helm import CHART, WAIT, Helm, HelmError, Kinds, Values, objects, of_kind
-from e2e.harness.images import File, Image, sleep_image
 from e2e.harness.installation import NAME, SECRET, Installation, reference
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.nodes import Nodes
+from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.pods import Pods
 from e2e.harness.registry import HOST, Registry
+from e2e.harness.workspace import Workspace, wait_until
 from image_puller.config import configuration
 from image_puller.core import quota
 from image_puller.values import quantity
 
+MakeHelm = Callable[..., Helm]
 MakeRegistry = Callable[..., Registry]
 
-# Everything that the original's chart knows, none as it is by default.
+# All values of the original's chart, none with its default.
 OLD_VALUES = {
     "deploymentName": "old-name",
     "deploymentAnnotations": {"reloader.stakater.com/auto": "true"},
@@ -52,7 +61,7 @@ OLD_VALUES = {
     },
 }
 
-# Of what the original does not have.
+# Variables that the original does not have.
 NEW_VARIABLES = {
     "kipImage": "registry.example.com/sleep:1",
     "imageTagPolicies": "one=any",
@@ -65,7 +74,7 @@ NEW_VARIABLES = {
     "webhookSecretsDir": "/somewhere/else",
     "askRegistries": "true",
     "verifyPushes": True,
-    "registryCaFile": str(CHART / "Chart.yaml"),  # must be there
+    "registryCaFile": str(CHART / "Chart.yaml"),  # must exist
     "insecureRegistries": "registry.example.com:5000",
     "eventAuth": "oidc",
     "oidcAudience": "puller",
@@ -169,18 +178,18 @@ ON_KNATIVE = [values for name, values in MATRIX.items() if name.startswith("Knat
 
 
 @pytest.fixture
-def offline(ground: Ground) -> Helm:
-    """Helm that knows no cluster."""
-    return Helm(ground)
+def offline(make_helm: MakeHelm) -> Helm:
+    """Return helm without a cluster."""
+    return make_helm()
 
 
 @pytest.fixture
-def helm(ground: Ground, control_plane: ControlPlane, pods: Pods) -> Iterator[Helm]:
-    """Helm as the cluster's administrator, in a namespace where all pods are `restricted`.
+def helm(make_helm: MakeHelm, control_plane: ControlPlane, pods: Pods) -> Iterator[Helm]:
+    """Return helm for the cluster's administrator, in a namespace that admits `restricted` pods.
 
-    What it installed is gone when the next test comes: nodes are small, and there is one address.
+    The release is removed after the test: nodes are small, and all releases have one address.
     """
-    helm = Helm(ground, control_plane.kubeconfig(control_plane.admin_token), pods.namespace)
+    helm = make_helm(control_plane.kubeconfig(control_plane.admin_token), pods.namespace)
     yield helm
     with suppress(HelmError):
         helm.run("uninstall", "puller", *WAIT)
@@ -191,20 +200,22 @@ def helm(ground: Ground, control_plane: ControlPlane, pods: Pods) -> Iterator[He
 
 @pytest.fixture
 def installation(control_plane: ControlPlane, namespace: str) -> Installation:
-    """What tests look at where the chart is installed."""
+    """Return the namespace of the release, for what tests read there."""
     return Installation(control_plane, namespace, Path(), Path())
 
 
 @pytest.fixture(scope="module")
-def kinds(ground: Ground, control_plane: ControlPlane) -> Iterator[Kinds]:
-    """The API server's kinds, and those that it knows by their schemas alone."""
+def kinds(
+    control_plane: ControlPlane, built_crds: Path, built_knative_manifests: Path
+) -> Iterator[Kinds]:
+    """Return the kinds of the API server, after adding those that the chart needs besides."""
     admin = control_plane.admin
     folder = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     there = {each["metadata"]["name"] for each in admin.get(folder)["items"]}
-    knative = ground.programs / "config"
+    knative = built_knative_manifests
     eventing = ("apiserversource", "broker", "eventpolicy", "pingsource", "trigger")
     files = [
-        *(ground.programs / "crds").iterdir(),
+        *built_crds.iterdir(),
         *(knative / "eventing" / "core" / "resources" / f"{kind}.yaml" for kind in eventing),
         knative / "serving" / "core" / "300-resources" / "service.yaml",
     ]
@@ -219,21 +230,23 @@ def kinds(ground: Ground, control_plane: ControlPlane) -> Iterator[Kinds]:
         return conditions.get("Established") == "True"
 
     for schema in schemas:
-        wait_until(lambda schema=schema: is_served(schema), schema["metadata"]["name"])
+        wait_until(partial(is_served, schema), schema["metadata"]["name"])
     yield Kinds(admin)
     for schema in schemas:
         path = f"{folder}/{schema['metadata']['name']}"
         admin.delete(path)
-        wait_until(lambda path=path: not is_there(control_plane, path), f"{path} gone")
+        wait_until(partial(is_gone, control_plane, path), f"{path} gone")
 
 
-# What is refused
+# Refused values
 
 
 @pytest.mark.parametrize(
     "image", [*configuration.ORIGINAL_IMAGES, "mirror:5000/eclipse/kubernetes-image-puller"]
 )
-def test_the_original_s_image_is_refused_with_what_to_write(offline: Helm, image: str) -> None:
+def test_the_image_of_the_original_is_refused_and_the_error_names_ours(
+    offline: Helm, image: str
+) -> None:
     for values in (
         {"image": {"repository": image, "tag": "next"}},
         {"image": {"repository": image}},
@@ -248,13 +261,15 @@ def test_the_original_s_image_is_refused_with_what_to_write(offline: Helm, image
 
 @pytest.mark.parametrize("suffix", ["", ":next", ":1.1.2", f"@sha256:{'0' * 64}"])
 @pytest.mark.parametrize("image", configuration.ORIGINAL_IMAGES)
-def test_the_original_s_image_brings_no_sleep(offline: Helm, image: str, suffix: str) -> None:
+def test_the_image_of_the_original_is_refused_as_sleep_image(
+    offline: Helm, image: str, suffix: str
+) -> None:
     with pytest.raises(HelmError, match=r"configMap\.kipImage: .* has no /sleep"):
         offline.template({"configMap": {"kipImage": image + suffix}})
 
 
 @pytest.mark.parametrize("tag", ["next", "1.1.2"])
-def test_the_original_s_tag_is_refused_for_our_image(offline: Helm, tag: str) -> None:
+def test_a_tag_of_the_original_is_refused_for_our_image(offline: Helm, tag: str) -> None:
     with pytest.raises(HelmError, match=f"image.tag: {tag} .*\n.*this chart belongs to 0.1.0"):
         offline.template({"image": {"tag": tag}})
     offline.template({"image": {"tag": tag, "repository": "registry.example.com/puller"}})
@@ -279,21 +294,21 @@ def test_the_original_s_tag_is_refused_for_our_image(offline: Helm, tag: str) ->
         ({"resourceQuota": {"enabled": True, "nodes": 3}}, "resourceQuota"),
     ],
 )
-def test_a_value_that_means_nothing_is_refused(offline: Helm, values: Values, message: str) -> None:
+def test_an_invalid_value_is_refused(offline: Helm, values: Values, message: str) -> None:
     with pytest.raises(HelmError) as refusal:
         offline.template(values)
     assert message in str(refusal.value)
 
 
-# What is rendered
+# Rendered objects
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
-def test_lint_finds_nothing(offline: Helm, values: Values) -> None:
+def test_lint_finds_no_problem(offline: Helm, values: Values) -> None:
     assert "0 chart(s) failed" in offline.lint(values)
 
 
-def test_values_of_the_original_s_chart_reach_the_service(offline: Helm) -> None:
+def test_values_of_the_original_chart_configure_the_service(offline: Helm) -> None:
     rendered = offline.template(OLD_VALUES)
     found = of_kind("ConfigMap", rendered)
     read = configuration.from_environ(found["data"])
@@ -314,7 +329,7 @@ def test_values_of_the_original_s_chart_reach_the_service(offline: Helm) -> None
     assert read.image_pull_secrets == ("first", "second")
 
 
-def test_values_of_the_original_s_chart_shape_the_deployment(offline: Helm) -> None:
+def test_values_of_the_original_chart_configure_the_deployment(offline: Helm) -> None:
     rendered = offline.template(OLD_VALUES)
     deployment = of_kind("Deployment", rendered)
     pod = deployment["spec"]["template"]["spec"]
@@ -327,7 +342,7 @@ def test_values_of_the_original_s_chart_shape_the_deployment(offline: Helm) -> N
     assert pod["priorityClassName"] == OLD_VALUES["priorityClassName"]
     assert pod["tolerations"] == OLD_VALUES["tolerations"]
     assert pod["nodeSelector"] == OLD_VALUES["nodeSelector"]
-    # As helm merges: what is not said stays.
+    # helm merges values, so others keep their defaults.
     assert container["resources"]["requests"] == {"cpu": "60m", "memory": "96Mi"}
     assert container["resources"]["limits"] == {"cpu": "1", "memory": "300Mi"}
     assert container["securityContext"]["runAsUser"] == 1234
@@ -336,13 +351,13 @@ def test_values_of_the_original_s_chart_shape_the_deployment(offline: Helm) -> N
     assert set(names.values()) == {"old-account"}
 
 
-def test_every_variable_reaches_the_service(offline: Helm) -> None:
+def test_every_variable_configures_the_service(offline: Helm) -> None:
     values = {"configMap": OLD_VALUES["configMap"] | NEW_VARIABLES}  # type: ignore[operator]
     rendered = offline.template(values)
     found = of_kind("ConfigMap", rendered)["data"]
     read = configuration.from_environ(found)
     known = yaml.safe_load((CHART / "values.yaml").read_text())["configMap"]
-    # And NAMESPACE, DEPLOYMENT_NAME, DAEMONSET_NAME, but for the ConfigMap's own name.
+    # NAMESPACE, DEPLOYMENT_NAME and DAEMONSET_NAME are no values, and `name` is no variable.
     assert len(found) == len(known) + 2
     assert read.keep_tags == 3
     assert read.rollout_min_interval.total_seconds() == 1_000_000
@@ -354,7 +369,7 @@ def test_every_variable_reaches_the_service(offline: Helm) -> None:
     assert str(read.webhook_secrets_dir) in mounts
 
 
-def test_what_is_not_said_is_the_service_s_own_default(offline: Helm) -> None:
+def test_default_values_are_the_defaults_of_the_service(offline: Helm) -> None:
     data = of_kind("ConfigMap", offline.template({"configMap": {"images": "app=nginx:1"}}))["data"]
     chart = configuration.from_environ(data)
     own = configuration.from_environ({"IMAGES": "app=nginx:1", "NAMESPACE": "default"})
@@ -375,7 +390,7 @@ def test_a_changed_variable_replaces_the_pod(offline: Helm) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ; ", "; ;", ";"])
-def test_no_pull_secrets_give_no_right_to_any_secret(offline: Helm, text: str) -> None:
+def test_without_pull_secrets_the_role_allows_no_secret(offline: Helm, text: str) -> None:
     rendered = offline.template({"configMap": {"imagePullSecrets": text}})
     rules = of_kind("Role", rendered)["rules"]
     assert all("secrets" not in rule["resources"] for rule in rules)
@@ -392,21 +407,21 @@ def test_two_releases_fit_in_one_namespace(offline: Helm) -> None:
     assert names(one).isdisjoint(names(two))
 
 
-def test_without_a_cluster_no_secret_is_made_up(offline: Helm) -> None:
+def test_without_a_cluster_no_secret_is_generated(offline: Helm) -> None:
     text = offline.run("template", "puller", str(CHART))
     assert "Secret" not in {each["kind"] for each in objects(text)}
 
 
-def test_a_namespace_that_helm_will_make_gets_its_secret(
-    ground: Ground, control_plane: ControlPlane
+def test_a_secret_is_generated_for_a_namespace_that_does_not_exist_yet(
+    make_helm: MakeHelm, control_plane: ControlPlane
 ) -> None:
     kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
-    rendered = Helm(ground, kubeconfig, "not-there-yet").template({}, "--dry-run=server")
+    rendered = make_helm(kubeconfig, "not-there-yet").template({}, "--dry-run=server")
     assert set(of_kind("Secret", rendered)["data"]) > {"events", "read", "harbor"}
 
 
-def test_who_rules_a_namespace_alone_can_install(
-    ground: Ground, control_plane: ControlPlane, helm: Helm
+def test_an_administrator_of_one_namespace_can_install(
+    make_helm: MakeHelm, control_plane: ControlPlane, helm: Helm
 ) -> None:
     base = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{helm.namespace}/rolebindings"
     subject = {"kind": "ServiceAccount", "name": "default", "namespace": helm.namespace}
@@ -414,7 +429,7 @@ def test_who_rules_a_namespace_alone_can_install(
     binding = {"metadata": {"name": "rules"}, "roleRef": role, "subjects": [subject]}
     control_plane.admin.post(base, binding)
     token = control_plane.token_for(helm.namespace, "default")
-    own = Helm(ground, control_plane.kubeconfig(token), helm.namespace)
+    own = make_helm(control_plane.kubeconfig(token), helm.namespace)
     with pytest.raises(HelmError, match="clusterroles"):
         own.install({"replicas": 0})
     own.run("uninstall", "puller", "--ignore-not-found")
@@ -422,14 +437,14 @@ def test_who_rules_a_namespace_alone_can_install(
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
-def test_the_api_server_takes_all_that_is_rendered_and_lets_the_pods_in(
+def test_the_api_server_accepts_all_rendered_objects_and_their_pods(
     helm: Helm, kinds: Kinds, values: Values
 ) -> None:
     rendered = helm.template(values, "--dry-run=server")
     assert {"Service", "ConfigMap", "Role", "RoleBinding"} <= {each["kind"] for each in rendered}
     for document in rendered:
         kinds.would_take(document, helm.namespace)
-    # A workload is let in whatever its pods are: those themselves must be `restricted`.
+    # Admission looks at pods only, so create the pods of each workload as well.
     account = next(each for each in rendered if each["kind"] == "Role")["metadata"]["name"]
     accounts = f"/api/v1/namespaces/{helm.namespace}/serviceaccounts"
     kinds.api.post(accounts, {"metadata": {"name": account}})
@@ -440,7 +455,7 @@ def test_the_api_server_takes_all_that_is_rendered_and_lets_the_pods_in(
 
 
 def pod_template(document: Json) -> Json | None:
-    """Return the template of an object that makes pods; of Knative's, as Knative fills it in."""
+    """Return the pod template of an object, for a Knative Service as Knative would complete it."""
     if document["kind"] == "CronJob":
         document = document["spec"]["jobTemplate"]
     template: Json | None = document.get("spec", {}).get("template")
@@ -452,9 +467,9 @@ def pod_template(document: Json) -> Json | None:
     return template
 
 
-def test_an_unknown_field_would_be_found(helm: Helm, kinds: Kinds) -> None:
+def test_the_api_server_refuses_an_unknown_field(helm: Helm, kinds: Kinds) -> None:
     everything, on_knative = helm.template(EVERYTHING), helm.template(MATRIX["Knative"])
-    # Not of Eventing's kinds: their schemas let anything in, and Knative's webhook looks.
+    # Not kinds of Eventing: their schemas accept all fields, and Knative's webhook checks them.
     for document in (
         *(of_kind(kind, everything) for kind in ("Deployment", "ServiceMonitor", "HTTPRoute")),
         of_kind("Service", on_knative),
@@ -468,7 +483,7 @@ def test_an_unknown_field_would_be_found(helm: Helm, kinds: Kinds) -> None:
 
 
 @pytest.mark.parametrize("values", ON_KNATIVE)
-def test_on_knative_there_is_no_deployment_and_nothing_that_belongs_to_one(
+def test_on_knative_no_deployment_is_rendered_nor_what_belongs_to_one(
     helm: Helm, values: Values
 ) -> None:
     rendered = helm.template(values, "--dry-run=server")
@@ -487,7 +502,7 @@ def test_on_knative_there_is_no_deployment_and_nothing_that_belongs_to_one(
     }
 
 
-def test_the_public_service_has_the_secrets_of_webhooks_alone(helm: Helm) -> None:
+def test_the_public_service_mounts_only_secrets_of_webhooks(helm: Helm) -> None:
     rendered = helm.template({"knative": {"enabled": True, "public": True}}, "--dry-run=server")
     secrets = {each["metadata"]["name"]: each for each in rendered if each["kind"] == "Secret"}
     mounted = {
@@ -507,7 +522,7 @@ def test_the_public_service_has_the_secrets_of_webhooks_alone(helm: Helm) -> Non
     ("variables", "inside", "audience"),
     [({}, "none", None), ({"eventAuth": "oidc", "oidcAudience": "puller"}, "oidc", "puller")],
 )
-def test_who_is_inside_is_believed_as_it_is_said(
+def test_event_auth_of_both_knative_services_is_as_in_the_values(
     offline: Helm, variables: Json, inside: str, audience: str | None
 ) -> None:
     values = {"knative": {"enabled": True, "public": True}, "configMap": variables}
@@ -527,16 +542,16 @@ def test_who_is_inside_is_believed_as_it_is_said(
 
 
 FOLDER = Path(__file__).parents[1] / "knative" / "base"
-CREDENTIALS = "registry-credentials"  # the folder's name for those of IMAGE_PULL_SECRETS
+CREDENTIALS = "registry-credentials"  # the name in the folder for the secret in IMAGE_PULL_SECRETS
 
 
-def test_on_knative_the_chart_makes_what_the_folder_makes(offline: Helm) -> None:
+def test_on_knative_the_chart_renders_the_objects_of_the_knative_folder(offline: Helm) -> None:
     files = [*FOLDER.glob("*.yaml"), *FOLDER.glob("service/*.yaml")]
     documents = [each for file in files for each in objects(file.read_text()) if "metadata" in each]
     shipped = comparable([each for each in documents if each["kind"] != "Namespace"])
     values = {"knative": {"enabled": True}, "configMap": {"imagePullSecrets": CREDENTIALS}}
     rendered = comparable(offline.template(values))
-    # kustomize makes it, and its name tells of its content, as the annotation does here.
+    # kustomize generates this ConfigMap, with a hash in its name; here an annotation has the hash.
     del rendered["ConfigMap k8s-image-puller"], rendered[f"Pod {NAME}-test"]
     pod = rendered[f"Service {NAME}"]["spec"]["template"]
     del pod["metadata"]["annotations"]["checksum/config"]
@@ -546,7 +561,7 @@ def test_on_knative_the_chart_makes_what_the_folder_makes(offline: Helm) -> None
 
 
 def comparable(documents: list[Json]) -> dict[str, Json]:
-    """Return objects by kind and name, without what tells a release or a namespace apart."""
+    """Return objects by kind and name, without fields that depend on release and namespace."""
     found = {}
     for document in documents:
         metadata = document["metadata"]
@@ -583,19 +598,19 @@ def test_amounts_of_the_quota_may_be_numbers(offline: Helm) -> None:
 
 
 def test_a_quota_without_amounts_is_refused_with_the_command_that_prints_them(
-    ground: Ground,
+    make_helm: MakeHelm,
 ) -> None:
     values = {"resourceQuota": {"enabled": True}, "deploymentName": "puller"}
     with pytest.raises(HelmError) as refusal:
-        Helm(ground, namespace="images").template(values)
+        make_helm(namespace="images").template(values)
     command = "kubectl exec -n images deploy/puller -- image-puller render --quota 10"
     assert command in str(refusal.value)
 
 
 def quota_of_all_pods(helm: Helm, values: Values, nodes: int) -> dict[str, str]:
-    """Return what the DaemonSet's pods need, and the pods that the chart brings itself.
+    """Return the amounts for the DaemonSet's pods and for those of the chart itself.
 
-    These are one of the Deployment, one of the CronJob and one of `helm test`. The last two ask for
+    These are one of the Deployment, one of the CronJob and one of `helm test`. The last two request
     the same amounts.
     """
     rendered = helm.template(values)
@@ -613,19 +628,19 @@ def quota_of_all_pods(helm: Helm, values: Values, nodes: int) -> dict[str, str]:
     return {resource: quantity.render(amount) for resource, amount in total.items()}
 
 
-# A release
+# Releases on nodes
 
 
 @pytest.fixture(scope="module")
-def images(ground: Ground, registry: MakeRegistry) -> Iterator[Registry]:
-    """A registry that has the product's own images, and tells the service of every push."""
-    with registry([WEBHOOK]) as images:
-        push_images(images, ground.images)
-        yield images
+def registry(make_registry: MakeRegistry, product_images: ProductImages) -> Iterator[Registry]:
+    """Run a registry with the product's own images, and the service as its webhook."""
+    with make_registry([WEBHOOK]) as registry:
+        product_images.push(registry)
+        yield registry
 
 
 def values_of_a_release(images: str, **more: Any) -> Json:
-    """Return values with which the service runs here."""
+    """Return values for a release on the nodes of the tests."""
     repository, _, tag = SERVICE_IMAGE.rpartition(":")
     variables = {"images": images, "kipImage": SLEEP_IMAGE, "rolloutMinIntervalSeconds": 0}
     return {
@@ -636,9 +651,9 @@ def values_of_a_release(images: str, **more: Any) -> Json:
     }
 
 
-def with_content(ground: Ground, content: str) -> Image:
-    """Make an image that runs, with a content of its own."""
-    image = sleep_image(ground)
+def with_content(workspace: Workspace, content: str) -> Image:
+    """Return an image of a container that runs, with this content."""
+    image = sleep_image(workspace)
     return Image(
         files={**image.files, "content": File(content.encode())},
         entrypoint=image.entrypoint,
@@ -647,21 +662,21 @@ def with_content(ground: Ground, content: str) -> Image:
 
 
 def secret(installation: Installation, name: str = f"{NAME}-secrets") -> dict[str, str]:
-    """Return what a Secret holds."""
+    """Return the data of a Secret."""
     path = f"/api/v1/namespaces/{installation.namespace}/secrets/{name}"
     data = installation.control_plane.admin.get(path)["data"]
     return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
 def left_over(installation: Installation, documents: list[Json]) -> list[str]:
-    """Return which of these objects are there."""
+    """Return the paths of the objects that exist."""
     kinds = Kinds(installation.control_plane.admin)
     paths = [kinds.path(document, installation.namespace) for document in documents]
     return [path for path in paths if is_there(installation.control_plane, path)]
 
 
 def is_there(control_plane: ControlPlane, path: str) -> bool:
-    """Answer whether there is an object at the path."""
+    """Return whether there is an object at the path."""
     try:
         control_plane.admin.get(path)
     except ApiError:
@@ -669,22 +684,27 @@ def is_there(control_plane: ControlPlane, path: str) -> bool:
     return True
 
 
+def is_gone(control_plane: ControlPlane, path: str) -> bool:
+    """Return whether there is no object at the path."""
+    return not is_there(control_plane, path)
+
+
 def log(installation: Installation) -> str:
-    """Return what the service has printed."""
+    """Return the log of the service."""
     path = f"/api/v1/namespaces/{installation.namespace}/pods"
     admin = installation.control_plane.admin
     (pod,) = admin.get(path, labelSelector=f"app={NAME}")["items"]
     return admin.text(f"{path}/{pod['metadata']['name']}/log")
 
 
-def test_a_push_ends_on_the_nodes_and_uninstalling_leaves_nothing(
-    nodes: Nodes, images: Registry, helm: Helm, installation: Installation, ground: Ground
+def test_a_push_reaches_the_nodes_and_uninstalling_leaves_nothing(
+    nodes: Nodes, registry: Registry, helm: Helm, installation: Installation, workspace: Workspace
 ) -> None:
     admin = installation.control_plane.admin
     own = {"metadata": {"name": "own"}, "stringData": {"distribution": SECRET, "read": SECRET}}
     admin.post(f"/api/v1/namespaces/{helm.namespace}/secrets", own)
-    configured, followed = reference("helm/app", "1.0.0"), reference("helm/app", "1.1.0")
-    images.push_image("helm/app", "1.0.0", with_content(ground, "one"))
+    configured, tracked = reference("helm/app", "1.0.0"), reference("helm/app", "1.1.0")
+    registry.push_image("helm/app", "1.0.0", with_content(workspace, "one"))
     values = values_of_a_release(
         f"app={configured}", secrets={"existingSecret": "own"}, networkPolicy={"enabled": True}
     )
@@ -692,12 +712,12 @@ def test_a_push_ends_on_the_nodes_and_uninstalling_leaves_nothing(
     notes = helm.install(values | {"resourceQuota": {"enabled": True, "hard": hard}})
     assert f"http://{NAME}.{helm.namespace}/webhooks/distribution\n" in notes
     puller = Deployed(installation)
-    puller.wait_until_cached(configured, *nodes.names)
-    digest = images.push_image("helm/app", "1.1.0", with_content(ground, "two"))
+    puller.wait_until_held(configured, *nodes.names)
+    digest = registry.push_image("helm/app", "1.1.0", with_content(workspace, "two"))
     wait_until(
-        lambda: all(node.images().get(followed) == digest for node in nodes), "the push on nodes"
+        lambda: all(node.images().get(tracked) == digest for node in nodes), "the push on nodes"
     )
-    puller.wait_until_cached(followed, *nodes.names)
+    puller.wait_until_held(tracked, *nodes.names)
     assert "forbidden" not in log(installation)
     documents = helm.manifest()
     helm.run("uninstall", "puller", *WAIT)
@@ -705,20 +725,20 @@ def test_a_push_ends_on_the_nodes_and_uninstalling_leaves_nothing(
     wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone with its owner")
 
 
-def test_secrets_and_pods_stay_through_upgrade_and_rollback(
-    nodes: Nodes, images: Registry, helm: Helm, installation: Installation, ground: Ground
+def test_upgrade_and_rollback_keep_secrets_and_pods(
+    nodes: Nodes, registry: Registry, helm: Helm, installation: Installation, workspace: Workspace
 ) -> None:
     configured = reference("helm/calm", "1.0.0")
-    images.push_image("helm/calm", "1.0.0", with_content(ground, "calm"))
+    registry.push_image("helm/calm", "1.0.0", with_content(workspace, "calm"))
     helm.install(values_of_a_release(f"app={configured}"))
     generated = secret(installation)
     assert len(set(generated.values())) == len(generated)
     assert all(len(value) == 40 for value in generated.values())
     puller = Deployed(installation, token=generated["read"])
-    puller.wait_until_cached(configured, *nodes.names)
+    puller.wait_until_held(configured, *nodes.names)
     before, variables = puller.pods(), data(installation)
 
-    # Somebody rotates a secret, and holds another one beside it meanwhile.
+    # A user rotates a secret, with two secrets in one file meanwhile.
     rotated = {"quay": "rotated", "harbor.new": "the next one"}
     path = f"/api/v1/namespaces/{helm.namespace}/secrets/{NAME}-secrets"
     installation.control_plane.admin.patch(path, {"stringData": rotated})
@@ -726,40 +746,40 @@ def test_secrets_and_pods_stay_through_upgrade_and_rollback(
     helm.upgrade(changed, "--reset-then-reuse-values")
     assert data(installation) == variables | {"CACHING_INTERVAL_HOURS": "2"}
     assert secret(installation) == generated | rotated
-    puller.wait_until_cached(configured, *nodes.names)
+    puller.wait_until_held(configured, *nodes.names)
 
     helm.run("rollback", "puller", "1", *WAIT)
     assert data(installation) == variables
     assert secret(installation) == generated | rotated | {"quay": generated["quay"]}
-    puller.wait_until_cached(configured, *nodes.names)
+    puller.wait_until_held(configured, *nodes.names)
     assert puller.pods() == before
 
     helm.run("test", "puller", "--timeout=170s")
 
 
 def data(installation: Installation) -> dict[str, str]:
-    """Return the variables as the service has them."""
+    """Return the variables of the service."""
     path = f"/api/v1/namespaces/{installation.namespace}/configmaps/k8s-image-puller"
     found: dict[str, str] = installation.control_plane.admin.get(path)["data"]
     return found
 
 
 def test_the_cron_job_triggers_a_check(
-    nodes: Nodes, images: Registry, helm: Helm, installation: Installation, ground: Ground
+    nodes: Nodes, registry: Registry, helm: Helm, installation: Installation, workspace: Workspace
 ) -> None:
     configured = reference("helm/checked", "1.0.0")
-    images.push_image("helm/checked", "1.0.0", with_content(ground, "checked"))
+    registry.push_image("helm/checked", "1.0.0", with_content(workspace, "checked"))
     values = values_of_a_release(f"app={configured}", cronJob={"enabled": True})
     helm.install(values | {"networkPolicy": {"enabled": True, "from": [{"podSelector": {}}]}})
     puller = Deployed(installation, token=secret(installation)["read"])
-    puller.wait_until_cached(configured, *nodes.names)
+    puller.wait_until_held(configured, *nodes.names)
     admin = installation.control_plane.admin
     admin.delete(installation.path)
     wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone")
     cron_job = of_kind("CronJob", helm.manifest())
     jobs = f"/apis/batch/v1/namespaces/{helm.namespace}/jobs"
     admin.post(jobs, {"metadata": {"name": "now"}, "spec": cron_job["spec"]["jobTemplate"]["spec"]})
-    wait_until(lambda: admin.get(f"{jobs}/now")["status"].get("succeeded"), "the check")
+    wait_until(lambda: admin.get(f"{jobs}/now")["status"].get("succeeded"), "the job done")
     wait_until(lambda: installation.daemonset() is not None, "the DaemonSet there again")
     admin.delete(f"{jobs}/now", propagationPolicy="Background")
 
@@ -775,7 +795,7 @@ def test_the_cron_job_triggers_a_check(
         "list /nodes in no namespace",
     ],
 )
-def test_the_service_may_do_what_it_does(
+def test_the_role_allows_all_that_the_service_does(
     control_plane: ControlPlane, idle_release: str, request_: str
 ) -> None:
     wait_until(lambda: may(control_plane, idle_release, request_), request_)
@@ -796,14 +816,14 @@ def test_the_service_may_do_what_it_does(
         "patch /nodes node-1 in no namespace",
     ],
 )
-def test_the_service_may_do_no_more(
+def test_the_role_allows_nothing_else(
     control_plane: ControlPlane, idle_release: str, request_: str
 ) -> None:
     assert not may(control_plane, idle_release, request_)
 
 
 def may(control_plane: ControlPlane, namespace: str, request: str) -> bool:
-    """Ask the API server whether the service's account may do this."""
+    """Return whether RBAC allows the service's account to do this."""
     verb, resource, *name = request.removesuffix(" in no namespace").split()
     group, _, plural = resource.partition("/")
     asked = {"verb": verb, "group": group, "resource": plural, "name": "".join(name)}
@@ -818,25 +838,25 @@ def may(control_plane: ControlPlane, namespace: str, request: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def idle_release(ground: Ground, control_plane: ControlPlane) -> Iterator[str]:
-    """The namespace of a release that runs no pod."""
+def idle_release(make_helm: MakeHelm, control_plane: ControlPlane) -> Iterator[str]:
+    """Install a release without pods, and return its namespace."""
     name = "e2e-helm-rights"
     admin = control_plane.admin
     admin.post("/api/v1/namespaces", {"metadata": {"name": name}})
-    helm = Helm(ground, control_plane.kubeconfig(control_plane.admin_token), name)
+    helm = make_helm(control_plane.kubeconfig(control_plane.admin_token), name)
     helm.install({"replicas": 0, "configMap": {"imagePullSecrets": "first;second"}})
     yield name
     helm.run("uninstall", "puller")
     admin.delete(f"/api/v1/namespaces/{name}")
 
 
-# Moving over from the original
+# The upgrade from the original
 
 ORIGINAL = Path(__file__).parent / "original"
 ORIGINAL_LABELS = "test=daemonset-test"
 
 
-def move(helm: Helm, images: str) -> None:
+def upgrade_from_original(helm: Helm, images: str) -> None:
     """Upgrade the original's release to this chart, as the README says."""
     repository, _, tag = SERVICE_IMAGE.rpartition(":")
     image = {"repository": repository, "tag": tag}
@@ -846,10 +866,10 @@ def move(helm: Helm, images: str) -> None:
 
 @pytest.fixture
 def original(
-    images: Registry, helm: Helm, installation: Installation, ground: Ground
-) -> Iterator[Callable[[str], None]]:
-    """Installs a stand-in for the original puller, in a namespace where it may be."""
-    images.push_layout("eclipse/kubernetes-image-puller", "next", ground.images / "service")
+    registry: Registry, helm: Helm, installation: Installation, product_images: ProductImages
+) -> Callable[[str], None]:
+    """Return what installs a stand-in for the original, in a namespace that admits its pods."""
+    registry.push_layout("eclipse/kubernetes-image-puller", "next", product_images.service)
     admin = installation.control_plane.admin
     labels = {"pod-security.kubernetes.io/enforce": "baseline"}
     admin.patch(f"/api/v1/namespaces/{helm.namespace}", {"metadata": {"labels": labels}})
@@ -870,21 +890,23 @@ def original_pods(installation: Installation) -> list[Json]:
     return pods
 
 
-def test_moving_over_from_the_original_pulls_no_image_again_and_leaves_nothing_of_it(
+def test_an_upgrade_from_the_original_pulls_no_image_again_and_removes_its_objects(
+    *,
     nodes: Nodes,
-    images: Registry,
+    registry: Registry,
     helm: Helm,
     original: Callable[[str], None],
     installation: Installation,
-    ground: Ground,
+    workspace: Workspace,
+    product_images: ProductImages,
 ) -> None:
     admin = installation.control_plane.admin
-    names = [reference("moving/stable", "1.0.0"), reference("moving/moving", "latest")]
+    names = [reference("upgrade/stable", "1.0.0"), reference("upgrade/mutable", "latest")]
     digests = [
-        images.push_image("moving/stable", "1.0.0", with_content(ground, "stable")),
-        images.push_image("moving/moving", "latest", with_content(ground, "moving")),
+        registry.push_image("upgrade/stable", "1.0.0", with_content(workspace, "stable")),
+        registry.push_image("upgrade/mutable", "latest", with_content(workspace, "mutable")),
     ]
-    entries = f"stable={names[0]};moving={names[1]};"
+    entries = f"stable={names[0]};mutable={names[1]};"
     original(entries)
     wait_until(lambda: "ready" in log(installation), "the original's pods ready")
     old, old_objects = installation.daemonset(), helm.manifest()
@@ -892,19 +914,19 @@ def test_moving_over_from_the_original_pulls_no_image_again_and_leaves_nothing_o
     deployment = of_kind("Deployment", old_objects)
     path = Kinds(admin).path(deployment, helm.namespace)
     owner = admin.get(path)["metadata"]["uid"]
-    before = images.blob_fetches()
+    before = registry.blob_fetches()
 
     with pytest.raises(HelmError, match="use --reset-then-reuse-values: --reuse-values keeps"):
         helm.upgrade({}, "--reuse-values")
-    move(helm, entries)
+    upgrade_from_original(helm, entries)
     puller = Deployed(installation, token=secret(installation)["read"])
     for name, digest in zip(names, digests, strict=True):
-        puller.wait_until_cached(name, *nodes.names)
+        puller.wait_until_held(name, *nodes.names)
         assert {node.images()[name] for node in nodes} == {digest}
-    # The sleep image alone is new here.
-    layout = ground.images / "sleep" / "blobs" / "sha256"
+    # Only the sleep image is new on the nodes.
+    layout = product_images.sleep / "blobs" / "sha256"
     sleep = {f"sha256:{blob.name}" for blob in layout.iterdir()}
-    assert set(images.blob_fetches() - before) <= sleep
+    assert set(registry.blob_fetches() - before) <= sleep
 
     new = installation.daemonset()
     assert new is not None
@@ -917,32 +939,39 @@ def test_moving_over_from_the_original_pulls_no_image_again_and_leaves_nothing_o
     assert {(each["kind"], each["metadata"]["name"]) for each in old_objects} <= now
 
     helm.run("rollback", "puller", "1", *WAIT)
-    wait_until(lambda: len(original_pods(installation)) == len(nodes.names), "its pods again")
+    wait_until(
+        lambda: len(original_pods(installation)) == len(nodes.names),
+        "the pods of the original again",
+    )
 
 
-def test_an_original_that_could_not_clean_up_is_cleaned_up_after(
+def test_an_upgrade_removes_the_pods_of_an_original_that_was_killed(
     nodes: Nodes,
-    images: Registry,
+    registry: Registry,
     helm: Helm,
     original: Callable[[str], None],
     installation: Installation,
-    ground: Ground,
+    workspace: Workspace,
 ) -> None:
     there, missing = reference("stuck/there", "1.0.0"), reference("stuck/missing", "1.0.0")
-    image = with_content(ground, "there")
-    images.push_image("stuck/there", "1.0.0", image)
-    # It waits for an image that does not come, and is killed.
+    image = with_content(workspace, "there")
+    registry.push_image("stuck/there", "1.0.0", image)
+    # It waits for an image that does not exist, and so it will be killed.
     original(f"there={there};missing={missing}")
-    wait_until(lambda: len(original_pods(installation)) == len(nodes.names), "its pods")
-    wait_until(lambda: all(there in node.images() for node in nodes), "the image that is there")
-    before = images.blob_fetches()
+    wait_until(
+        lambda: len(original_pods(installation)) == len(nodes.names), "the pods of the original"
+    )
+    wait_until(
+        lambda: all(there in node.images() for node in nodes), "the existing image on all nodes"
+    )
+    before = registry.blob_fetches()
     old = installation.daemonset()
     assert old is not None
-    move(helm, f"there={there};missing={missing}")
+    upgrade_from_original(helm, f"there={there};missing={missing}")
     puller = Deployed(installation, token=secret(installation)["read"])
-    puller.wait_until_cached(there, *nodes.names)
+    puller.wait_until_held(there, *nodes.names)
     assert original_pods(installation) == []
     new = installation.daemonset()
     assert new is not None
     assert new["metadata"]["uid"] != old["metadata"]["uid"]
-    assert not set(images.blob_fetches() - before) & set(image.layer_digests)
+    assert not set(registry.blob_fetches() - before) & set(image.layer_digests)

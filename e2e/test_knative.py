@@ -1,6 +1,6 @@
-"""The product on a real Knative: Serving and its gateway, Broker and sources, true nodes.
+"""The product on a real Knative: Serving with its gateway, Broker and sources, real nodes.
 
-One installation for all tests, which run in the order in which they stand.
+All tests share one installation, and run in the order of this file.
 """
 
 import statistics
@@ -12,16 +12,15 @@ from pathlib import Path
 import pytest
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.deployed import push_images
-from e2e.harness.ground import Ground, http_session, wait_until
+from e2e.harness.deployed import ProductImages
 from e2e.harness.helm import Helm, Values
-from e2e.harness.images import File, Image, sleep_image
 from e2e.harness.installation import NAME, reference
 from e2e.harness.knative import install, push_parts
 from e2e.harness.kubernetes_api import ApiError, Json
-from e2e.harness.kustomize import TOP, render
+from e2e.harness.kustomize import TOP, Kustomize
 from e2e.harness.nodes import Nodes
 from e2e.harness.objects import Objects
+from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.on_knative import (
     BROKER,
     INTERNAL_HOST,
@@ -36,38 +35,51 @@ from e2e.harness.on_knative import (
 )
 from e2e.harness.registry import Registry
 from e2e.harness.sender import notification, post, post_once
+from e2e.harness.workspace import Workspace, http_session, wait_until
 
+MakeHelm = Callable[..., Helm]
 MakeRegistry = Callable[..., Registry]
 
 REPOSITORY = "knative/app"
-OFTEN = "*/2 * * * * *"  # with seconds
-REFRESH = "io.image-puller.refresh"
+OFTEN = "*/2 * * * * *"  # the first field is seconds
+CHECK = "io.image-puller.check"
 NODE_JOINED = "dev.knative.apiserver.ref.add"
-TICK = "dev.knative.sources.ping"
+PING = "dev.knative.sources.ping"
 COLD_STARTS = 5
 
 
 @pytest.fixture(scope="module")
-def images(ground: Ground, nodes: Nodes, registry: MakeRegistry) -> Iterator[Registry]:
-    """A registry that has all images, and tells the public Service of every push."""
-    with registry([WEBHOOK]) as images:
-        push_images(images, ground.images)
-        push_parts(ground, images)
-        push(images, ground, "1.0.0")
-        yield images
+def registry(
+    workspace: Workspace,
+    nodes: Nodes,
+    make_registry: MakeRegistry,
+    product_images: ProductImages,
+    built_knative: Path,
+    built_envoy: Path,
+) -> Iterator[Registry]:
+    """Run a registry with all images, and the public Service as its webhook."""
+    with make_registry([WEBHOOK]) as registry:
+        product_images.push(registry)
+        push_parts(registry, built_knative, built_envoy / "envoy")
+        push(registry, workspace, "1.0.0")
+        yield registry
 
 
 @pytest.fixture(scope="module")
-def knative(ground: Ground, control_plane: ControlPlane, images: Registry) -> Objects:
-    """Knative, which knows the kinds of objects that are its own."""
-    install(ground, control_plane)
+def knative(
+    control_plane: ControlPlane, registry: Registry, built_knative_manifests: Path
+) -> Objects:
+    """Install Knative, and return what applies objects of its kinds."""
+    install(built_knative_manifests, control_plane)
     return Objects(control_plane.admin)
 
 
 @pytest.fixture(scope="module")
-def puller(ground: Ground, control_plane: ControlPlane, knative: Objects) -> Iterator[OnKnative]:
-    """The product on Knative."""
-    with on_knative(ground, control_plane, f"app={of_tag('1.0.0')}") as puller:
+def puller(
+    workspace: Workspace, control_plane: ControlPlane, knative: Objects, kustomize: Kustomize
+) -> Iterator[OnKnative]:
+    """Run the product on Knative."""
+    with on_knative(workspace, control_plane, kustomize, f"app={of_tag('1.0.0')}") as puller:
         wait_for_tag(puller, "1.0.0")
         yield puller
 
@@ -76,11 +88,11 @@ def of_tag(tag: str) -> str:
     return reference(REPOSITORY, tag)
 
 
-def push(images: Registry, ground: Ground, tag: str) -> str:
-    image = sleep_image(ground)
+def push(registry: Registry, workspace: Workspace, tag: str) -> str:
+    image = sleep_image(workspace)
     content: dict[str, File] = {"content": File(tag.encode())}
     own: Image = replace(image, files={**image.files, **content})
-    return images.push_image(REPOSITORY, tag, own)
+    return registry.push_image(REPOSITORY, tag, own)
 
 
 def wait_for_tag(puller: OnKnative, tag: str) -> None:
@@ -90,10 +102,10 @@ def wait_for_tag(puller: OnKnative, tag: str) -> None:
 @pytest.mark.parametrize(
     "folder", [TOP, *sorted((TOP / "overlays").iterdir())], ids=lambda each: each.name
 )
-def test_what_ships_has_no_field_that_knative_does_not_know(
-    ground: Ground, control_plane: ControlPlane, knative: Objects, folder: Path
+def test_knative_knows_every_field_of_the_manifests(
+    control_plane: ControlPlane, knative: Objects, kustomize: Kustomize, folder: Path
 ) -> None:
-    try_out(control_plane, knative, render(ground, folder))
+    try_out(control_plane, knative, kustomize.render(folder))
 
 
 @pytest.mark.parametrize(
@@ -112,11 +124,11 @@ def test_what_ships_has_no_field_that_knative_does_not_know(
     ],
     ids=["defaults", "everything"],
 )
-def test_what_the_chart_makes_has_no_field_that_knative_does_not_know(
-    ground: Ground, control_plane: ControlPlane, knative: Objects, values: Values
+def test_knative_knows_every_field_that_the_chart_renders(
+    make_helm: MakeHelm, control_plane: ControlPlane, knative: Objects, values: Values
 ) -> None:
     kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
-    rendered = Helm(ground, kubeconfig, NAMESPACE).template(values, "--dry-run=server")
+    rendered = make_helm(kubeconfig, NAMESPACE).template(values, "--dry-run=server")
     for document in rendered:
         if not document["kind"].startswith("Cluster"):
             document["metadata"]["namespace"] = NAMESPACE
@@ -125,7 +137,7 @@ def test_what_the_chart_makes_has_no_field_that_knative_does_not_know(
 
 
 def try_out(control_plane: ControlPlane, knative: Objects, documents: Sequence[Json]) -> None:
-    """Apply as a dry run; for real only what Serving asks for, which tries out a Service's pods."""
+    """Apply as a dry run; only what Serving needs to check a Service's pods is really applied."""
     knative.apply(each for each in documents if each["kind"] in ("Namespace", "ServiceAccount"))
 
     def dry_run() -> None:
@@ -139,7 +151,7 @@ def try_out(control_plane: ControlPlane, knative: Objects, documents: Sequence[J
 
 
 def unless_oidc_is_off(apply: Callable[[], None]) -> bool:
-    """Apply what needs the feature; False where Eventing does not know yet that it is on."""
+    """Apply what needs the feature; return False while Eventing still has it off."""
     try:
         apply()
     except ApiError as error:
@@ -150,25 +162,23 @@ def unless_oidc_is_off(apply: Callable[[], None]) -> bool:
 
 
 def set_oidc(control_plane: ControlPlane, to: str) -> None:
-    """Switch the feature of Eventing without which it takes no EventPolicy."""
+    """Switch a feature of Eventing, without which it accepts no EventPolicy."""
     path = "/api/v1/namespaces/knative-eventing/configmaps/config-features"
     control_plane.admin.patch(path, {"data": {"authentication-oidc": to}})
 
 
-def test_a_push_through_the_gateway_to_zero_pods_ends_on_the_nodes(
-    puller: OnKnative, nodes: Nodes, images: Registry, ground: Ground
+def test_a_push_through_the_gateway_to_zero_pods_reaches_the_nodes(
+    puller: OnKnative, nodes: Nodes, registry: Registry, workspace: Workspace
 ) -> None:
     puller.bring_to_zero()
-    digest = push(images, ground, "1.1.0")
+    digest = push(registry, workspace, "1.1.0")
     wait_until(
         lambda: all(node.images().get(of_tag("1.1.0")) == digest for node in nodes),
         "1.1.0 on all nodes",
     )
 
 
-def test_a_node_that_joins_comes_as_an_event_through_the_broker(
-    puller: OnKnative, nodes: Nodes
-) -> None:
+def test_a_node_that_joins_is_an_event_from_the_broker(puller: OnKnative, nodes: Nodes) -> None:
     puller.bring_to_zero()
     with nodes.join() as third:
         wait_until(lambda: puller.taken() > 0, "the event")
@@ -177,50 +187,53 @@ def test_a_node_that_joins_comes_as_an_event_through_the_broker(
         assert [each.headers["ce-name"] for each in joined] == [third.name]
 
 
-def test_a_tick_of_the_ping_source_repairs_a_deleted_daemonset(puller: OnKnative) -> None:
+def test_an_event_of_the_ping_source_recreates_a_deleted_daemonset(puller: OnKnative) -> None:
     puller.bring_to_zero()
     puller.installation.control_plane.admin.delete(puller.installation.path)
     wait_until(lambda: puller.installation.daemonset() is None, "the DaemonSet gone")
     puller.set_schedule(OFTEN)
     try:
         wait_for_tag(puller, "1.0.0")
-        wait_until(lambda: TICK in {each.headers["ce-type"] for each in puller.events()}, "a tick")
+        wait_until(
+            lambda: PING in {each.headers["ce-type"] for each in puller.events()},
+            "an event of the PingSource",
+        )
     finally:
         puller.set_schedule(NEVER)
 
 
 def test_the_broker_delivers_each_event_once(puller: OnKnative) -> None:
     puller.bring_to_zero()
-    assert puller.send(BROKER, REFRESH, "first") == 202
+    assert puller.send(BROKER, CHECK, "first") == 202
     wait_until(lambda: puller.taken() > 0, "the first event")
     ids = [f"once-{number}" for number in range(10)]
     for each in ids:
-        assert puller.send(BROKER, REFRESH, each) == 202
+        assert puller.send(BROKER, CHECK, each) == 202
     wait_until(lambda: puller.taken() >= 1 + len(ids), "all events")
-    # Told to go, they still answer, and have had no request for seconds: a retry comes sooner.
-    puller.wait_until_told_to_go()
+    # Pods terminate after seconds without a request, and a retry would have come before.
+    puller.wait_until_terminating()
     assert puller.taken() == 1 + len(ids)
     sent = [each.headers["ce-id"] for each in puller.events()]
     assert sorted(each for each in sent if each.startswith("once-")) == ids
     assert not puller.dead_letters()
 
 
-def test_both_services_go_back_to_zero_by_themselves(
-    puller: OnKnative, images: Registry, ground: Ground
+def test_both_services_scale_to_zero(
+    puller: OnKnative, registry: Registry, workspace: Workspace
 ) -> None:
     puller.bring_to_zero()
-    push(images, ground, "1.2.0")
-    assert puller.send(BROKER, REFRESH, "again") == 202
-    # Those too that have already been told to go: it takes them half a minute.
+    push(registry, workspace, "1.2.0")
+    assert puller.send(BROKER, CHECK, "again") == 202
+    # Including terminating pods, which take half a minute.
     wait_until(lambda: puller.pods(NAME) and puller.pods(WEBHOOKS), "pods of both Services")
     wait_for_tag(puller, "1.2.0")
     puller.wait_for_zero()
 
 
-def test_a_new_revision_takes_over_and_the_old_one_writes_nothing_more(
-    puller: OnKnative, images: Registry, ground: Ground
+def test_a_new_revision_takes_over_and_the_old_one_stops_writing(
+    puller: OnKnative, registry: Registry, workspace: Workspace
 ) -> None:
-    push(images, ground, "1.5.0")
+    push(registry, workspace, "1.5.0")
     wait_for_tag(puller, "1.5.0")
     old = f"http://{puller.address(WEBHOOKS)}:{PORT}"
     before = puller.installation.state()["configuration"]
@@ -232,14 +245,14 @@ def test_a_new_revision_takes_over_and_the_old_one_writes_nothing_more(
     with http_session() as session:
         assert session.get(f"{old}/readyz", timeout=60).status_code == 503
     puller.wait_until_ready()
-    push(images, ground, "1.6.0")
+    push(registry, workspace, "1.6.0")
     wait_for_tag(puller, "1.6.0")
     assert of_tag("9.9.9") not in puller.installation.images()
     assert puller.installation.state()["configuration"] != before
 
 
 def test_a_push_to_zero_pods_is_answered_within_seconds(puller: OnKnative) -> None:
-    """Prints how long: the DaemonSet has changed before the answer comes."""
+    """Print how long; the answer comes after the change of the DaemonSet."""
     started, answered = [], []
     for number in range(COLD_STARTS):
         puller.bring_to_zero()
@@ -254,37 +267,39 @@ def test_a_push_to_zero_pods_is_answered_within_seconds(puller: OnKnative) -> No
         print(f"s until {what}: {listed}; median {statistics.median(seconds):.2f}")
 
 
-def test_with_oidc_only_events_of_the_sources_come_in(puller: OnKnative) -> None:
+def test_with_oidc_only_events_of_the_sources_are_accepted(puller: OnKnative) -> None:
     control_plane = puller.installation.control_plane
     set_oidc(control_plane, "enabled")
-    puller.remove_broker()  # its channel can't be changed
+    puller.remove_broker()  # the channel of a Broker can't be changed
     wait_until(
         lambda: unless_oidc_is_off(lambda: puller.apply("oidc", "in-memory-channel")),
         "all accepted",
     )
     puller.wait_until_ready()
     service = f"http://{INTERNAL_HOST}/"
-    assert puller.send(service, REFRESH, "no token") == 401
+    assert puller.send(service, CHECK, "no token") == 401
     wrong = control_plane.token_for(NAMESPACE, "default")
-    assert puller.send(service, REFRESH, "wrong", authorization=f"Bearer {wrong}") == 401
-    wait_until(lambda: puller.send(BROKER, REFRESH, "no token") == 401, "the Broker asking for one")
+    assert puller.send(service, CHECK, "wrong", authorization=f"Bearer {wrong}") == 401
+    wait_until(
+        lambda: puller.send(BROKER, CHECK, "no token") == 401, "the Broker requiring a token"
+    )
     puller.bring_to_zero()
     puller.set_schedule(OFTEN)
-    wait_until(lambda: puller.taken() > 0, "a tick with its token")
+    wait_until(lambda: puller.taken() > 0, "an event with its token")
 
 
-def test_a_push_while_the_api_server_is_down_is_retried_and_arrives(
-    puller: OnKnative, images: Registry, ground: Ground
+def test_a_push_while_the_api_server_is_down_arrives_by_a_retry(
+    puller: OnKnative, registry: Registry, workspace: Workspace
 ) -> None:
-    """The last: Knative itself may take its time to get over this."""
-    push(images, ground, "3.0.0")
+    """The last test, because Knative can need a long time to recover."""
+    push(registry, workspace, "3.0.0")
     wait_for_tag(puller, "3.0.0")
     api_server = puller.installation.control_plane.api_server
-    failed = images.failed_notifications()
+    failed = registry.failed_notifications()
     api_server.stop()
     try:
-        push(images, ground, "3.1.0")
-        wait_until(lambda: images.failed_notifications() > failed, "a failed notification")
+        push(registry, workspace, "3.1.0")
+        wait_until(lambda: registry.failed_notifications() > failed, "a failed notification")
     finally:
         api_server.start()
     wait_for_tag(puller, "3.1.0")

@@ -1,4 +1,4 @@
-"""The ground of nodes holds: what tests that run pods take for granted is tried here."""
+"""The nodes of the harness behave as tests that run pods assume."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -8,34 +8,36 @@ from pathlib import Path
 import pytest
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import Ground, http_session, wait_until
-from e2e.harness.images import File, Image, sleep_image
 from e2e.harness.installation import reference
 from e2e.harness.kubernetes_api import ApiError, KubernetesApi
 from e2e.harness.nodes import Node, Nodes
+from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.pods import LABELS, Pods, daemonset, restricted
 from e2e.harness.registry import Registry
+from e2e.harness.workspace import Workspace, http_session, wait_until
 
 MakeRegistry = Callable[..., Registry]
 
-SLEEP = reference("ground/sleep", "1")
-PROBE = reference("ground/probe", "1")
+SLEEP = reference("workspace/sleep", "1")
+PROBE = reference("workspace/probe", "1")
 NOT_READY = {"ready": False}
-API_SERVER = "10.1.0.1"  # the first address of Services
+API_SERVER = "10.1.0.1"  # the address of its Service
 
 
 @pytest.fixture(scope="module")
-def images(ground: Ground, registry: MakeRegistry) -> Iterator[Registry]:
-    """A registry with the two images that pods of these tests are made of."""
-    probe = File((ground.programs / "probe").read_bytes(), 0o755)
-    with registry() as images:
-        images.push_image("ground/sleep", "1", sleep_image(ground))
-        images.push_image(
-            "ground/probe",
+def registry(
+    workspace: Workspace, make_registry: MakeRegistry, built_probe: Path
+) -> Iterator[Registry]:
+    """Run a registry with the two images that these tests use."""
+    probe = File((built_probe / "probe").read_bytes(), 0o755)
+    with make_registry() as registry:
+        registry.push_image("workspace/sleep", "1", sleep_image(workspace))
+        registry.push_image(
+            "workspace/probe",
             "1",
             Image(files={"probe": probe}, entrypoint=["/probe"], user="65532:65532"),
         )
-        yield images
+        yield registry
 
 
 def test_two_nodes_are_ready_at_their_addresses(nodes: Nodes, control_plane: ControlPlane) -> None:
@@ -46,21 +48,21 @@ def test_two_nodes_are_ready_at_their_addresses(nodes: Nodes, control_plane: Con
     }
 
 
-def test_a_restricted_pod_runs_on_each_node(nodes: Nodes, images: Registry, pods: Pods) -> None:
+def test_a_restricted_pod_runs_on_each_node(nodes: Nodes, registry: Registry, pods: Pods) -> None:
     names = [pods.run(SLEEP, node=node) for node in nodes.names]
     for name in names:
         pods.wait_for(name, "Running")
 
 
 def test_a_pod_that_is_not_restricted_is_refused(
-    nodes: Nodes, images: Registry, pods: Pods
+    nodes: Nodes, registry: Registry, pods: Pods
 ) -> None:
     with pytest.raises(ApiError, match="violates PodSecurity"):
         pods.run(SLEEP, node="node-1", securityContext={})
 
 
 def test_a_pod_asks_the_api_server_as_its_own_service_account(
-    nodes: Nodes, images: Registry, pods: Pods
+    nodes: Nodes, registry: Registry, pods: Pods
 ) -> None:
     name = "kubernetes.default.svc"
     resolved = pods.output(PROBE, "resolve", f"{name}.cluster.local", node="node-1")
@@ -72,14 +74,16 @@ def test_a_pod_asks_the_api_server_as_its_own_service_account(
     assert f"system:serviceaccount:{pods.namespace}:default" in pods.log(refused)
 
 
-def test_names_outside_the_cluster_are_unknown(nodes: Nodes, images: Registry, pods: Pods) -> None:
+def test_names_outside_the_cluster_are_unknown(
+    nodes: Nodes, registry: Registry, pods: Pods
+) -> None:
     name = pods.run(PROBE, "resolve", "example.org", node="node-1")
     pods.wait_for(name, "Failed")
     assert "no such host" in pods.log(name)
 
 
 def test_a_service_is_reached_from_pods_and_from_the_host(
-    nodes: Nodes, images: Registry, pods: Pods
+    nodes: Nodes, registry: Registry, pods: Pods
 ) -> None:
     name = pods.run(PROBE, "serve", ":8080", node="node-1")
     pods.wait_for(name, "Running")
@@ -94,11 +98,11 @@ def test_a_service_is_reached_from_pods_and_from_the_host(
     assert pods.output(PROBE, "get", url, node="node-2") == name
 
 
-def test_what_must_not_be_pulled_runs_where_it_is(
-    nodes: Nodes, images: Registry, pods: Pods, ground: Ground
+def test_a_pod_with_pull_policy_never_runs_where_its_image_is(
+    nodes: Nodes, registry: Registry, pods: Pods, workspace: Workspace
 ) -> None:
-    image = reference("ground/never-pulled", "1")
-    images.push_image("ground/never-pulled", "1", sleep_image(ground))
+    image = reference("workspace/never-pulled", "1")
+    registry.push_image("workspace/never-pulled", "1", sleep_image(workspace))
     nodes["node-1"].pull(image)
     here = pods.run(image, node="node-1", imagePullPolicy="Never")
     there = pods.run(image, node="node-2", imagePullPolicy="Never")
@@ -107,10 +111,10 @@ def test_what_must_not_be_pulled_runs_where_it_is(
     assert image not in nodes["node-2"].images()
 
 
-def test_a_node_has_what_was_pulled_until_it_is_removed(nodes: Nodes, images: Registry) -> None:
+def test_a_node_has_a_pulled_image_until_it_is_removed(nodes: Nodes, registry: Registry) -> None:
     node, image = nodes["node-1"], Image(files={"content": File(b"removed")})
-    name, digest = reference("ground/removed", "1"), image.digest
-    assert images.push_image("ground/removed", "1", image) == digest
+    name, digest = reference("workspace/removed", "1"), image.digest
+    assert registry.push_image("workspace/removed", "1", image) == digest
     assert name not in node.images()
     node.pull(name)
     assert node.images()[name] == digest
@@ -120,37 +124,37 @@ def test_a_node_has_what_was_pulled_until_it_is_removed(nodes: Nodes, images: Re
     assert not {digest, *image.layer_digests} & node.blobs()
 
 
-def test_a_node_may_hold_an_old_latest(
-    nodes: Nodes, images: Registry, pods: Pods, ground: Ground
+def test_a_node_can_have_old_content_of_latest(
+    nodes: Nodes, registry: Registry, pods: Pods, workspace: Workspace
 ) -> None:
-    node, name = nodes["node-2"], reference("ground/app", "latest")
-    old = images.push_image("ground/app", "latest", with_layers(ground, b"old"))
+    node, name = nodes["node-2"], reference("workspace/app", "latest")
+    old = registry.push_image("workspace/app", "latest", with_layers(workspace, b"old"))
     node.pull(name)
-    new = images.push_image("ground/app", "latest", with_layers(ground, b"new"))
+    new = registry.push_image("workspace/app", "latest", with_layers(workspace, b"new"))
     pods.wait_for(pods.run(name, node=node.name, imagePullPolicy="IfNotPresent"), "Running")
     assert node.images()[name] == old
     pods.wait_for(pods.run(name, node=node.name, imagePullPolicy="Always"), "Running")
     assert node.images()[name] == new
 
 
-def test_a_layer_is_fetched_once(nodes: Nodes, images: Registry, ground: Ground) -> None:
-    one, two = with_layers(ground, b"shared", b"one"), with_layers(ground, b"shared", b"two")
+def test_a_layer_is_fetched_once(nodes: Nodes, registry: Registry, workspace: Workspace) -> None:
+    one, two = with_layers(workspace, b"shared", b"one"), with_layers(workspace, b"shared", b"two")
     _, shared, own = two.layer_digests
     for tag, image in ("1", one), ("2", two):
-        images.push_image("ground/layers", tag, image)
-        nodes["node-1"].pull(reference("ground/layers", tag))
-    wait_until(lambda: images.blob_fetches()[own], "the log of the last fetch")
-    fetches = images.blob_fetches()
+        registry.push_image("workspace/layers", tag, image)
+        nodes["node-1"].pull(reference("workspace/layers", tag))
+    wait_until(lambda: registry.blob_fetches()[own], "the log of the last fetch")
+    fetches = registry.blob_fetches()
     assert (fetches[shared], fetches[own]) == (1, 1)
 
 
 def test_a_third_node_joins_without_images_and_leaves(
-    nodes: Nodes, images: Registry, pods: Pods
+    nodes: Nodes, registry: Registry, pods: Pods
 ) -> None:
     with nodes.join() as third:
         assert nodes.names == ["node-1", "node-2", "node-3"]
         assert "node-3" in addresses_of_ready_nodes(pods.admin)
-        assert not any("ground/" in name for name in third.images())
+        assert not any("workspace/" in name for name in third.images())
         pods.wait_for(pods.run(SLEEP, node=third.name), "Running")
         assert SLEEP in third.images()
     assert nodes.names == ["node-1", "node-2"]
@@ -160,7 +164,7 @@ def test_a_third_node_joins_without_images_and_leaves(
 
 
 def test_a_node_that_left_comes_back_with_its_images(
-    nodes: Nodes, images: Registry, pods: Pods
+    nodes: Nodes, registry: Registry, pods: Pods
 ) -> None:
     with nodes.join() as third:
         pods.wait_for(pods.run(SLEEP, node=third.name), "Running")
@@ -172,11 +176,11 @@ def test_a_node_that_left_comes_back_with_its_images(
         pods.wait_for(name, "Running")
 
 
-def test_a_dead_nodes_pods_are_in_nobodys_way(
-    nodes: Nodes, images: Registry, pods: Pods, ground: Ground
+def test_pods_of_a_dead_node_do_not_block_a_rollout(
+    nodes: Nodes, registry: Registry, pods: Pods, workspace: Workspace
 ) -> None:
-    new = reference("ground/rollout", "2")
-    images.push_image("ground/rollout", "2", sleep_image(ground))
+    new = reference("workspace/rollout", "2")
+    registry.push_image("workspace/rollout", "2", sleep_image(workspace))
     path = f"/apis/apps/v1/namespaces/{pods.namespace}/daemonsets"
     with nodes.join() as third:
         pods.admin.post(path, daemonset("everywhere", restricted(SLEEP)))
@@ -187,7 +191,9 @@ def test_a_dead_nodes_pods_are_in_nobodys_way(
         wait_until(lambda: nodes_running(pods, new) == {"node-1", "node-2"}, "new pods elsewhere")
 
 
-def test_a_node_that_died_runs_its_pods_again(nodes: Nodes, images: Registry, pods: Pods) -> None:
+def test_a_node_that_restarts_runs_its_pods_again(
+    nodes: Nodes, registry: Registry, pods: Pods
+) -> None:
     path = f"/apis/apps/v1/namespaces/{pods.namespace}/daemonsets"
     with nodes.join() as third:
         pods.admin.post(path, daemonset("everywhere", restricted(SLEEP)))
@@ -198,7 +204,7 @@ def test_a_node_that_died_runs_its_pods_again(nodes: Nodes, images: Registry, po
 
 
 def addresses_of_ready_nodes(admin: KubernetesApi) -> dict[str, str]:
-    """Read from the API which nodes are Ready, and where."""
+    """Return the addresses of all Ready nodes by name."""
     return {
         node["metadata"]["name"]: address["address"]
         for node in admin.get("/api/v1/nodes")["items"]
@@ -209,13 +215,13 @@ def addresses_of_ready_nodes(admin: KubernetesApi) -> dict[str, str]:
     }
 
 
-def with_layers(ground: Ground, *layers: bytes) -> Image:
-    """Make an image that sleeps, with more layers."""
-    return replace(sleep_image(ground), layers=layers)
+def with_layers(workspace: Workspace, *layers: bytes) -> Image:
+    """Return the sleep image with more layers."""
+    return replace(sleep_image(workspace), layers=layers)
 
 
 def answer(url: str) -> str:
-    """Return what the URL answers, or why not."""
+    """Return what the URL answers, or the error."""
     with http_session() as session:
         try:
             return session.get(url, timeout=10).text
@@ -224,18 +230,18 @@ def answer(url: str) -> str:
 
 
 def nodes_running(pods: Pods, image: str) -> set[str]:
-    """Find the nodes on which a pod with this image is ready."""
+    """Return the nodes on which a pod with this image is ready."""
     return {
         pod["spec"]["nodeName"]
         for pod in pods.all()
-        # Not as the status names it: there it has any of the names that the node knows.
+        # Not the image in the status, which has any name that the node knows.
         if pod["spec"]["containers"][0]["image"] == image
         if all(each["ready"] for each in pod["status"].get("containerStatuses", [NOT_READY]))
     }
 
 
 def restarts(pods: Pods, node: Node) -> int:
-    """Count how often containers on a node were started again, and are ready now."""
+    """Count the restarts of containers on a node that are ready now."""
     return sum(
         each["restartCount"]
         for pod in pods.all()

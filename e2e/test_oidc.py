@@ -1,12 +1,12 @@
-"""Tokens of service accounts, made and published by a real API server, at `POST /`."""
+"""Tokens of service accounts at `POST /`, with the keys that a real API server publishes."""
 
 from collections.abc import Callable
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import http_session
 from e2e.harness.installation import Installation, reference
 from e2e.harness.sender import until_taken
 from e2e.harness.service import Service
+from e2e.harness.workspace import http_session
 
 AUDIENCE = "puller.images"
 APP = reference("team/app", "1.0.0")
@@ -25,7 +25,7 @@ EVENT = {
 
 
 def token(control_plane: ControlPlane, namespace: str, audience: str) -> str:
-    """One that a Trigger of Knative would send, of the namespace's default service account."""
+    """Return a token like that of a Knative Trigger, for the default service account."""
     path = f"/api/v1/namespaces/{namespace}/serviceaccounts/default/token"
     request = {
         "apiVersion": "authentication.k8s.io/v1",
@@ -47,10 +47,10 @@ def send(url: str, token: str) -> int:
         ).status_code
 
 
-def test_a_token_counts_by_what_the_api_server_publishes_and_the_shipped_rights(
+def test_a_token_is_verified_with_the_keys_of_the_api_server(
     installation: Installation,
     control_plane: ControlPlane,
-    service: Callable[..., Service],
+    make_service: Callable[..., Service],
 ) -> None:
     own, other = installation.namespace, "kube-system"
     environment = installation.environment(
@@ -59,7 +59,7 @@ def test_a_token_counts_by_what_the_api_server_publishes_and_the_shipped_rights(
         OIDC_AUDIENCE=AUDIENCE,
         ROLLOUT_MIN_INTERVAL_SECONDS="0",
     )
-    with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
         for wrong in (
             "e2e-secret",
@@ -72,5 +72,5 @@ def test_a_token_counts_by_what_the_api_server_publishes_and_the_shipped_rights(
         installation.wait_for_images(APP, reference("team/app", "1.1.0"))
         log = puller.log.read_text()
     assert "its subject is 'system:serviceaccount:kube-system:default'" in log
-    assert "Audience doesn't match; expected are audience puller.images" in log
+    assert "Audience doesn't match; expected: audience puller.images," in log
     assert "eyJ" not in log

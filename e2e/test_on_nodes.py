@@ -1,4 +1,4 @@
-"""The image is on the node: the product's own containers on true nodes, asked of their runtimes."""
+"""Images reach the nodes: the product's own containers on real nodes, checked in their runtimes."""
 
 import base64
 import json
@@ -7,40 +7,41 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from e2e.harness.deployed import NEXT_SERVICE_IMAGE, WEBHOOK, Deployed, deployed, push_images
-from e2e.harness.ground import PATIENCE_SECONDS, Ground, wait_until
-from e2e.harness.images import File, Image, sleep_image
+from e2e.harness.deployed import NEXT_SERVICE_IMAGE, WEBHOOK, Deployed, ProductImages, deployed
 from e2e.harness.installation import NAME, Denial, Installation, deny, reference
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.nodes import Nodes
+from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.pods import Pods, restricted
 from e2e.harness.registry import LOCKED_HOST, PASSWORD, USER, Registry
+from e2e.harness.workspace import TIMEOUT_SECONDS, Workspace, wait_until
 
 MakeRegistry = Callable[..., Registry]
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
-BACK_OFF_SECONDS = 300 + PATIENCE_SECONDS  # a kubelet's longest, and then the pull
+BACK_OFF_SECONDS = 300 + TIMEOUT_SECONDS  # the longest of a kubelet, and then the pull
 
 
 @pytest.fixture(scope="module")
-def images(ground: Ground, registry: MakeRegistry) -> Iterator[Registry]:
-    """A registry that has the product's own images, and tells the service of every push."""
-    with registry([WEBHOOK]) as images:
-        push_images(images, ground.images)
-        yield images
+def registry(make_registry: MakeRegistry, product_images: ProductImages) -> Iterator[Registry]:
+    """Run a registry with the product's own images, and the service as its webhook."""
+    with make_registry([WEBHOOK]) as registry:
+        product_images.push(registry)
+        yield registry
 
 
 @pytest.fixture
-def app(ground: Ground) -> Image:
-    """An image that runs, with a content of its own."""
-    return with_content(ground, os.urandom(8).hex())
+def app(workspace: Workspace) -> Image:
+    """Return an image of a container that runs, with random content."""
+    return with_content(workspace, os.urandom(8).hex())
 
 
-def with_content(ground: Ground, content: str) -> Image:
-    image = sleep_image(ground)
+def with_content(workspace: Workspace, content: str) -> Image:
+    image = sleep_image(workspace)
     return replace(image, files={**image.files, "content": File(content.encode())})
 
 
@@ -49,34 +50,34 @@ def on_all(nodes: Nodes, name: str, digest: str) -> bool:
 
 
 def wait_for_image(
-    nodes: Nodes, name: str, digest: str, *, seconds: float = PATIENCE_SECONDS
+    nodes: Nodes, name: str, digest: str, *, seconds: float = TIMEOUT_SECONDS
 ) -> None:
-    """Wait until every node's runtime has the image under this name, with this content."""
+    """Wait until the runtime of each node has the image with this name and digest."""
     wait_until(lambda: on_all(nodes, name, digest), f"{name} on all nodes", seconds=seconds)
 
 
 def start_everywhere(pods: Pods, nodes: Nodes, name: str) -> None:
-    """Start a pod of the image on each node, which may not pull it."""
+    """Start a pod of the image on each node, with pull policy Never."""
     started = [pods.run(name, node=node, imagePullPolicy="Never") for node in nodes.names]
     for pod in started:
         pods.wait_for(pod, "Running")
 
 
-def test_a_pushed_tag_is_in_every_nodes_store_and_starts_without_a_pull(
-    nodes: Nodes, images: Registry, installation: Installation, pods: Pods, ground: Ground
+def test_a_pushed_tag_is_on_every_node_and_starts_without_a_pull(
+    nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:
-    configured, followed = reference("nodes/app", "1.0.0"), reference("nodes/app", "1.1.0")
-    images.push_image("nodes/app", "1.0.0", with_content(ground, "one"))
+    configured, tracked = reference("nodes/app", "1.0.0"), reference("nodes/app", "1.1.0")
+    registry.push_image("nodes/app", "1.0.0", with_content(workspace, "one"))
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        puller.wait_until_cached(configured, *nodes.names)
-        digest = images.push_image("nodes/app", "1.1.0", with_content(ground, "two"))
-        wait_for_image(nodes, followed, digest)
-        puller.wait_until_cached(followed, *nodes.names)
-        start_everywhere(pods, nodes, followed)
+        puller.wait_until_held(configured, *nodes.names)
+        digest = registry.push_image("nodes/app", "1.1.0", with_content(workspace, "two"))
+        wait_for_image(nodes, tracked, digest)
+        puller.wait_until_held(tracked, *nodes.names)
+        start_everywhere(pods, nodes, tracked)
         start_everywhere(pods, nodes, configured)
 
 
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "from scratch": {"files": {"content": File(b"nothing else")}, "entrypoint": ()},
     "an entrypoint that would crash": {"entrypoint": ("/does-not-exist", "at all")},
     "a user of its own": {"user": "1234:1234"},
@@ -92,34 +93,34 @@ KINDS = {
 }
 
 
-def test_images_of_all_kinds_are_held_and_end_at_once(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+def test_images_of_all_kinds_are_held_and_their_containers_end_at_once(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     names = [kind.lower().replace(" ", "-")[:40] for kind in KINDS]
     digests = {}
     for name, kind in zip(names, KINDS.values(), strict=True):
-        image = replace(sleep_image(ground), **kind)
-        digests[name] = images.push_image(f"kinds/{name}", "1.0.0", image)
+        image = replace(sleep_image(workspace), **kind)
+        digests[name] = registry.push_image(f"kinds/{name}", "1.0.0", image)
     entries = ";".join(f"{name}={reference(f'kinds/{name}', '1.0.0')}" for name in names)
     with deployed(installation, entries, **AT_ONCE) as puller:
         for name in names:
-            puller.wait_until_cached(reference(f"kinds/{name}", "1.0.0"), *nodes.names)
+            puller.wait_until_held(reference(f"kinds/{name}", "1.0.0"), *nodes.names)
         for name, digest in digests.items():
             assert on_all(nodes, reference(f"kinds/{name}", "1.0.0"), digest)
-        # Whoever ignores its signal is waited for.
+        # A container that ignores its signal would use up the grace period.
         end_pods(installation, puller, grace=600, seconds=60)
 
 
-def test_the_many_images_of_a_large_pod_are_held_linger_and_end(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+def test_the_containers_of_a_large_pod_run_and_end_in_time(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     names = [f"large-{number}" for number in range(12)]
     for name in names:
-        images.push_image(f"nodes/{name}", "1.0.0", with_content(ground, name))
+        registry.push_image(f"nodes/{name}", "1.0.0", with_content(workspace, name))
     entries = ";".join(f"{name}={reference(f'nodes/{name}', '1.0.0')}" for name in names)
     with deployed(installation, entries, **AT_ONCE) as puller:
         for name in names:
-            puller.wait_until_cached(reference(f"nodes/{name}", "1.0.0"), *nodes.names)
+            puller.wait_until_held(reference(f"nodes/{name}", "1.0.0"), *nodes.names)
         live = wait_until(lambda: all_ready(installation, nodes), "all pods ready")
         _, *containers = live["spec"]["template"]["spec"]["containers"]
         assert [each["args"] for each in containers] == [["720h", "130ms"]] * len(names)
@@ -127,70 +128,70 @@ def test_the_many_images_of_a_large_pod_are_held_linger_and_end(
         end_pods(installation, puller, grace=600, seconds=60)
 
 
-def test_what_fails_is_told_with_what_the_pods_have_logged(
-    nodes: Nodes, images: Registry, installation: Installation, app: Image
+def test_a_failure_shows_what_the_pods_logged(
+    nodes: Nodes, registry: Registry, installation: Installation, app: Image
 ) -> None:
-    images.push_image("nodes/told", "1.0.0", app)
-    name = reference("nodes/told", "1.0.0")
+    registry.push_image("nodes/logged", "1.0.0", app)
+    name = reference("nodes/logged", "1.0.0")
 
     def fail() -> None:
         with deployed(installation, f"app={name}") as puller:
-            puller.wait_until_cached(name, *nodes.names)
+            puller.wait_until_held(name, *nodes.names)
             raise RuntimeError("by the test")
 
     with pytest.raises(RuntimeError, match="by the test") as failed:
         fail()
-    (told,) = failed.value.__notes__
-    assert f"service of {NAME}-" in told
-    assert "INFO image_puller.reconcile" in told
+    (note,) = failed.value.__notes__
+    assert f"service of {NAME}-" in note
+    assert "INFO image_puller.cluster.reconcile" in note
 
 
-def test_a_moved_tag_is_new_on_every_node_and_no_other_layers_are_fetched(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+def test_a_mutated_tag_is_pulled_on_every_node_and_only_its_new_layers(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
-    latest, stable = reference("nodes/moving", "latest"), reference("nodes/stable", "1.0.0")
-    # Layers that no other test has: what a node holds already it does not fetch.
+    latest, stable = reference("nodes/mutable", "latest"), reference("nodes/stable", "1.0.0")
+    # Layers that no other test has: a node does not fetch layers that it has.
     one, two, shared, other = (os.urandom(100_000) for _ in range(4))
-    old = images.push_image("nodes/moving", "latest", with_layers(ground, shared, one))
-    kept = images.push_image("nodes/stable", "1.0.0", with_layers(ground, other))
-    with deployed(installation, f"moving={latest};stable={stable}", **AT_ONCE) as puller:
+    old = registry.push_image("nodes/mutable", "latest", with_layers(workspace, shared, one))
+    kept = registry.push_image("nodes/stable", "1.0.0", with_layers(workspace, other))
+    with deployed(installation, f"mutable={latest};stable={stable}", **AT_ONCE) as puller:
         for name, digest in ((latest, old), (stable, kept)):
-            puller.wait_until_told(name, digest)
-            puller.wait_until_cached(name, *nodes.names)
-        before = images.blob_fetches()
-        moved = with_layers(ground, shared, two)
-        digest = images.push_image("nodes/moving", "latest", moved)
+            puller.wait_until_notified(name, digest)
+            puller.wait_until_held(name, *nodes.names)
+        before = registry.blob_fetches()
+        mutated = with_layers(workspace, shared, two)
+        digest = registry.push_image("nodes/mutable", "latest", mutated)
         wait_for_image(nodes, latest, digest)
-        puller.wait_until_cached(latest, *nodes.names)
-    *_, own = moved.layer_digests
+        puller.wait_until_held(latest, *nodes.names)
+    *_, own = mutated.layer_digests
 
     def fetched() -> dict[str, int]:
-        """Read from the registry's log which layers were fetched, and how often."""
-        blobs = images.blob_fetches() - before
-        return {blob: count for blob, count in blobs.items() if blob != config_digest(moved)}
+        """Return how often each layer was fetched, from the log of the registry."""
+        blobs = registry.blob_fetches() - before
+        return {blob: count for blob, count in blobs.items() if blob != config_digest(mutated)}
 
     wait_until(lambda: fetched().get(own, 0) >= len(nodes.names), "all fetches in the log")
     assert fetched() == {own: len(nodes.names)}
 
 
-def test_a_node_that_joins_later_is_warm_without_a_push_and_its_warm_up_is_reported(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+def test_a_node_that_joins_pulls_all_images_and_the_status_reports_it(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     name, latest = reference("nodes/joined", "1.0.0"), reference("nodes/old", "latest")
-    digest = images.push_image("nodes/joined", "1.0.0", with_content(ground, "joined"))
-    old = images.push_image("nodes/old", "latest", with_content(ground, "old"))
+    digest = registry.push_image("nodes/joined", "1.0.0", with_content(workspace, "joined"))
+    old = registry.push_image("nodes/old", "latest", with_content(workspace, "old"))
     with nodes.join() as third:
-        # It was here before, and holds an old `latest` from then.
+        # The node was part of the cluster before, and has old content of `latest` from then.
         third.pull(latest)
         assert third.images()[latest] == old
         third.stop()
-        new = images.push_image("nodes/old", "latest", with_content(ground, "new"))
+        new = registry.push_image("nodes/old", "latest", with_content(workspace, "new"))
         with deployed(installation, f"joined={name};old={latest}", **AT_ONCE) as puller:
-            puller.wait_until_cached(name, "node-1", "node-2")
+            puller.wait_until_held(name, "node-1", "node-2")
             began = time.monotonic()
             third.start()
-            puller.wait_until_cached(name, *nodes.names)
-            puller.wait_until_cached(latest, *nodes.names)
+            puller.wait_until_held(name, *nodes.names)
+            puller.wait_until_held(latest, *nodes.names)
             assert third.images()[name] == digest
             assert third.images()[latest] == new
             warm = puller.status()["nodes"][third.name]
@@ -198,114 +199,118 @@ def test_a_node_that_joins_later_is_warm_without_a_push_and_its_warm_up_is_repor
             assert 0 < warm["warmUpSeconds"] <= time.monotonic() - began + 1  # whole seconds
 
 
-def test_a_node_that_dies_delays_no_other(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+def test_a_dead_node_does_not_delay_the_others(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
-    configured, followed = reference("nodes/death", "1.0.0"), reference("nodes/death", "1.1.0")
-    images.push_image("nodes/death", "1.0.0", with_content(ground, "one"))
-    # The service does not run on the node that dies: it was there first.
+    configured, tracked = reference("nodes/death", "1.0.0"), reference("nodes/death", "1.1.0")
+    registry.push_image("nodes/death", "1.0.0", with_content(workspace, "one"))
+    # The service runs on another node than the one that dies, because it starts first.
     with (
         deployed(installation, f"app={configured}", **AT_ONCE) as puller,
         nodes.join() as third,
     ):
-        puller.wait_until_cached(configured, *nodes.names)
+        puller.wait_until_held(configured, *nodes.names)
         third.kill()
-        digest = images.push_image("nodes/death", "1.1.0", with_content(ground, "two"))
+        digest = registry.push_image("nodes/death", "1.1.0", with_content(workspace, "two"))
         alive = [nodes["node-1"], nodes["node-2"]]
         wait_until(
-            lambda: all(node.images().get(followed) == digest for node in alive),
+            lambda: all(node.images().get(tracked) == digest for node in alive),
             "the new tag on the other nodes",
         )
-        assert third.is_ready(), "not waited for until Kubernetes gave it up"
-        puller.wait_until_cached(followed, "node-1", "node-2")
+        assert third.is_ready(), "the push waited until Kubernetes noticed the dead node"
+        puller.wait_until_held(tracked, "node-1", "node-2")
         third.stop()
 
 
-def test_a_node_that_died_holds_its_images_again_once_it_is_back(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+def test_a_node_that_restarts_holds_its_images_again(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     name = reference("nodes/reborn", "1.0.0")
-    digest = images.push_image("nodes/reborn", "1.0.0", with_content(ground, "reborn"))
+    digest = registry.push_image("nodes/reborn", "1.0.0", with_content(workspace, "reborn"))
     with (
         nodes.join() as third,
         deployed(installation, f"app={name}", **AT_ONCE) as puller,
     ):
-        puller.wait_until_told(name, digest)
-        puller.wait_until_cached(name, *nodes.names)
+        puller.wait_until_notified(name, digest)
+        puller.wait_until_held(name, *nodes.names)
         before = puller.pods()
         third.kill()
         third.start()
         wait_until(lambda: puller.pods() != before, "its containers started again")
-        puller.wait_until_cached(name, *nodes.names)
+        puller.wait_until_held(name, *nodes.names)
         assert puller.pods().keys() == before.keys()
 
 
-def test_a_missing_image_leaves_the_others_cached_and_a_push_heals_it_at_once(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+def test_a_missing_image_does_not_affect_the_others_and_its_push_repairs_it(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     there, missing = reference("nodes/there", "1.0.0"), reference("nodes/missing", "1.0.0")
-    held = images.push_image("nodes/there", "1.0.0", with_content(ground, "there"))
+    held = registry.push_image("nodes/there", "1.0.0", with_content(workspace, "there"))
     with deployed(installation, f"missing={missing};there={there}", **AT_ONCE) as puller:
-        puller.wait_until_told(there, held)
-        puller.wait_until_cached(there, *nodes.names)
+        puller.wait_until_notified(there, held)
+        puller.wait_until_held(there, *nodes.names)
         found = wait_for_reason(puller, missing, "not found")
         assert found.startswith(("ErrImagePull", "ImagePullBackOff"))
         before = puller.pods()
-        digest = images.push_image("nodes/missing", "1.0.0", with_content(ground, "here now"))
-        puller.wait_until_cached(missing, *nodes.names)
+        digest = registry.push_image("nodes/missing", "1.0.0", with_content(workspace, "here now"))
+        puller.wait_until_held(missing, *nodes.names)
         assert on_all(nodes, missing, digest)
-        # New pods, which wait for nothing: a kubelet's back-off is that of a pod.
+        # New pods pull at once: each pod has its own back-off.
         wait_until(lambda: is_replaced(puller, before), "new pods")
 
 
-def test_an_image_that_appears_without_a_push_is_pulled_within_the_kubelets_back_off(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+def test_an_image_pushed_without_a_webhook_is_pulled_after_the_kubelets_back_off(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     missing = reference("nodes/unannounced", "1.0.0")
     with deployed(installation, f"missing={missing}", **AT_ONCE) as puller:
         wait_for_reason(puller, missing, "not found")
         puller.scale(0)
-        digest = images.push_image("nodes/unannounced", "1.0.0", with_content(ground, "late"))
+        digest = registry.push_image("nodes/unannounced", "1.0.0", with_content(workspace, "late"))
         wait_for_image(nodes, missing, digest, seconds=BACK_OFF_SECONDS)
 
 
-def test_wrong_credentials_leave_the_others_cached_and_right_ones_heal_with_the_next_push(
+def test_wrong_credentials_do_not_affect_other_images_and_the_next_push_uses_right_ones(
     nodes: Nodes,
-    images: Registry,
-    registry: MakeRegistry,
+    registry: Registry,
+    make_registry: MakeRegistry,
     installation: Installation,
-    ground: Ground,
+    workspace: Workspace,
 ) -> None:
     there, name = reference("nodes/open", "1.0.0"), f"{LOCKED_HOST}/nodes/locked:1.0.0"
-    images.push_image("nodes/open", "1.0.0", with_content(ground, "open"))
-    image = with_content(ground, "locked")
-    with registry([WEBHOOK], locked=True) as locked:
+    registry.push_image("nodes/open", "1.0.0", with_content(workspace, "open"))
+    image = with_content(workspace, "locked")
+    with make_registry([WEBHOOK], locked=True) as locked:
         locked.push_image("nodes/locked", "1.0.0", image)
         put_credentials(installation, "wrong")
         entries = f"locked={name};open={there}"
         with deployed(installation, entries, IMAGE_PULL_SECRETS="pull", **AT_ONCE) as puller:
-            puller.wait_until_cached(there, *nodes.names)
+            puller.wait_until_held(there, *nodes.names)
             wait_for_reason(puller, name, "401 Unauthorized")
             put_credentials(installation, PASSWORD)
             digest = locked.push_image("nodes/locked", "1.0.0", image)
-            # A kubelet that has not seen the new secret yet tries again after its back-off.
+            # A kubelet that has not seen the new secret yet pulls again after its back-off.
             wait_for_image(nodes, name, digest, seconds=BACK_OFF_SECONDS)
-            puller.wait_until_cached(name, *nodes.names)
+            puller.wait_until_held(name, *nodes.names)
 
 
-def test_a_sleep_image_that_is_missing_is_named_and_the_images_are_pulled_all_the_same(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+def test_a_missing_sleep_image_is_reported_and_images_are_pulled_anyway(
+    nodes: Nodes,
+    registry: Registry,
+    installation: Installation,
+    workspace: Workspace,
+    product_images: ProductImages,
 ) -> None:
     name, sleep = reference("nodes/held", "1.0.0"), reference("nodes/sleep", "1.0.0")
-    digest = images.push_image("nodes/held", "1.0.0", with_content(ground, "held"))
+    digest = registry.push_image("nodes/held", "1.0.0", with_content(workspace, "held"))
     with deployed(installation, f"app={name}", KIP_IMAGE=sleep, **AT_ONCE) as puller:
         wait_for_image(nodes, name, digest)
         found = wait_for_reason(puller, name, "waits for install-sleep")
         assert sleep in found
-        images.push_layout("nodes/sleep", "1.0.0", ground.images / "sleep")
-        # First the installer's back-off, then that of those that found nothing to run.
+        registry.push_layout("nodes/sleep", "1.0.0", product_images.sleep)
+        # First the back-off of install-sleep, then that of containers without a sleep binary.
         wait_until(
-            lambda: puller.cached_on(name) == set(nodes.names),
+            lambda: puller.held_on(name) == set(nodes.names),
             f"{name} held",
             seconds=2 * BACK_OFF_SECONDS,
         )
@@ -321,15 +326,15 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("kind", LIMITS)
-def test_a_template_that_a_limit_would_refuse_leaves_the_old_pods(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground, kind: str
+def test_a_template_that_a_limit_refuses_leaves_the_old_pods(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace, kind: str
 ) -> None:
     spec, reason = LIMITS[kind]
     configured = reference("nodes/limited", "1.0.0")
-    digest = images.push_image("nodes/limited", "1.0.0", with_content(ground, "limited"))
+    digest = registry.push_image("nodes/limited", "1.0.0", with_content(workspace, "limited"))
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        puller.wait_until_told(configured, digest)
-        puller.wait_until_cached(configured, *nodes.names)
+        puller.wait_until_notified(configured, digest)
+        puller.wait_until_held(configured, *nodes.names)
         before = puller.pods()
         path = f"/api/v1/namespaces/{installation.namespace}/{kind}"
         installation.control_plane.admin.post(path, {"metadata": {"name": "small"}, "spec": spec})
@@ -345,17 +350,17 @@ def test_a_template_that_a_limit_would_refuse_leaves_the_old_pods(
         assert puller.pods() == before
 
 
-def test_a_template_that_a_policy_on_pods_would_refuse_leaves_the_old_pods(
-    nodes: Nodes, images: Registry, installation: Installation, pods: Pods, ground: Ground
+def test_a_template_that_a_policy_on_pods_refuses_leaves_the_old_pods(
+    nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:
     configured = reference("nodes/policed", "1.0.0")
-    digest = images.push_image("nodes/policed", "1.0.0", with_content(ground, "policed"))
-    # No configuration makes a pod that Pod Security refuses: here it lets in `restricted` alone.
+    digest = registry.push_image("nodes/policed", "1.0.0", with_content(workspace, "policed"))
+    # Pod Security admits only `restricted` pods here, and all pods of the service are.
     with pytest.raises(ApiError, match="violates PodSecurity"):
         pods.run(configured, node="node-1", securityContext={})
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        puller.wait_until_told(configured, digest)
-        puller.wait_until_cached(configured, *nodes.names)
+        puller.wait_until_notified(configured, digest)
+        puller.wait_until_held(configured, *nodes.names)
         before = puller.pods()
         allow = deny(installation, "tolerant", TOLERANT)
         puller.restart(TOLERATIONS=json.dumps(EVERYTHING))
@@ -365,7 +370,7 @@ def test_a_template_that_a_policy_on_pods_would_refuse_leaves_the_old_pods(
         allow()
         puller.restart()
         wait_until(lambda: is_replaced(puller, before), "new pods once the policy is gone")
-        puller.wait_until_cached(configured, *nodes.names)
+        puller.wait_until_held(configured, *nodes.names)
 
 
 EVERYTHING = [{"operator": "Exists"}]
@@ -381,62 +386,66 @@ TOLERANT = Denial(
 )
 
 
-def test_keep_tags_lets_the_oldest_followed_tag_go(
-    nodes: Nodes, images: Registry, installation: Installation, pods: Pods, ground: Ground
+def test_keep_tags_untracks_the_oldest_tag(
+    nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:
     tags = ["1.0.0", "1.1.0", "1.2.0", "1.3.0"]
     names = [reference("nodes/kept", tag) for tag in tags]
-    images.push_image("nodes/kept", "1.0.0", with_content(ground, "1.0.0"))
+    registry.push_image("nodes/kept", "1.0.0", with_content(workspace, "1.0.0"))
     with deployed(installation, f"app={names[0]}", KEEP_TAGS="2", **AT_ONCE) as puller:
         for tag in tags[1:3]:
-            images.push_image("nodes/kept", tag, with_content(ground, tag))
+            registry.push_image("nodes/kept", tag, with_content(workspace, tag))
         for name in names[:3]:
-            puller.wait_until_cached(name, *nodes.names)
+            puller.wait_until_held(name, *nodes.names)
             start_everywhere(pods, nodes, name)
-        images.push_image("nodes/kept", "1.3.0", with_content(ground, "1.3.0"))
-        puller.wait_until_cached(names[3], *nodes.names)
+        registry.push_image("nodes/kept", "1.3.0", with_content(workspace, "1.3.0"))
+        puller.wait_until_held(names[3], *nodes.names)
         assert sorted(installation.images()) == [names[0], names[2], names[3]]
 
 
-def test_the_services_own_life_restarts_no_pod_of_the_daemonset(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+def test_restarts_and_upgrades_of_the_service_restart_no_pod_of_the_daemonset(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
-    configured, followed = reference("nodes/calm", "1.0.0"), reference("nodes/calm", "1.1.0")
-    images.push_image("nodes/calm", "1.0.0", with_content(ground, "one"))
+    configured, tracked = reference("nodes/calm", "1.0.0"), reference("nodes/calm", "1.1.0")
+    registry.push_image("nodes/calm", "1.0.0", with_content(workspace, "one"))
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        images.push_image("nodes/calm", "1.1.0", with_content(ground, "two"))
-        puller.wait_until_cached(followed, *nodes.names)
+        registry.push_image("nodes/calm", "1.1.0", with_content(workspace, "two"))
+        puller.wait_until_held(tracked, *nodes.names)
         before = puller.pods()
         puller.restart()
         puller.restart(PORT="8080")
         puller.scale(2)
         puller.scale(0)
         puller.scale(1)
-        puller.wait_until_cached(followed, *nodes.names)
+        puller.wait_until_held(tracked, *nodes.names)
         assert puller.pods() == before
         puller.upgrade(NEXT_SERVICE_IMAGE)
-        puller.wait_until_cached(followed, *nodes.names)
+        puller.wait_until_held(tracked, *nodes.names)
         assert puller.pods() == before
 
 
-def test_a_release_with_another_sleep_image_replaces_the_pods(
-    nodes: Nodes, images: Registry, installation: Installation, ground: Ground
+def test_another_sleep_image_replaces_the_pods(
+    nodes: Nodes,
+    registry: Registry,
+    installation: Installation,
+    workspace: Workspace,
+    product_images: ProductImages,
 ) -> None:
     name = reference("nodes/renewed", "1.0.0")
-    digest = images.push_image("nodes/renewed", "1.0.0", with_content(ground, "renewed"))
-    images.push_layout("image-puller/next-sleep", "e2e", ground.images / "sleep")
+    digest = registry.push_image("nodes/renewed", "1.0.0", with_content(workspace, "renewed"))
+    registry.push_layout("image-puller/next-sleep", "e2e", product_images.sleep)
     with deployed(installation, f"app={name}", **AT_ONCE) as puller:
-        puller.wait_until_told(name, digest)
-        puller.wait_until_cached(name, *nodes.names)
+        puller.wait_until_notified(name, digest)
+        puller.wait_until_held(name, *nodes.names)
         before = puller.pods()
         puller.restart(KIP_IMAGE=reference("image-puller/next-sleep", "e2e"))
         wait_until(lambda: is_replaced(puller, before), "new pods")
         wait_until(lambda: all_ready(installation, nodes), "all pods ready")
-        puller.wait_until_cached(name, *nodes.names)
+        puller.wait_until_held(name, *nodes.names)
 
 
 def put_credentials(installation: Installation, password: str) -> None:
-    """Make, or change, the pull secret for the locked registry."""
+    """Create or change the pull secret for the locked registry."""
     token = base64.b64encode(f"{USER}:{password}".encode()).decode()
     config = json.dumps({"auths": {LOCKED_HOST: {"auth": token}}})
     secret = {
@@ -452,13 +461,13 @@ def put_credentials(installation: Installation, password: str) -> None:
 
 
 def reason(puller: Deployed, name: str) -> str:
-    """Return why /status says that some node lacks the image."""
+    """Return the reason in /status for which some node lacks the image."""
     reasons = [
         found["reason"]
         for each in puller.status()["images"]
         if each["image"] == name
         for found in each["nodes"].values()
-        if not found["cached"]
+        if not found["held"]
     ]
     return reasons[0] if reasons else ""
 
@@ -474,12 +483,12 @@ def wait_for_reason(puller: Deployed, name: str, words: str) -> str:
 
 
 def wait_for_problem(puller: Deployed, words: str) -> None:
-    """Wait until /status names a problem in these words, among others of its own."""
+    """Wait until one of the problems in /status has these words."""
     wait_until(lambda: any(words in each for each in puller.status()["problems"]), words)
 
 
-def with_layers(ground: Ground, *layers: bytes) -> Image:
-    return replace(sleep_image(ground), layers=layers)
+def with_layers(workspace: Workspace, *layers: bytes) -> Image:
+    return replace(sleep_image(workspace), layers=layers)
 
 
 def config_digest(image: Image) -> str:
@@ -504,5 +513,5 @@ def all_ready(installation: Installation, nodes: Nodes) -> Json | None:
 
 
 def is_replaced(puller: Deployed, before: Mapping[str, str]) -> bool:
-    """Answer whether none of these pods of the DaemonSet is left, nor restarted."""
+    """Return whether all these pods of the DaemonSet are gone or have restarted."""
     return set(before.values()).isdisjoint(puller.pods().values())

@@ -1,8 +1,8 @@
 """OpenShift's templates on a real API server, and the service as a pod of an arbitrary user.
 
-There is no OpenShift here. What of it matters is put in its place: the API group of Route, by which
-the service knows it; what restricted-v2 refuses, as an admission policy beside Pod Security
-`restricted`; and the user that it would assign, in the pod's manifest.
+There is no OpenShift here. These take its place: the API group of Route, by which the service
+recognizes OpenShift; an admission policy that refuses what restricted-v2 refuses, beside Pod
+Security `restricted`; and in the pod's manifest the user that OpenShift would assign.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.deployed import SLEEP_IMAGE, WEBHOOK, push_images, running
-from e2e.harness.ground import Ground, wait_until
-from e2e.harness.images import File, Image, sleep_image
+from e2e.harness.deployed import SLEEP_IMAGE, WEBHOOK, ProductImages, running
 from e2e.harness.installation import SECRET, Installation, reference
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.nodes import Nodes
+from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.pods import restricted
 from e2e.harness.registry import HOST, Registry
+from e2e.harness.workspace import Workspace, wait_until
 from tests.support.oc_process import process
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "openshift"
@@ -44,7 +44,7 @@ PATHS = {
 
 @pytest.fixture
 def openshift(control_plane: ControlPlane) -> Iterator[None]:
-    """The API group that tells OpenShift, with what the Route of the template is made of."""
+    """Create the API group of Route, with the fields that the template uses."""
     texts = {"type": "string"}
     spec = {
         "host": texts,
@@ -86,7 +86,7 @@ def has_group(control_plane: ControlPlane) -> bool:
 
 @pytest.fixture
 def project(control_plane: ControlPlane, openshift: None, namespace: str) -> Iterator[str]:
-    """A namespace that lets in what restricted-v2 does, of the users that are its own."""
+    """Return a namespace that admits what restricted-v2 admits, with users of its range."""
     admin = control_plane.admin
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     admin.patch(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": labels}})
@@ -107,7 +107,7 @@ def project(control_plane: ControlPlane, openshift: None, namespace: str) -> Ite
 
 
 def restricted_v2() -> Json:
-    """What MustRunAsRange and MustRunAs of the SCC refuse; the rest is Pod Security's."""
+    """Return a policy for MustRunAsRange and MustRunAs of the SCC; Pod Security checks the rest."""
     return {
         "matchConstraints": {
             "resourceRules": [
@@ -154,14 +154,14 @@ def restricted_v2() -> Json:
 
 
 def pod(user: int) -> Json:
-    """One that Pod Security lets in, of this user."""
+    """Return a pod with this user, which Pod Security admits."""
     spec = restricted("probe")
     spec["securityContext"]["runAsUser"] = user
     return {"metadata": {"name": "probe"}, "spec": spec}
 
 
 def objects(name: str, **parameters: str) -> dict[str, Json]:
-    """What a template gives, by kind."""
+    """Return the objects of a template by kind."""
     return {each["kind"]: each for each in process(FOLDER / f"{name}.yaml", **parameters)}
 
 
@@ -177,7 +177,7 @@ def objects(name: str, **parameters: str) -> dict[str, Json]:
         ("route", {"HOST": "puller.example.com"}),
     ],
 )
-def test_the_api_server_knows_every_field_of_what_a_template_gives(
+def test_the_api_server_knows_every_field_of_the_templates(
     control_plane: ControlPlane, project: str, name: str, parameters: dict[str, str]
 ) -> None:
     for kind, each in objects(name, **parameters).items():
@@ -186,7 +186,7 @@ def test_the_api_server_knows_every_field_of_what_a_template_gives(
         assert made["metadata"]["name"] == each["metadata"]["name"]
 
 
-def test_a_field_that_nobody_knows_is_refused(control_plane: ControlPlane, project: str) -> None:
+def test_an_unknown_field_is_refused(control_plane: ControlPlane, project: str) -> None:
     route = objects("route")["Route"]
     route["spec"]["hots"] = "x"
     with pytest.raises(ApiError, match=r'unknown field "spec\.hots"'):
@@ -195,19 +195,20 @@ def test_a_field_that_nobody_knows_is_refused(control_plane: ControlPlane, proje
         )
 
 
-def test_a_push_ends_on_the_nodes_by_a_service_that_runs_as_the_project_s_user(
+def test_a_service_with_the_user_of_the_project_brings_a_push_to_the_nodes(
     nodes: Nodes,
-    registry: Callable[..., Registry],
-    ground: Ground,
+    make_registry: Callable[..., Registry],
+    workspace: Workspace,
     control_plane: ControlPlane,
     project: str,
+    product_images: ProductImages,
 ) -> None:
     rights = objects("serviceaccount").values()
-    installation = Installation.apply(ground, control_plane, project, rights)
-    configured, followed = reference("openshift/app", "1.0.0"), reference("openshift/app", "1.1.0")
-    with registry([WEBHOOK]) as images:
-        push_images(images, ground.images)
-        images.push_image("openshift/app", "1.0.0", with_content(ground, "one"))
+    installation = Installation.apply(workspace, control_plane, project, rights)
+    configured, tracked = reference("openshift/app", "1.0.0"), reference("openshift/app", "1.1.0")
+    with make_registry([WEBHOOK]) as registry:
+        product_images.push(registry)
+        registry.push_image("openshift/app", "1.0.0", with_content(workspace, "one"))
         apply(
             control_plane,
             project,
@@ -229,17 +230,17 @@ def test_a_push_ends_on_the_nodes_by_a_service_that_runs_as_the_project_s_user(
         as_assigned(app["Deployment"])
         with running(installation, app["Deployment"], app["Service"]) as puller:
             assert users_of_the_service() == {(USER, 0)}
-            puller.wait_until_cached(configured, *nodes.names)
-            digest = images.push_image("openshift/app", "1.1.0", with_content(ground, "two"))
-            puller.wait_until_cached(followed, *nodes.names)
-            assert [node.images()[followed] for node in nodes] == [digest] * len(nodes.names)
+            puller.wait_until_held(configured, *nodes.names)
+            digest = registry.push_image("openshift/app", "1.1.0", with_content(workspace, "two"))
+            puller.wait_until_held(tracked, *nodes.names)
+            assert [node.images()[tracked] for node in nodes] == [digest] * len(nodes.names)
             security = template(installation)["spec"]["securityContext"]
             assert "runAsUser" not in security
             assert "fsGroup" not in security
 
 
 def apply(control_plane: ControlPlane, namespace: str, *found: dict[str, Json]) -> None:
-    """Create what templates give."""
+    """Create the objects of templates."""
     for by_kind in found:
         for kind, each in by_kind.items():
             path = PATHS[kind].format(namespace)
@@ -247,7 +248,7 @@ def apply(control_plane: ControlPlane, namespace: str, *found: dict[str, Json]) 
 
 
 def as_assigned(deployment: Json) -> None:
-    """Give its pods the user and group that the SCC would; it assigns no main group: that is 0."""
+    """Set the user and the fsGroup that the SCC would set; the main group stays 0."""
     spec = deployment["spec"]["template"]["spec"]
     spec["securityContext"]["fsGroup"] = USER
     for container in spec["containers"]:
@@ -255,7 +256,7 @@ def as_assigned(deployment: Json) -> None:
 
 
 def users_of_the_service() -> set[tuple[int, int]]:
-    """The users and groups of the service's processes, which run on this machine."""
+    """Return users and groups of the service's processes, which run on this machine."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -270,12 +271,12 @@ def users_of_the_service() -> set[tuple[int, int]]:
     return found
 
 
-def with_content(ground: Ground, content: str) -> Image:
-    """An image that runs, with a content of its own."""
-    image = sleep_image(ground)
+def with_content(workspace: Workspace, content: str) -> Image:
+    """Return an image of a container that runs, with this content."""
+    image = sleep_image(workspace)
     return replace(image, files={**image.files, "content": File(content.encode())})
 
 
 def template(installation: Installation) -> Any:
-    """The DaemonSet's template."""
+    """Return the DaemonSet's template."""
     return installation.settled()["spec"]["template"]

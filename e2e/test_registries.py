@@ -1,21 +1,22 @@
-"""The service and real registries: pushes completed and verified, and what no webhook told."""
+"""The service asks real registries: it completes and verifies pushes, and catches up."""
 
 import base64
 import hmac
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import requests
 
-from e2e.harness.ground import http_session, wait_until
 from e2e.harness.installation import DIGESTS, SECRET, Installation, reference
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.registry import HOST, LOCKED_HOST, PASSWORD, PORT, USER, Registry
 from e2e.harness.sender import notification, post, until_taken
 from e2e.harness.service import Service
 from e2e.harness.slow import Silent, slow_api_server
+from e2e.harness.workspace import http_session, wait_until
 from image_puller.events.sources import SOURCES
 
 MakeRegistry = Callable[..., Registry]
@@ -26,7 +27,7 @@ ASKING = {"INSECURE_REGISTRIES": f"{HOST};{LOCKED_HOST}", "ROLLOUT_MIN_INTERVAL_
 
 
 def digests(installation: Installation) -> dict[str, str]:
-    """Return what the template expects, by image."""
+    """Return the digests that the template expects, by image."""
     template = (installation.daemonset() or {})["spec"]["template"]
     expected = json.loads(template["metadata"]["annotations"][DIGESTS])
     return {
@@ -45,7 +46,7 @@ def wait_for_digest(installation: Installation, image: str, digest: str) -> None
 
 
 def tell(url: str, path: str, body: Json, **headers: str) -> requests.Response:
-    """Send a webhook or an event until it is taken, and return what it was answered."""
+    """Send a webhook or an event until the answer is not 503, and return the answer."""
     with http_session() as session:
         return until_taken(
             lambda: session.post(f"{url}{path}", json=body, headers=headers, timeout=60)
@@ -53,12 +54,12 @@ def tell(url: str, path: str, body: Json, **headers: str) -> requests.Response:
 
 
 def quay(*tags: str, host: str = HOST) -> Json:
-    """Return what Quay says of a push: no digest."""
+    """Return a push notification of Quay, which has no digest."""
     return {"docker_url": f"{host}/ask/app", "updated_tags": list(tags)}
 
 
 def harbor(tag: str, digest: str | None = None) -> Json:
-    """Return what Harbor says of a push."""
+    """Return a push notification of Harbor."""
     resource = {"tag": tag, "resource_url": f"{HOST}/ask/app:{tag}"}
     if digest is not None:
         resource["digest"] = digest
@@ -67,13 +68,13 @@ def harbor(tag: str, digest: str | None = None) -> Json:
 
 
 def tell_from(url: str, source: str, body: Json) -> int:
-    """Send a source's notification, and return the status code."""
+    """Send a notification to the path of a source, and return the status code."""
     return tell(url, f"/webhooks/{source}", body, Authorization=f"Bearer {SECRET}").status_code
 
 
-def tick(url: str) -> None:
-    """Send a tick."""
-    event = {"specversion": "1.0", "id": "1", "source": "/e2e", "type": "io.image-puller.refresh"}
+def trigger_check(url: str) -> None:
+    """Trigger a check."""
+    event = {"specversion": "1.0", "id": "1", "source": "/e2e", "type": "io.image-puller.check"}
     headers = {
         "Content-Type": "application/cloudevents+json",
         "Authorization": f"Bearer {SECRET}",
@@ -86,47 +87,52 @@ def tick(url: str) -> None:
 
 
 def status(puller: Service) -> Json:
-    """Return what the service says of itself."""
+    """Return /status."""
     with http_session() as session:
         headers = {"Authorization": f"Bearer {SECRET}"}
         found: Json = session.get(f"{puller.url}/status", headers=headers, timeout=30).json()
     return found
 
 
-def followed(installation: Installation, entry: str = "app") -> dict[str, str]:
-    """Return the digests of the tags that an entry follows."""
+def tracked(installation: Installation, entry: str = "app") -> dict[str, str]:
+    """Return the digests of the tags that an entry tracks."""
     tags = installation.state()["entries"][entry]["tags"]
     return {tag["tag"]: tag["digest"] for tag in tags}
 
 
+def has_tracked(installation: Installation, entry: str, tags: dict[str, str]) -> bool:
+    """Return whether an entry tracks these tags, with these digests, and no others."""
+    return tracked(installation, entry) == tags
+
+
 def is_seen(installation: Installation, entry: str, tag: str) -> bool:
-    """Tell whether a look has seen a tag that was pushed at its registry."""
+    """Return whether a check has confirmed a tracked tag."""
     tags = installation.state()["entries"][entry]["tags"]
-    return any(each["tag"] == tag and each.get("seen", False) for each in tags)
+    return any(each["tag"] == tag and each.get("confirmed", False) for each in tags)
 
 
-def told(repository: str, tag: str, digest: str) -> Json:
-    """Return the registry's notification of a push with this digest."""
+def notification_of(repository: str, tag: str, digest: str) -> Json:
+    """Return the notification of a push with this digest."""
     notified = notification(repository, tag, "")
     notified["events"][0]["target"]["digest"] = digest
     return notified
 
 
-def test_a_push_whose_notification_has_no_digest_is_completed_at_the_registry(
-    installation: Installation, registry: MakeRegistry, service: MakeService
+def test_a_push_without_digest_is_completed_at_the_registry(
+    installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **ASKING)
-    with registry() as images:
-        configured = images.push("ask/app", "1.0.0", "configured")
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_registry() as registry:
+        configured = registry.push("ask/app", "1.0.0", "configured")
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             wait_for_digest(installation, APP, configured)
-            pushed = images.push("ask/app", "1.1.0", "pushed")
+            pushed = registry.push("ask/app", "1.1.0", "pushed")
             assert tell_from(puller.url, "quay", quay("1.1.0")) == 202
             assert digests(installation)[reference("ask/app", "1.1.0")] == pushed
 
 
-def test_a_locked_registry_is_asked_with_the_pull_secret_that_the_role_names(
-    installation: Installation, registry: MakeRegistry, service: MakeService
+def test_a_registry_with_passwords_is_asked_with_the_configured_pull_secret(
+    installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     config = {"auths": {LOCKED_HOST: {"username": USER, "password": PASSWORD}}}
     secret = {
@@ -139,24 +145,24 @@ def test_a_locked_registry_is_asked_with_the_pull_secret_that_the_role_names(
     app = f"{LOCKED_HOST}/ask/app:1.0.0"
     secrets = {"IMAGE_PULL_SECRETS": "registry-credentials"}
     environment = installation.environment(f"app={app}", **ASKING, **secrets)
-    with registry(locked=True) as images:
-        configured = images.push("ask/app", "1.0.0", "locked")
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_registry(locked=True) as registry:
+        configured = registry.push("ask/app", "1.0.0", "locked")
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             wait_for_digest(installation, app, configured)
-            pushed = images.push("ask/app", "1.1.0", "locked too")
+            pushed = registry.push("ask/app", "1.1.0", "locked too")
             assert tell_from(puller.url, "quay", quay("1.1.0", host=LOCKED_HOST)) == 202
             assert digests(installation)[f"{LOCKED_HOST}/ask/app:1.1.0"] == pushed
             assert status(puller)["problems"] == []
 
 
-def test_a_locked_registry_without_a_pull_secret_is_named_and_pushes_are_followed_all_the_same(
-    installation: Installation, registry: MakeRegistry, service: MakeService
+def test_a_registry_with_passwords_and_no_pull_secret_is_reported_and_pushes_are_tracked(
+    installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     app = f"{LOCKED_HOST}/ask/app:1.0.0"
     environment = installation.environment(f"app={app}", **ASKING)
-    with registry(locked=True) as images:
-        images.push("ask/app", "1.0.0", "locked")
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_registry(locked=True) as registry:
+        registry.push("ask/app", "1.0.0", "locked")
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             installation.wait_for_images(app)
             assert tell_from(puller.url, "quay", quay("1.1.0", host=LOCKED_HOST)) == 202
             installation.wait_for_images(app, f"{LOCKED_HOST}/ask/app:1.1.0")
@@ -164,16 +170,16 @@ def test_a_locked_registry_without_a_pull_secret_is_named_and_pushes_are_followe
     assert any("name a pull secret that covers it" in problem for problem in problems)
 
 
-def test_with_verification_a_push_is_held_until_its_registry_confirms_it(
-    installation: Installation, registry: MakeRegistry, service: MakeService
+def test_with_verification_a_push_changes_nothing_until_its_registry_confirms_it(
+    installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **ASKING, VERIFY_PUSHES="true")
-    with registry() as images:
-        images.push("ask/app", "1.0.0", "configured")
-        true = images.push("ask/elsewhere", "1.1.0", "the true one")
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_registry() as registry:
+        registry.push("ask/app", "1.0.0", "configured")
+        true = registry.push("ask/elsewhere", "1.1.0", "the true one")
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             installation.wait_for_images(APP)
-            # Harbor waits long enough for any registry here to be asked.
+            # The timeout of Harbor is long enough to ask any registry here.
             forged = f"sha256:{6:064}"
             for push in (harbor("1.1.0", true), harbor("1.0.0", forged)):
                 assert tell_from(puller.url, "harbor", push) == 202
@@ -182,16 +188,16 @@ def test_with_verification_a_push_is_held_until_its_registry_confirms_it(
             assert held["1.0.0"].startswith(f"{HOST} has sha256:")
             assert installation.images() == [APP]
             puller.kill()
-        # Another process goes on with them.
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
-            images.push("ask/app", "1.1.0", "the true one")
+        # Another process continues with the unverified pushes.
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
+            registry.push("ask/app", "1.1.0", "the true one")
             wait_for_digest(installation, reference("ask/app", "1.1.0"), true)
             assert [push["tag"] for push in status(puller)["unverified"]] == ["1.0.0"]
             assert forged not in digests(installation).values()
 
 
-def test_without_event_auth_an_event_makes_the_service_ask_and_believe_the_registry_alone(
-    installation: Installation, registry: MakeRegistry, service: MakeService
+def test_without_event_auth_an_event_is_verified_at_the_registry(
+    installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
     environment = installation.environment(f"app={APP}", **ASKING, EVENT_AUTH="none")
     forged = {"registry": HOST, "repository": "ask/app", "tag": "1.1.0", "digest": None}
@@ -203,77 +209,74 @@ def test_without_event_auth_an_event_makes_the_service_ask_and_believe_the_regis
         "data": {**forged, "digest": f"sha256:{'6' * 64}"},
     }
     structured = {"Content-Type": "application/cloudevents+json"}
-    with registry() as images:
-        images.push("ask/app", "1.0.0", "configured")
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
+    with make_registry() as registry:
+        registry.push("ask/app", "1.0.0", "configured")
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
             installation.wait_for_images(APP)
             assert tell(puller.url, "/", event, **structured).status_code == 202
             assert installation.images() == [APP]
-            true = images.push("ask/app", "1.1.0", "the true one")
+            true = registry.push("ask/app", "1.1.0", "the true one")
 
-            def is_followed() -> bool:
-                # A registry that is slow to answer is asked again at another look.
+            def is_tracked() -> bool:
+                # A registry that answers too slowly is asked again for the next event.
                 assert tell(puller.url, "/", event, **structured).status_code == 202
                 return digests(installation).get(reference("ask/app", "1.1.0")) == true
 
-            wait_until(is_followed, "what the registry has")
+            wait_until(is_tracked, "the digest of the registry")
 
 
-def test_after_ten_missed_webhooks_one_tick_makes_the_state_what_they_would_have_made_it(
-    installation: Installation, registry: MakeRegistry, service: MakeService
+def test_one_check_catches_up_on_ten_missed_webhooks(
+    installation: Installation, make_registry: MakeRegistry, make_service: MakeService
 ) -> None:
-    moving = reference("ask/moving", "latest")
+    mutable = reference("ask/mutable", "latest")
     ranged = reference("ask/ranged", "1.0.0")
     environment = installation.environment(
-        f"app={APP};moving={moving};ranged={ranged}",
+        f"app={APP};mutable={mutable};ranged={ranged}",
         **ASKING,
         IMAGE_TAG_POLICIES="ranged=semver:^1",
     )
-    with registry() as images:
-        for repository, tag in (("app", "1.0.0"), ("moving", "latest"), ("ranged", "1.0.0")):
-            images.push(f"ask/{repository}", tag, f"{repository} configured")
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
-            doomed = images.push("ask/app", "1.1.0", "to be deleted")
-            assert post(puller.url, told("ask/app", "1.1.0", doomed)) == 202
-            early = images.push("ask/ranged", "1.1.0", "early")
-            assert post(puller.url, told("ask/ranged", "1.1.0", early)) == 202
-            tick(puller.url)
+    with make_registry() as registry:
+        for repository, tag in (("app", "1.0.0"), ("mutable", "latest"), ("ranged", "1.0.0")):
+            registry.push(f"ask/{repository}", tag, f"{repository} configured")
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
+            doomed = registry.push("ask/app", "1.1.0", "to be deleted")
+            assert post(puller.url, notification_of("ask/app", "1.1.0", doomed)) == 202
+            early = registry.push("ask/ranged", "1.1.0", "early")
+            assert post(puller.url, notification_of("ask/ranged", "1.1.0", early)) == 202
+            trigger_check(puller.url)
             for entry in ("app", "ranged"):
-                wait_until(lambda entry=entry: is_seen(installation, entry, "1.1.0"), "a look")
+                wait_until(partial(is_seen, installation, entry, "1.1.0"), "a check")
             assert puller.terminate() == 0
 
-        # Nobody is there to hear of ten pushes and a deletion.
-        images.delete("ask/app", doomed)
+        # No service runs during ten pushes and a deletion.
+        registry.delete("ask/app", doomed)
         expected = {
-            ("app", "1.0.0"): images.push("ask/app", "1.0.0", "app configured"),
-            ("app", "1.2.0"): images.push("ask/app", "1.2.0", "app 1.2.0"),
-            ("app", "1.3.0"): images.push("ask/app", "1.3.0", "moved below"),
-            ("app", "2.0.0"): images.push("ask/app", "2.0.0", "app 2.0.0"),
-            ("ranged", "1.0.0"): images.push("ask/ranged", "1.0.0", "ranged configured"),
-            ("ranged", "1.1.0"): images.push("ask/ranged", "1.1.0", "ranged moved"),
-            ("ranged", "1.4.0"): images.push("ask/ranged", "1.4.0", "ranged 1.4.0"),
+            ("app", "1.0.0"): registry.push("ask/app", "1.0.0", "app configured"),
+            ("app", "1.2.0"): registry.push("ask/app", "1.2.0", "app 1.2.0"),
+            ("app", "1.3.0"): registry.push("ask/app", "1.3.0", "overwritten"),
+            ("app", "2.0.0"): registry.push("ask/app", "2.0.0", "app 2.0.0"),
+            ("ranged", "1.0.0"): registry.push("ask/ranged", "1.0.0", "ranged configured"),
+            ("ranged", "1.1.0"): registry.push("ask/ranged", "1.1.0", "ranged mutated"),
+            ("ranged", "1.4.0"): registry.push("ask/ranged", "1.4.0", "ranged 1.4.0"),
         }
-        images.push("ask/app", "2.0.1-rc.1", "not followed")
-        images.push("ask/ranged", "2.0.0", "out of range")
-        expected["app", "1.3.0"] = images.push("ask/app", "1.3.0", "moved")
-        images.push("ask/moving", "latest", "moved")
-        expected["moving", "latest"] = images.push("ask/moving", "latest", "moved again")
+        registry.push("ask/app", "2.0.1-rc.1", "not tracked")
+        registry.push("ask/ranged", "2.0.0", "out of range")
+        expected["app", "1.3.0"] = registry.push("ask/app", "1.3.0", "mutated")
+        registry.push("ask/mutable", "latest", "mutated")
+        expected["mutable", "latest"] = registry.push("ask/mutable", "latest", "mutated again")
 
-        with service(environment, kubeconfig=installation.kubeconfig) as puller:
-            tick(puller.url)
-            for entry in ("app", "moving", "ranged"):
+        with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
+            trigger_check(puller.url)
+            for entry in ("app", "mutable", "ranged"):
                 of_entry = {tag: digest for (e, tag), digest in expected.items() if e == entry}
                 wait_until(
-                    lambda entry=entry, of_entry=of_entry: (
-                        followed(installation, entry) == of_entry
-                    ),
-                    f"{of_entry} of {entry}",
+                    partial(has_tracked, installation, entry, of_entry), f"{of_entry} of {entry}"
                 )
             installation.wait_for_images(
                 APP,
                 reference("ask/app", "1.3.0"),
                 reference("ask/app", "2.0.0"),
-                moving,
+                mutable,
                 ranged,
                 reference("ask/ranged", "1.1.0"),
                 reference("ask/ranged", "1.4.0"),
@@ -283,9 +286,9 @@ def test_after_ten_missed_webhooks_one_tick_makes_the_state_what_they_would_have
             assert status(puller)["problems"] == []
 
 
-# Answers in time
+# Answers before the timeout of the sender
 
-# How long each sender waits for an answer, as its documentation or its code has it.
+# The timeout of each sender, from its documentation or its code.
 WAITS = {"distribution": 1.0, "gitlab": 1.0, "harbor": 3.0, "gitea": 5.0, "quay": 10.0}
 
 IMAGE = {"name": "ask/app", "tag": "1.1.0"}
@@ -314,7 +317,7 @@ SENDERS: dict[str, Json] = {
 
 
 def timed(url: str, source: str) -> tuple[requests.Response, float]:
-    """Send the source's push, and return its answer and how long that took."""
+    """Send a push of the source, and return the answer and the seconds until it came."""
     body = json.dumps(SENDERS[source]).encode()
     headers = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
     if source == "gitea":
@@ -326,7 +329,7 @@ def timed(url: str, source: str) -> tuple[requests.Response, float]:
 
 
 def in_time(url: str, source: str, code: int) -> requests.Response:
-    """Send the source's push until it is so answered in time: what is slow is late three times."""
+    """Send a push of the source until the answer is right and in time, at most three times."""
     for _ in range(3):
         answer, seconds = timed(url, source)
         print(f"{source}: {answer.status_code} after {seconds:.2f} s")
@@ -336,16 +339,16 @@ def in_time(url: str, source: str, code: int) -> requests.Response:
 
 
 @pytest.mark.parametrize("source", SENDERS)
-def test_whatever_registry_and_api_server_do_a_sender_has_its_answer_in_time(
-    installation: Installation, service: MakeService, source: str
+def test_a_sender_is_answered_in_time_although_registry_and_api_server_are_slow(
+    installation: Installation, make_service: MakeService, source: str
 ) -> None:
-    """A registry that says nothing, then an API server that takes ten seconds for each answer."""
+    """The registry never answers; later the API server takes ten seconds for each answer."""
     (installation.secrets / "gitea").write_text(SECRET)
     environment = installation.environment(f"app={APP}", **ASKING)
     with (
         Silent(PORT),
         slow_api_server(installation) as (way, kubeconfig),
-        service(environment, kubeconfig=kubeconfig) as puller,
+        make_service(environment, kubeconfig=kubeconfig) as puller,
     ):
         installation.wait_for_images(APP)
         in_time(puller.url, source, 202)
@@ -356,7 +359,7 @@ def test_whatever_registry_and_api_server_do_a_sender_has_its_answer_in_time(
         way.seconds = 0
 
 
-def test_the_sources_whose_answers_are_timed_have_all_patiences_that_there_are() -> None:
-    assert {SOURCES[source].patience for source in SENDERS} == {
-        source.patience for source in SOURCES.values()
+def test_the_timed_sources_cover_all_timeouts() -> None:
+    assert {SOURCES[source].timeout for source in SENDERS} == {
+        source.timeout for source in SOURCES.values()
     }

@@ -1,4 +1,4 @@
-"""The registry client against a real registry: open, locked by passwords or tokens, with TLS."""
+"""The registry client with real registries: open, with passwords, with tokens, with TLS."""
 
 import base64
 import json
@@ -8,23 +8,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from e2e.harness.ground import ADDRESS, Ground
+from e2e.harness.http_server import Server
 from e2e.harness.processes import Process, listens
 from e2e.harness.registry import HOST, LOCKED_HOST, PASSWORD, USER, Registry
+from e2e.harness.workspace import ADDRESS, Workspace
+from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
 from image_puller.registries import pull_secrets
-from image_puller.registries.client import (
-    Bounds,
-    RefusedByRegistryError,
-    RegistryClient,
-    RegistryUnavailableError,
-)
+from image_puller.registries.client import Bounds, RegistryClient
 from image_puller.values.reference import Reference, parse
 
 ANOTHER_PORT, TOKEN_PORT = 5002, 5003
@@ -36,7 +33,7 @@ Making = Callable[..., Registry]
 
 
 def keyring(host: str, password: str = PASSWORD) -> pull_secrets.Keyring:
-    """Pull secrets as a cluster holds them."""
+    """Return the keyring of a pull secret for this host."""
     config = {"auths": {f"http://{host}": {"username": USER, "password": password}}}
     secret = {
         "metadata": {"name": "locked"},
@@ -54,7 +51,7 @@ def client(
     *more: str,
     bounds: Bounds | None = None,
 ) -> RegistryClient:
-    """The client as the service makes it, for a registry without TLS."""
+    """Return a client for a registry without TLS."""
     held = held or pull_secrets.Keyring()
     plain = (host, *more)
     return RegistryClient(
@@ -67,47 +64,44 @@ def client(
 
 @pytest.fixture(autouse=True)
 def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No proxy reaches into the tests' network."""
+    """Remove proxy settings: no proxy reaches the tests' network."""
     for name in os.environ:
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 
-def test_tags_and_digests_are_those_that_were_pushed(registry: Making) -> None:
-    """Images and indexes, new tags and moved ones, and what was deleted."""
-    with registry() as images, client(HOST) as registries:
+def test_tags_and_digests_are_as_pushed(make_registry: Making) -> None:
+    """Images and indexes, new, mutated and deleted tags."""
+    with make_registry() as registry, client(HOST) as registries:
         name = parse(f"{HOST}/client/app")
-        first = images.push("client/app", "1.0", "one")
-        second = images.push_index("client/app", "2.0", "two")
+        first = registry.push("client/app", "1.0", "one")
+        second = registry.push_index("client/app", "2.0", "two")
         assert registries.digest(parse(f"{HOST}/client/app:1.0")) == first
         assert registries.digest(parse(f"{HOST}/client/app:2.0")) == second
         assert registries.digest(parse(f"{HOST}/client/app@{first}")) == first
         assert registries.digest(name) is None  # nobody pushed `latest`
         assert sorted(registries.tags(name)) == ["1.0", "2.0"]
-        moved = images.push("client/app", "1.0", "other")
-        assert registries.digest(parse(f"{HOST}/client/app:1.0")) == moved
-        images.delete("client/app", moved)
+        mutated = registry.push("client/app", "1.0", "other")
+        assert registries.digest(parse(f"{HOST}/client/app:1.0")) == mutated
+        registry.delete("client/app", mutated)
         assert registries.digest(parse(f"{HOST}/client/app:1.0")) is None
         assert registries.digest(parse(f"{HOST}/client/nothing:1")) is None
         assert registries.tags(parse(f"{HOST}/client/nothing")) == ()
 
 
-def test_a_long_list_of_tags_is_read_to_its_end(
-    registry: Making,
-) -> None:
-    """Whether this registry pages or not."""
-    bounds = Bounds(tags_per_page=3)
-    with registry() as images, client(HOST, bounds=bounds or Bounds()) as registries:
+def test_a_list_of_tags_on_several_pages_is_read_completely(make_registry: Making) -> None:
+    """Whether or not this registry returns pages."""
+    with make_registry() as registry, client(HOST, bounds=Bounds(tags_per_page=3)) as registries:
         for number in range(8):
-            images.push("client/many", f"1.{number}", "same")
+            registry.push("client/many", f"1.{number}", "same")
         tags = registries.tags(parse(f"{HOST}/client/many"))
         assert sorted(tags) == [f"1.{number}" for number in range(8)]
 
 
-def test_a_locked_registry_shows_its_images_to_the_right_password(registry: Making) -> None:
-    """And names the pull secret whose password is wrong."""
-    with registry(locked=True) as images:
-        digest = images.push("client/app", "1.0", "locked")
+def test_a_registry_with_passwords_accepts_only_the_right_one(make_registry: Making) -> None:
+    """The error names the pull secret with the wrong password."""
+    with make_registry(locked=True) as registry:
+        digest = registry.push("client/app", "1.0", "locked")
         app = parse(f"{LOCKED_HOST}/client/app:1.0")
         with client(LOCKED_HOST, keyring(LOCKED_HOST)) as registries:
             assert registries.digest(app) == digest
@@ -120,24 +114,24 @@ def test_a_locked_registry_shows_its_images_to_the_right_password(registry: Maki
             nobody.digest(app)
 
 
-def test_a_registry_that_is_away_is_for_later_and_then_back(registry: Making) -> None:
-    """Over connections that the registry closed."""
-    with registry() as images, client(HOST) as registries:
-        digest = images.push("client/app", "1.0", "back")
+def test_a_registry_can_be_asked_again_after_a_restart(make_registry: Making) -> None:
+    """The registry has closed the connections of the client."""
+    with make_registry() as registry, client(HOST) as registries:
+        digest = registry.push("client/app", "1.0", "back")
         app = parse(f"{HOST}/client/app:1.0")
         assert registries.digest(app) == digest
-        images.stop()
+        registry.stop()
         with pytest.raises(RegistryUnavailableError, match="no answer from"):
             registries.digest(app)
-        images.start()
+        registry.start()
         assert registries.digest(app) == digest
 
 
-# RegistryClient with TLS, and with a token server beside them
+# Registries with TLS or with a token server
 
 
 class TokenServer:
-    """Gives tokens that the registry believes, and for repositories under `me/` to USER alone."""
+    """A server of tokens for the registry; only USER gets those for repositories under `me/`."""
 
     def __init__(self, folder: Path) -> None:
         self.key, self.certificate = folder / "key.pem", folder / "certificate.pem"
@@ -162,12 +156,12 @@ class TokenServer:
 
             def log_message(self, *_: Any) -> None: ...
 
-        self._server = ThreadingHTTPServer((ADDRESS, TOKEN_PORT), Handler)
+        self._server = Server((ADDRESS, TOKEN_PORT), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 
     def token(self, scope: str, *, known: bool) -> str:
-        """A token for a scope, if it is to be had."""
+        """Return a token for a scope; without access if the scope needs USER."""
         kind, name, actions = scope.split(":")
         allowed = [] if name.startswith("me/") and not known else actions.split(",")
         now = int(time.time())
@@ -188,7 +182,7 @@ class TokenServer:
         return f"{signed}.{_part(signature)}"
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -204,9 +198,9 @@ def _openssl(*arguments: str, text: bytes = b"") -> bytes:
 
 
 @pytest.fixture
-def token_server(ground: Ground) -> Iterator[TokenServer]:
-    """A token server, for as long as the test runs."""
-    server = TokenServer(ground.folder("tokens"))
+def token_server(workspace: Workspace) -> Iterator[TokenServer]:
+    """Run a token server during the test."""
+    server = TokenServer(workspace.folder("tokens"))
     try:
         yield server
     finally:
@@ -214,17 +208,17 @@ def token_server(ground: Ground) -> Iterator[TokenServer]:
 
 
 @contextmanager
-def another_registry(ground: Ground, images: Path, **settings: Any) -> Iterator[None]:
+def another_registry(workspace: Workspace, images: Path, **settings: Any) -> Iterator[None]:
     """Run a registry with these images and settings at ANOTHER_HOST."""
-    config = ground.folder("another-registry") / "config.yml"
+    config = workspace.folder("another-registry") / "config.yml"
     address = {"addr": f":{ANOTHER_PORT}", **settings.pop("http", {})}
     storage = {"filesystem": {"rootdirectory": str(images)}}
     config.write_text(json.dumps({"version": 0.1, "http": address, "storage": storage} | settings))
     process = Process(
         name="another docker-registry",
-        command=(ground.program("docker-registry"), "serve", str(config)),
-        environment=ground.environment(),
-        log=ground.log("another-registry"),
+        command=("docker-registry", "serve", str(config)),
+        environment=workspace.environment(),
+        log=workspace.log("another-registry"),
         is_ready=lambda: listens(ADDRESS, ANOTHER_PORT),
     )
     process.start()
@@ -234,19 +228,21 @@ def another_registry(ground: Ground, images: Path, **settings: Any) -> Iterator[
         process.kill()
 
 
-def test_a_private_ca_is_trusted_where_it_is_configured(ground: Ground, registry: Making) -> None:
-    """And without it the message says what is missing."""
-    folder = ground.folder("tls")
+def test_a_private_ca_is_trusted_if_it_is_configured(
+    workspace: Workspace, make_registry: Making
+) -> None:
+    """Without the CA the error says what is missing."""
+    folder = workspace.folder("tls")
     tls = {"certificate": str(folder / "certificate.pem"), "key": str(folder / "key.pem")}
     _openssl(
         *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=e2e"),
         *("-addext", f"subjectAltName=IP:{ADDRESS}"),
         *("-keyout", tls["key"], "-out", tls["certificate"]),
     )
-    with registry() as images:
-        digest = images.push("client/app", "1.0", "tls")
+    with make_registry() as registry:
+        digest = registry.push("client/app", "1.0", "tls")
     app = Reference(registry=ANOTHER_HOST, repository="client/app", tag="1.0")
-    with another_registry(ground, images.storage, http={"tls": tls}):
+    with another_registry(workspace, registry.storage, http={"tls": tls}):
         with RegistryClient(hosts=[ANOTHER_HOST], ca_file=Path(tls["certificate"])) as registries:
             assert registries.digest(app) == digest
         with (
@@ -256,26 +252,26 @@ def test_a_private_ca_is_trusted_where_it_is_configured(ground: Ground, registry
             registries.digest(app)
 
 
-def test_tokens_are_fetched_from_the_registrys_own_server(
-    ground: Ground, registry: Making, token_server: TokenServer
+def test_tokens_are_fetched_from_the_token_server_of_the_registry(
+    workspace: Workspace, make_registry: Making, token_server: TokenServer
 ) -> None:
-    """Anonymous ones for what everybody may see, and for the rest by the password."""
-    with registry() as images:
-        digests = {name: images.push(name, "1.0", name) for name in ("open/app", "me/app")}
+    """Anonymous tokens for public repositories, and tokens by password for others."""
+    with make_registry() as registry:
+        digests = {name: registry.push(name, "1.0", name) for name in ("open/app", "me/app")}
     token = {
         "realm": f"http://{ADDRESS}:{TOKEN_PORT}/token",
         "service": SERVICE,
         "issuer": ISSUER,
         "rootcertbundle": str(token_server.certificate),
     }
-    with another_registry(ground, images.storage, auth={"token": token}):
+    with another_registry(workspace, registry.storage, auth={"token": token}):
         for held, name in ((None, "open/app"), (keyring(ANOTHER_HOST), "me/app")):
             token_server.asked.clear()
             app = Reference(registry=ANOTHER_HOST, repository=name, tag="1.0")
             with client(ANOTHER_HOST, held, f"{ADDRESS}:{TOKEN_PORT}") as registries:
                 assert [registries.digest(app) for _ in range(3)] == [digests[name]] * 3
                 assert registries.tags(app) == ("1.0",)
-            # One token for digests; the list's challenge is the same, so its token may be too.
+            # One token for all digests; the list of tags can use the same one.
             scope = f"repository:{name}:pull"
             assert set(token_server.asked) == {(scope, BASIC if held else None)}
             assert len(token_server.asked) <= 2
@@ -285,7 +281,7 @@ def test_tokens_are_fetched_from_the_registrys_own_server(
             with registries, pytest.raises(RefusedByRegistryError):
                 registries.digest(mine)
         token_server.asked.clear()
-        strict = client(ANOTHER_HOST, keyring(ANOTHER_HOST))  # nobody named the token server
+        strict = client(ANOTHER_HOST, keyring(ANOTHER_HOST))  # the token server is not configured
         with strict, pytest.raises(RegistryUnavailableError, match="that is not asked"):
             strict.digest(mine)
         assert token_server.asked == []

@@ -1,9 +1,8 @@
-"""Looks for a request that a decoder neither reads nor refuses: `make fuzz SECONDS=60`.
+"""Look for requests that a decoder neither reads nor refuses: `make fuzz SECONDS=60`.
 
-One libFuzzer for each source, one after the other; the seconds are for all of them together. It
-begins with the sample requests of tests/fixtures (and those beside the repository, if they are
-there), as they are and wrapped in CloudEvents. What it finds is kept in .cache/fuzz; put it into
-the tests.
+libFuzzer runs for each source, one after the other; the seconds are for all together. It begins
+with the sample requests of tests/fixtures, unchanged and wrapped in CloudEvents. It writes its
+findings to .cache/fuzz; add them to the tests.
 """
 
 import argparse
@@ -28,9 +27,8 @@ from tests.support.decoding import check  # noqa: E402
 from tests.support.samples import FIXTURES, sample, source_of  # noqa: E402
 
 FOUND = TOP / ".cache" / "fuzz"
-SHARED = TOP.parent / "shared" / "payloads"
 LONGEST_BYTES = 20_000
-"""The samples are shorter; longer requests make each try slow."""
+"""All samples are shorter; longer requests would make each try slow."""
 HANG_SECONDS = 5
 MEGABYTES = 1024
 _EXECUTED = re.compile(r"stat::number_of_executed_units: +(\d+)")
@@ -38,7 +36,7 @@ _WORD = re.compile(rb'"([\w./:+-]{2,60})"')
 
 
 def request(data: bytes) -> tuple[dict[str, str], bytes]:
-    """Headers, an empty line, a body."""
+    """Split an input into headers and body, at the first empty line."""
     head, _, body = data.partition(b"\n\n")
     lines = (line.partition(b":") for line in head.splitlines())
     headers = {
@@ -50,21 +48,18 @@ def request(data: bytes) -> tuple[dict[str, str], bytes]:
 
 
 def beginnings(source: str) -> Iterator[bytes]:
-    """The samples of a source, in that form."""
-    for folder in (FIXTURES, SHARED):
-        for file in sorted(folder.glob("*.headers.txt")):
-            name = file.name.removesuffix(".headers.txt")
-            has_body = [path for path in folder.glob(f"{name}.*") if path.suffix != ".txt"]
-            if not has_body or source_of(name) not in (source, "cloudevents"):
-                continue
-            headers, body = sample(name, folder)
+    """Yield the samples of a source, in the form of an input."""
+    for file in sorted(FIXTURES.glob("*.headers.txt")):
+        name = file.name.removesuffix(".headers.txt")
+        if source_of(name) in (source, "cloudevents"):
+            headers, body = sample(name)
             head = "".join(f"{key}: {value}\n" for key, value in headers.items())
             yield head.encode("latin-1", "replace") + b"\n" + body
             yield from wrapped(body)
 
 
 def wrapped(body: bytes) -> Iterator[bytes]:
-    """A sample as the data of a CloudEvent, alone and in a batch."""
+    """Yield a sample as the data of a CloudEvent, alone and in a batch."""
     try:
         data = json.loads(body)
     except ValueError:
@@ -75,13 +70,13 @@ def wrapped(body: bytes) -> Iterator[bytes]:
 
 
 def dictionary(samples: list[bytes]) -> str:
-    """The words of the samples, for libFuzzer to put together anew."""
+    """Return the words of the samples as a dictionary for libFuzzer."""
     words = {word for text in samples for word in _WORD.findall(text)}
     return "".join(f'"{word.decode()}"\n' for word in sorted(words))
 
 
 def run(source: str, seconds: int) -> bool:
-    """Fuzz one source in a process of its own; whether nothing was found."""
+    """Fuzz one source in a new process; return whether nothing was found."""
     with tempfile.TemporaryDirectory() as folder:
         corpus, found = Path(folder) / "corpus", Path(folder) / "found"
         corpus.mkdir()
@@ -111,7 +106,7 @@ def run(source: str, seconds: int) -> bool:
 
 
 def main() -> int:
-    """Fuzz all sources, or as one of the processes one of them."""
+    """Fuzz all sources, or with `--one` a single one in this process."""
     if sys.argv[1:2] == ["--one"]:
         source = sys.argv[2]
         atheris.Setup([sys.argv[0], *sys.argv[3:]], lambda data: check(source, *request(data)))

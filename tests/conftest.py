@@ -1,4 +1,4 @@
-"""A simulated cluster, processes of the service at it, and their web application."""
+"""Fixtures: a simulated cluster, services that use it, and fake registries."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,33 +15,33 @@ from image_puller.simulation import SimulatedCluster
 from tests.support.building import configuration
 from tests.support.clock import ManualClock
 from tests.support.installation import NAMESPACE, Installation, kubeconfig
-from tests.support.registries import Answers
+from tests.support.registries import FakeRegistries
 from tests.support.replica import Replica, Time
 from tests.support.web import Web
 
 pytest.register_assert_rewrite("tests.support.contract")
 
-# All cores are busy with tests: how long one takes says nothing about it.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
+# Tests run in parallel, so an example may take longer than Hypothesis expects.
+settings.register_profile("parallel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("parallel")
 
 
 @pytest.fixture
 def cluster() -> Iterator[SimulatedCluster]:
-    """A cluster of three nodes, in which time stands still."""
+    """Return a cluster of three nodes. Its time passes only when a test advances it."""
     with SimulatedCluster(nodes=3, namespaces=(NAMESPACE,)) as cluster:
         yield cluster
 
 
 @pytest.fixture
 def installation(cluster: SimulatedCluster) -> Installation:
-    """What the administrator of that cluster sees."""
+    """Return the installation of the service in that cluster."""
     return Installation(cluster)
 
 
 @pytest.fixture
 def api(cluster: SimulatedCluster, tmp_path: Path) -> Iterator[ApiClient]:
-    """A client of that cluster, connected as the service is."""
+    """Return a client of that cluster's API server, connected as the service connects."""
     api = connect({"KUBECONFIG": str(kubeconfig(cluster, tmp_path))})
     yield api
     api.rest_client.close()
@@ -49,13 +49,13 @@ def api(cluster: SimulatedCluster, tmp_path: Path) -> Iterator[ApiClient]:
 
 @pytest.fixture
 def now() -> Time:
-    """The time for all replicas."""
+    """Return the time of all replicas."""
     return Time()
 
 
 @pytest.fixture
 def replica(api: ApiClient, now: Time) -> Callable[..., Replica]:
-    """Makes processes of the service, each configured by these variables."""
+    """Return a function that creates replicas, each configured by these variables."""
 
     def make(*, state_bytes: int = limits.STATE_BYTES, **variables: str) -> Replica:
         return Replica(configuration(**variables), api, now, state_bytes=state_bytes)
@@ -65,13 +65,13 @@ def replica(api: ApiClient, now: Time) -> Callable[..., Replica]:
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """The clock of the services that `web` starts."""
+    """Return the clock of the services that `web` starts."""
     return ManualClock()
 
 
 @pytest.fixture
 def web(api: ApiClient, tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., Web]]:
-    """Starts services at the cluster, each configured by these variables, with no secrets."""
+    """Return a function that starts services, each with its own configuration and secrets."""
     started: list[Web] = []
 
     def start(*, first_check: bool = True, **variables: str) -> Web:
@@ -91,16 +91,16 @@ def web(api: ApiClient, tmp_path: Path, clock: ManualClock) -> Iterator[Callable
 
 
 @pytest.fixture
-def answers() -> Iterator[Answers]:
-    """Registries that know nothing yet."""
-    answers = Answers()
-    yield answers
-    answers.open_all()
+def registries() -> Iterator[FakeRegistries]:
+    """Return registries without images."""
+    registries = FakeRegistries()
+    yield registries
+    registries.open_all()
 
 
 @pytest.fixture
-def lookup(answers: Answers) -> Iterator[Lookup]:
-    """Asks them."""
-    lookup = Lookup(answers)
+def lookup(registries: FakeRegistries) -> Iterator[Lookup]:
+    """Return a lookup that asks those registries."""
+    lookup = Lookup(registries)
     yield lookup
     lookup.close()

@@ -255,7 +255,7 @@ def test_a_process_with_a_wrong_configuration_exits_at_once(
     file = kubeconfig(installation.cluster, tmp_path)
     with running(tmp_path, KUBECONFIG=str(file), IMAGES="bad") as (process, _url):
         assert process.wait(TIMEOUT_SECONDS) == 2
-    assert (tmp_path / "log").read_text().startswith("IMAGES: holds no valid entry; ")
+    assert (tmp_path / "log").read_text().startswith("IMAGES: has no valid entry; ")
     assert installation.sent() == []
 
 

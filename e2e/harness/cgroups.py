@@ -1,7 +1,7 @@
-"""The cgroups of a run: in them are found the containers that outlive the programs that made them.
+"""The cgroups of a run, which find containers that outlive the programs that started them.
 
-Those of version 1 were tried, with all controllers mounted below /sys/fs/cgroup. Of version 2
-only the folders differ; it was not tried.
+Cgroups of version 1 are tested, with all controllers mounted below /sys/fs/cgroup. Version 2
+differs only in its folders; it is not tested.
 """
 
 import os
@@ -10,21 +10,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.harness.ground import wait_until
+from e2e.harness.workspace import wait_until
 
 MOUNTED = Path("/sys/fs/cgroup")
-CONTROLLERS = MOUNTED / "cgroup.controllers"  # is there in version 2 alone
-COPIED = ("cpuset.cpus", "cpuset.mems")  # are empty in a new cgroup of version 1, so none may enter
+CONTROLLERS = MOUNTED / "cgroup.controllers"  # exists in version 2 only
+COPIED = (
+    "cpuset.cpus",
+    "cpuset.mems",
+)  # empty in a new cgroup of version 1, so nothing can join
 
 
 @dataclass(frozen=True)
 class Cgroup:
-    """A cgroup of this name in each hierarchy; `e2e/run` removes what is left of it."""
+    """A cgroup with this name in each hierarchy; `e2e/run` removes it at the end."""
 
-    name: str  # as kubelets want it: /run/node
+    name: str  # in the form of kubelets: /run/node
 
     def make(self) -> None:
-        """Make it, and those above it; nothing happens to those that are there."""
+        """Create the cgroup and its parents, if they do not exist."""
         for top in _hierarchies():
             folder = top
             for part in Path(self.name.strip("/")).parts:
@@ -34,7 +37,7 @@ class Cgroup:
                 _copy_sets(folder)
 
     def kill(self) -> None:
-        """Kill all processes in it and below, and wait until they are gone."""
+        """Kill all processes in the cgroup and below it, and wait until they are gone."""
         wait_until(lambda: not self._killed(), f"no process in {self.name}")
 
     def _killed(self) -> set[int]:
@@ -57,7 +60,7 @@ def _hierarchies() -> list[Path]:
 
 
 def _delegate(folder: Path) -> None:
-    """Let cgroups below a folder of version 2 have all controllers; in version 1 they do."""
+    """Enable all controllers below a folder of version 2; version 1 needs no such step."""
     if CONTROLLERS.exists():
         for controller in (folder / "cgroup.controllers").read_text().split():
             (folder / "cgroup.subtree_control").write_text(f"+{controller}")
@@ -73,5 +76,5 @@ def _copy_sets(folder: Path) -> None:
 def _read(file: Path) -> str:
     try:
         return file.read_text()
-    except OSError:  # removed meanwhile, by its owner
+    except OSError:  # its owner has removed it meanwhile
         return ""

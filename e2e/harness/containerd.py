@@ -1,4 +1,4 @@
-"""A containerd of its own for each node."""
+"""The containerd of a node: each node has its own."""
 
 import json
 import os
@@ -7,13 +7,13 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from e2e.harness.ground import PATIENCE_SECONDS, Ground, wait_until
-from e2e.harness.images import Image
+from e2e.harness.oci_images import Image
 from e2e.harness.processes import Process
 from e2e.harness.registry import HOST, LOCKED_HOST
+from e2e.harness.workspace import TIMEOUT_SECONDS, Workspace, wait_until
 
 CNI_PROGRAMS = "/usr/lib/cni"
-PAUSE = "localhost/pause:1"  # imported: nodes need no registry to make pods
+PAUSE = "localhost/pause:1"  # imported, so that pods can start without a registry
 
 CONFIGURATION = """
 version = 2
@@ -42,11 +42,13 @@ state = "{folder}/state"
 
 
 class Containerd:
-    """The runtime of a node, which makes pods in a range of addresses."""
+    """The container runtime of a node, with a range of addresses for its pods."""
 
-    def __init__(self, ground: Ground, folder: Path, *, name: str, pods: str, pause: Image) -> None:
+    def __init__(
+        self, workspace: Workspace, folder: Path, *, name: str, pods: str, pause: Image
+    ) -> None:
         self.socket = folder / "containerd.sock"
-        self._ctr = (ground.program("ctr"), f"--address={self.socket}", "--namespace=k8s.io")
+        self._ctr = ("ctr", f"--address={self.socket}", "--namespace=k8s.io")
         self._registries = folder / "registries"
         self._pause = folder / "pause.tar"
         self._pause.write_bytes(pause.archive(PAUSE))
@@ -60,51 +62,51 @@ class Containerd:
         )
         self._process = Process(
             name=f"containerd of {name}",
-            command=(ground.program("containerd"), f"--config={configuration}"),
-            environment=ground.environment(),
-            log=ground.log(f"{name}-containerd"),
+            command=("containerd", f"--config={configuration}"),
+            environment=workspace.environment(),
+            log=workspace.log(f"{name}-containerd"),
             is_ready=self._answers,
         )
 
     def start(self) -> None:
-        """Start it and wait until it answers: a kubelet that is earlier ends."""
+        """Start containerd and wait until it answers: a kubelet exits if it does not."""
         self._process.start()
         if PAUSE not in self.images():
             self.ctr("images", "import", str(self._pause))
 
     def kill(self) -> None:
-        """Kill it and its shims; containers go on, without anybody to tell how they are."""
+        """Kill containerd and its shims; containers go on, but nobody reports their status."""
         self._process.kill()
         wait_until(lambda: not self._killed_shims(), f"no shim of {self._process.name}")
 
     def images(self) -> dict[str, str]:
-        """Return the digests of all images by name; a pulled image has more names than its tag."""
+        """Return the digests of all images by name; a pulled image has several names."""
         rows = (line.split() for line in self.ctr("images", "list").splitlines()[1:])
         return {name: digest for name, _, digest, *_ in rows}
 
     def blobs(self) -> set[str]:
-        """Return the digests of all manifests, configs and layers that it has."""
+        """Return the digests of all manifests, configs and layers in its store."""
         return set(self.ctr("content", "list", "--quiet").split())
 
     def pull(self, name: str) -> None:
-        """Pull an image as the kubelet would, pods or none."""
+        """Pull an image as the kubelet would, without a pod."""
         self.ctr("images", "pull", f"--hosts-dir={self._registries}", name)
 
     def remove_image(self, name: str) -> None:
-        """Remove an image with all its names, and what no other image needs of its content."""
+        """Remove an image with all its names, and the layers that no other image has."""
         images = self.images()
         digest = images[name]
         names = [each for each, other in images.items() if other == digest]
         self.ctr("images", "remove", "--sync", *names)
 
     def ctr(self, *arguments: str) -> str:
-        """Run containerd's own client, and return what it prints."""
+        """Run `ctr`, the client of containerd, and return what it prints."""
         done = subprocess.run(
             (*self._ctr, *arguments),
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE_SECONDS,
+            timeout=TIMEOUT_SECONDS,
         )
         if done.returncode:
             raise RuntimeError(f"ctr {' '.join(arguments)}: {done.stderr.strip()}")
@@ -118,7 +120,7 @@ class Containerd:
         return True
 
     def _killed_shims(self) -> list[int]:
-        """Kill its shims, and return those that were there: they may take a moment to be gone."""
+        """Kill all shims of this containerd, and return the pids of those that still ran."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended
@@ -138,7 +140,7 @@ def _write_registry(folder: Path) -> None:
 
 
 def _write_network(folder: Path, *, name: str, pods: str, leases: Path) -> None:
-    """Give each pod a link to the host, where all nodes are: there are no routes to add."""
+    """Configure a link from each pod to the host; all nodes are there, so no routes are needed."""
     addresses = {
         "type": "host-local",
         "ranges": [[{"subnet": pods}]],

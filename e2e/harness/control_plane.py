@@ -9,55 +9,89 @@ from typing import Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from e2e.harness.ground import ADDRESS, Ground, wait_until
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
 from e2e.harness.processes import Process, answers, listens
+from e2e.harness.workspace import ADDRESS, Workspace, wait_until
 
 ETCD = "http://127.0.0.1:2379"
 URL = f"https://{ADDRESS}:6443"
 ADMIN_TOKEN = "admin-of-a-cluster-that-nobody-else-reaches"
-# The defaults of 20 requests a second slow large DaemonSets down.
+# The default of 20 requests a second makes large DaemonSets slow.
 CLIENT_LIMITS = ("--kube-api-qps=500", "--kube-api-burst=1000")
 
 
 class ControlPlane:
-    """The four programs, with what tests need to use and to disturb them.
+    """The four programs of a control plane, and what tests need to use and to disturb them.
 
-    `api_server` can be stopped and started during a test; all others go on.
+    A test can stop and start `api_server`; the others go on. As a context manager, the control
+    plane ends with the context. After `start` and `leave` it runs on, and later runs `adopt` it.
     """
 
     url = URL
     admin_token = ADMIN_TOKEN
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
-        self._folder = ground.folder("control-plane")
-        self._running = ExitStack()
+    def __init__(self, workspace: Workspace, *, etcd: Path, kubernetes: Path) -> None:
+        self._workspace = workspace
+        # Their paths in the cache differ from version to version, and `adopt` compares them.
+        self._programs = {
+            path.name: str(path.resolve())
+            for path in (
+                etcd / "etcd",
+                kubernetes / "kube-apiserver",
+                kubernetes / "kube-controller-manager",
+                kubernetes / "kube-scheduler",
+            )
+        }
+        self._folder = workspace.state / "control-plane"
+        self._folder.mkdir(exist_ok=True)
         self.ca = self._folder / "certificates" / "apiserver.crt"
         self.admin = self.client(ADMIN_TOKEN)
+        self._own_kubeconfig = self._write_kubeconfig(self._folder / "kubeconfig", ADMIN_TOKEN)
         self.etcd = self._etcd()
         self.api_server = self._api_server()
         self.controller_manager = self._controller_manager()
         self.scheduler = self._scheduler()
 
+    @property
+    def _processes(self) -> tuple[Process, ...]:
+        return self.etcd, self.api_server, self.controller_manager, self.scheduler
+
     def __enter__(self) -> Self:
-        """Start all, in about 3 s; none is left if one fails."""
-        with ExitStack() as started:
-            for process in (self.etcd, self.api_server, self.controller_manager, self.scheduler):
-                started.callback(process.kill)  # nothing of it is kept, so nothing need be in order
-                process.start()
-            self._running = started.pop_all()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._running.close()
+        self._kill()
+
+    def start(self) -> None:
+        """Start all programs, which takes about 3 s; stop all if one fails."""
+        with ExitStack() as started:
+            started.callback(self._kill)
+            for process in self._processes:
+                process.start()
+            started.pop_all()
+
+    def leave(self) -> None:
+        """Let all programs run on when this run ends, for later runs to adopt them."""
+        for process in self._processes:
+            process.leave()
+
+    def adopt(self) -> None:
+        """Take over the programs of an earlier run; raise StartError if one can't be used."""
+        for process in self._processes:
+            process.adopt()
+
+    def _kill(self) -> None:
+        """Kill all programs: no data is kept, so none needs an orderly stop."""
+        for process in reversed(self._processes):
+            process.kill()
 
     def client(self, token: str) -> KubernetesApi:
-        """Return the API as the owner of this token sees it."""
+        """Return a client with this token."""
         return KubernetesApi(url=self.url, ca=self.ca, token=token)
 
     def token_for(self, namespace: str, service_account: str) -> str:
-        """Ask for a token of a service account, valid for an hour."""
+        """Request a token of a service account; it is valid for an hour."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token"
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
         token: str = self.admin.post(path, request)["status"]["token"]
@@ -65,6 +99,9 @@ class ControlPlane:
 
     def kubeconfig(self, token: str) -> Path:
         """Write a kubeconfig file for the owner of this token."""
+        return self._write_kubeconfig(self._workspace.folder("kubeconfig") / "config", token)
+
+    def _write_kubeconfig(self, path: Path, token: str) -> Path:
         cluster = {"server": self.url, "certificate-authority": str(self.ca)}
         config = {
             "apiVersion": "v1",
@@ -74,16 +111,15 @@ class ControlPlane:
             "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": "owner"}}],
             "current-context": "e2e",
         }
-        path = self._ground.folder("kubeconfig") / "config"
         path.write_text(json.dumps(config))
         return path
 
     def metric(self, name: str, **labels: str) -> float:
-        """Add up the API server's samples of this name that have these labels; 0 without any.
+        """Return the sum of the API server's samples with this name and labels; 0 without any.
 
-        Counters start again with the API server.
+        A restart of the API server resets counters.
         """
-        # Its page has tens of thousands of lines: only those of the name are worth parsing.
+        # There are tens of thousands of lines; parsing only those of the metric saves time.
         lines = [line for line in self.admin.text("/metrics").splitlines() if line.startswith(name)]
         return sum(
             sample.value
@@ -95,7 +131,7 @@ class ControlPlane:
     def wait_until_refused(self, path: str, body: Json, *, saying: str) -> ApiError:
         """Try to create an object, as a dry run, until admission refuses it with these words.
 
-        For policies and the like, which are enforced some time after they were created.
+        Policies and quotas are enforced only some time after they were created.
         """
 
         def refusal() -> ApiError | None:
@@ -114,13 +150,15 @@ class ControlPlane:
             f"--listen-client-urls={ETCD}",
             f"--advertise-client-urls={ETCD}",
             "--log-level=warn",
-            "--unsafe-no-fsync",  # its data need not outlive the machine
+            "--unsafe-no-fsync",  # the data need not survive a crash of the machine
             is_ready=lambda: answers(f"{ETCD}/health"),
         )
 
     def _api_server(self) -> Process:
-        key = self._folder / "service-accounts.key"
-        subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+        key = str(self._folder / "service-accounts.key")
+        if not Path(key).exists():
+            command = ["openssl", "genrsa", "-out", key, "2048"]
+            subprocess.run(command, check=True, capture_output=True)
         tokens = self._folder / "tokens.csv"
         tokens.write_text(f'{ADMIN_TOKEN},admin,admin,"system:masters"\n')
         return self._process(
@@ -138,7 +176,7 @@ class ControlPlane:
             "--authorization-mode=RBAC",
             "--allow-privileged=true",
             "--kubelet-preferred-address-types=InternalIP",
-            # Else a stop takes a minute: it waits for watches, without asking them to end.
+            # The default makes a stop take a minute, because the API server waits for watches.
             "--shutdown-watch-termination-grace-period=1s",
             is_ready=lambda: answers(f"{URL}/readyz", ca=self.ca),
         )
@@ -146,7 +184,7 @@ class ControlPlane:
     def _controller_manager(self) -> Process:
         return self._process(
             "kube-controller-manager",
-            f"--kubeconfig={self.kubeconfig(ADMIN_TOKEN)}",
+            f"--kubeconfig={self._own_kubeconfig}",
             f"--service-account-private-key-file={self._folder / 'service-accounts.key'}",
             f"--root-ca-file={self.ca}",
             "--use-service-account-credentials=true",
@@ -159,7 +197,7 @@ class ControlPlane:
     def _scheduler(self) -> Process:
         return self._process(
             "kube-scheduler",
-            f"--kubeconfig={self.kubeconfig(ADMIN_TOKEN)}",
+            f"--kubeconfig={self._own_kubeconfig}",
             "--leader-elect=false",
             "--bind-address=127.0.0.1",
             *CLIENT_LIMITS,
@@ -167,10 +205,13 @@ class ControlPlane:
         )
 
     def _process(self, name: str, *flags: str, is_ready: Callable[[], bool]) -> Process:
+        log = self._workspace.logs / f"{name}.log"
+        log.touch()
         return Process(
             name=name,
-            command=(self._ground.program(name), *flags),
-            environment=self._ground.environment(),
-            log=self._ground.log(name),
+            command=(self._programs[name], *flags),
+            environment=self._workspace.environment(),
+            log=log,
             is_ready=is_ready,
+            pid_file=self._folder / f"{name}.pid",
         )

@@ -1,4 +1,4 @@
-"""The product as its users run it: both images at the registry, the Deployment in a namespace."""
+"""The product as users run it: both images in the registry, the Deployment in a namespace."""
 
 import json
 from collections.abc import Iterator
@@ -11,25 +11,25 @@ import requests
 import yaml
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import http_session, wait_until
 from e2e.harness.installation import NAME, SECRET, Installation
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.pods import Pods
 from e2e.harness.registry import HOST, Registry, Webhook
+from e2e.harness.workspace import http_session, wait_until
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 SERVICE_IMAGE = f"{HOST}/image-puller/service:e2e"
 NEXT_SERVICE_IMAGE = f"{HOST}/image-puller/service:next"
 SLEEP_IMAGE = f"{HOST}/image-puller/service-sleep:e2e"
 ADDRESS = "10.1.77.1"
-"""Of the Service: known beforehand, so that the registry can be told."""
+"""The address of the Service; it is fixed, because the registry is configured before it exists."""
 
 WEBHOOK = Webhook(url=f"http://{ADDRESS}/webhooks/distribution", authorization=f"Bearer {SECRET}")
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """The service running as a pod, and what tests ask of it."""
+    """The service as a pod, and what tests do with it and ask of it."""
 
     installation: Installation
     url: str = f"http://{ADDRESS}"
@@ -45,9 +45,9 @@ class Deployed:
         return f"/apis/apps/v1/namespaces/{namespace}/deployments/{NAME}"
 
     def status(self) -> Json:
-        """Return what /status says, as soon as it does.
+        """Return /status, as soon as it answers.
 
-        On a busy machine a probe may be late, and the Service is without its pod for a moment.
+        On a busy machine a late probe can take the pod out of the Service for a moment.
         """
         return wait_until(self._status, f"{self.url}/status")
 
@@ -67,22 +67,22 @@ class Deployed:
         found: Json = answer.json()
         return found
 
-    def cached_on(self, image: str) -> set[str]:
-        """Return the nodes of which /status says that they have this image."""
+    def held_on(self, image: str) -> set[str]:
+        """Return the nodes that have this image, according to /status."""
         return {
             node
             for each in self.status()["images"]
             if each["image"] == image
             for node, found in each["nodes"].items()
-            if found["cached"]
+            if found["held"]
         }
 
-    def wait_until_cached(self, image: str, *nodes: str) -> None:
-        """Wait until /status says that exactly these nodes have this image."""
-        wait_until(lambda: self.cached_on(image) == set(nodes), f"{image} on {nodes}")
+    def wait_until_held(self, image: str, *nodes: str) -> None:
+        """Wait until exactly these nodes have this image, according to /status."""
+        wait_until(lambda: self.held_on(image) == set(nodes), f"{image} on {nodes}")
 
-    def wait_until_told(self, image: str, digest: str) -> None:
-        """Wait until the registry's notification of this content has come: it may be late."""
+    def wait_until_notified(self, image: str, digest: str) -> None:
+        """Wait until the registry's notification of this content has arrived; it can be late."""
         wait_until(
             lambda: any(
                 each["image"] == image and each["digest"] == digest
@@ -92,14 +92,14 @@ class Deployed:
         )
 
     def scale(self, replicas: int) -> None:
-        """Run so many pods of the service, and wait until it is so."""
+        """Scale the service to this number of pods, and wait until they run."""
         self._admin.patch(self._path, {"spec": {"replicas": replicas}})
         wait_until(lambda: self._running() == replicas, f"{replicas} replicas")
         if replicas:
             self.status()
 
     def restart(self, **environment: str) -> None:
-        """Replace the service's pod, with changed variables if any are given."""
+        """Replace the service's pod, and first change these variables."""
         configs = f"/api/v1/namespaces/{self.installation.namespace}/configmaps/k8s-image-puller"
         if environment:
             self._admin.patch(configs, {"data": environment})
@@ -107,7 +107,7 @@ class Deployed:
         self.scale(1)
 
     def upgrade(self, image: str) -> None:
-        """Let the Deployment roll to another image of the service, and wait until it has."""
+        """Roll out another image of the service, and wait until it is rolled out."""
         path = "/spec/template/spec/containers/0/image"
         self._admin.patch(self._path, [{"op": "replace", "path": path, "value": image}])
         wait_until(self._is_rolled_out, f"the service of {image}")
@@ -116,14 +116,14 @@ class Deployed:
     def _is_rolled_out(self) -> bool:
         deployment = self._admin.get(self._path)
         status = deployment["status"]
-        return (
+        return bool(
             status.get("observedGeneration") == deployment["metadata"]["generation"]
             and status.get("updatedReplicas") == status.get("readyReplicas") == 1
             and status.get("replicas") == 1
         )
 
     def pods(self) -> dict[str, str]:
-        """Return the DaemonSet's pods by node: name and how often its containers started again."""
+        """Return the uid and the restart counts of the DaemonSet's pods, as JSON by node."""
         path = f"/api/v1/namespaces/{self.installation.namespace}/pods"
         listed = self._admin.get(path, labelSelector=f"image-puller.io/daemonset={NAME}")
         return {
@@ -132,7 +132,7 @@ class Deployed:
                 + [each["restartCount"] for each in pod["status"].get("containerStatuses", ())]
             )
             for pod in listed["items"]
-            if "nodeName" in pod["spec"]  # the scheduler has seen it
+            if "nodeName" in pod["spec"]  # it is scheduled
         }
 
     def _running(self) -> int:
@@ -145,7 +145,7 @@ class Deployed:
 
 @contextmanager
 def deployed(installation: Installation, images: str, **environment: str) -> Iterator[Deployed]:
-    """Run the service as a pod until the end of the context; the DaemonSet goes with it."""
+    """Run the service as a pod until the context ends; then the DaemonSet is deleted as well."""
     admin = installation.control_plane.admin
     base = f"/api/v1/namespaces/{installation.namespace}"
     _let_see_nodes(installation)
@@ -163,9 +163,9 @@ def deployed(installation: Installation, images: str, **environment: str) -> Ite
 
 @contextmanager
 def running(installation: Installation, deployment: Json, service: Json) -> Iterator[Deployed]:
-    """Run this Deployment and its Service until the end of the context, with the DaemonSet.
+    """Run this Deployment and its Service until the context ends.
 
-    What ends it early is told with what the pods, which go then, have logged.
+    An exception gets a note with what the pods logged, because the pods are deleted then.
     """
     admin = installation.control_plane.admin
     base = f"/api/v1/namespaces/{installation.namespace}"
@@ -188,7 +188,7 @@ def running(installation: Installation, deployment: Json, service: Json) -> Iter
 
 
 def _let_see_nodes(installation: Installation) -> None:
-    """Apply the shipped ClusterRole and its binding, under names of this namespace."""
+    """Apply the shipped ClusterRole and its binding, under names of the namespace."""
     admin = installation.control_plane.admin
     text = (FOLDER / "nodes.yaml").read_text()
     own = text.replace("k8s-image-puller-nodes", f"{installation.namespace}-nodes")
@@ -199,15 +199,22 @@ def _let_see_nodes(installation: Installation) -> None:
         admin.post(path, document)
 
 
-def push_images(registry: Registry, folder: Path) -> None:
-    """Push the images that were built by the Dockerfile, from their OCI layouts."""
-    registry.push_layout("image-puller/service", "e2e", folder / "service")
-    registry.push_layout("image-puller/service", "next", folder / "service", label="next")
-    registry.push_layout("image-puller/service-sleep", "e2e", folder / "sleep")
+@dataclass(frozen=True, kw_only=True)
+class ProductImages:
+    """The images that the Dockerfile builds, as OCI layouts."""
+
+    sleep: Path
+    service: Path
+
+    def push(self, registry: Registry) -> None:
+        """Push both images to the names that tests deploy."""
+        registry.push_layout("image-puller/service", "e2e", self.service)
+        registry.push_layout("image-puller/service", "next", self.service, label="next")
+        registry.push_layout("image-puller/service-sleep", "e2e", self.sleep)
 
 
 def _post_service(control_plane: ControlPlane, base: str, service: Json) -> bool:
-    """Make the Service; its address may still be that of the last test's."""
+    """Create the Service; return False while its address still belongs to an earlier Service."""
     try:
         control_plane.admin.post(f"{base}/services", service)
     except ApiError as error:
@@ -224,7 +231,7 @@ def _is_ready(installation: Installation) -> bool:
 
 
 def _wait_until_empty(installation: Installation, base: str) -> None:
-    """Let all pods end before the next test's come: the nodes are small."""
+    """Wait until all pods are gone: the nodes have no room for two tests."""
     admin = installation.control_plane.admin
     wait_until(lambda: installation.daemonset() is None, "the DaemonSet gone")
     admin.delete(f"{base}/pods")

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from e2e.harness.ground import ADDRESS, Ground
 from e2e.harness.processes import Process, listens
+from e2e.harness.workspace import ADDRESS, Workspace
 
-# Two blocks, as plugins run in an order of CoreDNS's own: in one, `template` would come first.
-# It answers at once for all names outside, so that search lists end soon.
+# CoreDNS orders the plugins of a block itself, and `template` would come first: so two blocks.
+# `template` answers at once for names outside the cluster, so that lookups with search lists end.
 COREFILE = """
 cluster.local:53 in-addr.arpa:53 {{
   bind {address}
@@ -25,14 +25,14 @@ cluster.local:53 in-addr.arpa:53 {{
 """
 
 
-def dns(ground: Ground, *, kubeconfig: Path) -> Process:
-    """Make the server that pods ask for names of Services; it caches nothing."""
-    corefile = ground.folder("dns") / "Corefile"
+def dns(workspace: Workspace, *, program: Path, kubeconfig: Path) -> Process:
+    """Make the DNS server of the pods; it caches nothing."""
+    corefile = workspace.folder("dns") / "Corefile"
     corefile.write_text(COREFILE.format(address=ADDRESS, kubeconfig=kubeconfig))
     return Process(
         name="coredns",
-        command=(ground.program("coredns"), f"-conf={corefile}"),
-        environment=ground.environment(),
-        log=ground.log("coredns"),
+        command=(str(program), f"-conf={corefile}"),
+        environment=workspace.environment(),
+        log=workspace.log("coredns"),
         is_ready=lambda: listens(ADDRESS, 53),
     )

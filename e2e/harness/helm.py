@@ -1,4 +1,4 @@
-"""helm itself, and what it renders."""
+"""helm, and the objects that it renders."""
 
 import json
 import subprocess
@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from e2e.harness.ground import Ground
 from e2e.harness.kubernetes_api import Json, KubernetesApi
+from e2e.harness.workspace import Workspace
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm"
 SECONDS = 200
@@ -20,23 +20,24 @@ Values = Mapping[str, Any]
 
 
 class HelmError(Exception):
-    """helm's refusal, in its own words."""
+    """helm failed; the message is what it printed."""
 
 
 @dataclass(frozen=True)
 class Helm:
-    """helm with nothing of the caller's settings, and maybe a cluster and a namespace."""
+    """helm without the user's own settings, for a cluster if there is a kubeconfig."""
 
-    ground: Ground
+    workspace: Workspace
+    program: Path
     kubeconfig: Path | None = None
     namespace: str = "default"
 
     def lint(self, values: Values) -> str:
-        """Return what it says of the chart, warnings counted as errors."""
+        """Return the output of `helm lint --strict`, for which warnings are errors."""
         return self.run("lint", "--strict", str(CHART), values=values)
 
     def template(self, values: Values, *arguments: str, chart: Path = CHART) -> list[Json]:
-        """Return the objects that it renders without a cluster, its tests too."""
+        """Return the rendered objects, including those of `helm test`."""
         return objects(self.run("template", "puller", str(chart), *arguments, values=values))
 
     def install(self, values: Values, *arguments: str, chart: Path = CHART) -> str:
@@ -48,17 +49,17 @@ class Helm:
         return self.run("upgrade", "puller", str(chart), *WAIT, *arguments, values=values)
 
     def manifest(self) -> list[Json]:
-        """Return the objects of the release as it is now."""
+        """Return the objects of the installed release."""
         return objects(self.run("get", "manifest", "puller"))
 
     def run(self, *arguments: str, values: Values | None = None) -> str:
-        """Run helm, and return what it prints; raises HelmError."""
-        command = [self.ground.program("helm"), *arguments, f"--namespace={self.namespace}"]
+        """Run helm, and return what it prints; raise HelmError if it fails."""
+        command = [str(self.program), *arguments, f"--namespace={self.namespace}"]
         if values is not None:
-            file = self.ground.folder("values") / "values.json"  # JSON is YAML
+            file = self.workspace.folder("values") / "values.json"  # JSON is YAML
             file.write_text(json.dumps(values))
             command.append(f"--values={file}")
-        environment = self.ground.environment()
+        environment = self.workspace.environment()
         if self.kubeconfig is not None:
             environment["KUBECONFIG"] = str(self.kubeconfig)
         done = subprocess.run(
@@ -85,12 +86,12 @@ def of_kind(kind: str, documents: Sequence[Json]) -> Json:
 
 @dataclass(frozen=True)
 class Kinds:
-    """Where the API server keeps objects of whichever kind, as it says itself."""
+    """The paths of objects of any kind, from the discovery of the API server."""
 
     api: KubernetesApi
 
     def folder(self, document: Json, namespace: str) -> str:
-        """Return the path at which such an object is created."""
+        """Return the path at which an object of this kind is created."""
         version = document["apiVersion"]
         base = f"/apis/{version}" if "/" in version else f"/api/{version}"
         resources = _resources(self.api, base)
@@ -102,7 +103,7 @@ class Kinds:
         return f"{self.folder(document, namespace)}/{document['metadata']['name']}"
 
     def would_take(self, document: Json, namespace: str) -> Json:
-        """Create the object as a dry run in which an unknown or doubled field is an error."""
+        """Create the object as a dry run; an unknown or duplicate field is an error."""
         folder = self.folder(document, namespace)
         return self.api.post(folder, document, dryRun="All", fieldValidation="Strict")
 

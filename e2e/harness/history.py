@@ -1,15 +1,15 @@
-"""Every template that a DaemonSet had while a test was looking."""
+"""Every template that a DaemonSet had during a part of a test."""
 
 import json
 import threading
 from typing import Any, Self
 
-from e2e.harness.ground import http_session, wait_until
 from e2e.harness.installation import NAME, Installation, images_of
+from e2e.harness.workspace import http_session, wait_until
 
 
 class History:
-    """The images of each generation, in order, from a watch that runs while the context is open."""
+    """The images of each generation, from a watch that runs until the context ends."""
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
@@ -37,7 +37,7 @@ class History:
         return [images for _, images in sorted(self._seen.items())]
 
     def _watch(self) -> None:
-        """Watch second by second, so that the thread ends soon after the context does."""
+        """Watch for one second at a time, so that the thread ends soon after the context."""
         plane = self._installation.control_plane
         query = {
             "watch": "true",

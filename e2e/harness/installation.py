@@ -1,4 +1,4 @@
-"""The product installed in a namespace: its own ServiceAccount, Role and bindings, and secrets."""
+"""The product in a namespace, for a service outside of the cluster: RBAC objects and secrets."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import Ground, wait_until
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.registry import HOST
+from e2e.harness.workspace import Workspace, wait_until
 
 RBAC = Path(__file__).parents[2] / "deploy" / "kubernetes" / "rbac.yaml"
 ACCOUNT = "k8s-image-puller"
@@ -29,7 +29,7 @@ _PATHS = {
 
 @dataclass(frozen=True)
 class Installation:
-    """What a service needs to run in a namespace, and what tests look at there."""
+    """What a service needs in a namespace, and what tests read there."""
 
     control_plane: ControlPlane
     namespace: str
@@ -39,24 +39,24 @@ class Installation:
     @classmethod
     def apply(
         cls,
-        ground: Ground,
+        workspace: Workspace,
         control_plane: ControlPlane,
         namespace: str,
         rights: Iterable[Json] | None = None,
     ) -> "Installation":
-        """Apply the shipped manifests, or these rights, and wait until they are in force."""
+        """Apply the shipped RBAC objects, or these, and wait until they are in force."""
         for document in rights or yaml.safe_load_all(RBAC.read_text()):
             control_plane.admin.post(_PATHS[document["kind"]].format(namespace), document)
         token = control_plane.token_for(namespace, ACCOUNT)
         path = f"/api/v1/namespaces/{namespace}/pods"
         wait_until(lambda: _may_list(control_plane, token, path), "the Role in force")
-        secrets = ground.folder("secrets")
+        secrets = workspace.folder("secrets")
         for name in ("harbor", "quay", "distribution", "gitlab", "events", "read"):
             (secrets / name).write_text(f"{SECRET}\n")
         return cls(control_plane, namespace, control_plane.kubeconfig(token), secrets)
 
     def environment(self, images: str, **more: str) -> dict[str, str]:
-        """Return the environment of a service that caches these images."""
+        """Return the environment of a service with these `IMAGES`."""
         own = {
             "IMAGES": images,
             "NAMESPACE": self.namespace,
@@ -79,7 +79,7 @@ class Installation:
             raise
 
     def images(self) -> list[str]:
-        """Return the images of the template, in order; none where there is no DaemonSet."""
+        """Return the images of the template in order; empty if there is no DaemonSet."""
         daemonset = self.daemonset()
         return [] if daemonset is None else images_of(daemonset)
 
@@ -89,7 +89,7 @@ class Installation:
         return self.control_plane.admin.get(self.path)
 
     def settled(self) -> Json:
-        """Return the DaemonSet once its controller has seen it, and has no more to write."""
+        """Wait until the controller has observed the DaemonSet, and return it."""
 
         def seen() -> Json | None:
             live = self.control_plane.admin.get(self.path)
@@ -105,16 +105,16 @@ class Installation:
         return state
 
     def warnings(self) -> list[str]:
-        """Return the messages of the warnings that were left among the Events."""
+        """Return the messages of all Events of type Warning."""
         events = self.control_plane.admin.get(f"/api/v1/namespaces/{self.namespace}/events")
         return [event["message"] for event in events["items"] if event["type"] == "Warning"]
 
     def wait_for_warning(self, words: str) -> None:
-        """Wait until a warning has these words: Events are sent beside what they tell of."""
+        """Wait until a warning has these words; the service sends Events asynchronously."""
         wait_until(lambda: any(words in each for each in self.warnings()), f"warning: {words}")
 
     def patches(self) -> float:
-        """Count the PATCH requests for DaemonSets so far, dry runs and statuses left out."""
+        """Count the PATCH requests for DaemonSets so far, without dry runs and statuses."""
         return self.control_plane.metric(
             "apiserver_request_total",
             verb="PATCH",
@@ -126,9 +126,9 @@ class Installation:
 
 @dataclass(frozen=True, kw_only=True)
 class Denial:
-    """What admission refuses to have in a namespace: where the expression (CEL) is true, and why.
+    """A rule for admission: objects for which the expression (CEL) is true are refused.
 
-    `probe` is an object for which it is.
+    `words` is the message of the refusal, `probe` an object that must be refused.
     """
 
     group: str
@@ -139,7 +139,7 @@ class Denial:
 
 
 def deny(installation: Installation, name: str, denial: Denial) -> Callable[[], None]:
-    """Make admission refuse such objects in the namespace, and return how to end that."""
+    """Make admission refuse such objects in the namespace; return a function that ends it."""
     plane, name = installation.control_plane, f"{installation.namespace}-{name}"
     policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
     bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
@@ -183,7 +183,7 @@ def deny(installation: Installation, name: str, denial: Denial) -> Callable[[], 
 
 
 def deny_tag(installation: Installation, tag: str) -> None:
-    """Make admission refuse every DaemonSet in the namespace that has an image of this tag."""
+    """Make admission refuse all DaemonSets in the namespace that have an image with this tag."""
     probe = {
         "metadata": {"name": "probe"},
         "spec": {
@@ -209,7 +209,7 @@ def deny_tag(installation: Installation, tag: str) -> None:
 
 
 def images_of(daemonset: Json) -> list[str]:
-    """Return the images that a DaemonSet is there for, in order."""
+    """Return the images of a DaemonSet in order, without that of the install container."""
     containers = daemonset["spec"]["template"]["spec"]["containers"]
     return [each["image"] for each in containers if each["name"] != INSTALLER]
 

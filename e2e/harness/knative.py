@@ -1,7 +1,7 @@
 """A real Knative: Serving, Kourier with Envoy, Eventing with Broker and sources.
 
-The programs and manifests are its own, of the versions in e2e/components/knative; what is edited is
-below, with the reason.
+Programs and manifests are those of Knative, with the versions in e2e/components/knative. This
+module edits the manifests, and gives the reasons.
 """
 
 import re
@@ -13,19 +13,19 @@ from pathlib import Path
 import yaml
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import Ground, wait_until
-from e2e.harness.images import File, Image
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.objects import Objects
+from e2e.harness.oci_images import File, Image
 from e2e.harness.processes import listens
 from e2e.harness.registry import HOST, Registry
+from e2e.harness.workspace import wait_until
 
 GATEWAY = "10.1.77.2"
 INTERNAL_GATEWAY = "10.1.77.3"
 BROKERS = "10.1.77.4"
 DOMAIN = "example.test"
 NAMESPACES = ("knative-eventing", "knative-serving", "kourier-system")
-WINDOW_SECONDS = 6  # without a request, until a Service is scaled to zero: the least that it takes
+WINDOW_SECONDS = 6  # without a request until a scale to zero; the least that Knative accepts
 
 _PARTS = ("serving", "eventing", "kourier")
 _TAG = "e2e"
@@ -73,7 +73,7 @@ _WEBHOOKS = (
     f"eventing/{_CHANNEL}/webhooks/*.yaml",
     "serving/core/webhooks/*.yaml",
 )
-# Scaling needs a metrics server; the two others' programs are not built.
+# Autoscaling needs a metrics server. The programs of the two names are not built.
 _LEFT_OUT_KINDS = ("HorizontalPodAutoscaler", "PodDisruptionBudget")
 _LEFT_OUT_NAMES = ("job-sink", "request-reply")
 _ADDRESSES = {
@@ -84,7 +84,7 @@ _ADDRESSES = {
 _SETTINGS = {
     "config-network": {"ingress-class": "kourier.ingress.networking.knative.dev"},
     "config-domain": {DOMAIN: ""},
-    # Tests are in a hurry.
+    # As short as they can be, to make tests fast.
     "config-autoscaler": {
         "stable-window": f"{WINDOW_SECONDS}s",
         "scale-to-zero-grace-period": "1s",
@@ -92,40 +92,38 @@ _SETTINGS = {
 }
 
 
-def install(ground: Ground, control_plane: ControlPlane) -> None:
-    """Apply all of it, and wait until it works; its images must be at the registry.
+def install(manifests: Path, control_plane: ControlPlane) -> None:
+    """Apply all manifests, and wait until Knative works; its images must be in the registry.
 
-    It is never removed: it goes with the cluster.
+    Knative is never removed: it ends with the cluster.
     """
     objects = Objects(control_plane.admin)
-    config = ground.programs / "config"
     for patterns in (_FIRST, _SECOND, _WEBHOOKS):
-        objects.apply(_edited(config, patterns))
+        objects.apply(_edited(manifests, patterns))
     try:
         wait_until(lambda: not _missing(control_plane), "Knative ready", seconds=600)
     except TimeoutError as error:
         raise TimeoutError(f"{error}: {_missing(control_plane)}") from None
 
 
-def push_parts(ground: Ground, registry: Registry) -> None:
-    """Push the images of all parts, made of their programs; a gigabyte."""
-    programs = [path for part in _PARTS for path in sorted((ground.programs / part).iterdir())]
+def push_parts(registry: Registry, programs: Path, envoy: Path) -> None:
+    """Push images of all programs of Knative, one gigabyte."""
+    paths = [path for part in _PARTS for path in sorted((programs / part).iterdir())]
 
     def push(path: Path) -> None:
         image = Image(
             files={f"ko-app/{path.name}": File(path.read_bytes(), 0o755)},
             entrypoint=(f"/ko-app/{path.name}",),
-            user="65532:65532",  # Knative's manifests ask for some user that is not root
+            user="65532:65532",  # Knative's manifests require a user other than root
         )
         registry.push_image(f"{path.parent.name}/{path.name}", _TAG, image)
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(push, programs))
-    registry.push_image("envoy", _TAG, _envoy(ground))
+        list(pool.map(push, paths))
+    registry.push_image("envoy", _TAG, _envoy(envoy))
 
 
-def _envoy(ground: Ground) -> Image:
-    program = Path(ground.program("envoy"))
+def _envoy(program: Path) -> Image:
     linked = subprocess.run(("ldd", program), capture_output=True, text=True, check=True).stdout
     libraries = [Path(found) for found in re.findall(r"(/\S+) \(", linked)]
     files = {str(path)[1:]: File(path.read_bytes(), 0o755) for path in libraries}
@@ -157,7 +155,7 @@ def _edit(document: Json) -> Json:
     if document["kind"] == "Deployment":
         _edit_pod(document["spec"]["template"]["spec"])
     elif document["kind"] == "Service" and name in _ADDRESSES:
-        document["spec"]["clusterIP"] = _ADDRESSES[name]  # so that names can be written down
+        document["spec"]["clusterIP"] = _ADDRESSES[name]  # so that a hosts file can name them
     elif document["kind"] == "ConfigMap" and name in _SETTINGS:
         document["data"] = document.get("data", {}) | _SETTINGS[name]
     return document
@@ -166,16 +164,16 @@ def _edit(document: Json) -> Json:
 def _edit_pod(pod: Json) -> None:
     pod["terminationGracePeriodSeconds"] = 5
     for container in pod["containers"]:
-        container.pop("resources", None)  # together they ask for most of two processors
-        container.pop("lifecycle", None)  # Envoy's needs a shell, which its image here lacks
-        if "readinessProbe" in container:  # shipped ones wait for up to 20 s first
+        container.pop("resources", None)  # the requests add up to most of two processors
+        container.pop("lifecycle", None)  # that of Envoy needs a shell, which its image here lacks
+        if "readinessProbe" in container:  # the shipped ones start after up to 20 s
             container["readinessProbe"] |= {
                 "initialDelaySeconds": 0,
                 "periodSeconds": 1,
                 "timeoutSeconds": 10,
-                "failureThreshold": 10,  # or a busy machine takes a part out of its Service
+                "failureThreshold": 10,  # else a busy machine takes a pod out of its Service
             }
-        if "livenessProbe" in container:  # while all start at once, all are slow
+        if "livenessProbe" in container:  # all programs start at once and are slow
             container["livenessProbe"] |= {
                 "initialDelaySeconds": 60,
                 "periodSeconds": 10,
@@ -185,7 +183,7 @@ def _edit_pod(pod: Json) -> None:
 
 
 def _missing(control_plane: ControlPlane) -> list[str]:
-    """Return what is not there yet: Deployments that run, and webhooks that can be called."""
+    """Return the names of Deployments that do not run and of webhooks that do not work yet."""
     admin = control_plane.admin
     deployments = [
         each

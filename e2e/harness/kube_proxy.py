@@ -1,20 +1,22 @@
-"""What makes Services' addresses reachable, from pods and from the host."""
+"""kube-proxy, which makes the addresses of Services reachable from pods and from the host."""
 
 import json
 from pathlib import Path
 
-from e2e.harness.ground import ADDRESS, Ground
 from e2e.harness.processes import Process, answers
+from e2e.harness.workspace import ADDRESS, Workspace
 
 HEALTH = "127.0.0.1:10256"
 
 
-def kube_proxy(ground: Ground, *, node: str, pods: str, kubeconfig: Path) -> Process:
-    """Make the one kube-proxy that all nodes of the host need; `node` is any of them.
+def kube_proxy(
+    workspace: Workspace, *, program: Path, node: str, pods: str, kubeconfig: Path
+) -> Process:
+    """Make the one kube-proxy that the host needs; `node` is the name of any node.
 
-    Its tables are in the run's network namespace, and go with it.
+    Its nftables are in the run's network namespace.
     """
-    folder = ground.folder("kube-proxy")
+    folder = workspace.folder("kube-proxy")
     configuration = folder / "configuration.json"
     configuration.write_text(
         json.dumps(
@@ -29,7 +31,7 @@ def kube_proxy(ground: Ground, *, node: str, pods: str, kubeconfig: Path) -> Pro
                 "nodePortAddresses": [f"{ADDRESS}/32"],
                 "healthzBindAddress": HEALTH,
                 "metricsBindAddress": "127.0.0.1:10249",
-                # Leaves the machine's settings alone.
+                # These values leave the machine's settings unchanged.
                 "conntrack": {
                     "maxPerCore": 0,
                     "tcpEstablishedTimeout": "0s",
@@ -41,8 +43,8 @@ def kube_proxy(ground: Ground, *, node: str, pods: str, kubeconfig: Path) -> Pro
     )
     return Process(
         name="kube-proxy",
-        command=(ground.program("kube-proxy"), f"--config={configuration}"),
-        environment=ground.environment(),
-        log=ground.log("kube-proxy"),
+        command=(str(program), f"--config={configuration}"),
+        environment=workspace.environment(),
+        log=workspace.log("kube-proxy"),
         is_ready=lambda: answers(f"http://{HEALTH}/healthz"),
     )

@@ -1,28 +1,29 @@
-"""A kubelet for each node."""
+"""The kubelet of a node: each node has its own."""
 
 import json
 from pathlib import Path
 
-from e2e.harness.ground import ADDRESS, Ground
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.processes import Process, answers
+from e2e.harness.workspace import ADDRESS, Workspace
 
 HEALTH_PORT = 10248
 
 
 def kubelet(
-    ground: Ground,
+    workspace: Workspace,
     folder: Path,
     *,
+    program: Path,
     name: str,
     address: str,
     cgroup: str,
     runtime: Path,
     kubeconfig: Path,
 ) -> Process:
-    """Make a kubelet that keeps all it has in the folder; it is ready before its node is."""
+    """Make a kubelet that writes to the folder only; it is ready before its node is."""
     configuration = folder / "kubelet.json"
-    pod_logs = ground.logs / f"{name}-pods"
+    pod_logs = workspace.logs / f"{name}-pods"
     configuration.write_text(
         json.dumps(
             _configuration(
@@ -33,7 +34,7 @@ def kubelet(
     return Process(
         name=f"kubelet of {name}",
         command=(
-            ground.program("kubelet"),
+            str(program),
             f"--config={configuration}",
             f"--kubeconfig={kubeconfig}",
             f"--hostname-override={name}",
@@ -41,8 +42,8 @@ def kubelet(
             f"--root-dir={folder / 'kubelet'}",
             f"--cert-dir={folder / 'certificates'}",
         ),
-        environment=ground.environment(),
-        log=ground.log(f"{name}-kubelet"),
+        environment=workspace.environment(),
+        log=workspace.log(f"{name}-kubelet"),
         is_ready=lambda: answers(f"http://{address}:{HEALTH_PORT}/healthz"),
     )
 
@@ -57,13 +58,13 @@ def _configuration(
         "address": address,
         "healthzBindAddress": address,
         "healthzPort": HEALTH_PORT,
-        # Whoever is in this network namespace may: the API server asks it for logs.
+        # All requests come from this network namespace; the API server asks for logs.
         "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
         "authorization": {"mode": "AlwaysAllow"},
         "clusterDNS": [ADDRESS],
         "clusterDomain": "cluster.local",
         "resolvConf": "",
-        # What it would do to the host that all nodes are on.
+        # No changes to the host, which all nodes share.
         "makeIPTablesUtilChains": False,
         "failSwapOn": False,
         "failCgroupV1": False,
@@ -73,10 +74,10 @@ def _configuration(
         "localStorageCapacityIsolation": False,
         "podLogsDir": str(pod_logs),
         "volumePluginDir": str(folder / "volume-plugins"),
-        # Nothing is removed but by tests.
+        # Only tests remove images and pods.
         "evictionHard": {},
         "imageGCHighThresholdPercent": 100,
-        # Pulls, and reports of them, as fast as they can be.
+        # Pulls and status reports without limits, to make tests fast.
         "serializeImagePulls": False,
         "maxParallelImagePulls": 8,
         "registryPullQPS": 0,

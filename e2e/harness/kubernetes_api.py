@@ -1,4 +1,4 @@
-"""A client of the Kubernetes API that hides nothing: paths in, JSON out."""
+"""A client of the Kubernetes API that takes paths and returns JSON."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import requests
 
-from e2e.harness.ground import PATIENCE_SECONDS, http_session
+from e2e.harness.workspace import TIMEOUT_SECONDS, http_session
 
 Json = dict[str, Any]
 
@@ -16,7 +16,7 @@ MERGE_PATCH = "application/merge-patch+json"
 
 
 class ApiError(Exception):
-    """The API server's refusal: its HTTP status code, and its Status object if it sent one."""
+    """The API server refused a request: its HTTP status code, and its Status object if any."""
 
     def __init__(self, response: requests.Response) -> None:
         self.code = response.status_code
@@ -30,10 +30,10 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class KubernetesApi:
-    """The API as the owner of a token sees it.
+    """The Kubernetes API for the owner of a token.
 
-    Keyword arguments are query parameters (`dryRun="All"`). Each request opens its connection: the
-    API server may have been stopped and started since the last one.
+    Keyword arguments are query parameters (`dryRun="All"`). Each request opens a connection,
+    because the API server can have restarted since the last one.
     """
 
     url: str
@@ -45,7 +45,7 @@ class KubernetesApi:
         return self._json("GET", path, query)
 
     def text(self, path: str) -> str:
-        """Read what is not JSON."""
+        """Read a text, such as a log."""
         return self._send("GET", path).text
 
     def post(self, path: str, body: Json, **query: str) -> Json:
@@ -58,12 +58,12 @@ class KubernetesApi:
         return self._json("PATCH", path, query, json=body, headers={"Content-Type": content_type})
 
     def apply(self, path: str, body: Json, **query: str) -> Json:
-        """Make an object what the body says, whether it is there or not."""
+        """Create or change an object by server-side apply."""
         query = {"fieldManager": "e2e", "force": "true"} | query
         return self._json("PATCH", path, query, json=body, headers={"Content-Type": APPLY_PATCH})
 
     def delete(self, path: str, **query: str) -> Json:
-        """Delete an object, without waiting for its end."""
+        """Delete an object, without waiting until it is gone."""
         return self._json("DELETE", path, query)
 
     def _json(self, method: str, path: str, query: dict[str, str], **body: Any) -> Json:
@@ -74,7 +74,7 @@ class KubernetesApi:
         with http_session() as session:
             session.headers["Authorization"] = f"Bearer {self.token}"
             session.verify = str(self.ca)
-            response = session.request(method, self.url + path, timeout=PATIENCE_SECONDS, **options)
+            response = session.request(method, self.url + path, timeout=TIMEOUT_SECONDS, **options)
         if not response.ok:
             raise ApiError(response)
         return response

@@ -1,4 +1,4 @@
-"""Nodes that run pods: each a true kubelet with a containerd of its own."""
+"""Nodes that run pods: each is a real kubelet with its own containerd."""
 
 import shutil
 import subprocess
@@ -14,35 +14,42 @@ from e2e.harness.cgroups import Cgroup
 from e2e.harness.containerd import Containerd
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.dns import dns
-from e2e.harness.ground import Ground, wait_until
-from e2e.harness.images import Image, sleep_image
 from e2e.harness.kube_proxy import kube_proxy
 from e2e.harness.kubelet import kubelet
 from e2e.harness.kubernetes_api import ApiError, Json
+from e2e.harness.oci_images import Image, sleep_image
 from e2e.harness.processes import tail
+from e2e.harness.workspace import Workspace, wait_until
 
-MOST = 3  # as many addresses as e2e/run gives
-KEPT = 2  # from the first test that needs nodes to the last
+MOST = 3  # e2e/run makes as many addresses
+KEPT = 2  # these run from the first test that needs nodes to the last
 PODS = "10.245.0.0/16"
 
 
 class Node:
-    """A node of the cluster, which tests can look into and disturb."""
+    """A node of the cluster, which tests can inspect and disturb."""
 
     def __init__(
-        self, ground: Ground, control_plane: ControlPlane, *, number: int, pause: Image
+        self,
+        workspace: Workspace,
+        control_plane: ControlPlane,
+        *,
+        number: int,
+        pause: Image,
+        kubelet_program: Path,
     ) -> None:
         self.name = f"node-{number}"
         self.address = f"10.246.0.{number}"  # on the loopback device, by e2e/run
         self._admin = control_plane.admin
-        self._folder = ground.folder(self.name)
-        self._cgroup = Cgroup(f"/{ground.state.name}/{self.name}")
+        self._folder = workspace.folder(self.name)
+        self._cgroup = Cgroup(f"/{workspace.state.name}/{self.name}")
         self.runtime = Containerd(
-            ground, self._folder, name=self.name, pods=f"10.245.{number}.0/24", pause=pause
+            workspace, self._folder, name=self.name, pods=f"10.245.{number}.0/24", pause=pause
         )
         self._kubelet = kubelet(
-            ground,
+            workspace,
             self._folder,
+            program=kubelet_program,
             name=self.name,
             address=self.address,
             cgroup=self._cgroup.name,
@@ -51,9 +58,9 @@ class Node:
         )
 
     def start(self) -> None:
-        """Start it and wait until pods can be scheduled to it; after an end, with its images."""
-        # A node that died is Ready for most of a minute: only what it says from now on counts, and
-        # it says when in whole seconds.
+        """Start the node and wait until it is ready; it still has its old images."""
+        # A dead node stays Ready for most of a minute, so only later heartbeats count. Their times
+        # are whole seconds.
         heard = self._heartbeat()
         wait_until(lambda: int(time()) > heard, "another second")
         self._cgroup.make()
@@ -65,15 +72,15 @@ class Node:
             raise TimeoutError(f"{error}\n{tail(self._kubelet.log)}") from None
 
     def kill(self) -> None:
-        """Let it die, with all that runs on it; the API server isn't told."""
+        """Kill the node with all that runs on it, without a word to the API server."""
         self._kubelet.kill()
         self.runtime.kill()
         self._cgroup.kill()
 
     def stop(self) -> None:
-        """Let it leave the cluster, with its pods; after a start it is a new node with its images.
+        """Remove the node from the cluster, with its pods; it can be dead already.
 
-        It may have died before.
+        After a start it is a new node that still has its images.
         """
         self._kubelet.stop()
         self.kill()
@@ -82,18 +89,18 @@ class Node:
         self._forget()
 
     def is_ready(self) -> bool:
-        """Answer whether Kubernetes takes it for ready: one that died is, for most of a minute."""
+        """Return whether the node is Ready; a dead one stays so for most of a minute."""
         return any(condition["status"] == "True" for condition in _readiness(self._node()))
 
     def images(self) -> dict[str, str]:
-        """Return the digests of its images by name, as its runtime has them.
+        """Return the digests of the images in its runtime, by name.
 
-        An image that was pulled has more names than that with the tag.
+        A pulled image has several names, not only the one with the tag.
         """
         return self.runtime.images()
 
     def blobs(self) -> set[str]:
-        """Return the digests of all manifests, configs and layers that it has."""
+        """Return the digests of all manifests, configs and layers in its runtime."""
         return self.runtime.blobs()
 
     def pull(self, name: str) -> None:
@@ -112,7 +119,7 @@ class Node:
         )
 
     def _heartbeat(self) -> float:
-        """Return when it last said how it is; 0 if it never did."""
+        """Return the time of its last heartbeat; 0 if there was none."""
         return max(
             (_seconds(each["lastHeartbeatTime"]) for each in _readiness(self._node())), default=0
         )
@@ -126,36 +133,45 @@ class Node:
             raise
 
     def _forget(self) -> None:
-        """Delete it from the API with its pods, for which controllers would take a minute."""
+        """Delete the Node object and its pods; controllers would take a minute for that."""
         with suppress(ApiError):
             self._admin.delete(f"/api/v1/nodes/{self.name}")
         pods = self._admin.get("/api/v1/pods", fieldSelector=f"spec.nodeName={self.name}")
         for pod in pods["items"]:
-            with suppress(ApiError):  # somebody was first
+            with suppress(ApiError):  # a controller was faster
                 self._admin.delete(_path(pod), gracePeriodSeconds="0")
 
 
 class Nodes:
-    """The nodes of the cluster, with what their pods need: Services' addresses, and names.
+    """The nodes of the cluster, with kube-proxy and DNS for their pods.
 
-    Two are there for all tests; one more can join.
+    Two nodes run for all tests; a third can join.
     """
 
-    def __init__(self, ground: Ground, control_plane: ControlPlane) -> None:
-        self._ground = ground
+    def __init__(
+        self, workspace: Workspace, control_plane: ControlPlane, *, kubernetes: Path, coredns: Path
+    ) -> None:
+        self._workspace = workspace
         self._control_plane = control_plane
-        self._pause = sleep_image(ground)
+        self._kubelet_program = kubernetes / "kubelet"
+        self._pause = sleep_image(workspace)
         self._nodes: dict[str, Node] = {}
         for _ in range(KEPT):
             self._add()
         kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
         self._host = (
-            kube_proxy(ground, node=self.names[0], pods=PODS, kubeconfig=kubeconfig),
-            dns(ground, kubeconfig=kubeconfig),
+            kube_proxy(
+                workspace,
+                program=kubernetes / "kube-proxy",
+                node=self.names[0],
+                pods=PODS,
+                kubeconfig=kubeconfig,
+            ),
+            dns(workspace, program=coredns / "coredns", kubeconfig=kubeconfig),
         )
 
     def __enter__(self) -> Self:
-        """Start all at once, in a few seconds; none is left if one fails."""
+        """Start all nodes at once, in a few seconds; stop all if one fails."""
         with ExitStack() as started, ThreadPoolExecutor() as pool:
             started.callback(self._kill)
             for future in [pool.submit(each.start) for each in (*self._host, *self)]:
@@ -180,7 +196,7 @@ class Nodes:
 
     @contextmanager
     def join(self) -> Iterator[Node]:
-        """Let one more node join, without images but its own; it leaves at the end, dead or not."""
+        """Let a third node join, without any pulled image; it leaves when the context ends."""
         node = self._add()
         try:
             node.start()
@@ -193,7 +209,13 @@ class Nodes:
         number = len(self._nodes) + 1
         if number > MOST:
             raise ValueError(f"there are addresses for {MOST} nodes")
-        node = Node(self._ground, self._control_plane, number=number, pause=self._pause)
+        node = Node(
+            self._workspace,
+            self._control_plane,
+            number=number,
+            pause=self._pause,
+            kubelet_program=self._kubelet_program,
+        )
         self._nodes[node.name] = node
         return node
 
@@ -203,7 +225,7 @@ class Nodes:
 
 
 def unmount_below(folder: Path) -> None:
-    """Unmount all that is mounted below a folder, which nothing may use any more."""
+    """Unmount all file systems below a folder that no process uses."""
     mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     inner_first = [path for path in reversed(mounted) if path.startswith(f"{folder}/")]
     if inner_first:

@@ -1,10 +1,10 @@
-"""Objects as manifests have them, applied where the API server says that their kind belongs."""
+"""Objects of manifests, applied at the paths that the discovery of the API server gives."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from e2e.harness.ground import wait_until
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
+from e2e.harness.workspace import wait_until
 
 
 class _Kind(NamedTuple):
@@ -13,14 +13,14 @@ class _Kind(NamedTuple):
 
 
 class Objects:
-    """All kinds of objects of a cluster, those too that are made known while it runs."""
+    """Objects of all kinds of a cluster, including kinds that are defined while it runs."""
 
     def __init__(self, admin: KubernetesApi) -> None:
         self._admin = admin
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
     def apply(self, documents: Iterable[Json], **query: str) -> None:
-        """Make all that, one after the other; unknown fields are errors with `fieldValidation`."""
+        """Apply the objects; with `fieldValidation=Strict` an unknown field is an error."""
         for document in documents:
             self._admin.apply(self.path(document), document, **query)
 
@@ -32,11 +32,11 @@ class Objects:
         return f"{_root(version)}{place}/{kind.plural}/{metadata['name']}"
 
     def live(self, document: Json) -> Json:
-        """Return the object as it is now."""
+        """Return the current object."""
         return self._admin.get(self.path(document))
 
     def is_there(self, document: Json) -> bool:
-        """Answer whether there is such an object."""
+        """Return whether the object exists."""
         try:
             self.live(document)
         except ApiError as error:
@@ -57,11 +57,11 @@ class Objects:
         try:
             listed = self._admin.get(_root(version))["resources"]
         except ApiError as error:
-            if error.code == 404:  # its definition was made a moment ago
+            if error.code == 404:  # its CustomResourceDefinition is not in force yet
                 return
             raise
         for each in listed:
-            if "/" not in each["name"]:  # no status, no scale
+            if "/" not in each["name"]:  # without subresources
                 found = _Kind(plural=each["name"], is_namespaced=each["namespaced"])
                 self._kinds[version, each["kind"]] = found
 

@@ -1,4 +1,4 @@
-"""The product on a real Knative, as `kubectl apply -k` of a user's own overlay brings it there."""
+"""The product on a real Knative, applied as an overlay like `kubectl apply -k` does."""
 
 import json
 import subprocess
@@ -11,16 +11,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.deployed import SERVICE_IMAGE, SLEEP_IMAGE
-from e2e.harness.ground import Ground, http_session, wait_until
 from e2e.harness.installation import NAME, SECRET, Installation
 from e2e.harness.knative import BROKERS, DOMAIN, GATEWAY, INTERNAL_GATEWAY
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
-from e2e.harness.kustomize import overlay
+from e2e.harness.kustomize import Kustomize
 from e2e.harness.objects import Objects
 from e2e.harness.processes import listens
 from e2e.harness.registry import HOST, Webhook
 from e2e.harness.sender import until_taken
 from e2e.harness.sink import Received, Sink
+from e2e.harness.workspace import Workspace, http_session, wait_until
 
 NAMESPACE = "k8s-image-puller"
 WEBHOOKS = f"{NAME}-webhooks"
@@ -33,7 +33,7 @@ WEBHOOK = Webhook(
 )
 
 NEVER = "0 0 29 2 *"
-PORT = 8080  # of the service in a pod
+PORT = 8080  # the service's own, in its pod
 _HOSTS = f"""127.0.0.1 localhost
 {GATEWAY} {PUBLIC_HOST}
 {INTERNAL_GATEWAY} {INTERNAL_HOST}
@@ -44,12 +44,12 @@ _KNATIVE_GROUPS = ("eventing.knative.dev", "serving.knative.dev", "sources.knati
 
 @dataclass
 class OnKnative:
-    """Both Services with what feeds them, and what tests ask of them.
+    """Both Knative Services of the product, with Broker and sources, and what tests ask of them.
 
-    `sink` gets a copy of each event of the Broker at `/all`, and at `/dead` what it gives up.
+    `sink` gets a copy of each event of the Broker at `/all`, and its dead letters at `/dead`.
     """
 
-    ground: Ground
+    kustomize: Kustomize
     installation: Installation
     sink: Sink
     images: str
@@ -60,26 +60,26 @@ class OnKnative:
         self._objects = Objects(self.installation.control_plane.admin)
 
     def apply(self, *components: str, **environment: str) -> None:
-        """Apply the overlay with more components, and some changed variables."""
+        """Apply the overlay with more components and changed variables."""
         names = {
             "service": SERVICE_IMAGE.removesuffix(":e2e"),
             "sleep": SLEEP_IMAGE,
             "registry": HOST,
             "images": self.images,
         }
-        documents = overlay(self.ground, names, components, **self._own(environment))
+        documents = self.kustomize.overlay(names, components, **self._own(environment))
         self._objects.apply(documents, fieldValidation="Strict")
         self._documents = [*documents, self._tap()]
         self._objects.apply(self._documents[-1:])
 
     def wait_until_ready(self) -> None:
-        """Wait until all that was applied is as it should be."""
+        """Wait until all Knative objects are ready."""
         for document in self._documents:
             if document["apiVersion"].partition("/")[0] in _KNATIVE_GROUPS:
                 self._wait_until_ready(document)
 
     def pods(self, *services: str) -> list[Json]:
-        """Return the pods of these Services, or of both, those too that are about to go."""
+        """Return the pods of these Services, or of both, including terminating ones."""
         path = f"/api/v1/namespaces/{NAMESPACE}/pods"
         names = ",".join(services or (NAME, WEBHOOKS))
         selector = f"serving.knative.dev/service in ({names})"
@@ -91,27 +91,27 @@ class OnKnative:
         wait_until(lambda: not self.pods(), "no pods of the Services")
 
     def bring_to_zero(self) -> None:
-        """Wait until Knative has told all pods to go, and spare us their drain of half a minute."""
-        self.wait_until_told_to_go()
+        """Wait until Knative deletes all pods, and skip their drain of half a minute."""
+        self.wait_until_terminating()
         for pod in self.pods():
-            with suppress(ApiError):  # it has gone by itself
+            with suppress(ApiError):  # it is gone already
                 path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['metadata']['name']}"
                 self._admin.delete(path, gracePeriodSeconds="0")
         self.wait_for_zero()
 
-    def wait_until_told_to_go(self) -> None:
-        """Wait until Knative has told all pods to go; for half a minute they still answer."""
+    def wait_until_terminating(self) -> None:
+        """Wait until Knative has deleted all pods; they still answer for half a minute."""
         wait_until(
             lambda: all("deletionTimestamp" in pod["metadata"] for pod in self.pods()),
-            "pods of the Services told to go",
+            "pods of the Services terminating",
         )
 
     def address(self, service: str) -> str:
-        """Return the address of a Service's pod, of one that is about to go too."""
+        """Return the address of a Service's pod, which can be terminating."""
         return str(self.pods(service)[0]["status"]["podIP"])
 
     def first_words(self, service: str) -> float:
-        """Return when the service in the one pod of a Service said something first, as a time."""
+        """Return the time of the first line that the service in the one pod of a Service logged."""
         (pod,) = self.pods(service)
         path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['metadata']['name']}/log"
         log = self._admin.text(f"{path}?container=service&timestamps=true")
@@ -126,25 +126,25 @@ class OnKnative:
         return answer.status_code
 
     def taken(self) -> float:
-        """Count the events that the internal Service's pods have taken at `POST /`."""
+        """Return how many events the pods of the internal Service received at `POST /`."""
         addresses = (pod["status"].get("podIP") for pod in self.pods(NAME))
         return sum(_taken(each) for each in addresses if each and listens(each, PORT))
 
     def events(self) -> list[Received]:
-        """Return what came to the Broker."""
+        """Return the events that the Broker received."""
         return [each for each in self.sink.received if each.path == "/all"]
 
     def dead_letters(self) -> list[Received]:
-        """Return what the Broker has given up."""
+        """Return the dead letters of the Broker."""
         return [each for each in self.sink.received if each.path == "/dead"]
 
     def set_schedule(self, schedule: str) -> None:
-        """Let the PingSource tick at these times."""
+        """Set the schedule of the PingSource."""
         path = f"/apis/sources.knative.dev/v1/namespaces/{NAMESPACE}/pingsources/image-puller-check"
         self._admin.patch(path, {"spec": {"schedule": schedule}})
 
     def remove_broker(self) -> None:
-        """Delete the Broker, and wait until it is gone."""
+        """Delete the Broker and wait until it is gone."""
         (broker,) = (each for each in self._documents if each["kind"] == "Broker")
         self._admin.delete(self._objects.path(broker))
         wait_until(lambda: not self._objects.is_there(broker), "no Broker")
@@ -199,9 +199,11 @@ class OnKnative:
 
 
 @contextmanager
-def on_knative(ground: Ground, control_plane: ControlPlane, images: str) -> Iterator[OnKnative]:
-    """Run the product with its public Service until the end of the context."""
-    name_hosts(ground)
+def on_knative(
+    workspace: Workspace, control_plane: ControlPlane, kustomize: Kustomize, images: str
+) -> Iterator[OnKnative]:
+    """Run the product with its public Service until the context ends."""
+    name_hosts(workspace)
     admin = control_plane.admin
     admin.apply(f"/api/v1/namespaces/{NAMESPACE}", _object("v1", "Namespace", NAMESPACE))
     secrets = {"image-puller-secrets": ("read",), "image-puller-webhooks": ("distribution",)}
@@ -209,9 +211,9 @@ def on_knative(ground: Ground, control_plane: ControlPlane, images: str) -> Iter
         body = _object("v1", "Secret", name) | {"stringData": dict.fromkeys(files, SECRET)}
         admin.apply(f"/api/v1/namespaces/{NAMESPACE}/secrets/{name}", body)
     kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
-    installation = Installation(control_plane, NAMESPACE, kubeconfig, ground.folder("secrets"))
+    installation = Installation(control_plane, NAMESPACE, kubeconfig, workspace.folder("secrets"))
     with Sink() as sink:
-        puller = OnKnative(ground, installation, sink, images)
+        puller = OnKnative(kustomize, installation, sink, images)
         try:
             puller.apply()
             puller.wait_until_ready()
@@ -220,9 +222,9 @@ def on_knative(ground: Ground, control_plane: ControlPlane, images: str) -> Iter
             admin.delete(f"/api/v1/namespaces/{NAMESPACE}")
 
 
-def name_hosts(ground: Ground) -> None:
-    """Let this machine's processes find the gateways, in the mount namespace of `e2e/run`."""
-    hosts = ground.folder("names") / "hosts"
+def name_hosts(workspace: Workspace) -> None:
+    """Give processes in the run's mount namespace a hosts file with the gateways."""
+    hosts = workspace.folder("names") / "hosts"
     hosts.write_text(_HOSTS)
     subprocess.run(("mount", "--bind", hosts, "/etc/hosts"), check=True)
 

@@ -1,11 +1,11 @@
-"""Pods as tests make and watch them."""
+"""Pods that tests create and observe."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from e2e.harness.ground import wait_until
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
 from e2e.harness.processes import TAIL_LINES
+from e2e.harness.workspace import wait_until
 
 LABELS = {"app": "e2e"}
 
@@ -19,7 +19,7 @@ class Pods:
 
     @property
     def path(self) -> str:
-        """The path of all of them."""
+        """The API path of the pods."""
         return f"/api/v1/namespaces/{self.namespace}/pods"
 
     def run(self, image: str, *arguments: str, node: str, **container: object) -> str:
@@ -33,12 +33,12 @@ class Pods:
         return name
 
     def all(self) -> list[Json]:
-        """Return all of them, those too that are about to go."""
+        """Return all pods, including terminating ones."""
         pods: list[Json] = self.admin.get(self.path)["items"]
         return pods
 
     def status(self, name: str) -> Json:
-        """Return what is known of a pod."""
+        """Return the status of a pod."""
         status: Json = self.admin.get(f"{self.path}/{name}")["status"]
         return status
 
@@ -61,7 +61,7 @@ class Pods:
         return self.admin.text(f"{self.path}/{name}/log")
 
     def last_words(self) -> str:
-        """Return the ends of what the containers of all pods have printed, or why there is none."""
+        """Return the end of the log of each container, or the error for it."""
         words = []
         for pod in self.all():
             name = pod["metadata"]["name"]
@@ -76,7 +76,7 @@ class Pods:
         return "".join(words)
 
     def output(self, image: str, *arguments: str, node: str) -> str:
-        """Run a pod to its end, and return what it printed; AssertionError if it fails."""
+        """Run a pod to its end, and return what it printed; raise AssertionError if it fails."""
         name = self.run(image, *arguments, node=node)
         phase = self.wait_for(name, "Succeeded", "Failed")["phase"]
         output = self.log(name)
@@ -85,7 +85,7 @@ class Pods:
 
 
 def restricted(image: str, *arguments: str, **container: object) -> Json:
-    """Make a pod's specification that Pod Security `restricted` lets in, with a small limit."""
+    """Return a pod specification that Pod Security `restricted` admits, with small limits."""
     main = {
         "name": "main",
         "image": image,
@@ -105,7 +105,7 @@ def restricted(image: str, *arguments: str, **container: object) -> Json:
 
 
 def daemonset(name: str, pod: Mapping[str, object]) -> Json:
-    """Make a DaemonSet of such pods, all of which it replaces at once."""
+    """Return a DaemonSet of such pods, which replaces all of them at once."""
     return {
         "metadata": {"name": name},
         "spec": {

@@ -1,4 +1,4 @@
-"""A real registry, and pushes to it by its HTTP API."""
+"""A real registry, and pushes by its HTTP API."""
 
 import json
 import re
@@ -10,24 +10,24 @@ from typing import Any, Self
 
 import requests
 
-from e2e.harness.ground import ADDRESS, PATIENCE_SECONDS, Ground, http_session
-from e2e.harness.images import INDEX, MANIFEST, File, Image, canonical, descriptor, digest_of
+from e2e.harness.oci_images import INDEX, MANIFEST, File, Image, canonical, descriptor, digest_of
 from e2e.harness.processes import Process, listens
+from e2e.harness.workspace import ADDRESS, TIMEOUT_SECONDS, Workspace, http_session
 
 PORT = 5000
-HOST = f"{ADDRESS}:{PORT}"  # what references begin with; 127.0.0.1:5000 is the same registry
+HOST = f"{ADDRESS}:{PORT}"  # the host in references; 127.0.0.1:5000 is the same registry
 LOCKED_PORT = 5001
 LOCKED_HOST = f"{ADDRESS}:{LOCKED_PORT}"
 USER, PASSWORD = "user", "right"
-# What htpasswd makes of them (bcrypt, the one hash that the registry takes).
+# The output of htpasswd for them, with bcrypt, the only hash that the registry accepts.
 HTPASSWD = f"{USER}:$2a$05$Io4Jr4WyRtzXHjCtZ2.kHeO9R1btsDbSZ1DpvZqK50jQz16qpDb06\n"
 
-# A line of its access log, where a blob's content was sent.
+# A line of the access log for a request that got the content of a blob.
 BLOB_FETCH = re.compile(r'"GET /v2/\S+/blobs/(sha256:[0-9a-f]{64}) HTTP/1\.1" 20[06] ')
 
 
 class RegistryError(Exception):
-    """The registry's refusal, with its HTTP status code."""
+    """The registry refused a request; `code` is the HTTP status code."""
 
     def __init__(self, response: requests.Response) -> None:
         self.code = response.status_code
@@ -37,22 +37,22 @@ class RegistryError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Webhook:
-    """A place that the registry tells about pushes, with the Authorization header it sends."""
+    """A receiver of the registry's notifications, with the Authorization header for it."""
 
     url: str
     authorization: str
 
 
 class Registry:
-    """Debian's docker-registry; its webhooks tell of pulls and blobs too.
+    """Debian's docker-registry, which also sends notifications of pulls and blobs.
 
-    A locked one lets in nobody but `USER`, and runs beside the other at `LOCKED_HOST`.
+    A locked one accepts only the password of `USER`, and runs beside the other at `LOCKED_HOST`.
     """
 
     def __init__(
-        self, ground: Ground, webhooks: Sequence[Webhook] = (), *, locked: bool = False
+        self, workspace: Workspace, webhooks: Sequence[Webhook] = (), *, locked: bool = False
     ) -> None:
-        folder = ground.folder("registry")
+        folder = workspace.folder("registry")
         self.host = LOCKED_HOST if locked else HOST
         self._credentials = (USER, PASSWORD) if locked else None
         config = folder / "config.yml"  # JSON is YAML
@@ -65,9 +65,9 @@ class Registry:
         config.write_text(json.dumps(settings))
         self._process = Process(
             name="docker-registry",
-            command=(ground.program("docker-registry"), "serve", str(config)),
-            environment=ground.environment(),
-            log=ground.log("docker-registry"),
+            command=("docker-registry", "serve", str(config)),
+            environment=workspace.environment(),
+            log=workspace.log("docker-registry"),
             is_ready=lambda: listens(ADDRESS, LOCKED_PORT if locked else PORT),
         )
 
@@ -79,7 +79,7 @@ class Registry:
         self._process.kill()
 
     def start(self) -> None:
-        """Start it, with the images that it had."""
+        """Start it; it still has its images."""
         self._process.start()
 
     def stop(self) -> None:
@@ -87,11 +87,11 @@ class Registry:
         self._process.stop()
 
     def push(self, repository: str, tag: str, content: str) -> str:
-        """Push an image of one file, and return its digest: the same content, the same digest."""
+        """Push an image of one file, and return its digest; equal content has an equal digest."""
         return self.push_image(repository, tag, _image_of(content, "amd64"))
 
     def push_image(self, repository: str, tag: str, image: Image) -> str:
-        """Push an image that containers can be made of, and return its digest."""
+        """Push an image, and return its digest."""
         return self.put_manifest(repository, tag, self.put_blobs(repository, image))
 
     def push_index(self, repository: str, tag: str, content: str) -> str:
@@ -108,7 +108,7 @@ class Registry:
     def push_layout(
         self, repository: str, tag: str, layout: Path, *, label: str | None = None
     ) -> str:
-        """Push the one image of an OCI layout, and return its digest; labelled, it is another."""
+        """Push the image of an OCI layout, and return its digest; a label changes the digest."""
 
         def read(described: dict[str, Any]) -> bytes:
             digest: str = described["digest"]
@@ -131,7 +131,7 @@ class Registry:
         return digest_of(body)
 
     def put_blobs(self, repository: str, image: Image) -> dict[str, Any]:
-        """Upload what an image is made of, and return its manifest, which is not pushed yet."""
+        """Upload the blobs of an image, and return its manifest, which is not pushed yet."""
         for blob in image.blobs:
             self._put_blob(repository, blob)
         return image.manifest()
@@ -145,7 +145,7 @@ class Registry:
         return digest_of(body)
 
     def digest(self, repository: str, tag: str) -> str | None:
-        """Return the digest that the tag has now, or None if there is no such tag."""
+        """Return the current digest of the tag, or None if there is no such tag."""
         path, accept = f"/v2/{repository}/manifests/{tag}", f"{MANIFEST}, {INDEX}"
         try:
             response = self._send("HEAD", path, headers={"Accept": accept})
@@ -166,15 +166,15 @@ class Registry:
         return self._send("GET", f"/v2/{repository}/blobs/{digest}").content
 
     def delete(self, repository: str, digest: str) -> None:
-        """Delete a manifest and with it all its tags."""
+        """Delete a manifest with all its tags."""
         self._send("DELETE", f"/v2/{repository}/manifests/{digest}")
 
     def blob_fetches(self) -> Counter[str]:
-        """Count how often each blob was fetched, by digest, since the registry was made."""
+        """Count the fetches of each blob, by digest, since the registry was made."""
         return Counter(BLOB_FETCH.findall(self._process.log.read_text()))
 
     def failed_notifications(self) -> int:
-        """Count the attempts to tell of pushes that did not succeed."""
+        """Count the notifications that could not be delivered."""
         return self._process.log.read_text().count("error writing event")
 
     def _put_blob(self, repository: str, blob: bytes) -> None:
@@ -186,7 +186,7 @@ class Registry:
         with http_session() as session:
             session.auth = self._credentials
             response = session.request(
-                method, f"http://{self.host}{path}", timeout=PATIENCE_SECONDS, **options
+                method, f"http://{self.host}{path}", timeout=TIMEOUT_SECONDS, **options
             )
         if not response.ok:
             raise RegistryError(response)
@@ -205,7 +205,7 @@ def _configuration(host: str, images: str, webhooks: Sequence[Webhook]) -> dict[
                     "url": webhook.url,
                     "headers": {"Authorization": [webhook.authorization]},
                     "timeout": "1s",  # its default
-                    # Its defaults are 10 attempts at once, then one a second: tests are in a hurry.
+                    # The defaults are 10 attempts at once, then one a second: too slow.
                     "threshold": 1,
                     "backoff": "200ms",
                 }

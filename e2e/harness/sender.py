@@ -1,4 +1,4 @@
-"""Webhook requests as a registry would send them, over as many connections as a test wants."""
+"""Webhook requests like those of a registry, over any number of connections."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,16 +7,17 @@ from hashlib import sha256
 
 import requests
 
-from e2e.harness.ground import PATIENCE_SECONDS, http_session, wait_until
 from e2e.harness.installation import SECRET
 from e2e.harness.kubernetes_api import Json
-from e2e.harness.registry import HOST, MANIFEST
+from e2e.harness.oci_images import MANIFEST
+from e2e.harness.registry import HOST
+from e2e.harness.workspace import TIMEOUT_SECONDS, http_session, wait_until
 
 CONTENT_TYPE = "application/vnd.docker.distribution.events.v2+json"
 
 
 def notification(repository: str, tag: str, content: str, *, time: str | None = None) -> Json:
-    """Return what the registry says of a push; equal content has an equal digest."""
+    """Return the notification of a push; equal content has an equal digest."""
     digest = f"sha256:{sha256(content.encode()).hexdigest()}"
     event = {
         "id": f"{repository}:{tag}@{digest}",
@@ -35,22 +36,22 @@ def notification(repository: str, tag: str, content: str, *, time: str | None = 
 
 
 def send(session: requests.Session, url: str, body: Json) -> requests.Response:
-    """Send one request, and return what it was answered."""
+    """Send one request, and return the answer."""
     return session.post(
         f"{url}/webhooks/distribution",
         json=body,
         headers={"Authorization": f"Bearer {SECRET}", "Content-Type": CONTENT_TYPE},
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
     )
 
 
 def deliver(session: requests.Session, url: str, body: Json) -> int:
-    """Send a request until it is not answered 503, as registries do, and return the status code."""
+    """Send a request until the answer is not 503, as registries do; return the status code."""
     return until_taken(lambda: send(session, url, body)).status_code
 
 
 def until_taken(send: Callable[[], requests.Response]) -> requests.Response:
-    """Send until the answer is not 503, which a stall of the machine may be, and return it."""
+    """Send until the answer is not 503, which can come from a busy machine; return it."""
 
     def attempt() -> tuple[requests.Response] | None:
         answer = send()
@@ -61,25 +62,25 @@ def until_taken(send: Callable[[], requests.Response]) -> requests.Response:
 
 
 def post(url: str, body: Json) -> int:
-    """Deliver one request over a connection of its own."""
+    """Deliver one request over a new connection, and return the status code."""
     with http_session() as session:
         return deliver(session, url, body)
 
 
 def post_once(url: str, body: Json) -> requests.Response:
-    """Send one request over a connection of its own, whatever it is answered."""
+    """Send one request over a new connection, and return the answer, even a 503."""
     with http_session() as session:
         return send(session, url, body)
 
 
 def post_all(urls: Sequence[str], bodies: Sequence[Json], *, connections: int) -> list[int]:
-    """Send all over so many connections, each to one of the services in turn, in rising order."""
+    """Send all bodies in order over this number of connections, spread over the services."""
     queue = iter(bodies)
 
     def run(connection: int) -> list[int]:
         with http_session() as session:
             url = urls[connection % len(urls)]
-            # A list's iterator hands each element to one thread, in order.
+            # The threads share the iterator, and each body goes to one of them.
             return [deliver(session, url, body) for body in queue]
 
     with ThreadPoolExecutor(connections) as pool:

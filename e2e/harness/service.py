@@ -5,18 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from e2e.harness.ground import Ground
 from e2e.harness.processes import Process, answers, free_port
+from e2e.harness.workspace import Workspace
 
 COMMAND = Path(sys.executable).with_name("image-puller")
 
 
 class Service:
-    """`image-puller serve` with this environment and no other, on a free port unless given one."""
+    """`image-puller serve` with this environment only, on this port or a free one."""
 
     def __init__(
         self,
-        ground: Ground,
+        workspace: Workspace,
         environment: Mapping[str, str],
         *,
         kubeconfig: Path,
@@ -25,11 +25,11 @@ class Service:
         port = port or free_port()
         own = {"PORT": str(port), "KUBECONFIG": str(kubeconfig)}
         self.url = f"http://127.0.0.1:{port}"
-        self.log = ground.log("service")
+        self.log = workspace.log("service")
         self._process = Process(
             name="image-puller serve",
             command=(str(COMMAND), "serve"),
-            environment=ground.environment() | own | dict(environment),
+            environment=workspace.environment() | own | dict(environment),
             log=self.log,
             is_ready=lambda: answers(f"{self.url}/healthz"),
         )
@@ -42,13 +42,13 @@ class Service:
         self.kill()
 
     def start(self) -> None:
-        """Start it and wait until it is ready; after an end as before, on the same port."""
+        """Start it and wait until it is ready; a restart uses the same port."""
         self._process.start()
 
-    def terminate(self) -> int:
-        """End it as Kubernetes does, by SIGTERM, and return its exit code."""
+    def terminate(self) -> int | None:
+        """Stop it by SIGTERM, as Kubernetes does, and return its exit code."""
         return self._process.stop()
 
     def kill(self) -> None:
-        """End it and its workers by SIGKILL: nothing in it can do anything about it."""
+        """Stop it and its workers by SIGKILL."""
         self._process.kill()

@@ -1,16 +1,17 @@
-"""A place that webhooks and events are sent to, so that a test can read them."""
+"""A receiver of webhooks and events, which keeps them for the test."""
 
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Self
 
-from e2e.harness.ground import ADDRESS
+from e2e.harness.http_server import Server
+from e2e.harness.workspace import ADDRESS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """A request as it came in; header names are in lower case."""
+    """A request that was received; header names are in lower case."""
 
     path: str
     headers: dict[str, str] = field(repr=False)
@@ -18,12 +19,12 @@ class Received:
 
 
 class Sink:
-    """An HTTP server that keeps what it gets, and answers `status`, which a test may change."""
+    """An HTTP server that keeps requests and answers `status`, which a test can change."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.status = 202
-        self._server = ThreadingHTTPServer((ADDRESS, 0), self._handler())
+        self._server = Server((ADDRESS, 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self.url = f"http://{ADDRESS}:{self._server.server_port}"
 
@@ -49,6 +50,6 @@ class Sink:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                pass  # what came in is in `received`
+                pass  # the requests are in `received`
 
         return Handler

@@ -1,4 +1,4 @@
-"""A way to a server on which answers take their time, and a server that says nothing at all."""
+"""A proxy that delays answers, and a server that never answers."""
 
 import json
 import socket
@@ -9,14 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from e2e.harness.ground import ADDRESS
 from e2e.harness.installation import Installation
+from e2e.harness.workspace import ADDRESS
 
 _CHUNK = 65536
 
 
 class Slow:
-    """Leads every connection on to another address, and holds back what comes from there."""
+    """A TCP proxy that delays each chunk of the answers by `seconds`."""
 
     def __init__(self, host: str, port: int) -> None:
         self.seconds = 0.0
@@ -57,7 +57,7 @@ class Slow:
 
 @contextmanager
 def slow_api_server(installation: Installation) -> Iterator[tuple[Slow, Path]]:
-    """Lead a service to the API server by a way that can be slow: the way, and a kubeconfig."""
+    """Run a slow proxy to the API server; yield it and a kubeconfig that uses it."""
     config = json.loads(installation.kubeconfig.read_text())
     host, _, port = config["clusters"][0]["cluster"]["server"].rpartition("//")[2].rpartition(":")
     with Slow(host, int(port)) as way:
@@ -68,7 +68,7 @@ def slow_api_server(installation: Installation) -> Iterator[tuple[Slow, Path]]:
 
 
 class Silent:
-    """Takes connections at a port, and never says anything."""
+    """A server that accepts connections at a port, and never answers."""
 
     def __init__(self, port: int) -> None:
         self._listener = socket.create_server((ADDRESS, port), backlog=128)

@@ -1,6 +1,6 @@
-"""What the original puller does to a cluster: a DaemonSet made at start, and deleted on SIGTERM.
+"""A stand-in for the original puller: it creates a DaemonSet at start, and deletes it on SIGTERM.
 
-While it waits for the DaemonSet's pods it hears no SIGTERM, as the original doesn't.
+While it waits for the DaemonSet's pods it ignores SIGTERM, like the original.
 """
 
 import os
@@ -28,16 +28,16 @@ MOUNTS = [{"name": "kip", "mountPath": "/kip"}]
 
 
 def container(name: str, image: str, **more: object) -> dict[str, object]:
-    """Make one of the pod's containers."""
+    """Return a container of the pod."""
     common = {"resources": RESOURCES, "securityContext": SECURITY, "volumeMounts": MOUNTS}
     return {"name": name, "image": image, "imagePullPolicy": "Always", **common, **more}
 
 
-def daemonset(owner: client.V1Deployment) -> dict[str, object]:
-    """Make the DaemonSet; the sleep is the stand-in image's, which is not at /bin."""
+def daemonset(owner: client.V1ObjectMeta) -> dict[str, object]:
+    """Return the DaemonSet; /sleep is that of the stand-in's image."""
     install = ["-c", "cp /sleep /kip/sleep"]
     entries = [entry.split("=") for entry in os.environ["IMAGES"].strip("; ").split(";")]
-    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": owner.metadata.name}
+    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": owner.name}
     spec = {
         "terminationGracePeriodSeconds": 1,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "fsGroup": 65532},
@@ -54,7 +54,7 @@ def daemonset(owner: client.V1Deployment) -> dict[str, object]:
     return {
         "metadata": {
             "name": NAME,
-            "ownerReferences": [reference | {"uid": owner.metadata.uid}],
+            "ownerReferences": [reference | {"uid": owner.uid}],
         },
         "spec": {
             "selector": {"matchLabels": LABELS},
@@ -66,8 +66,8 @@ def daemonset(owner: client.V1Deployment) -> dict[str, object]:
 def delete() -> None:
     """Delete the DaemonSet with its pods, and wait until it is gone.
 
-    The original opens a watch before that. Where it may not any more, because the new chart's Role
-    came first, it leaves the DaemonSet, as one does that is killed.
+    The original opens a watch before. If the Role of the new chart already forbids that, it leaves
+    the DaemonSet, as if it were killed.
     """
     try:
         apps.delete_namespaced_daemon_set(NAME, NAMESPACE, propagation_policy="Foreground")
@@ -80,23 +80,25 @@ def delete() -> None:
 
 
 def wait_until_ready() -> None:
-    """Wait for as many pods as nodes."""
+    """Wait until the pods on all nodes are ready."""
     while True:
         status = apps.read_namespaced_daemon_set(NAME, NAMESPACE).status
-        if 0 < status.desired_number_scheduled == status.number_ready:
+        if status is not None and 0 < status.desired_number_scheduled == status.number_ready:
             return
         time.sleep(0.1)
 
 
 config.load_incluster_config()
 apps = client.AppsV1Api()
-told = []
-signal.signal(signal.SIGTERM, lambda *_: told.append("SIGTERM"))
+signals: list[str] = []
+signal.signal(signal.SIGTERM, lambda *_: signals.append("SIGTERM"))
 delete()
 deployment = apps.read_namespaced_deployment(os.environ["DEPLOYMENT_NAME"], NAMESPACE)
-apps.create_namespaced_daemon_set(NAMESPACE, daemonset(deployment))
+assert deployment.metadata is not None
+# The client accepts manifests as well as its own classes.
+apps.create_namespaced_daemon_set(NAMESPACE, daemonset(deployment.metadata))  # type: ignore[arg-type]
 wait_until_ready()
 print("ready", flush=True)
-while not told:
+while not signals:
     time.sleep(0.1)
 delete()

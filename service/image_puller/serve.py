@@ -18,7 +18,7 @@ from image_puller.controller.writer import Writer
 from image_puller.errors import ConfigurationError
 from image_puller.http.authentication import EVENTS
 from image_puller.http.routes import TokenVerifier, create_app
-from image_puller.http.server import Server, all_addresses
+from image_puller.http.server import Gunicorn, all_addresses
 from image_puller.registries.client import RegistryClient
 from image_puller.registries.keyring_cache import KeyringCache
 from image_puller.registries.lookup import Lookup
@@ -52,7 +52,7 @@ class Service:
             lookup=for_pushes,
             on_commit=self._schedule.note_commit,
         )
-        self._node_watch = NodeWatch(cluster, self.intake, clock)
+        self._node_watch = NodeWatch(cluster.joins, self.intake, clock)
         self.metrics.malformed_entries.set(len(config.warnings))
         self.metrics.registry_problems.set_function(lambda: len(self._checks.problems))
         verifiers = _token_verifiers(config, cluster, clock)
@@ -94,7 +94,7 @@ def run(config: Config, cluster: KubernetesCluster) -> None:
     """Serve until SIGTERM."""
     service = Service(config, cluster)
     bind = all_addresses(config.port)
-    Server(service.app, bind, on_start=service.start, on_stop=service.stop).run()
+    Gunicorn(service.app, bind, on_start=service.start, on_stop=service.stop).run()
 
 
 def _lookups(config: Config, cluster: KubernetesCluster, clock: Clock) -> tuple[Lookup, Lookup]:

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a request, what it is answered, and that it changes nothing."""
+"""Bad requests of every kind: their answers, and that they change nothing."""
 
 import base64
 import gzip
@@ -60,18 +60,18 @@ def basic(user: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
-def proof(name: str, content_type: str = JSON) -> dict[str, str]:
+def with_secret(name: str, content_type: str = JSON) -> dict[str, str]:
     return bearer(secret(name)) | {"Content-Type": content_type}
 
 
-def signed(name: str, body: bytes, by: str | None = None) -> dict[str, str]:
+def with_signature(name: str, body: bytes, by: str | None = None) -> dict[str, str]:
     header, prefix, algorithm = SIGNERS[name]
     digits = hmac.new(secret(by or name).encode(), body, algorithm).hexdigest()
     return {header: prefix + digits, "Content-Type": JSON}
 
 
-class World:
-    """A service at a cluster whose DaemonSet is as it should be."""
+class Target:
+    """A service at a cluster whose DaemonSet is up to date."""
 
     def __init__(self, cluster: SimulatedCluster, client: FlaskClient) -> None:
         self.cluster = cluster
@@ -95,8 +95,8 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("world")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    folder = tmp_path_factory.mktemp("target")
     for name in NAMES:
         (folder / name).write_text(secret(name))
     with SimulatedCluster(nodes=1) as cluster:
@@ -107,23 +107,23 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         service = Service(config, KubernetesCluster(api, config))
         service.start()
         service.intake.accept("test", (CheckRequested(),), timeout=TIMEOUT_SECONDS)
-        yield World(cluster, service.app.test_client())
+        yield Target(cluster, service.app.test_client())
         service.stop()
         service.join(TIMEOUT_SECONDS)
         api.rest_client.close()
 
 
 @pytest.fixture
-def untouched(world: World, caplog: pytest.LogCaptureFixture) -> Iterator[World]:
-    """The world, and proof that a test has written nothing to it and no secret to the log."""
-    before = world.live()
+def untouched(target: Target, caplog: pytest.LogCaptureFixture) -> Iterator[Target]:
+    """Check that a test changed nothing in the cluster, and logged no secret."""
+    before = target.live()
     assert before is not None
-    world.cluster.requests.clear()
+    target.cluster.requests.clear()
     caplog.set_level("DEBUG", logger="image_puller")
-    yield world
-    writes = [request for request in world.cluster.requests if request.method != "GET"]
+    yield target
+    writes = [request for request in target.cluster.requests if request.method != "GET"]
     assert [request for request in writes if not request.dry_run] == []
-    after = world.live()
+    after = target.live()
     assert after is not None
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     assert after == before
@@ -132,7 +132,7 @@ def untouched(world: World, caplog: pytest.LogCaptureFixture) -> Iterator[World]
 
 def credentials() -> Iterator[Row]:
     for name in HOOKS:
-        path, refused = f"/webhooks/{name}", f"credentials for {name} are missing or wrong\n"
+        path, rejected = f"/webhooks/{name}", f"credentials for {name} are missing or wrong\n"
         for wrong in (
             {},
             {"Authorization": "s3cret"},
@@ -148,19 +148,19 @@ def credentials() -> Iterator[Row]:
             basic("user", "s3cret"),
             basic(secret(name), ""),
         ):
-            yield "POST", path, wrong, b"{}", 401, refused
-        yield "POST", f"{path}/s3cret", {}, b"{}", 401, refused
-        yield "POST", f"{path}/{secret('events')}", {}, b"{}", 401, refused
-        yield "POST", f"{path}/s3cret/{secret(name)}", {}, b"{}", 401, refused
-        yield "POST", f"{path}/{secret(name)}//", {}, b"{}", 401, refused
-        yield "POST", f"{path}/", {}, b"{}", 401, refused
+            yield "POST", path, wrong, b"{}", 401, rejected
+        yield "POST", f"{path}/s3cret", {}, b"{}", 401, rejected
+        yield "POST", f"{path}/{secret('events')}", {}, b"{}", 401, rejected
+        yield "POST", f"{path}/s3cret/{secret(name)}", {}, b"{}", 401, rejected
+        yield "POST", f"{path}/{secret(name)}//", {}, b"{}", 401, rejected
+        yield "POST", f"{path}/", {}, b"{}", 401, rejected
     for name in (name for name in HOOKS if name not in IN_PATH):
-        refused = f"credentials for {name} are missing or wrong\n"
-        for headers in ({}, proof(name)):
-            yield "POST", f"/webhooks/{name}/{secret(name)}", headers, b"{}", 401, refused
+        rejected = f"credentials for {name} are missing or wrong\n"
+        for headers in ({}, with_secret(name)):
+            yield "POST", f"/webhooks/{name}/{secret(name)}", headers, b"{}", 401, rejected
     for name, (header, prefix, _) in SIGNERS.items():
-        path, refused = f"/webhooks/{name}", f"credentials for {name} are missing or wrong\n"
-        right = signed(name, b"{}")
+        path, rejected = f"/webhooks/{name}", f"credentials for {name} are missing or wrong\n"
+        right = with_signature(name, b"{}")
         for wrong in (
             {},
             {header: ""},
@@ -173,14 +173,14 @@ def credentials() -> Iterator[Row]:
             {"Authorization": right[header]},
             bearer(secret(name)),
             basic("user", secret(name)),
-            signed(name, b"{} "),
-            signed(name, b""),
-            signed(name, b"{}", by="events"),
-            signed(name, b"{}", by="harbor"),
+            with_signature(name, b"{} "),
+            with_signature(name, b""),
+            with_signature(name, b"{}", by="events"),
+            with_signature(name, b"{}", by="harbor"),
         ):
-            yield "POST", path, wrong, b"{}", 401, refused
-        yield "POST", path, right, b"", 401, refused
-        yield "POST", f"{path}/{secret(name)}", right, b"{}", 401, refused
+            yield "POST", path, wrong, b"{}", 401, rejected
+        yield "POST", path, right, b"", 401, rejected
+        yield "POST", f"{path}/{secret(name)}", right, b"{}", 401, rejected
     for wrong in (
         {},
         {"Authorization": secret("events")},
@@ -190,8 +190,8 @@ def credentials() -> Iterator[Row]:
         basic("user", secret("events")),
     ):
         event = json.dumps(ENVELOPE | {"data": IMAGE}).encode()
-        refused = "credentials for events are missing or wrong\n"
-        yield "POST", "/", wrong | {"Content-Type": STRUCTURED}, event, 401, refused
+        rejected = "credentials for events are missing or wrong\n"
+        yield "POST", "/", wrong | {"Content-Type": STRUCTURED}, event, 401, rejected
     for path in ("/status", "/status/app", "/status/nothing", "/metrics"):
         for wrong in (
             {},
@@ -200,8 +200,8 @@ def credentials() -> Iterator[Row]:
             basic("user", "s3cret"),
             basic(secret("read"), ""),
         ):
-            refused = "credentials for read are missing or wrong\n"
-            yield "GET", path, wrong, b"", 401, refused
+            rejected = "credentials for read are missing or wrong\n"
+            yield "GET", path, wrong, b"", 401, rejected
 
 
 NOT_FOUND = (
@@ -213,10 +213,10 @@ NOT_ALLOWED = "The method is not allowed for the requested URL.\n"
 
 def routes() -> Iterator[Row]:
     for name in ("cloudevents", "nothing", "Quay", "events", "read", "%00", "quay%0a"):
-        shown = {"%00": "\\x00", "quay%0a": "quay\\n"}.get(name, name)
+        quoted = {"%00": "\\x00", "quay%0a": "quay\\n"}.get(name, name)
         for rest in ("", "/s3cret"):
-            said = f"no source is called '{shown}'\n"
-            yield "POST", f"/webhooks/{name}{rest}", proof("events"), b"{}", 404, said
+            message = f"no source is called '{quoted}'\n"
+            yield "POST", f"/webhooks/{name}{rest}", with_secret("events"), b"{}", 404, message
     yield "POST", f"/webhooks/{'x' * 99}", {}, b"", 404, f"no source is called '{'x' * 40}'\n"
     for path in ("/webhooks", "/webhooks/", "/nothing"):
         yield "POST", path, {}, b"{}", 404, NOT_FOUND
@@ -228,8 +228,8 @@ def routes() -> Iterator[Row]:
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         for path in ("/status", "/status/app", "/metrics", "/healthz", "/readyz"):
             yield method, path, {}, b"", 405, NOT_ALLOWED
-    said = "no image is called 'quay.io/org/other:1'; "
-    yield "GET", "/status/quay.io/org/other:1", bearer(secret("read")), b"", 404, said
+    message = "no image is called 'quay.io/org/other:1'; "
+    yield "GET", "/status/quay.io/org/other:1", bearer(secret("read")), b"", 404, message
 
 
 UNREADABLE = {
@@ -255,33 +255,33 @@ NO_PAYLOADS = (b"null", b"[]", b"1", b'"text"', b"{}", b'{"type": 1}', b'{"event
 def bodies() -> Iterator[Row]:
     for name in HOOKS:
         for body in (*UNREADABLE, *NO_PAYLOADS):
-            yield "POST", f"/webhooks/{name}", proof(name), body, 202, ""
+            yield "POST", f"/webhooks/{name}", with_secret(name), body, 202, ""
             headers = {"Authorization": secret(name)}
             yield "POST", f"/webhooks/{name}", headers, body, 202, ""
     for name in SIGNERS:
         for body in (*UNREADABLE, *NO_PAYLOADS, b"payload=", b"payload=%ff"):
-            yield "POST", f"/webhooks/{name}", signed(name, body), body, 202, ""
-    for body, said in UNREADABLE.items():
+            yield "POST", f"/webhooks/{name}", with_signature(name, body), body, 202, ""
+    for body, message in UNREADABLE.items():
         yield "POST", f"/webhooks/quay/{secret('quay')}", {}, body, 202, ""
-        yield "POST", "/", proof("events", STRUCTURED), body, 400, said
-        yield "POST", "/", proof("events", BATCH), body, 400, said
+        yield "POST", "/", with_secret("events", STRUCTURED), body, 400, message
+        yield "POST", "/", with_secret("events", BATCH), body, 400, message
     for body in NO_PAYLOADS:
-        said = "not a CloudEvent, neither by its Content-Type nor by a ce-specversion header: "
-        yield "POST", "/", proof("events"), body, 400, said
+        message = "not a CloudEvent, neither by its Content-Type nor by a ce-specversion header: "
+        yield "POST", "/", with_secret("events"), body, 400, message
 
 
 def compressed() -> Iterator[Row]:
-    # Nothing unpacks a body, so nothing small can grow.
+    # No body is unpacked, so a small request can't use much memory.
     encoding = {"Content-Encoding": "gzip"}
-    said = "a body with Content-Encoding gzip is never unpacked\n"
+    message = "compressed bodies are not accepted: gzip\n"
     for unpacked in (structured(), b" " * 50 * limits.BODY_BYTES):
         body = gzip.compress(unpacked)
         for name in HOOKS:
-            yield "POST", f"/webhooks/{name}", proof(name) | encoding, body, 202, ""
+            yield "POST", f"/webhooks/{name}", with_secret(name) | encoding, body, 202, ""
         for name in SIGNERS:
-            yield "POST", f"/webhooks/{name}", signed(name, body) | encoding, body, 202, ""
-        headers = proof("events", STRUCTURED) | encoding
-        yield "POST", "/", headers, body, 400, said
+            yield "POST", f"/webhooks/{name}", with_signature(name, body) | encoding, body, 202, ""
+        headers = with_secret("events", STRUCTURED) | encoding
+        yield "POST", "/", headers, body, 400, message
 
 
 def without(name: str) -> Json:
@@ -293,19 +293,19 @@ def structured(**changes: Any) -> bytes:
 
 
 def cloudevents() -> Iterator[Row]:
-    def event(said: str, **changes: Any) -> Row:
-        return "POST", "/", proof("events", STRUCTURED), structured(**changes), 400, said
+    def event(message: str, **changes: Any) -> Row:
+        return "POST", "/", with_secret("events", STRUCTURED), structured(**changes), 400, message
 
     for name in ENVELOPE:
         body = json.dumps(without(name)).encode()
-        said = f"a CloudEvent has no '{name}'\n"
-        yield "POST", "/", proof("events", STRUCTURED), body, 400, said
+        message = f"a CloudEvent has no '{name}'\n"
+        yield "POST", "/", with_secret("events", STRUCTURED), body, 400, message
         yield event(f"a CloudEvent has no '{name}'\n", **{name: None})
-        yield event(f"a CloudEvent's '{name}' is not a text: ''\n", **{name: ""})
-        yield event(f"a CloudEvent's '{name}' is not a text: 7\n", **{name: 7})
+        yield event(f"a CloudEvent's '{name}' is empty or no string: ''\n", **{name: ""})
+        yield event(f"a CloudEvent's '{name}' is empty or no string: 7\n", **{name: 7})
         headers = {key: value for key, value in BINARY.items() if key != f"ce-{name}"}
         if name != "specversion":
-            yield "POST", "/", proof("events") | headers, b"{}", 400, said
+            yield "POST", "/", with_secret("events") | headers, b"{}", 400, message
     yield event("a CloudEvent's 'specversion' is not 1.0 or 0.3: '2.0'\n", specversion="2.0")
     yield event("not an RFC 3339 time: 'yesterday'\n", time="yesterday")
     yield event("not an RFC 3339 time: 3\n", time=3)
@@ -315,31 +315,33 @@ def cloudevents() -> Iterator[Row]:
     yield event("a CloudEvent's 'more' is not a string, integer or boolean: {}\n", more={})
     yield event("a CloudEvent's attribute 'not-a-name' is not valid\n", **{"not-a-name": "x"})
     for media_type in ("application/cloudevents+xml", "application/cloudevents-batch+avro"):
-        said = f"CloudEvents are understood as JSON only, not '{media_type}'\n"
-        yield "POST", "/", proof("events", media_type), structured(), 400, said
+        message = f"CloudEvents are accepted as JSON only, not '{media_type}'\n"
+        yield "POST", "/", with_secret("events", media_type), structured(), 400, message
     for body in (b"null", b"[]", b"1", b'"text"'):
-        said = f"a CloudEvent is not an object: {str(json.loads(body)) or body.decode()}"[:30]
-        yield "POST", "/", proof("events", STRUCTURED), body, 400, said
+        message = f"a CloudEvent is not an object: {str(json.loads(body)) or body.decode()}"[:30]
+        yield "POST", "/", with_secret("events", STRUCTURED), body, 400, message
     for body in (b"null", b"{}", b"1", structured()):
-        said = "a batch of CloudEvents is not a list: "
-        yield "POST", "/", proof("events", BATCH), body, 400, said
-    # One that is bad spoils the batch: none of it is followed.
+        message = "a batch of CloudEvents is not a list: "
+        yield "POST", "/", with_secret("events", BATCH), body, 400, message
+    # One malformed event makes the whole batch malformed, so none of its events is used.
     body = b"[" + structured() + b"," + structured(id="") + b"]"
-    said = "a CloudEvent's 'id' is not a text: ''\n"
-    yield "POST", "/", proof("events", BATCH), body, 400, said
-    headers = proof("events") | BINARY | {"ce-subject": "%ff"}
+    message = "a CloudEvent's 'id' is empty or no string: ''\n"
+    yield "POST", "/", with_secret("events", BATCH), body, 400, message
+    headers = with_secret("events") | BINARY | {"ce-subject": "%ff"}
     yield "POST", "/", headers, b"{}", 400, "'ce-subject' is not UTF-8: '%ff'\n"
-    for body, said in UNREADABLE.items():
+    for body, message in UNREADABLE.items():
         if body:
-            yield "POST", "/", proof("events") | BINARY, body, 400, said
+            yield "POST", "/", with_secret("events") | BINARY, body, 400, message
 
 
 def images() -> Iterator[Row]:
-    def pushed(said: str, data: Any) -> Row:
-        return "POST", "/", proof("events", STRUCTURED), structured(data=data), 400, said
+    def pushed(message: str, data: Any) -> Row:
+        return "POST", "/", with_secret("events", STRUCTURED), structured(data=data), 400, message
 
-    inexact = "the data is not of exactly registry, repository, tag, digest: "
-    for data in (None, [], "text", {}, IMAGE | {"more": 1}, {"repository": "org/app", "tag": "1"}):
+    inexact = "the data must have exactly registry, repository, tag and digest: "
+    partial = {"repository": "org/app", "tag": "1"}
+    values: tuple[Any, ...] = (None, [], "text", {}, IMAGE | {"more": 1}, partial)
+    for data in values:
         yield pushed(inexact, data)
     yield pushed("'tag' and 'digest' are both null\n", IMAGE | {"tag": None})
     yield pushed("'registry' is missing\n", IMAGE | {"registry": None})
@@ -348,11 +350,11 @@ def images() -> Iterator[Row]:
     yield pushed("'digest' is not a string: {}\n", IMAGE | {"digest": {}})
     node = {"type": "dev.knative.apiserver.resource.add", "kind": "Node", "apiversion": "v1"}
     body = structured(**node, name="Not A Node", data=None)
-    said = "not the name of a node: 'Not A Node'\n"
-    yield "POST", "/", proof("events", STRUCTURED), body, 400, said
+    message = "not the name of a node: 'Not A Node'\n"
+    yield "POST", "/", with_secret("events", STRUCTURED), body, 400, message
     body = structured(type="harbor.artifact.pushed", data={"resources": []})
-    said = "'repository.repo_full_name' is missing\n"
-    yield "POST", "/", proof("events", STRUCTURED), body, 400, said
+    message = "'repository.repo_full_name' is missing\n"
+    yield "POST", "/", with_secret("events", STRUCTURED), body, 400, message
 
 
 def ignored() -> Iterator[Row]:
@@ -374,15 +376,15 @@ def ignored() -> Iterator[Row]:
         {"data": IMAGE | {"tag": "sha256-" + "a" * 64 + ".sig"}},
     ):
         body = structured(**changes)
-        yield "POST", "/", proof("events", STRUCTURED), body, 202, ""
+        yield "POST", "/", with_secret("events", STRUCTURED), body, 202, ""
         for name in HOOKS:
-            yield "POST", f"/webhooks/{name}", proof(name, STRUCTURED), body, 202, ""
-    yield "POST", "/", proof("events", BATCH), b"[]", 202, ""
+            yield "POST", f"/webhooks/{name}", with_secret(name, STRUCTURED), body, 202, ""
+    yield "POST", "/", with_secret("events", BATCH), b"[]", 202, ""
     for name, payload in PULLS.items():
         body = json.dumps(payload).encode()
-        yield "POST", f"/webhooks/{name}", proof(name), body, 202, ""
-        other = HOOKS[(HOOKS.index(name) + 1) % 3]  # gitlab's are distribution's
-        yield "POST", f"/webhooks/{other}", proof(other), body, 202, ""
+        yield "POST", f"/webhooks/{name}", with_secret(name), body, 202, ""
+        other = HOOKS[(HOOKS.index(name) + 1) % 3]  # gitlab has the payloads of distribution
+        yield "POST", f"/webhooks/{other}", with_secret(other), body, 202, ""
 
 
 PULLS: dict[str, Json] = {
@@ -400,7 +402,7 @@ PULLS: dict[str, Json] = {
     [*credentials(), *routes(), *bodies(), *compressed(), *cloudevents(), *images(), *ignored()],
     ids=lambda row: f"{row[0]} {row[1][:40]} {row[4]}",
 )
-def test_a_bad_request_gets_its_answer_and_changes_nothing(untouched: World, row: Row) -> None:
+def test_bad_request_is_answered_and_changes_nothing(untouched: Target, row: Row) -> None:
     method, path, headers, body, code, text = row
     answer = untouched.send(method, path, headers, body)
     assert answer.status_code == code
@@ -414,18 +416,20 @@ def test_a_bad_request_gets_its_answer_and_changes_nothing(untouched: World, row
 
 @pytest.mark.parametrize("chunked", [True, False])
 @pytest.mark.parametrize("name", HOOKS)
-def test_a_webhooks_body_that_is_too_large_is_accepted_and_ignored(
-    untouched: World, name: str, chunked: bool, caplog: pytest.LogCaptureFixture
+def test_large_body_of_a_webhook_is_accepted_and_ignored(
+    untouched: Target, name: str, chunked: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = untouched.send("POST", f"/webhooks/{name}", proof(name), TOO_LARGE, chunked=chunked)
+    answer = untouched.send(
+        "POST", f"/webhooks/{name}", with_secret(name), TOO_LARGE, chunked=chunked
+    )
     assert (answer.status_code, answer.data) == (202, b"")
     assert f"{name}: ignored: the body has more than 1048576 bytes" in caplog.messages
 
 
 @pytest.mark.parametrize("chunked", [True, False])
 @pytest.mark.parametrize("headers", [{"Content-Type": STRUCTURED}, BINARY, {}])
-def test_an_events_body_that_is_too_large_is_413(
-    untouched: World, headers: dict[str, str], chunked: bool
+def test_large_body_of_an_event_is_413(
+    untouched: Target, headers: dict[str, str], chunked: bool
 ) -> None:
     sent = bearer(secret("events")) | headers
     answer = untouched.send("POST", "/", sent, TOO_LARGE, chunked=chunked)
@@ -435,21 +439,23 @@ def test_an_events_body_that_is_too_large_is_413(
 
 @pytest.mark.parametrize("chunked", [True, False])
 @pytest.mark.parametrize("name", SIGNERS)
-def test_a_signed_body_that_is_too_large_is_413_because_only_it_could_prove_its_sender(
-    untouched: World, name: str, chunked: bool, caplog: pytest.LogCaptureFixture
+def test_large_signed_body_is_413_because_its_signature_can_not_be_checked(
+    untouched: Target, name: str, chunked: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = f"/webhooks/{name}"
-    for headers in (signed(name, TOO_LARGE), signed(name, TOO_LARGE, by="harbor")):
+    for headers in (with_signature(name, TOO_LARGE), with_signature(name, TOO_LARGE, by="harbor")):
         answer = untouched.send("POST", path, headers, TOO_LARGE, chunked=chunked)
         assert answer.status_code == 413
         assert answer.text == "The data value transmitted exceeds the capacity limit.\n"
     assert "answered 413: the body has more than 1048576 bytes" in caplog.messages
-    counted = untouched.send("GET", "/metrics", bearer(secret("read")), b"").text
-    assert f'image_puller_requests_rejected_total{{source="{name}",status="413"}}' in counted
+    metrics = untouched.send("GET", "/metrics", bearer(secret("read")), b"").text
+    assert f'image_puller_requests_rejected_total{{source="{name}",status="413"}}' in metrics
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_who_shows_the_secret_itself_needs_no_body_for_it(untouched: World, chunked: bool) -> None:
+def test_large_body_with_the_secret_in_a_header_is_accepted_and_ignored(
+    untouched: Target, chunked: bool
+) -> None:
     headers = {"X-JFrog-Event-Auth": secret("jfrog")}
     answer = untouched.send("POST", "/webhooks/jfrog", headers, TOO_LARGE, chunked=chunked)
     assert (answer.status_code, answer.data) == (202, b"")
@@ -466,7 +472,7 @@ class Unreadable(io.RawIOBase):
 
 
 @pytest.mark.parametrize("path", [f"/webhooks/{name}{end}" for name in NAMES for end in ("", "/x")])
-def test_of_a_stranger_nothing_is_read(untouched: World, path: str) -> None:
+def test_body_is_not_read_without_valid_credentials(untouched: Target, path: str) -> None:
     headers = {
         "Authorization": "Bearer s3cret",
         "X-Hub-Signature-256": "sha256=",
@@ -481,27 +487,30 @@ def test_of_a_stranger_nothing_is_read(untouched: World, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/webhooks/quay", "/webhooks/harbor", "/webhooks/quay/x"])
 @pytest.mark.parametrize("chunked", [True, False])
-def test_a_body_that_is_too_large_is_not_read_for_a_stranger(
-    untouched: World, path: str, chunked: bool
+def test_large_body_is_not_read_without_valid_credentials(
+    untouched: Target, path: str, chunked: bool
 ) -> None:
     answer = untouched.send("POST", path, bearer("s3cret"), TOO_LARGE, chunked=chunked)
     assert answer.status_code == 401
 
 
-def test_the_largest_body_allowed_is_read(untouched: World) -> None:
+def test_body_of_the_largest_size_is_read(untouched: Target) -> None:
     body = structured(type="com.example.anything").ljust(limits.BODY_BYTES)
-    answer = untouched.send("POST", "/", proof("events", STRUCTURED), body)
+    answer = untouched.send("POST", "/", with_secret("events", STRUCTURED), body)
     assert answer.status_code == 202
 
 
-def test_a_chunked_body_is_read(untouched: World) -> None:
+def test_chunked_body_is_read(untouched: Target) -> None:
     body = structured(id="")
-    answer = untouched.send("POST", "/", proof("events", STRUCTURED), body, chunked=True)
-    assert (answer.status_code, answer.text) == (400, "a CloudEvent's 'id' is not a text: ''\n")
+    answer = untouched.send("POST", "/", with_secret("events", STRUCTURED), body, chunked=True)
+    assert (answer.status_code, answer.text) == (
+        400,
+        "a CloudEvent's 'id' is empty or no string: ''\n",
+    )
 
 
-def test_harbors_test_call_must_be_without_body_also_where_that_comes_in_chunks(
-    untouched: World,
+def test_only_an_empty_request_of_harbor_is_accepted_without_a_secret(
+    untouched: Target,
 ) -> None:
     assert untouched.send("POST", "/webhooks/harbor", {}, b"").status_code == 202
     assert untouched.send("POST", "/webhooks/harbor", {}, b"{}", chunked=True).status_code == 401
@@ -509,29 +518,29 @@ def test_harbors_test_call_must_be_without_body_also_where_that_comes_in_chunks(
         assert untouched.send("POST", f"/webhooks/{name}", {}, b"").status_code == 401
 
 
-# What was read at all is counted, and the counters never name what a stranger sent.
+# Metrics
 
 
-def test_what_is_ignored_is_counted_without_its_names(untouched: World) -> None:
-    untouched.send("POST", "/webhooks/quay", proof("quay"), b"{")
-    untouched.send("POST", "/webhooks/quay", proof("quay"), TOO_LARGE)
+def test_bad_requests_are_counted_without_names_that_they_send(untouched: Target) -> None:
+    untouched.send("POST", "/webhooks/quay", with_secret("quay"), b"{")
+    untouched.send("POST", "/webhooks/quay", with_secret("quay"), TOO_LARGE)
     untouched.send("POST", "/webhooks/quay", {}, b"{}")
-    untouched.send("POST", "/webhooks/strangers-source", {}, b"{}")
-    body = structured(data=IMAGE | {"repository": "strangers/repository"})
-    untouched.send("POST", "/", proof("events", STRUCTURED), body)
-    counted = untouched.send("GET", "/metrics", bearer(secret("read")), b"").text
-    assert 'image_puller_events_total{outcome="unreadable",source="quay"}' in counted
-    assert 'image_puller_events_total{outcome="too large",source="quay"}' in counted
-    assert 'image_puller_requests_rejected_total{source="quay",status="401"}' in counted
-    assert 'outcome="unknown repository",source="cloudevents"' in counted
-    assert "stranger" not in counted
+    untouched.send("POST", "/webhooks/unknown-to-metrics", {}, b"{}")
+    body = structured(data=IMAGE | {"repository": "unknown-to-metrics/repository"})
+    untouched.send("POST", "/", with_secret("events", STRUCTURED), body)
+    metrics = untouched.send("GET", "/metrics", bearer(secret("read")), b"").text
+    assert 'image_puller_events_total{outcome="unreadable",source="quay"}' in metrics
+    assert 'image_puller_events_total{outcome="too large",source="quay"}' in metrics
+    assert 'image_puller_requests_rejected_total{source="quay",status="401"}' in metrics
+    assert 'outcome="unknown repository",source="cloudevents"' in metrics
+    assert "unknown-to-metrics" not in metrics
 
 
-# The same for the variables: `test_config.py` has all of them.
+# Variables; `tests/config/test_configuration.py` has all of them
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         ({"IMAGES": ""}, "IMAGES: must be set, as name=image;name=image;…\n"),
         (
@@ -547,9 +556,9 @@ def test_what_is_ignored_is_counted_without_its_names(untouched: World) -> None:
                 "OIDC_KEYS: must be a URL such as https://host/path, not 'http://keys', nor the "
                 "absolute path of a file\n"
                 "OIDC_AUDIENCE: must be set where EVENT_AUTH is oidc, to the audience that "
-                "senders' tokens are made for\n"
+                "senders' tokens are issued for\n"
                 "OIDC_ISSUER: must be set where OIDC_KEYS is\n"
-                "OIDC_SUBJECTS: a * may stand at the end only, after something: '*'\n"
+                "OIDC_SUBJECTS: a * is allowed only at the end, after a prefix: '*'\n"
             ),
         ),
         (
@@ -580,17 +589,17 @@ def test_what_is_ignored_is_counted_without_its_names(untouched: World) -> None:
         ),
     ],
 )
-def test_a_bad_variable_ends_the_service_before_it_asks_the_cluster_anything(
+def test_wrong_variable_ends_the_service_before_its_first_request(
     cluster: SimulatedCluster,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     variables: dict[str, str],
-    said: str,
+    message: str,
 ) -> None:
     file = kubeconfig(cluster, tmp_path)
     for name, value in ({"IMAGES": IMAGES, "KUBECONFIG": str(file)} | variables).items():
         monkeypatch.setenv(name, value)
     assert main.main(["serve"]) == 2
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == message
     assert cluster.requests == []

@@ -1,4 +1,4 @@
-"""docs/cli.md names every command with its arguments."""
+"""Checks docs/cli.md against the parser: commands, arguments and exit codes."""
 
 import argparse
 import re
@@ -12,7 +12,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command."""
+    """Return the parser of each command."""
     (commands,) = (
         action
         for action in main._parser()._actions
@@ -22,13 +22,13 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
 
 
 def sections() -> dict[str, str]:
-    """The text below each heading of a command."""
+    """Return the text below the heading of each command."""
     parts = re.split(r"(?m)^## ", PAGE)[1:]
     return {part.partition("\n")[0]: part.partition("\n")[2] for part in parts}
 
 
 def usage(parser: argparse.ArgumentParser) -> list[str]:
-    """The arguments as the page writes them, without the names of their values."""
+    """Return the arguments in the form of the page, without the names of their values."""
     options = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
     names = []
     for action in options:
@@ -54,21 +54,21 @@ def test_every_command_has_a_section_and_a_row() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(sections()))
-def test_a_section_shows_the_arguments_of_its_command(name: str) -> None:
+def test_section_has_the_arguments_of_its_command(name: str) -> None:
     section = sections()[name]
     expected = usage(parsers()[name])
     assert documented_usage(section) == expected
     assert f"\nimage-puller {name}" in section
     explained = re.findall(r"(?m)^\| `(--[\w-]+)` \|", section)
-    assert sorted(explained) == [o.strip("[]") for o in expected if "--" in o]
+    assert sorted(explained) == [option.strip("[]") for option in expected if "--" in option]
 
 
-def test_the_options_before_a_command_are_named() -> None:
+def test_options_without_a_command_are_documented() -> None:
     for action in main._parser()._actions:
         for option in action.option_strings:
             assert option == "-h" or f"`{option}`" in PAGE or f"image-puller {option}`" in PAGE
 
 
-def test_the_exit_codes_are_those_of_the_program() -> None:
+def test_documented_exit_codes_are_those_of_the_program() -> None:
     documented = {int(code) for code in re.findall(r"(?m)^\| (\d) \|", PAGE)}
-    assert documented == {0, main._FAILED, main._UNUSABLE}
+    assert documented == {0, main._FAILED, main._BAD_INPUT}

@@ -1,4 +1,4 @@
-"""The demo: every command that it prints works, and it leaves nothing behind."""
+"""The demo: every command that it prints works, and no file or process is left."""
 
 import json
 import os
@@ -31,7 +31,7 @@ WORKSPACE = "harbor.example.com/demo/workspace"
 
 @dataclass(frozen=True, kw_only=True)
 class Curl:
-    """What a printed command asks for."""
+    """A printed `curl` command."""
 
     method: str
     url: str
@@ -64,17 +64,17 @@ def commands(text: str) -> list[Curl]:
     return [Curl.of(line) for line in text.splitlines() if line.startswith("curl")]
 
 
-def test_each_command_stands_on_a_line_of_its_own_ready_to_be_pasted() -> None:
+def test_each_command_is_on_one_line() -> None:
     text = introduction(URL, TOKENS)
-    found = commands(text)
-    assert [(curl.method, curl.url) for curl in found] == [
+    printed = commands(text)
+    assert [(curl.method, curl.url) for curl in printed] == [
         ("POST", f"{URL}/webhooks/harbor"),
         ("GET", f"{URL}/status"),
         ("POST", f"{URL}/webhooks/quay"),
         ("POST", f"{URL}/webhooks/distribution"),
         ("POST", f"{URL}/"),
     ]
-    for curl in found:
+    for curl in printed:
         assert "Content-Type" in curl.headers or curl.method == "GET"
         assert curl.body is None or json.loads(curl.body)
     assert not any("\\" in line for line in text.splitlines() if line.startswith("curl"))
@@ -82,7 +82,7 @@ def test_each_command_stands_on_a_line_of_its_own_ready_to_be_pasted() -> None:
 
 @pytest.fixture
 def service(web: Callable[..., Web]) -> Web:
-    """A service as the demo runs it."""
+    """Start a service with the configuration of the demo."""
     environ = {name: value for name, value in demo._ENVIRONMENT.items() if "ROLLOUT" not in name}
     service = web(**environ, ROLLOUT_MIN_INTERVAL_SECONDS="0")
     for name, token in TOKENS.items():
@@ -91,31 +91,29 @@ def service(web: Callable[..., Web]) -> Web:
     return service
 
 
-def open_with(service: Web, curl: Curl) -> Any:
+def send_to(service: Web, curl: Curl) -> Any:
     path = curl.url.removeprefix(URL)
     return service.client.open(
         path, method=curl.method, headers=curl.headers, data=curl.body, auth=curl.auth
     )
 
 
-def test_a_push_to_harbor_is_on_all_nodes_in_a_moment(
+def test_pushed_image_of_harbor_is_held_by_all_nodes(
     service: Web, installation: Installation
 ) -> None:
-    push, look, *_ = commands(introduction(URL, TOKENS))
-    assert open_with(service, push).status_code == 202
+    push, status, *_ = commands(introduction(URL, TOKENS))
+    assert send_to(service, push).status_code == 202
     installation.cluster.settle()
-    images = open_with(service, look).json["images"]
-    cached = {image["image"]: image["held"] for image in images}
-    assert cached[f"{WORKSPACE}:1.1.0"] == cached[f"{WORKSPACE}:1.0.0"] == 3
+    images = send_to(service, status).json["images"]
+    held = {image["image"]: image["held"] for image in images}
+    assert held[f"{WORKSPACE}:1.1.0"] == held[f"{WORKSPACE}:1.0.0"] == 3
 
 
-def test_every_push_that_it_shows_changes_something(
-    service: Web, installation: Installation
-) -> None:
+def test_every_printed_push_changes_the_template(service: Web, installation: Installation) -> None:
     for curl in commands(introduction(URL, TOKENS)):
         if curl.method == "POST":
             before = installation.template()
-            answer = open_with(service, curl)
+            answer = send_to(service, curl)
             assert (answer.status_code, answer.data) == (202, b"")
             assert installation.template() != before
     assert installation.images() == [
@@ -128,17 +126,20 @@ def test_every_push_that_it_shows_changes_something(
     ]
 
 
-# The end of its service
+# The end of the service
 
 
-class Ended:
-    """A service that ends when it is told to."""
+class Process(subprocess.Popen[bytes]):
+    """The process of a service. It runs one of the functions at each wait, and ends with 5."""
 
     def __init__(self, *waits: Callable[[], None]) -> None:
         self._waits = iter(waits)
         self.terminated = False
 
-    def wait(self) -> int:
+    def __del__(self) -> None:
+        """Do nothing: there is no real process to wait for."""
+
+    def wait(self, timeout: float | None = None) -> int:
         next(self._waits)()
         return 5
 
@@ -150,21 +151,21 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def test_ctrl_c_waits_for_the_service_which_hears_it_too() -> None:
-    service = Ended(interrupt, lambda: None)
+def test_ctrl_c_waits_for_the_end_of_the_service() -> None:
+    service = Process(interrupt, lambda: None)
     assert demo._wait(service) == 5
     assert not service.terminated
 
 
-def test_sigterm_is_handed_on_to_the_service() -> None:
+def test_sigterm_is_passed_on_to_the_service() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    service = Ended(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    service = Process(lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert demo._wait(service) == 5
     assert service.terminated
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_service_that_can_not_start_ends_the_demo(
+def test_service_that_can_not_start_ends_the_demo(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     inherited = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "IMAGES": "not the demo's"}
@@ -175,7 +176,7 @@ def test_a_service_that_can_not_start_ends_the_demo(
     assert len(tokens) == 4
 
 
-# The real one
+# The demo as a process
 
 
 @pytest.fixture
@@ -197,7 +198,7 @@ def process(port: int, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def introduced(process: subprocess.Popen[str]) -> list[Curl]:
+def printed_commands(process: subprocess.Popen[str]) -> list[Curl]:
     assert process.stdout
     text = ""
     while "Ctrl-C" not in text:
@@ -213,7 +214,7 @@ def send(session: requests.Session, curl: Curl) -> requests.Response:
     )
 
 
-def once_it_answers(session: requests.Session, curl: Curl) -> requests.Response:
+def send_until_answered(session: requests.Session, curl: Curl) -> requests.Response:
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
         try:
@@ -223,15 +224,15 @@ def once_it_answers(session: requests.Session, curl: Curl) -> requests.Response:
             time.sleep(0.02)
 
 
-def test_the_real_one_shows_a_push_on_three_nodes_and_ends_with_nothing_left(
+def test_demo_pulls_a_pushed_image_on_three_nodes_and_leaves_no_file_or_process(
     process: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    push, look, *others = introduced(process)
+    push, status, *others = printed_commands(process)
     with requests.Session() as session:
-        answer = once_it_answers(session, push)
+        answer = send_until_answered(session, push)
         assert (answer.status_code, answer.content) == (202, b"")
         deadline = time.monotonic() + 3 * TIMEOUT_SECONDS
-        while not is_everywhere(send(session, look).json(), f"{WORKSPACE}:1.1.0"):
+        while not is_on_all_nodes(send(session, status).json(), f"{WORKSPACE}:1.1.0"):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert {send(session, curl).status_code for curl in others} == {202}
@@ -244,7 +245,6 @@ def test_the_real_one_shows_a_push_on_three_nodes_and_ends_with_nothing_left(
     assert list(tmp_path.iterdir()) == []
 
 
-def is_everywhere(status: Any, name: str) -> bool:
+def is_on_all_nodes(status: Any, name: str) -> bool:
     (image,) = (image for image in status["images"] if image["image"] == name)
-    cached = {node for node, found in image["nodes"].items() if found["held"]}
-    return cached == NODES
+    return {node for node, found in image["nodes"].items() if found["held"]} == NODES

@@ -1,4 +1,4 @@
-"""The pure half of `image-puller parse`."""
+"""The headers and the JSON of `image-puller parse`."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,14 @@ import pytest
 
 from image_puller.cli.event_json import read_headers, render
 from image_puller.errors import BadEventError
-from image_puller.events.event import CheckRequested, Ignored, ImageDeleted, ImagePushed, NodeJoined
+from image_puller.events.event import (
+    CheckRequested,
+    Event,
+    Ignored,
+    ImageDeleted,
+    ImagePushed,
+    NodeJoined,
+)
 from image_puller.events.sources.reasons import Reason
 
 TIME = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
@@ -48,11 +55,11 @@ TIME = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
         (Ignored(reason="a\nb"), '{"type": "ignored", "reason": "a\\nb"}'),
     ],
 )
-def test_an_event_is_one_line_of_json(event, line):
+def test_event_is_one_line_of_json(event: Event, line: str) -> None:
     assert render(event) == line
 
 
-def test_headers_are_read_as_they_are_written_in_samples():
+def test_headers_are_read_in_the_form_of_samples() -> None:
     text = (
         "# request: POST / HTTP/1.1\n"
         "Content-Type: application/json\n"
@@ -71,6 +78,7 @@ def test_headers_are_read_as_they_are_written_in_samples():
     assert read_headers("") == {}
 
 
-def test_a_line_without_a_colon_is_refused():
-    with pytest.raises(BadEventError, match=r"^not a header, which is `Name: value`: 'POST /'$"):
+def test_header_without_a_colon_is_an_error() -> None:
+    message = r"^a header must have the form `Name: value`, not 'POST /'$"
+    with pytest.raises(BadEventError, match=message):
         read_headers("POST /\n")

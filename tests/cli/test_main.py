@@ -1,4 +1,4 @@
-"""The command line: what each command prints, and how it ends."""
+"""The command line: the output and the exit code of each command."""
 
 import io
 import json
@@ -36,7 +36,7 @@ QUAY = {"docker_url": "quay.io/org/app", "updated_tags": ["1.2.4", "1.2.5"]}
 
 @pytest.fixture(autouse=True)
 def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that configures nothing but one image."""
+    """Configure only one image."""
     for name in list(os.environ):
         if name != "PATH":
             monkeypatch.delenv(name)
@@ -109,7 +109,7 @@ def test_parse_reads_headers_from_a_file(
 ) -> None:
     event = {"specversion": "1.0", "id": "1", "source": "/s", "type": kind} | more
     file = tmp_path / "headers.txt"
-    file.write_text("# as it came\n\nContent-Type: application/cloudevents+json\n")
+    file.write_text("# a comment\n\nContent-Type: application/cloudevents+json\n")
     feed(environ, json.dumps(event).encode())
     assert main.main(["parse", "cloudevents", "--headers", str(file)]) == 0
     assert lines(capsys) == [printed]
@@ -120,7 +120,7 @@ UNREADABLE = "cloudevents-structured-missing-id"
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_parse_prints_what_the_service_would_decode(
+def test_parse_prints_the_events_that_the_service_decodes(
     environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     headers, body = sample(name)
@@ -137,7 +137,7 @@ def test_parse_prints_what_the_service_would_decode(
 
 
 @pytest.mark.parametrize(
-    ("source", "body", "said"),
+    ("source", "body", "reason"),
     [
         ("quay", b"{", "not JSON: Expecting property name"),
         ("quay", b"", "not JSON: Expecting value"),
@@ -147,23 +147,23 @@ def test_parse_prints_what_the_service_would_decode(
         ("cloudevents", b"{}", "not a CloudEvent"),
     ],
 )
-def test_parse_says_what_can_not_be_read(
+def test_parse_prints_the_reason_for_an_unreadable_body(
     environ: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     source: str,
     body: bytes,
-    said: str,
+    reason: str,
 ) -> None:
     feed(environ, body)
     assert main.main(["parse", source]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith(said)
+    assert captured.err.startswith(reason)
     assert captured.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("content", [None, b"no colon", b"\xff\xfe: x"])
-def test_parse_says_that_headers_can_not_be_read(
+def test_parse_with_unreadable_headers_ends_with_2(
     environ: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -177,7 +177,7 @@ def test_parse_says_that_headers_can_not_be_read(
     assert capsys.readouterr().err
 
 
-def test_parse_applies_no_configuration(
+def test_parse_does_not_read_the_configuration(
     environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.setenv("IMAGES", "")
@@ -188,7 +188,7 @@ def test_parse_applies_no_configuration(
 
 
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["parse"], ["parse", "nowhere"]])
-def test_a_command_that_can_not_be_understood_is_2(
+def test_wrong_arguments_end_with_2_and_the_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
@@ -197,7 +197,7 @@ def test_a_command_that_can_not_be_understood_is_2(
     assert "usage: image-puller" in capsys.readouterr().err
 
 
-def test_the_module_is_the_command(
+def test_module_runs_the_command_line(
     environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.setattr(sys, "argv", ["image-puller", "--version"])
@@ -210,7 +210,7 @@ def test_the_module_is_the_command(
 # render
 
 
-def test_render_prints_the_daemonset_that_would_be_made(
+def test_render_prints_the_daemonset_that_the_service_creates(
     environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.setenv("TOLERATIONS", '[{"operator":"Exists"}]')
@@ -221,12 +221,12 @@ def test_render_prints_the_daemonset_that_would_be_made(
     text = rendered["metadata"]["annotations"][STATE]
     expected = rollout.advance(config, state_of(config), NOON)
     assert rendered == daemonset.manifest(config, expected, Platform(), text)
-    found = state.decode(text)
-    assert found.changed is not None
-    assert rollout.advance(config, found, NOON) == expected
+    decoded = state.decode(text)
+    assert decoded.changed is not None
+    assert rollout.advance(config, decoded, NOON) == expected
 
 
-def test_what_is_rendered_is_what_the_service_wants(
+def test_service_changes_nothing_in_the_rendered_daemonset(
     replica: Callable[..., Replica],
     installation: Installation,
     capsys: pytest.CaptureFixture[str],
@@ -239,7 +239,7 @@ def test_what_is_rendered_is_what_the_service_wants(
     assert installation.written() == []
 
 
-def test_render_says_what_is_ignored_beside_it(
+def test_render_prints_warnings_to_standard_error(
     environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.setenv("IMAGES", f"app={APP};bad")
@@ -250,14 +250,14 @@ def test_render_says_what_is_ignored_beside_it(
 
 
 @pytest.mark.parametrize(
-    ("namespace", "found"), [(None, "in-a-pod"), ("other", "other"), ("", "in-a-pod")]
+    ("namespace", "expected"), [(None, "in-a-pod"), ("other", "other"), ("", "in-a-pod")]
 )
-def test_the_namespace_is_the_pods_own_unless_it_is_set(
+def test_namespace_is_that_of_the_pod_unless_it_is_configured(
     environ: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     namespace: str | None,
-    found: str,
+    expected: str,
 ) -> None:
     file = tmp_path / "namespace"
     file.write_text("in-a-pod\n")
@@ -265,10 +265,10 @@ def test_the_namespace_is_the_pods_own_unless_it_is_set(
     if namespace is not None:
         environ.setenv("NAMESPACE", namespace)
     main.main(["render"])
-    assert yaml.safe_load(capsys.readouterr().out)["metadata"]["namespace"] == found
+    assert yaml.safe_load(capsys.readouterr().out)["metadata"]["namespace"] == expected
 
 
-def test_render_prints_the_quota_that_so_many_nodes_need(
+def test_render_prints_the_quota_for_a_number_of_nodes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main.main(["render", "--quota", "10"]) == 0
@@ -278,7 +278,7 @@ def test_render_prints_the_quota_that_so_many_nodes_need(
 
 
 @pytest.mark.parametrize("nodes", ["0", "-1", "many", "1.5"])
-def test_a_quota_is_for_a_whole_number_of_nodes(
+def test_quota_needs_a_whole_number_of_nodes(
     nodes: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -286,7 +286,7 @@ def test_a_quota_is_for_a_whole_number_of_nodes(
     assert f"must be a whole number from 1 to 1000000, not '{nodes}'" in capsys.readouterr().err
 
 
-def test_render_says_what_is_wrong_with_the_environment(
+def test_render_prints_every_wrong_variable(
     environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.setenv("PORT", "x")
@@ -302,7 +302,7 @@ def test_render_says_what_is_wrong_with_the_environment(
 
 @pytest.fixture
 def url(web: Callable[..., Web], environ: pytest.MonkeyPatch) -> Iterator[str]:
-    """A running service, whose secrets are where the command looks for them."""
+    """Return the address of a running service, with secrets in `WEBHOOK_SECRETS_DIR`."""
     service = web()
     service.secret("events", "t", "t2")
     service.secret("read", "r")
@@ -317,14 +317,14 @@ def url(web: Callable[..., Web], environ: pytest.MonkeyPatch) -> Iterator[str]:
     server.server_close()
 
 
-def test_trigger_check_makes_the_service_check(url: str, installation: Installation) -> None:
+def test_trigger_check_starts_a_check(url: str, installation: Installation) -> None:
     assert main.main(["trigger-check"]) == 0
     installation.sent()
     assert main.main(["trigger-check", "--url", f"{url}/"]) == 0
     assert "PATCH daemonsets dry run" in installation.sent()
 
 
-def test_trigger_check_takes_a_token_from_a_file(
+def test_trigger_check_reads_the_secret_from_a_file(
     url: str, environ: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.delenv("WEBHOOK_SECRETS_DIR")
@@ -337,12 +337,12 @@ def test_trigger_check_takes_a_token_from_a_file(
     assert main.main(["trigger-check", "--token-file", str(tmp_path / "nowhere")]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.count("401 Client Error") == 2
+    assert captured.err.count(f"{url} answered 401; put the secret of `events` into a file") == 2
     assert "No such file" in captured.err
     assert "s3cret" not in captured.err
 
 
-def test_a_token_may_have_any_characters(
+def test_secret_may_have_any_characters(
     url: str, environ: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     environ.setenv("WEBHOOK_SECRETS_DIR", str(tmp_path))
@@ -353,49 +353,67 @@ def test_a_token_may_have_any_characters(
     assert main.main(["trigger-check"]) == 0
 
 
-def test_status_prints_what_is_cached_where(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_prints_the_status_as_json(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     main.main(["trigger-check"])
     assert main.main(["status", "--url", url]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["daemonset"]["exists"] is True
-    assert [image["image"] for image in found["images"]] == [APP]
+    status = json.loads(capsys.readouterr().out)
+    assert status["daemonset"]["exists"] is True
+    assert [image["image"] for image in status["images"]] == [APP]
 
 
 @pytest.mark.parametrize("command", ["trigger-check", "status"])
-def test_a_service_that_is_not_there_is_said(
+def test_error_about_an_unreachable_service_has_its_address_and_what_to_check(
     environ: pytest.MonkeyPatch, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.setenv("PORT", "1")
     assert main.main([command]) == 1
-    assert "127.0.0.1" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("no answer from http://127.0.0.1:1")
+    assert error.endswith("; check the address in --url, or PORT\n")
 
 
 @responses.activate
-def test_a_service_that_is_something_else_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_about_an_answer_that_is_not_json_has_its_address(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     responses.get("http://127.0.0.1:8080/status", body="<html>")
     assert main.main(["status"]) == 1
-    assert "Expecting value" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "http://127.0.0.1:8080/status did not answer with JSON (Expecting value"
+    )
+    assert error.endswith("; check the address in --url\n")
+
+
+@responses.activate
+def test_error_about_another_status_has_the_address_and_the_status(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    responses.get("http://127.0.0.1:8080/status", status=503, body="try again later\n")
+    assert main.main(["status"]) == 1
+    error = capsys.readouterr().err
+    assert error == "http://127.0.0.1:8080/status answered 503; see the log of the service\n"
 
 
 # serve and demo
 
 
-def test_serve_connects_and_serves(
+def test_serve_connects_to_the_cluster_and_runs_the_service(
     environ: pytest.MonkeyPatch, cluster: SimulatedCluster, tmp_path: Path, api: ApiClient
 ) -> None:
-    served: list[Any] = []
-    environ.setattr(serve, "run", lambda *of: served.append(of))
+    runs: list[Any] = []
+    environ.setattr(serve, "run", lambda *arguments: runs.append(arguments))
     environ.setenv("KUBECONFIG", str(kubeconfig(cluster, tmp_path)))
     environ.setenv("NAMESPACE", NAMESPACE)
     assert main.main(["serve"]) == 0
-    ((config, connected),) = served
+    ((config, connected),) = runs
     assert isinstance(config, Config)
     assert config.namespace == NAMESPACE
     assert connected.platform() == Platform(openshift=False)
     connected._api.rest_client.close()
 
 
-def test_serve_without_a_cluster_says_how_to_reach_one(
+def test_error_of_serve_without_a_cluster_has_the_variable_to_set(
     environ: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.setenv("HOME", str(tmp_path))
@@ -403,41 +421,41 @@ def test_serve_without_a_cluster_says_how_to_reach_one(
     assert "run in a pod with a service account, or set KUBECONFIG" in capsys.readouterr().err
 
 
-def test_demo_ends_as_its_service_ends(environ: pytest.MonkeyPatch) -> None:
+def test_exit_code_of_demo_is_that_of_its_service(environ: pytest.MonkeyPatch) -> None:
     environ.setattr(demo, "run", lambda environ: 7 if environ is os.environ else 0)
     assert main.main(["demo"]) == 7
 
 
-def test_webhook_url_prints_where_a_registry_must_send_and_warns_of_the_secret(
+def test_webhook_url_prints_the_url_and_warns_if_it_has_the_secret(
     environ: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.setenv("WEBHOOK_SECRETS_DIR", str(tmp_path))
     (tmp_path / "quay").write_text("s3cret/1\n")
     (tmp_path / "harbor").write_text("s3cret\n")
     assert main.main(["webhook-url", "quay", "--url", "https://puller.example.com/"]) == 0
-    told = capsys.readouterr()
-    assert told.out.startswith(
+    captured = capsys.readouterr()
+    assert captured.out.startswith(
         "# URL:    https://quay:s3cret%2F1@puller.example.com/webhooks/quay\n"
         "# Secret: the content of file quay in WEBHOOK_SECRETS_DIR\n"
     )
-    assert told.err.startswith("This prints the secret of quay, in a URL. Whoever reads it")
+    assert captured.err.startswith("The output has the secret of quay in a URL. Anybody who has it")
     assert main.main(["webhook-url", "harbor", "--url", "https://puller.example.com"]) == 0
-    told = capsys.readouterr()
-    assert told.out.startswith("# URL:    https://puller.example.com/webhooks/harbor\n")
-    assert (told.err, "s3cret" in told.out) == ("", False)
+    captured = capsys.readouterr()
+    assert captured.out.startswith("# URL:    https://puller.example.com/webhooks/harbor\n")
+    assert (captured.err, "s3cret" in captured.out) == ("", False)
 
 
-def test_webhook_url_leaves_a_place_for_a_secret_that_is_not_set(
+def test_webhook_url_prints_a_placeholder_if_no_secret_is_set(
     environ: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.setenv("WEBHOOK_SECRETS_DIR", str(tmp_path))
     assert main.main(["webhook-url", "dockerhub", "--url", "http://[::1]:8080/x"]) == 0
-    told = capsys.readouterr()
-    assert told.out.startswith("# URL:    http://[::1]:8080/x/webhooks/dockerhub/<secret>\n")
-    assert told.err == ""
+    captured = capsys.readouterr()
+    assert captured.out.startswith("# URL:    http://[::1]:8080/x/webhooks/dockerhub/<secret>\n")
+    assert captured.err == ""
 
 
-def test_webhook_url_knows_of_googles_tokens(
+def test_webhook_url_prints_the_commands_for_tokens_of_google_if_configured(
     environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.setenv("GAR_SERVICE_ACCOUNT", "a@b.c")
@@ -456,4 +474,5 @@ def test_webhook_url_needs_an_address(url: str, capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit) as ended:
         main.main(["webhook-url", "harbor", "--url", url])
     assert ended.value.code == 2
-    assert f"not of the form https://host[:port][/path]: {url!r}" in capsys.readouterr().err
+    message = f"must have the form https://host[:port][/path], not {url!r}"
+    assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The pages of docs/registries say what the code does, and what `webhook-url` prints."""
+"""Checks the pages of docs/registries against the code, and the output of `webhook-url`."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from tests.support.samples import sample
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "registries"
 
-every_source = pytest.mark.parametrize("name", sorted(SOURCES))
+for_every_source = pytest.mark.parametrize("name", sorted(SOURCES))
 
 
 def write_pages(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -25,7 +25,7 @@ def write_pages(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(script, capture_output=True, text=True, check=False)
 
 
-def test_pages_are_as_make_docs_writes_them(tmp_path: Path) -> None:
+def test_committed_pages_are_those_that_make_docs_writes(tmp_path: Path) -> None:
     shutil.copy(PAGES / "README.md", tmp_path)
     assert write_pages(tmp_path).returncode == 0
     written = {file.name: file.read_text("utf-8") for file in tmp_path.iterdir()}
@@ -33,14 +33,14 @@ def test_pages_are_as_make_docs_writes_them(tmp_path: Path) -> None:
     assert committed == written, "run `make docs`"
 
 
-def test_an_overview_without_marks_is_reported(tmp_path: Path) -> None:
+def test_overview_without_marks_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# Registries\n")
     ended = write_pages(tmp_path)
     assert ended.returncode == 1
     assert "the marks of the table are not there once, but 0 times" in ended.stderr
 
 
-@every_source
+@for_every_source
 def test_every_source_has_a_row_and_a_page(name: str) -> None:
     guide = GUIDES[name]
     page = f"{guide.page or name}.md"
@@ -48,27 +48,27 @@ def test_every_source_has_a_row_and_a_page(name: str) -> None:
     assert f"image-puller webhook-url {name} " in (PAGES / page).read_text("utf-8")
 
 
-@every_source
-def test_a_page_shows_placeholders_only_where_a_person_fills_them_in(name: str) -> None:
+@for_every_source
+def test_page_has_no_mark_of_a_guide(name: str) -> None:
     text = webhook_setup.page(GUIDES[name].page or name)
     for mark in ("<url>", "<key>", "<with-key>", "<file>", "<read-secret>", "<google"):
         assert mark not in text
     assert "https://https://" not in text
 
 
-@every_source
-def test_what_is_printed_is_the_text_of_the_page(name: str) -> None:
+@for_every_source
+def test_printed_text_is_that_of_the_page(name: str) -> None:
     printed = webhook_setup.render(name, "https://<service>", None, None)
     text = webhook_setup.page(GUIDES[name].page or name)
-    pasted = [line for line in printed.splitlines() if line and not line.startswith("#")]
-    assert [line for line in pasted if line not in text.splitlines()] == []
+    code = [line for line in printed.splitlines() if line and not line.startswith("#")]
+    assert [line for line in code if line not in text.splitlines()] == []
     words = text.replace("**", "").split()
-    said = [word for line in printed.splitlines()[3:] for word in line.removeprefix("#").split()]
-    assert [word for word in said if word not in words] == []
+    comments = [line.removeprefix("#") for line in printed.splitlines()[3:]]
+    assert [word for line in comments for word in line.split() if word not in words] == []
 
 
 @pytest.mark.parametrize(
-    ("name", "proof"),
+    ("name", "authentication"),
     [
         ("harbor", "the secret in `Authorization`"),
         ("ecr", "the secret in `Authorization`; or the secret in `X-Api-Key`"),
@@ -76,8 +76,8 @@ def test_what_is_printed_is_the_text_of_the_page(name: str) -> None:
         ("dockerhub", "the secret in `Authorization`; or the secret as the last part of the URL"),
     ],
 )
-def test_the_proof_is_that_of_the_table_of_sources(name: str, proof: str) -> None:
-    assert f"| proof of the sender | {proof} |\n" in webhook_setup.page(name)
+def test_authentication_is_that_of_the_source(name: str, authentication: str) -> None:
+    assert f"| authentication | {authentication} |\n" in webhook_setup.page(name)
 
 
 HUB = {"push_data": {"tag": "1"}, "repository": {"repo_name": "team/app"}}
@@ -119,7 +119,7 @@ ALIYUN = {
         ("aliyun", {}, json.dumps(ALIYUN).encode()),
     ],
 )
-def test_host_and_digest_are_in_a_payload_as_the_table_says(
+def test_payload_has_host_and_digest_as_the_table_says(
     name: str, headers: dict[str, str], body: bytes
 ) -> None:
     pushes = [event for event in decode(name, headers, body) if isinstance(event, ImagePushed)]

@@ -1,3 +1,5 @@
+"""Tests of the configuration from environment variables."""
+
 import dataclasses
 from datetime import timedelta
 from pathlib import Path
@@ -56,24 +58,24 @@ DEFAULTS = {
 }
 
 
-def problems_of(**environ):
-    with pytest.raises(ConfigurationError) as refused:
+def problems_of(**environ: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as error:
         from_environ({"IMAGES": IMAGES} | environ)
-    return str(refused.value).split("\n")
+    return str(error.value).split("\n")
 
 
 @pytest.mark.parametrize(("field", "value"), DEFAULTS.items())
-def test_a_variable_that_is_not_set_has_its_default(field, value):
+def test_unset_variable_has_its_default(field: str, value: object) -> None:
     assert getattr(from_environ({"IMAGES": IMAGES}), field) == value
 
 
-def test_the_table_of_defaults_is_complete():
+def test_table_of_defaults_is_complete() -> None:
     fields = {field.name for field in dataclasses.fields(Config)}
 
     assert fields == {*DEFAULTS, "entries"}
 
 
-VALUES = [
+VALUES: list[tuple[str, str, str, object]] = [
     ("KEEP_TAGS", "20", "keep_tags", 20),
     ("ASK_REGISTRIES", "false", "ask_registries", False),
     ("VERIFY_PUSHES", "True", "verify_pushes", True),
@@ -111,25 +113,26 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("variable", "text", "field", "value"), VALUES)
-def test_a_variable_is_read(variable, text, field, value):
-    asks = {"ASK_REGISTRIES": "true"}
-    assert getattr(configuration(**asks | {variable: text}), field) == value
+def test_variable_is_parsed(variable: str, text: str, field: str, value: object) -> None:
+    environ = {"ASK_REGISTRIES": "true", variable: text}
+    assert getattr(configuration(**environ), field) == value
 
 
 @pytest.mark.parametrize(("variable", "text", "field", "value"), VALUES)
-def test_white_space_around_a_value_is_cut_off(variable, text, field, value):
-    asks = {"ASK_REGISTRIES": "true"}
-    read = configuration(**asks | {variable: f" {text}\n"})
-    assert read == configuration(**asks | {variable: text})
+def test_white_space_around_a_value_is_removed(
+    variable: str, text: str, field: str, value: object
+) -> None:
+    environ = {"ASK_REGISTRIES": "true", variable: text}
+    assert configuration(**environ | {variable: f" {text}\n"}) == configuration(**environ)
 
 
 @pytest.mark.parametrize("variable", sorted({row[0] for row in VALUES} | {"IMAGE_TAG_POLICIES"}))
 @pytest.mark.parametrize("text", ["", " ", "\n"])
-def test_an_empty_variable_counts_as_unset(variable, text):
+def test_empty_variable_counts_as_unset(variable: str, text: str) -> None:
     assert from_environ({"IMAGES": IMAGES, variable: text}) == from_environ({"IMAGES": IMAGES})
 
 
-def test_resources_are_read():
+def test_resources_are_parsed() -> None:
     config = configuration(
         CACHING_MEMORY_REQUEST="1Mi",
         CACHING_MEMORY_LIMIT="5Mi\n",
@@ -142,13 +145,13 @@ def test_resources_are_read():
     )
 
 
-def test_a_request_may_be_the_limit_in_other_words():
+def test_request_may_equal_its_limit_in_another_unit() -> None:
     config = configuration(CACHING_CPU_REQUEST="200m", CACHING_MEMORY_REQUEST="20480Ki")
 
     assert config.resources.cpu_request == "200m"
 
 
-def test_images_and_their_policies_are_read():
+def test_images_and_their_policies_are_parsed() -> None:
     config = configuration(
         IMAGES="\n  app=quay.io/org/app:1.2.3;\n  web=nginx;\n", IMAGE_TAG_POLICIES="web=any;"
     )
@@ -160,7 +163,7 @@ def test_images_and_their_policies_are_read():
     assert config.entry("web") == config.entries[1]
 
 
-def test_faults_of_single_entries_are_warnings():
+def test_malformed_entry_is_a_warning() -> None:
     config = configuration(IMAGES=f"{IMAGES};oops")
 
     assert config.warnings == ("IMAGES: 'oops': not of the form name=image; the entry is ignored",)
@@ -171,27 +174,31 @@ def test_faults_of_single_entries_are_warnings():
     ("text", "pod", "namespace"),
     [
         (None, "mine", "mine"),
-        ("told", "mine", "told"),
-        ("told", None, "told"),
+        ("configured", "mine", "configured"),
+        ("configured", None, "configured"),
         ("", "mine", "mine"),
     ],
 )
-def test_the_namespace_is_the_pods_own_unless_told(text, pod, namespace):
+def test_namespace_defaults_to_that_of_the_pod(
+    text: str | None, pod: str | None, namespace: str
+) -> None:
     environ = {"IMAGES": IMAGES} | ({} if text is None else {"NAMESPACE": text})
 
     assert from_environ(environ, pod_namespace=pod).namespace == namespace
 
 
 OIDC = {"EVENT_AUTH": "oidc", "OIDC_AUDIENCE": "puller"}
-OF_ITS_NAMESPACE = ("system:serviceaccount:k8s-image-puller:*",)
+OWN_SUBJECTS = ("system:serviceaccount:k8s-image-puller:*",)
 
 
-def test_without_more_the_tokens_of_the_own_namespace_are_believed():
+def test_tokens_of_the_own_namespace_are_accepted_by_default() -> None:
     config = configuration(**OIDC)
 
     assert config.event_auth is EventAuth.OIDC
-    assert config.oidc == Oidc(audience="puller", issuer=None, keys=None, subjects=OF_ITS_NAMESPACE)
-    assert configuration(**OIDC, NAMESPACE="a").oidc.subjects == ("system:serviceaccount:a:*",)
+    assert config.oidc == Oidc(audience="puller", issuer=None, keys=None, subjects=OWN_SUBJECTS)
+    other = configuration(**OIDC, NAMESPACE="a").oidc
+    assert other is not None
+    assert other.subjects == ("system:serviceaccount:a:*",)
 
 
 @pytest.mark.parametrize(
@@ -207,22 +214,22 @@ def test_without_more_the_tokens_of_the_own_namespace_are_believed():
         ({"OIDC_SUBJECTS": "a; b:* ;"}, "subjects", ("a", "b:*")),
     ],
 )
-def test_the_variables_of_tokens_are_read(variables, field, value):
+def test_oidc_variables_are_parsed(variables: dict[str, str], field: str, value: object) -> None:
     assert getattr(configuration(**OIDC, **variables).oidc, field) == value
 
 
-def test_the_variables_of_tokens_do_nothing_where_no_tokens_are_believed():
+def test_oidc_variables_are_ignored_without_oidc() -> None:
     assert configuration(OIDC_AUDIENCE="a b", OIDC_KEYS="no") == configuration()
 
 
-def test_googles_tokens_are_of_one_audience_and_one_account():
+def test_google_variables_are_parsed() -> None:
     config = configuration(GAR_AUDIENCE="https://a/b", GAR_SERVICE_ACCOUNT="a-b@c.d")
 
     assert config.google == Google(audience="https://a/b", service_account="a-b@c.d")
 
 
-FULL = "must be of printable ASCII without spaces, 512 characters at most, not "
-NO_URL = "must be a URL such as https://host/path, not "
+NOT_PRINTABLE = "must be of printable ASCII without spaces, 512 characters at most, not "
+NOT_A_URL = "must be a URL such as https://host/path, not "
 
 
 @pytest.mark.parametrize(
@@ -233,20 +240,20 @@ NO_URL = "must be a URL such as https://host/path, not "
             [
                 (
                     "OIDC_AUDIENCE: must be set where EVENT_AUTH is oidc, to the audience that "
-                    "senders' tokens are made for"
+                    "senders' tokens are issued for"
                 )
             ],
         ),
-        ({"OIDC_AUDIENCE": "a b"}, [f"OIDC_AUDIENCE: {FULL}'a b'"]),
-        ({"OIDC_AUDIENCE": "ä"}, [f"OIDC_AUDIENCE: {FULL}'ä'"]),
+        ({"OIDC_AUDIENCE": "a b"}, [f"OIDC_AUDIENCE: {NOT_PRINTABLE}'a b'"]),
+        ({"OIDC_AUDIENCE": "ä"}, [f"OIDC_AUDIENCE: {NOT_PRINTABLE}'ä'"]),
         *(
-            ({"OIDC_ISSUER": text}, [f"OIDC_ISSUER: {NO_URL}{text!r}"])
+            ({"OIDC_ISSUER": text}, [f"OIDC_ISSUER: {NOT_A_URL}{text!r}"])
             for text in ("kubernetes", "http://a", "https://", "https://a@b", "https://a?b=c")
         ),
         *(
             (
                 {"OIDC_ISSUER": "https://a", "OIDC_KEYS": text},
-                [f"OIDC_KEYS: {NO_URL}{text!r}, nor the absolute path of a file"],
+                [f"OIDC_KEYS: {NOT_A_URL}{text!r}, nor the absolute path of a file"],
             )
             for text in ("jwks.json", "http://a/keys", "file:///keys", "https://a/#b")
         ),
@@ -254,16 +261,16 @@ NO_URL = "must be a URL such as https://host/path, not "
         (
             {"OIDC_KEYS": "keys"},
             [
-                f"OIDC_KEYS: {NO_URL}'keys', nor the absolute path of a file",
+                f"OIDC_KEYS: {NOT_A_URL}'keys', nor the absolute path of a file",
                 "OIDC_ISSUER: must be set where OIDC_KEYS is",
             ],
         ),
-        ({"OIDC_SUBJECTS": ";"}, ["OIDC_SUBJECTS: names no subject"]),
-        ({"OIDC_SUBJECTS": "a b"}, [f"OIDC_SUBJECTS: {FULL}'a b'"]),
+        ({"OIDC_SUBJECTS": ";"}, ["OIDC_SUBJECTS: has no subject"]),
+        ({"OIDC_SUBJECTS": "a b"}, [f"OIDC_SUBJECTS: {NOT_PRINTABLE}'a b'"]),
         *(
             (
                 {"OIDC_SUBJECTS": f"a;{text}"},
-                [f"OIDC_SUBJECTS: a * may stand at the end only, after something: {text!r}"],
+                [f"OIDC_SUBJECTS: a * is allowed only at the end, after a prefix: {text!r}"],
             )
             for text in ("*", "*a", "a*b", "a**")
         ),
@@ -272,7 +279,10 @@ NO_URL = "must be a URL such as https://host/path, not "
             {"GAR_SERVICE_ACCOUNT": "a@b"},
             ["GAR_AUDIENCE: must be set where GAR_SERVICE_ACCOUNT is"],
         ),
-        ({"GAR_AUDIENCE": "a b", "GAR_SERVICE_ACCOUNT": "a@b"}, [f"GAR_AUDIENCE: {FULL}'a b'"]),
+        (
+            {"GAR_AUDIENCE": "a b", "GAR_SERVICE_ACCOUNT": "a@b"},
+            [f"GAR_AUDIENCE: {NOT_PRINTABLE}'a b'"],
+        ),
         *(
             (
                 {"GAR_AUDIENCE": "a", "GAR_SERVICE_ACCOUNT": text},
@@ -282,7 +292,9 @@ NO_URL = "must be a URL such as https://host/path, not "
         ),
     ],
 )
-def test_bad_values_of_tokens_are_refused(variables, problems):
+def test_malformed_oidc_and_google_variables_are_rejected(
+    variables: dict[str, str], problems: list[str]
+) -> None:
     assert problems_of(**(OIDC | variables)) == problems
 
 
@@ -309,15 +321,15 @@ NO_SLEEP = (
     [
         ("IMAGES", "", "must be set, as name=image;name=image;…"),
         ("IMAGES", " \n", "must be set, as name=image;name=image;…"),
-        ("IMAGES", ";", "holds no valid entry"),
+        ("IMAGES", ";", "has no valid entry"),
         (
             "IMAGES",
             "a:1;B=c",
-            f"holds no valid entry; IMAGES: 'a:1': {NO_ENTRY}; IMAGES: 'B=c': {NAME}'B'; {IGNORED}",
+            f"has no valid entry; IMAGES: 'a:1': {NO_ENTRY}; IMAGES: 'B=c': {NAME}'B'; {IGNORED}",
         ),
         ("IMAGE_TAG_POLICIES", "app", f"{PAIRS}'app' is not of that form"),
-        ("IMAGE_TAG_POLICIES", "app=any;app=auto", "'app' is there twice"),
-        ("IMAGE_TAG_POLICIES", "app=new", f"app: 'new' is none of the policies {POLICIES}"),
+        ("IMAGE_TAG_POLICIES", "app=any;app=auto", "'app' is set twice"),
+        ("IMAGE_TAG_POLICIES", "app=new", f"app: 'new' is not one of the policies {POLICIES}"),
         ("KEEP_TAGS", "0", "must be a whole number from 1 to 20, not '0'"),
         ("KEEP_TAGS", "21", "must be a whole number from 1 to 20, not '21'"),
         ("CACHING_INTERVAL_HOURS", "0", f"{HOURS}'0'"),
@@ -369,7 +381,7 @@ NO_SLEEP = (
         ("ROLLOUT_MAX_UNAVAILABLE", "200%", f"{NODES}'200%'"),
         ("PRIORITY_CLASS_NAME", "Low", f"{NAME_253}'Low'"),
         ("REGISTRY_ALIASES", "a.b", f"{PAIRS}'a.b' is not of that form"),
-        ("REGISTRY_ALIASES", "a=b;a=c", "'a' is there twice"),
+        ("REGISTRY_ALIASES", "a=b;a=c", "'a' is set twice"),
         ("REGISTRY_ALIASES", "https://a.b=c", "'https://a.b' is not of the form host or host/path"),
         ("REGISTRY_ALIASES", "a=b//c", "'b//c' is not of the form host or host/path"),
         ("REGISTRY_ALIASES", "/a=b", "'/a' is not of the form host or host/path"),
@@ -391,11 +403,13 @@ NO_SLEEP = (
         ("K_SERVICE", "a b", f"{NAME_253}'a b'"),
     ],
 )
-def test_a_bad_value_is_refused_by_its_variable_and_what_is_expected(variable, text, message):
+def test_error_names_the_variable_and_the_expected_form(
+    variable: str, text: str, message: str
+) -> None:
     assert problems_of(**{variable: text}) == [f"{variable}: {message}"]
 
 
-def test_all_problems_are_reported_at_once():
+def test_all_problems_are_reported_together() -> None:
     problems = problems_of(
         IMAGES="",
         IMAGE_TAG_POLICIES="x",
@@ -417,20 +431,27 @@ def test_all_problems_are_reported_at_once():
     ]
 
 
-def test_the_default_in_place_of_a_bad_value_makes_no_second_problem():
+def test_verification_needs_the_permission_to_ask_registries() -> None:
+    assert problems_of(VERIFY_PUSHES="true", ASK_REGISTRIES="false") == [
+        "VERIFY_PUSHES: must not be true where ASK_REGISTRIES is false"
+    ]
+
+
+def test_malformed_value_causes_no_second_problem() -> None:
     assert problems_of(CACHING_MEMORY_REQUEST="30Mi", CACHING_MEMORY_LIMIT="bogus") == [
         f"CACHING_MEMORY_LIMIT: {QUANTITY}'bogus'"
     ]
 
 
-def test_the_policy_of_the_only_entry_is_the_only_problem():
+def test_malformed_policy_of_the_only_entry_is_the_only_problem() -> None:
     assert len(problems_of(IMAGE_TAG_POLICIES="app=semver:x.y")) == 1
 
 
-def test_the_configuration_can_not_be_changed():
+def test_configuration_is_immutable() -> None:
+    field = "port"
     with pytest.raises(dataclasses.FrozenInstanceError):
-        configuration().port = 1
+        setattr(configuration(), field, 1)
 
 
-def test_other_variables_are_none_of_our_business():
+def test_other_variables_are_ignored() -> None:
     assert configuration(HOME="/root", images="x") == configuration()

@@ -1,4 +1,4 @@
-"""docs/configuration.md lists every variable of the service, with its true default."""
+"""Tests that docs/configuration.md lists every variable of the service with its default."""
 
 import re
 from collections.abc import Callable
@@ -27,19 +27,19 @@ class Row(NamedTuple):
 
 
 class Recorded(dict[str, str]):
-    """An environment that remembers which variables were asked for."""
+    """An environment that records which variables were read."""
 
     def __init__(self, values: dict[str, str]) -> None:
         super().__init__(values)
-        self.asked: set[str] = set()
+        self.read: set[str] = set()
 
     def get(self, name: str, default: Any = None) -> Any:
-        self.asked.add(name)
+        self.read.add(name)
         return super().get(name, default)
 
 
 def rows(text: str) -> list[Row]:
-    """Return the rows of all tables of variables; other tables do not count."""
+    """Return the rows of all tables of variables. Other tables are skipped."""
     found: list[Row] = []
     in_table = False
     for line in text.splitlines():
@@ -61,7 +61,7 @@ REQUIRED = [row for row in ROWS if row.default == "required"]
 
 
 def environment_of(variable: str) -> dict[str, str]:
-    """Return an environment in which the service reads the variable."""
+    """Return the smallest environment in which the service reads a variable."""
     return WITH_OIDC if variable.startswith("OIDC_") else SMALLEST
 
 
@@ -86,20 +86,20 @@ IN_WORDS: dict[tuple[str, str], Callable[[], bool]] = {
     ("OIDC_KEYS", "the API server's"): lambda: oidc_field("keys") is None,
     ("K_SERVICE", "set by Knative"): lambda: from_environ(SMALLEST).knative_service is None,
 }
-"""What a default in words means; the key holds the words, so that others fail."""
+"""Checks of defaults in words. The keys contain the words, so that a changed text fails."""
 
 
 def oidc_field(name: str) -> Any:
     return getattr(from_environ(WITH_OIDC).oidc, name)
 
 
-def test_the_page_lists_each_variable_once_and_no_other() -> None:
+def test_page_lists_each_variable_once_and_no_other() -> None:
     environment = Recorded(WITH_OIDC)
     from_environ(environment)
-    assert sorted(row.variable for row in ROWS) == sorted(environment.asked)
+    assert sorted(row.variable for row in ROWS) == sorted(environment.read)
 
 
-def test_each_default_is_of_one_known_form() -> None:
+def test_each_default_has_a_known_form() -> None:
     in_words = {(row.variable, row.default) for row in ROWS} - {
         (row.variable, row.default) for row in (*VALUES, *NONE, *REQUIRED)
     }
@@ -114,12 +114,12 @@ def test_documented_default_changes_nothing(row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", NONE, ids=lambda row: row.variable)
-def test_variable_without_a_default_sets_nothing(row: Row) -> None:
+def test_variable_without_default_sets_nothing(row: Row) -> None:
     assert not field_of(row.variable, from_environ(SMALLEST))
 
 
 @pytest.mark.parametrize("row", REQUIRED, ids=lambda row: row.variable)
-def test_required_variable_is_reported_where_it_is_missing(row: Row) -> None:
+def test_missing_required_variable_is_reported(row: Row) -> None:
     environment = {k: v for k, v in WITH_OIDC.items() if k != row.variable}
     with pytest.raises(ConfigurationError, match=rf"^{row.variable}: must be set"):
         from_environ(environment)
@@ -136,5 +136,5 @@ def test_readme_has_ten_variables_with_the_defaults_of_the_page() -> None:
     assert set(shown) <= {(row.variable, row.default) for row in ROWS}
 
 
-def test_each_meaning_is_given() -> None:
+def test_each_variable_has_a_meaning() -> None:
     assert [row.variable for row in ROWS if len(row.meaning) < len("A JSON array.")] == []

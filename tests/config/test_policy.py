@@ -1,3 +1,5 @@
+"""Tests of tag policies."""
+
 import re
 import time
 
@@ -5,9 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_puller.config.policy import InvalidPolicyError, Reason, ReasonKind, is_mutable, parse
+from image_puller.config.policy import (
+    InvalidPolicyError,
+    Policy,
+    Reason,
+    ReasonKind,
+    is_mutable,
+    parse,
+)
 from image_puller.errors import ImagePullerError
-from image_puller.values.version import read_full, read_semver
+from image_puller.values.version import Version, read_full, read_semver
 
 DIGEST = "sha256:" + "0" * 64
 ALL_POLICIES = "auto, exact, any, pinned, semver:<range>, glob:<pattern>, regex:<pattern>"
@@ -21,11 +30,23 @@ policies = st.sampled_from(
 )
 
 
-def auto(tag):
+def reason_kind(policy: Policy, tag: str) -> ReasonKind:
+    reason = policy.reason(tag)
+    assert reason is not None
+    return reason.kind
+
+
+def full(tag: str) -> Version:
+    version = read_full(tag)
+    assert version is not None
+    return version
+
+
+def auto(tag: str) -> Policy:
     return parse("auto", tag, None)
 
 
-# The table of the design, row by row: configured, followed, refused.
+# The configured tag, tags that it tracks, and tags that it does not track.
 VERSIONS_UNDER_AUTO = [
     (
         "1.2.3",
@@ -61,18 +82,20 @@ VERSIONS_UNDER_AUTO = [
     ("01.02.03", "01.02.04 1.2.4 01.10.00", "1.2.3 01.02.02"),
     ("v99999999999.0.0", "v99999999999.0.1 v100000000000.0.0", "v99999999998.9.9"),
 ]
-MOVING_TAGS = [
+MUTABLE_TAGS = [
     *["20240115", "1", "15", "v1", "1.2", "3.11-slim", "latest", "next", "nightly-20240115"],
     *["1234567", "sha-1234567", "pr-123"],
 ]
 
 
-@pytest.mark.parametrize(("configured", "tracked", "refused"), VERSIONS_UNDER_AUTO)
-def test_auto_follows_newer_versions_of_one_shape(configured, tracked, refused):
+@pytest.mark.parametrize(("configured", "tracked", "excluded"), VERSIONS_UNDER_AUTO)
+def test_auto_tracks_newer_versions_of_the_same_shape(
+    configured: str, tracked: str, excluded: str
+) -> None:
     policy = auto(configured)
 
     assert [tag for tag in tracked.split() if not policy.tracks(tag)] == []
-    assert [tag for tag in refused.split() if policy.tracks(tag)] == []
+    assert [tag for tag in excluded.split() if policy.tracks(tag)] == []
     assert policy.tracks(configured)
     assert policy.orders_tags
     assert not any(
@@ -80,14 +103,14 @@ def test_auto_follows_newer_versions_of_one_shape(configured, tracked, refused):
     )
 
 
-@pytest.mark.parametrize("configured", MOVING_TAGS)
-def test_auto_on_a_moving_tag_follows_only_itself(configured):
+@pytest.mark.parametrize("configured", MUTABLE_TAGS)
+def test_auto_on_a_mutable_tag_tracks_only_that_tag(configured: str) -> None:
     policy = auto(configured)
 
     assert policy.tracks(configured)
     assert not policy.orders_tags
     for tag in [
-        *MOVING_TAGS,
+        *MUTABLE_TAGS,
         "20240116",
         "2",
         "v2",
@@ -103,7 +126,7 @@ def test_auto_on_a_moving_tag_follows_only_itself(configured):
     "policy", ["auto", "any", "exact", "pinned", "glob:*", "regex:.*", "semver:*"]
 )
 @pytest.mark.parametrize("text", ["1.2.3+build", "1.2.4+build", "", "a" * 129, "1.2.4\n", "é"])
-def test_what_is_no_tag_is_never_followed(policy, text):
+def test_malformed_tag_is_never_tracked(policy: str, text: str) -> None:
     for configured in ("1.2.3", text):
         reason = parse(policy, configured, None).reason(text)
 
@@ -113,7 +136,7 @@ def test_what_is_no_tag_is_never_followed(policy, text):
 
 
 @pytest.mark.parametrize("tag", [None, "1.2.3", "latest"])
-def test_auto_on_a_digest_is_pinned(tag):
+def test_auto_on_a_digest_is_pinned(tag: str | None) -> None:
     policy = parse("auto", tag, DIGEST)
 
     assert not policy.tracks("1.2.3")
@@ -122,14 +145,14 @@ def test_auto_on_a_digest_is_pinned(tag):
 
 
 @pytest.mark.parametrize("text", ["auto", "exact"])
-def test_no_tag_and_no_digest_is_latest(text):
+def test_missing_tag_and_digest_mean_latest(text: str) -> None:
     policy = parse(text, None, None)
 
     assert policy.tracks("latest")
     assert not policy.tracks("1.2.3")
 
 
-def test_exact_follows_only_the_configured_tag_even_beside_a_digest():
+def test_exact_tracks_only_the_configured_tag_even_with_a_digest() -> None:
     policy = parse("exact", "1.2.3", DIGEST)
 
     assert policy.tracks("1.2.3")
@@ -137,11 +160,11 @@ def test_exact_follows_only_the_configured_tag_even_beside_a_digest():
     assert not policy.orders_tags
 
 
-def test_exact_on_a_digest_alone_is_pinned():
-    assert parse("exact", None, DIGEST).reason("1").kind is ReasonKind.PINNED
+def test_exact_on_a_digest_alone_is_pinned() -> None:
+    assert reason_kind(parse("exact", None, DIGEST), "1") is ReasonKind.PINNED
 
 
-def test_any_follows_every_tag():
+def test_any_tracks_every_tag() -> None:
     policy = parse(" any ", "1.2.3", None)
 
     assert policy.tracks("1.2.2")
@@ -150,12 +173,12 @@ def test_any_follows_every_tag():
     assert policy.text == "any"
 
 
-def test_pinned_does_not_even_follow_the_configured_tag():
-    assert parse("pinned", "1.2.3", None).reason("1.2.3").kind is ReasonKind.PINNED
+def test_pinned_tracks_not_even_the_configured_tag() -> None:
+    assert reason_kind(parse("pinned", "1.2.3", None), "1.2.3") is ReasonKind.PINNED
 
 
 @pytest.mark.parametrize(
-    ("text", "configured", "tracked", "refused"),
+    ("text", "configured", "tracked", "excluded"),
     [
         ("semver:>=1.2 <2", "1.2.3", "1.2.4 v1.3.0", "1.2.2 2.0.0 1.3 1.3.0-rc.1 latest"),
         ("semver: ^1 ", "latest", "latest 1.0.0", "1.0 2.0.0 next"),
@@ -171,15 +194,17 @@ def test_pinned_does_not_even_follow_the_configured_tag():
         (r"regex:v?\d+(\.\d+)*", "x", "v1 1.2.3", "v1."),
     ],
 )
-def test_a_policy_with_an_argument_follows_what_that_says(text, configured, tracked, refused):
+def test_policy_with_argument_tracks_the_tags_that_fit_it(
+    text: str, configured: str | None, tracked: str, excluded: str
+) -> None:
     policy = parse(text, configured, None)
 
     assert [tag for tag in tracked.split() if not policy.tracks(tag)] == []
-    assert [tag for tag in refused.split() if policy.tracks(tag)] == []
+    assert [tag for tag in excluded.split() if policy.tracks(tag)] == []
     assert policy.orders_tags == text.startswith("semver:")
 
 
-def test_an_explicit_policy_outranks_a_configured_digest():
+def test_explicit_policy_has_precedence_over_a_configured_digest() -> None:
     assert parse("semver:*", None, DIGEST).tracks("1.2.3")
     assert not parse("semver:*", None, DIGEST).tracks("latest")
     assert parse("any", "1.2.3", DIGEST).tracks("1.2.4")
@@ -189,20 +214,20 @@ def test_an_explicit_policy_outranks_a_configured_digest():
     ("text", "configured", "tag", "kind", "detail"),
     [
         ("pinned", "1", "1", ReasonKind.PINNED, "the entry is pinned"),
-        ("auto", "15", "16", ReasonKind.OTHER_TAG, "only the configured 15 is followed"),
+        ("auto", "15", "16", ReasonKind.OTHER_TAG, "only the configured 15 is tracked"),
         (
             "auto",
             "1.2.3",
             "latest",
             ReasonKind.NO_VERSION,
-            "no full version, as the configured 1.2.3 is",
+            "not a full version like the configured 1.2.3",
         ),
         (
             "auto",
             "1.2.3",
             "v1.2.4",
             ReasonKind.OTHER_SHAPE,
-            "not of the shape of the configured 1.2.3",
+            "not of the same shape as the configured 1.2.3",
         ),
         (
             "auto",
@@ -212,7 +237,7 @@ def test_an_explicit_policy_outranks_a_configured_digest():
             "a pre-release unlike the configured 1.2.3",
         ),
         ("auto", "1.2.3", "1.2.2", ReasonKind.NOT_NEWER, "not newer than the configured 1.2.3"),
-        ("semver:^1", "1.2.3", "1.2", ReasonKind.NO_VERSION, "no SemVer version"),
+        ("semver:^1", "1.2.3", "1.2", ReasonKind.NO_VERSION, "not a SemVer version"),
         ("semver:^1", "1.2.3", "2.0.0", ReasonKind.OUT_OF_RANGE, "not in the range ^1"),
         (
             "semver:^1",
@@ -232,7 +257,9 @@ def test_an_explicit_policy_outranks_a_configured_digest():
         ("regex: v.*", "v1", "1", ReasonKind.NO_MATCH, "does not match regex:v.*"),
     ],
 )
-def test_a_refusal_says_why(text, configured, tag, kind, detail):
+def test_reason_names_the_rule_that_excludes_the_tag(
+    text: str, configured: str, tag: str, kind: ReasonKind, detail: str
+) -> None:
     reason = parse(text, configured, None).reason(tag)
 
     assert reason == Reason(kind, detail)
@@ -244,18 +271,18 @@ def test_a_refusal_says_why(text, configured, tag, kind, detail):
     [
         (
             "newest",
-            f"'newest' is none of the policies {ALL_POLICIES}",
+            f"'newest' is not one of the policies {ALL_POLICIES}",
         ),
-        ("", "'' is none of the policies auto, "),
-        ("AUTO", "'AUTO' is none of the policies auto, "),
-        ("auto:1", "'auto:1' is none of the policies auto, "),
-        ("x" * 200, f"'{'x' * 80}' is none of the policies auto, "),
+        ("", "'' is not one of the policies auto, "),
+        ("AUTO", "'AUTO' is not one of the policies auto, "),
+        ("auto:1", "'auto:1' is not one of the policies auto, "),
+        ("x" * 200, f"'{'x' * 80}' is not one of the policies auto, "),
         ("semver", "'semver' is not of the form semver:<range>"),
         ("semver: ", "'semver:' is not of the form semver:<range>"),
         ("glob:", "'glob:' is not of the form glob:<pattern>"),
         ("regex", "'regex' is not of the form regex:<pattern>"),
         ("semver:latest", "'semver:latest': 'latest' is not a range of versions"),
-        ("semver:1 ||", "'semver:1 ||': a range, or one side of its '||', is empty"),
+        ("semver:1 ||", "'semver:1 ||': the range, or one side of '||', is empty"),
         (
             "regex:(a",
             "'regex:(a' is not a regular expression: missing ), unterminated subpattern",
@@ -266,42 +293,42 @@ def test_a_refusal_says_why(text, configured, tag, kind, detail):
         ("regex:" + "(" * 9999, f"'regex:{'(' * 74}' is not a regular expression: "),
     ],
 )
-def test_what_is_no_policy_is_refused_with_what_is_wrong(text, problem):
-    with pytest.raises(InvalidPolicyError, match=f"^{re.escape(problem)}") as refused:
+def test_malformed_policy_is_rejected_with_the_mistake(text: str, problem: str) -> None:
+    with pytest.raises(InvalidPolicyError, match=f"^{re.escape(problem)}") as error:
         parse(text, "1.2.3", None)
 
-    assert isinstance(refused.value, ImagePullerError)
-    assert isinstance(refused.value, ValueError)
+    assert isinstance(error.value, ImagePullerError)
+    assert isinstance(error.value, ValueError)
 
 
 @pytest.mark.parametrize(
-    "tag", [*MOVING_TAGS, "1.2.3-SNAPSHOT", "1.2.3-snapshot", "1.2.3+build", ""]
+    "tag", [*MUTABLE_TAGS, "1.2.3-SNAPSHOT", "1.2.3-snapshot", "1.2.3+build", ""]
 )
-def test_a_tag_that_is_no_full_version_is_moving(tag):
+def test_tag_that_is_no_full_version_is_mutable(tag: str) -> None:
     assert is_mutable(tag)
 
 
 @pytest.mark.parametrize(
     "tag", [row[0] for row in VERSIONS_UNDER_AUTO if row[0] != "1.2.3-SNAPSHOT"]
 )
-def test_a_full_version_is_not_moving(tag):
+def test_full_version_is_not_mutable(tag: str) -> None:
     assert not is_mutable(tag)
 
 
-def test_equal_policies_are_equal():
+def test_equal_policies_compare_equal() -> None:
     assert parse("auto", "1.2.3", None) == parse("auto", "1.2.3", None)
     assert parse("semver:^1", None, None) == parse("semver:^1", None, None)
     assert parse("glob:v*", None, None) == parse("glob:v*", None, None)
 
 
-def test_a_tag_that_is_no_version_comes_before_all_versions():
+def test_tag_that_is_no_version_sorts_before_all_versions() -> None:
     policy = parse("semver:*-0", "latest", None)
     ordered = ["latest", "next", "0.0.0-0", "1.2.3-rc.1", "1.2.3", "v1.2.3", "1.2.4"]
 
     assert sorted(set(ordered), key=policy.precedence) == ordered
 
 
-def test_a_glob_does_not_backtrack():
+def test_glob_does_not_backtrack() -> None:
     policy = parse("glob:" + "*a" * 60 + "b", "x", None)
     started = time.perf_counter()
 
@@ -310,7 +337,7 @@ def test_a_glob_does_not_backtrack():
 
 
 @given(policies, tags | version_tags, tags | version_tags)
-def test_precedence_is_a_total_order(text, one, other):
+def test_precedence_is_a_total_order(text: str, one: str, other: str) -> None:
     policy = parse(text, "1.2.3", None)
     first, second = policy.precedence(one), policy.precedence(other)
 
@@ -318,27 +345,32 @@ def test_precedence_is_a_total_order(text, one, other):
 
 
 @given(version_tags, version_tags)
-def test_what_auto_follows_is_newer_than_what_is_configured(configured, pushed):
+def test_auto_tracks_only_newer_tags_than_the_configured_one(configured: str, pushed: str) -> None:
     policy = auto(configured)
 
     if policy.tracks(pushed) and pushed != configured:
-        assert read_full(pushed).rank > read_full(configured).rank
+        assert full(pushed).rank > full(configured).rank
         assert policy.precedence(pushed) > policy.precedence(configured)
         assert not auto(pushed).tracks(configured)
 
 
 @given(version_tags, version_tags)
-def test_what_semver_follows_is_newer_than_what_is_configured(configured, pushed):
+def test_semver_tracks_only_newer_tags_than_the_configured_one(
+    configured: str, pushed: str
+) -> None:
     policy = parse("semver:*-0", configured, None)
 
     if policy.tracks(pushed) and pushed != configured:
-        before = read_semver(configured)
-        assert before is None or read_semver(pushed).rank > before.rank
+        old, new = read_semver(configured), read_semver(pushed)
+        assert new is not None
+        assert old is None or new.rank > old.rank
         assert policy.precedence(pushed) > policy.precedence(configured)
 
 
 @given(policies, st.none() | tags, tags)
-def test_the_configured_tag_is_followed_unless_the_entry_is_pinned(text, configured, pushed):
+def test_configured_tag_is_tracked_unless_the_entry_is_pinned(
+    text: str, configured: str | None, pushed: str
+) -> None:
     policy = parse(text, configured, None)
 
     assert policy.tracks(configured or "latest") == (text != "pinned")
@@ -355,7 +387,9 @@ def test_the_configured_tag_is_followed_unless_the_entry_is_pinned(text, configu
     st.none() | st.text(max_size=10) | tags,
     st.sampled_from([None, DIGEST]),
 )
-def test_any_text_is_a_policy_or_refused(text, configured, digest):
+def test_any_text_is_a_policy_or_rejected(
+    text: str, configured: str | None, digest: str | None
+) -> None:
     try:
         policy = parse(text, configured, digest)
     except InvalidPolicyError:

@@ -1,5 +1,8 @@
+"""Tests of the parsers of single values."""
+
 import json
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
 
@@ -25,11 +28,11 @@ NODES = "must be a number of nodes or a percentage from 1% to 100%, not "
 
 
 @pytest.mark.parametrize(
-    ("read", "text", "value"),
+    ("parse", "text", "value"),
     [
-        (variables.whole(1, 20), "1", 1),
-        (variables.whole(1, 20), "020", 20),
-        (variables.whole(0, 999_999_999), "999999999", 999_999_999),
+        (variables.whole_number(1, 20), "1", 1),
+        (variables.whole_number(1, 20), "020", 20),
+        (variables.whole_number(0, 999_999_999), "999999999", 999_999_999),
         (variables.hours, "1", timedelta(hours=1)),
         (variables.hours, "+24", timedelta(hours=24)),
         (variables.hours, "0.5", timedelta(minutes=30)),
@@ -37,11 +40,11 @@ NODES = "must be a number of nodes or a percentage from 1% to 100%, not "
         (variables.hours, "100000", timedelta(hours=100_000)),
         (variables.seconds, "0", timedelta(0)),
         (variables.seconds, "2.5", timedelta(seconds=2.5)),
-        (variables.label, "a", "a"),
-        (variables.label, "0-a--b", "0-a--b"),
-        (variables.label, "a" * 63, "a" * 63),
-        (variables.subdomain, "a.b-c.0", "a.b-c.0"),
-        (variables.subdomain, "a" * 253, "a" * 253),
+        (variables.dns_label, "a", "a"),
+        (variables.dns_label, "0-a--b", "0-a--b"),
+        (variables.dns_label, "a" * 63, "a" * 63),
+        (variables.dns_subdomain, "a.b-c.0", "a.b-c.0"),
+        (variables.dns_subdomain, "a" * 253, "a" * 253),
         (variables.one_of(Colour), "green", Colour.GREEN),
         (variables.max_unavailable, "1", 1),
         (variables.max_unavailable, "1000000", 1_000_000),
@@ -62,15 +65,19 @@ NODES = "must be a number of nodes or a percentage from 1% to 100%, not "
         (variables.assignments, "", {}),
     ],
 )
-def test_a_value_is_read(read, text, value):
-    assert read(text) == value
+def test_value_is_parsed(parse: Callable[[str], object], text: str, value: object) -> None:
+    assert parse(text) == value
 
 
 @pytest.mark.parametrize(
-    ("read", "text", "message"),
+    ("parse", "text", "message"),
     [
         *(
-            (variables.whole(1, 20), text, f"must be a whole number from 1 to 20, not {text!r}")
+            (
+                variables.whole_number(1, 20),
+                text,
+                f"must be a whole number from 1 to 20, not {text!r}",
+            )
             for text in ("0", "21", "-1", "+1", "1.0", "1e1", "1_0", "٣", "two", "1234567890")
         ),
         *(
@@ -82,14 +89,14 @@ def test_a_value_is_read(read, text, value):
             for text in ("-1", "10s", "1e3", "inf", "٣", "1234567890")
         ),
         *(
-            (variables.label, text, LABEL + repr(text))
+            (variables.dns_label, text, LABEL + repr(text))
             for text in ("", "A", "a_b", "a.b", "-a", "a-", "a b", "é", "a\n", "a" * 64)
         ),
         *(
-            (variables.subdomain, text, SUBDOMAIN + repr(text))
+            (variables.dns_subdomain, text, SUBDOMAIN + repr(text))
             for text in ("", "A", "a_b", ".a", "a.", "a..b", "a.-b", "a-.b", "a/b", "a\n")
         ),
-        (variables.subdomain, "a" * 254, SUBDOMAIN + repr("a" * 80)),
+        (variables.dns_subdomain, "a" * 254, SUBDOMAIN + repr("a" * 80)),
         (variables.one_of(Colour), "blue", "must be red or green, not 'blue'"),
         (variables.one_of(Colour), "Red", "must be red or green, not 'Red'"),
         *(
@@ -129,12 +136,14 @@ def test_a_value_is_read(read, text, value):
             "must be a list of name=value;…; 'a=' is not of that form",
         ),
         (variables.assignments, "=a", "must be a list of name=value;…; '=a' is not of that form"),
-        (variables.assignments, "a=b;a=c", "'a' is there twice"),
+        (variables.assignments, "a=b;a=c", "'a' is set twice"),
     ],
 )
-def test_what_can_not_be_read_is_refused_with_what_is_expected(read, text, message):
+def test_error_names_the_expected_form(
+    parse: Callable[[str], object], text: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        read(text)
+        parse(text)
 
 
 @pytest.mark.parametrize(
@@ -148,15 +157,15 @@ def test_what_can_not_be_read_is_refused_with_what_is_expected(read, text, messa
         "9" * 5000,
     ],
 )
-def test_what_python_reads_but_nobody_else_is_no_json(text):
+def test_json_that_only_python_accepts_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"^is not JSON \("):
         variables.json_object(text)
 
 
-def test_a_subdomain_may_have_to_be_shorter():
-    assert variables.subdomain("a" * 63, longest=63) == "a" * 63
+def test_subdomain_has_a_configurable_length() -> None:
+    assert variables.dns_subdomain("a" * 63, longest=63) == "a" * 63
     with pytest.raises(ValueError, match=r"63 characters at most, not 'aaa"):
-        variables.subdomain("a" * 64, longest=63)
+        variables.dns_subdomain("a" * 64, longest=63)
 
 
 @pytest.mark.parametrize(
@@ -169,17 +178,17 @@ def test_a_subdomain_may_have_to_be_shorter():
         (["a" * 90], repr(f"['{'a' * 78}")),
     ],
 )
-def test_a_message_shows_80_characters_of_a_value_at_most(value, text):
+def test_quoted_value_has_at_most_80_characters(value: object, text: str) -> None:
     assert variables.quoted(value) == text
 
 
 @pytest.mark.parametrize("unit", ["a", "a-", "a.", "-", "."])
-def test_a_long_name_is_refused_at_once(unit):
+def test_long_name_is_rejected_fast(unit: str) -> None:
     with pytest.raises(ValueError, match="must be a name"):
-        variables.subdomain(unit * 100_000 + "!", longest=10**6)
+        variables.dns_subdomain(unit * 100_000 + "!", longest=10**6)
 
 
 @given(st.dictionaries(st.text(), st.text()))
 @settings(max_examples=50, deadline=None)
-def test_what_is_read_as_json_can_be_written_again(value):
+def test_parsed_json_can_be_written_again(value: dict[str, str]) -> None:
     assert variables.json_strings(json.dumps(value)) == value

@@ -10,29 +10,30 @@ from image_puller.errors import (
     RegistryUnavailableError,
 )
 from image_puller.simulation import SimulatedCluster
+from image_puller.values.reference import parse
 from tests.support.building import digest, push
 from tests.support.daemonset import APP, LATEST, NEWER, drift
 from tests.support.installation import Installation
 from tests.support.process import NAME, MakeProcess, registry_has, unverified
-from tests.support.registries import Answers
+from tests.support.registries import FakeRegistries
 from tests.support.replica import Time
 
 # The first check
 
 
 def test_the_first_check_creates_the_daemonset_with_the_digests_of_its_images(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    registry_has(answers, v1_2_3=3)
+    registry_has(registries, v1_2_3=3)
     process().check()
     assert installation.digests() == {"app": digest(3)}
     assert installation.live()["metadata"]["generation"] == 1
 
 
 def test_an_unavailable_registry_does_not_prevent_the_daemonset(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    answers.fail("quay.io", RegistryUnavailableError("quay.io did not answer in time"))
+    registries.fail("quay.io", RegistryUnavailableError("quay.io did not answer in time"))
     service = process()
     service.check()
     assert installation.images() == [APP]
@@ -40,28 +41,28 @@ def test_an_unavailable_registry_does_not_prevent_the_daemonset(
 
 
 def test_no_registry_is_asked_where_that_is_switched_off(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
     service = process(asks=False)
     service.check()
     assert installation.images() == [APP]
-    assert (answers.asked, service.checks.problems) == ([], ())
+    assert (registries.asked, service.checks.problems) == ([], ())
 
 
 # Catching up
 
 
 def test_a_check_finds_everything_that_missed_webhooks_would_have_reported(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    registry_has(answers, v1_2_3=3)
+    registry_has(registries, v1_2_3=3)
     service = process()
     service.check()
     service.commit(push("1.2.4", 1), push("1.2.5", 1), push("1.2.9", 1))
     service.clock.advance(limits.SETTLING_SECONDS)
 
     # Missed: 1.2.4 was mutated, 1.2.9 was deleted, 1.3.0 and 1.3.1 are new.
-    registry_has(answers, v1_2_3=3, v1_2_4=4, v1_2_5=1, v1_3_0=5, v1_3_1=6)
+    registry_has(registries, v1_2_3=3, v1_2_4=4, v1_2_5=1, v1_3_0=5, v1_3_1=6)
     service.check()
 
     tags = installation.state()["entries"]["app"]["tags"]
@@ -76,9 +77,9 @@ def test_a_check_finds_everything_that_missed_webhooks_would_have_reported(
 
 
 def test_a_check_that_finds_nothing_new_writes_nothing(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    registry_has(answers, v1_2_3=3, v1_2_4=4)
+    registry_has(registries, v1_2_3=3, v1_2_4=4)
     process().check()
     installation.sent()
     process().check()
@@ -88,13 +89,13 @@ def test_a_check_that_finds_nothing_new_writes_nothing(
 def test_a_registry_that_refuses_the_service_is_a_problem_and_changes_nothing(
     process: MakeProcess,
     installation: Installation,
-    answers: Answers,
+    registries: FakeRegistries,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    registry_has(answers, v1_2_3=3, v1_2_4=4)
+    registry_has(registries, v1_2_3=3, v1_2_4=4)
     process().check()
     before = installation.live()
-    answers.fail("quay.io", RefusedByRegistryError("quay.io answered 401; name a pull secret"))
+    registries.fail("quay.io", RefusedByRegistryError("quay.io answered 401; name a pull secret"))
     service = process()
     service.check()
     assert installation.live() == before
@@ -103,9 +104,9 @@ def test_a_registry_that_refuses_the_service_is_a_problem_and_changes_nothing(
 
 
 def test_an_unqueryable_mutable_tag_is_pulled_again_once_per_interval(
-    process: MakeProcess, installation: Installation, answers: Answers, now: Time
+    process: MakeProcess, installation: Installation, registries: FakeRegistries, now: Time
 ) -> None:
-    registry_has(answers, latest=1)
+    registry_has(registries, latest=1)
     process(IMAGES=LATEST).check()
     generation = installation.live()["metadata"]["generation"]
     now.advance(3600)
@@ -115,7 +116,7 @@ def test_an_unqueryable_mutable_tag_is_pulled_again_once_per_interval(
         (RegistryUnavailableError("unavailable"), 0),
         (RefusedByRegistryError("401"), 1),
     ):
-        answers.fail("quay.io", error)
+        registries.fail("quay.io", error)
         process(IMAGES=LATEST).check()
         assert installation.live()["metadata"]["generation"] == generation + rollouts
 
@@ -136,18 +137,17 @@ def test_a_check_repairs_the_daemonset_although_its_state_could_not_be_read(
 
 
 def test_a_check_of_unverified_pushes_tracks_those_that_their_registry_confirms(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    registry_has(answers, v1_2_3=3)
+    registry_has(registries, v1_2_3=3)
     service = process()
     service.check()
     assert not service.checks.unverified_pushes()
     service.commit(unverified(service.clock))
-    answers.fail("quay.io", RegistryUnavailableError("unavailable"))
+    registries.digests[parse(NEWER)] = RegistryUnavailableError("unavailable")
     assert service.checks.unverified_pushes()
     assert service.checks.problems == ("unavailable",)
-    answers.failures.clear()
-    registry_has(answers, v1_2_3=3, v1_2_4=1)
+    registry_has(registries, v1_2_3=3, v1_2_4=1)
     assert service.checks.unverified_pushes()
     assert installation.images() == [APP, NEWER]
     assert not service.checks.unverified_pushes()

@@ -34,7 +34,7 @@ from tests.support.building import NOON, digest
 from tests.support.clock import ManualClock
 from tests.support.daemonset import APP, AT_ONCE, NEWER, MakeReplica
 from tests.support.installation import Installation
-from tests.support.registries import Answers
+from tests.support.registries import FakeRegistries
 from tests.support.replica import Replica
 from tests.support.waiting import TIMEOUT_SECONDS
 
@@ -213,27 +213,29 @@ UNAVAILABLE = RegistryUnavailableError("registry quay.io can't be asked")
 
 
 def test_a_push_without_a_digest_is_completed(
-    asking: MakeService, installation: Installation, answers: Answers
+    asking: MakeService, installation: Installation, registries: FakeRegistries
 ) -> None:
-    answers.digests = {parse(NEWER): digest(5)}
+    registries.digests = {parse(NEWER): digest(5)}
     asking().accept(pushed(number=None))
     assert digest(5) in installation.digests().values()
 
 
-def test_a_push_with_a_digest_is_not_asked_about(asking: MakeService, answers: Answers) -> None:
+def test_a_push_with_a_digest_is_not_asked_about(
+    asking: MakeService, registries: FakeRegistries
+) -> None:
     asking().accept(pushed())
-    assert answers.asked == []
+    assert registries.asked == []
 
 
 @pytest.mark.parametrize("answer", [UNAVAILABLE, None])
 def test_a_push_that_no_registry_completes_is_tracked_without_a_digest(
     asking: MakeService,
     installation: Installation,
-    answers: Answers,
+    registries: FakeRegistries,
     caplog: pytest.LogCaptureFixture,
     answer: Exception | None,
 ) -> None:
-    answers.digests = {} if answer is None else {parse(NEWER): answer}
+    registries.digests = {} if answer is None else {parse(NEWER): answer}
     asking().accept(pushed(number=None))
     assert installation.images() == [APP, NEWER]
     assert installation.digests() == {}
@@ -242,10 +244,10 @@ def test_a_push_that_no_registry_completes_is_tracked_without_a_digest(
 
 
 def test_a_registry_that_never_answers_costs_only_its_share_of_the_timeout(
-    asking: MakeService, installation: Installation, answers: Answers
+    asking: MakeService, installation: Installation, registries: FakeRegistries
 ) -> None:
     service = asking()
-    answers.close("quay.io")
+    registries.close("quay.io")
     started = time.monotonic()
     service.intake.accept("quay", (pushed(number=None),), timeout=2)
     assert 0.9 < time.monotonic() - started < 2
@@ -253,17 +255,17 @@ def test_a_registry_that_never_answers_costs_only_its_share_of_the_timeout(
 
 
 def test_a_push_that_its_registry_confirms_is_tracked(
-    asking: MakeService, installation: Installation, answers: Answers
+    asking: MakeService, installation: Installation, registries: FakeRegistries
 ) -> None:
-    answers.digests = {parse(NEWER): digest(1)}
+    registries.digests = {parse(NEWER): digest(1)}
     asking(**VERIFIED).accept(pushed())
     assert digest(1) in installation.digests().values()
 
 
 def test_a_forged_push_changes_no_image(
-    asking: MakeService, installation: Installation, answers: Answers
+    asking: MakeService, installation: Installation, registries: FakeRegistries
 ) -> None:
-    answers.digests = {parse(NEWER): digest(1)}
+    registries.digests = {parse(NEWER): digest(1)}
     asking(**VERIFIED).accept(pushed(number=666))
     assert installation.images() == [APP]
     (unverified,) = installation.state()["entries"]["app"]["unverified"]
@@ -274,12 +276,12 @@ def test_a_forged_push_changes_no_image(
 def test_an_unverified_push_is_kept_in_the_state_and_noted(
     asking: MakeService,
     installation: Installation,
-    answers: Answers,
+    registries: FakeRegistries,
     answer: Exception | None,
 ) -> None:
     service = asking(**VERIFIED)
     template = installation.template()
-    answers.digests = {} if answer is None else {parse(NEWER): answer}
+    registries.digests = {} if answer is None else {parse(NEWER): answer}
     service.accept(pushed())
     assert installation.template() == template
     (unverified,) = installation.state()["entries"]["app"]["unverified"]
@@ -306,9 +308,9 @@ def test_a_deletion_that_has_to_be_verified_is_a_check(
 
 
 def test_a_push_of_an_untrusted_sender_is_replaced_by_the_registrys_answer(
-    asking: MakeService, installation: Installation, answers: Answers
+    asking: MakeService, installation: Installation, registries: FakeRegistries
 ) -> None:
-    answers.digests = {parse(NEWER): digest(1)}
+    registries.digests = {parse(NEWER): digest(1)}
     service = asking()
     service.accept(pushed(number=666), pushed("latest"), trusted=False)
     assert installation.images() == [APP, NEWER]
@@ -321,10 +323,10 @@ def test_a_push_of_an_untrusted_sender_is_replaced_by_the_registrys_answer(
 def test_an_unconfirmed_push_of_an_untrusted_sender_is_a_check(
     asking: MakeService,
     installation: Installation,
-    answers: Answers,
+    registries: FakeRegistries,
     answer: Exception | None,
 ) -> None:
-    answers.digests = {} if answer is None else {parse(NEWER): answer}
+    registries.digests = {} if answer is None else {parse(NEWER): answer}
     service = asking()
     before = installation.live()
     service.accept(pushed(), trusted=False)

@@ -48,7 +48,7 @@ def test_the_watch_starts_again_after_an_error(
         (["node-3"], RefusedByClusterError("forbidden")),
     )
     intake = RecordingIntake()
-    watch = NodeWatch(nodes, intake, clock)
+    watch = NodeWatch(nodes.joins, intake, clock)
     watch.start()
     wait_until(lambda: clock.sleepers() == 1)
     assert nodes.started == 1
@@ -63,7 +63,7 @@ def test_the_watch_ends_where_the_service_may_not_watch_nodes(
     clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     nodes = Nodes(([], RefusedByClusterError("forbidden")))
-    watch = NodeWatch(nodes, RecordingIntake(), clock)
+    watch = NodeWatch(nodes.joins, RecordingIntake(), clock)
     watch.start()
     wait_until(lambda: "nodes can't be watched" in caplog.text)
     watch.stop()
@@ -74,7 +74,7 @@ def test_the_watch_ends_where_the_service_may_not_watch_nodes(
 def test_the_watch_starts_again_after_its_end(clock: ManualClock) -> None:
     nodes = Nodes((["node-1"], None), (["node-2"], RefusedByClusterError("forbidden")))
     intake = RecordingIntake()
-    watch = NodeWatch(nodes, intake, clock)
+    watch = NodeWatch(nodes.joins, intake, clock)
     watch.start()
     wait_until(lambda: clock.sleepers() == 1)
     clock.advance(limits.RETRY_SECONDS)
@@ -86,7 +86,7 @@ def test_the_watch_starts_again_after_its_end(clock: ManualClock) -> None:
 def test_no_watch_starts_after_stop(clock: ManualClock) -> None:
     nodes = Nodes((["node-1"], ClusterUnavailableError("cut")), (["node-2"], None))
     intake = RecordingIntake()
-    watch = NodeWatch(nodes, intake, clock)
+    watch = NodeWatch(nodes.joins, intake, clock)
     watch.start()
     wait_until(lambda: clock.sleepers() == 1)
     watch.stop()

@@ -13,7 +13,7 @@ from tests.support.building import digest, push
 from tests.support.clock import ManualClock
 from tests.support.installation import Installation
 from tests.support.process import NAME, MakeProcess, registry_has, unverified
-from tests.support.registries import Answers
+from tests.support.registries import FakeRegistries
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 LATEST = {"IMAGES": f"app={NAME}:latest"}
@@ -23,17 +23,17 @@ LATEST = {"IMAGES": f"app={NAME}:latest"}
 
 
 def test_on_knative_the_check_at_start_asks_registries_only_for_a_new_daemonset(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    registry_has(answers, v1_2_3=3)
+    registry_has(registries, v1_2_3=3)
     process(is_periodic=False).start()
     assert installation.digests() == {"app": digest(3)}
-    registry_has(answers, v1_2_3=4)
-    answers.asked.clear()
+    registry_has(registries, v1_2_3=4)
+    registries.asked.clear()
     service = process(is_periodic=False)
     service.start()
     assert installation.digests() == {"app": digest(3)}
-    assert answers.asked == []
+    assert registries.asked == []
     service.commit(CheckDaemonSet())
     service.next_check()
     assert installation.digests() == {"app": digest(4)}
@@ -43,19 +43,19 @@ def test_on_knative_the_check_at_start_asks_registries_only_for_a_new_daemonset(
 
 
 def test_a_requested_check_asks_registries(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    registry_has(answers, v1_2_3=3)
+    registry_has(registries, v1_2_3=3)
     service = process()
     service.start()
-    registry_has(answers, v1_2_3=3, v1_2_4=4)
+    registry_has(registries, v1_2_3=3, v1_2_4=4)
     service.commit(CheckDaemonSet())
     service.next_check()
     assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
 
 
 def test_checks_that_are_requested_together_run_once(
-    process: MakeProcess, answers: Answers
+    process: MakeProcess, registries: FakeRegistries
 ) -> None:
     service = process()
     service.start()
@@ -78,13 +78,13 @@ def test_off_knative_checks_are_periodic(process: MakeProcess) -> None:
 
 
 def test_a_push_that_seems_older_causes_a_check(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    registry_has(answers, latest=1)
+    registry_has(registries, latest=1)
     service = process(**LATEST)
     service.clock.advance(2 * limits.SETTLING_SECONDS)
     service.start()
-    registry_has(answers, latest=2)
+    registry_has(registries, latest=2)
     # The registry's clock is far behind.
     assert service.commit(push("latest", 2)) == (Outcome.OLDER,)
     service.next_check()
@@ -95,18 +95,18 @@ def test_a_push_that_seems_older_causes_a_check(
 
 
 def test_registries_are_asked_about_an_unverified_push_until_one_confirms_it(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    registry_has(answers, v1_2_3=3)
+    registry_has(registries, v1_2_3=3)
     service = process()
     service.start()
     service.commit(unverified(service.clock))
     for seconds in (1, 2, 4):
-        asked = len(answers.asked)
+        asked = len(registries.asked)
         service.next_check(seconds)
-        assert len(answers.asked) > asked
+        assert len(registries.asked) > asked
         assert installation.images() == [f"{NAME}:1.2.3"]
-    registry_has(answers, v1_2_3=3, v1_2_4=1)
+    registry_has(registries, v1_2_3=3, v1_2_4=1)
     service.next_check(8)
     assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
     assert "unverified" not in installation.state()["entries"]["app"]
@@ -116,28 +116,28 @@ def test_registries_are_asked_about_an_unverified_push_until_one_confirms_it(
 
 @pytest.mark.parametrize("is_periodic", [True, False])
 def test_the_next_process_continues_with_unverified_pushes(
-    process: MakeProcess, installation: Installation, answers: Answers, is_periodic: bool
+    process: MakeProcess, installation: Installation, registries: FakeRegistries, is_periodic: bool
 ) -> None:
-    registry_has(answers, v1_2_3=3)
+    registry_has(registries, v1_2_3=3)
     first = process()
     first.start()
     first.commit(unverified(first.clock))
     first.stop()
     service = process(is_periodic=is_periodic)
     service.start()
-    registry_has(answers, v1_2_3=3, v1_2_4=1)
+    registry_has(registries, v1_2_3=3, v1_2_4=1)
     service.next_check(limits.FIRST_RECHECK_SECONDS)
     assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
 
 
 def test_new_unverified_pushes_do_not_delay_older_ones(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    registry_has(answers, v1_2_3=3)
+    registry_has(registries, v1_2_3=3)
     service = process()
     service.start()
     service.commit(unverified(service.clock))
-    registry_has(answers, v1_2_3=3, v1_2_4=1)
+    registry_has(registries, v1_2_3=3, v1_2_4=1)
     for number in range(3):
         service.next_check(limits.FIRST_RECHECK_SECONDS * 0.4)
         service.commit(unverified(service.clock, f"1.3.{number}"))
@@ -146,14 +146,14 @@ def test_new_unverified_pushes_do_not_delay_older_ones(
 
 
 def test_an_unverified_push_survives_an_unavailable_api_server(
-    process: MakeProcess, installation: Installation, answers: Answers
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
-    registry_has(answers, v1_2_3=3)
+    registry_has(registries, v1_2_3=3)
     service = process()
     service.start()
     service.commit(unverified(service.clock))
     installation.cluster.fail(times=2, path="daemonsets")
-    registry_has(answers, v1_2_3=3, v1_2_4=1)
+    registry_has(registries, v1_2_3=3, v1_2_4=1)
     for seconds in (1, 2, 4):
         service.next_check(seconds)
     assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
@@ -170,9 +170,12 @@ def pulled_again(installation: Installation, cluster: SimulatedCluster) -> list[
 
 
 def test_nodes_with_other_content_pull_again_once(
-    process: MakeProcess, installation: Installation, cluster: SimulatedCluster, answers: Answers
+    process: MakeProcess,
+    installation: Installation,
+    cluster: SimulatedCluster,
+    registries: FakeRegistries,
 ) -> None:
-    registry_has(answers, latest=1)
+    registry_has(registries, latest=1)
     cluster.images[f"{NAME}:latest"] = digest(1)
     service = process(**LATEST)
     service.start()
@@ -191,9 +194,9 @@ def test_nodes_with_other_content_pull_again_once(
 
 
 def test_a_rollout_is_checked_until_it_is_complete(
-    process: MakeProcess, cluster: SimulatedCluster, answers: Answers
+    process: MakeProcess, cluster: SimulatedCluster, registries: FakeRegistries
 ) -> None:
-    registry_has(answers, latest=1)
+    registry_has(registries, latest=1)
     service = process(**LATEST)
     service.start()
     for seconds in (1, 2, 4):
@@ -205,7 +208,7 @@ def test_a_rollout_is_checked_until_it_is_complete(
 
 
 def test_a_rollout_that_does_not_end_is_left_to_the_regular_checks(
-    process: MakeProcess, answers: Answers
+    process: MakeProcess, registries: FakeRegistries
 ) -> None:
     service = process(is_periodic=False, **LATEST)
     service.start()
@@ -237,14 +240,14 @@ def test_a_failed_last_check_of_a_rollout_is_not_repeated(
 
 
 def test_an_unexpected_error_does_not_end_the_schedule(
-    process: MakeProcess, answers: Answers, caplog: pytest.LogCaptureFixture
+    process: MakeProcess, registries: FakeRegistries, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    answers.digests = {parse(f"{NAME}:1.2.3"): ZeroDivisionError()}
+    registries.digests = {parse(f"{NAME}:1.2.3"): ZeroDivisionError()}
     service = process()
     service.start()
     wait_until(lambda: "the check failed, and is tried again later" in caplog.messages)
-    registry_has(answers, v1_2_3=3)
+    registry_has(registries, v1_2_3=3)
     service.commit(CheckDaemonSet())
     service.next_check()
     assert service.finished() == 2
@@ -253,17 +256,17 @@ def test_an_unexpected_error_does_not_end_the_schedule(
 
 def test_an_unexpected_error_while_the_service_stops_is_not_logged(
     process: MakeProcess,
-    answers: Answers,
+    registries: FakeRegistries,
     clock: ManualClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    answers.digests = {parse(f"{NAME}:1.2.3"): ZeroDivisionError()}
-    answers.close("quay.io")
+    registries.digests = {parse(f"{NAME}:1.2.3"): ZeroDivisionError()}
+    registries.close("quay.io")
     service = process()
     service.schedule.start()
-    wait_until(lambda: answers.asked != [])
+    wait_until(lambda: registries.asked != [])
     service.schedule.stop()
-    answers.open_all()
+    registries.open_all()
     service.schedule.join(TIMEOUT_SECONDS)
     assert service.finished() == 1
     assert "the check failed" not in caplog.text

@@ -150,8 +150,8 @@ def test_the_detail_has_the_reason_of_every_entry() -> None:
 
     assert matched(config, pushed(tag="edge")) == NoMatch(
         reason="policy: no version",
-        detail="tag edge of quay.io/org/app: a: no full version, as the configured 1.2.3 is; "
-        "b: only the configured latest is followed",
+        detail="tag edge of quay.io/org/app: a: not a full version like the configured 1.2.3; "
+        "b: only the configured latest is tracked",
     )
 
 

@@ -1,4 +1,7 @@
-"""The Knative manifests fit the service and Knative's schemas. `e2e/test_knative.py` runs them."""
+"""The Knative manifests have the rights, variables and event types of the service.
+
+`e2e/test_knative.py` applies them.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +16,8 @@ from image_puller.events.sources.cloudevents import CHECK, IMAGE_DELETED, IMAGE_
 
 TOP = Path(__file__).parents[2]
 KNATIVE = TOP / "knative"
-NO_OBJECTS = ("kustomization.yaml", "references.yaml")
-FILES = sorted(file for file in KNATIVE.rglob("*.yaml") if file.name not in NO_OBJECTS)
+FILES_WITHOUT_OBJECTS = ("kustomization.yaml", "references.yaml")
+FILES = sorted(file for file in KNATIVE.rglob("*.yaml") if file.name not in FILES_WITHOUT_OBJECTS)
 
 
 def objects(*files: Path) -> Iterator[dict[str, Any]]:
@@ -23,7 +26,7 @@ def objects(*files: Path) -> Iterator[dict[str, Any]]:
         yield from yaml.safe_load_all(file.read_text())
 
 
-def one(kind: str, name: str, *files: Path) -> dict[str, Any]:
+def find(kind: str, name: str, *files: Path) -> dict[str, Any]:
     """Return the one object of this kind and name."""
     (found,) = (
         each
@@ -33,29 +36,31 @@ def one(kind: str, name: str, *files: Path) -> dict[str, Any]:
     return found
 
 
-def test_rights_are_those_of_the_deployment_but_for_the_owner():
+def test_rights_equal_those_of_deploy_kubernetes_except_for_the_owner() -> None:
     def rules(file: Path) -> list[Any]:
-        return one("Role", "k8s-image-puller", file)["rules"]
+        role_rules: list[Any] = find("Role", "k8s-image-puller", file)["rules"]
+        return role_rules
 
-    elsewhere = rules(TOP / "deploy" / "kubernetes" / "rbac.yaml")
-    (owner,) = (rule for rule in elsewhere if rule["resources"] == ["deployments"])
+    expected = rules(TOP / "deploy" / "kubernetes" / "rbac.yaml")
+    (owner,) = (rule for rule in expected if rule["resources"] == ["deployments"])
     owner |= {"apiGroups": ["serving.knative.dev"], "resources": ["services"]}
-    assert rules(KNATIVE / "base" / "rbac.yaml") == elsewhere
+    assert rules(KNATIVE / "base" / "rbac.yaml") == expected
 
 
-def test_the_service_accepts_the_shipped_configuration():
+def test_service_accepts_the_configuration_of_the_manifests() -> None:
     text = (KNATIVE / "base" / "configuration.env").read_text()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     environ = dict(line.split("=", 1) for line in lines)
-    service = one("Service", "kubernetes-image-puller", *FILES)
+    service = find("Service", "kubernetes-image-puller", *FILES)
     (container,) = service["spec"]["template"]["spec"]["containers"]
     environ |= {each["name"]: each["value"] for each in container["env"]}
-    told = configuration.from_environ(environ | {"K_SERVICE": service["metadata"]["name"]})
-    assert told.deployment_name == service["metadata"]["name"]
-    assert not told.warnings
+    config = configuration.from_environ(environ | {"K_SERVICE": service["metadata"]["name"]})
+    assert config.deployment_name == service["metadata"]["name"]
+    assert not config.warnings
 
 
-SOURCES_TYPES = [kind for source in SOURCES.values() for kind in source.types if kind]
+# The beginnings of the CloudEvents types that the sources have.
+TYPE_PREFIXES = [prefix for source in SOURCES.values() for prefix in source.types if prefix]
 
 
 @pytest.mark.parametrize(
@@ -65,25 +70,25 @@ SOURCES_TYPES = [kind for source in SOURCES.values() for kind in source.types if
         CHECK,
         IMAGE_DELETED,
         *(f"com.example{ending}" for ending in IMAGE_PUSHED_ENDINGS),
-        *(f"{beginning}image.push" for beginning in SOURCES_TYPES),
+        *(f"{prefix}image.push" for prefix in TYPE_PREFIXES),
     ],
 )
-def test_each_event_type_of_the_service_passes_exactly_one_trigger(event_type: str):
-    assert len(passed({"type": event_type})) == 1
+def test_each_event_type_of_the_service_passes_exactly_one_trigger(event_type: str) -> None:
+    assert len(triggers_of({"type": event_type})) == 1
 
 
-def test_a_trigger_passes_nodes_that_join_but_no_updates_of_nodes():
+def test_trigger_passes_new_nodes_but_no_other_changes() -> None:
     joined = {"type": "dev.knative.apiserver.ref.add", "kind": "Node"}
-    assert passed(joined) == ["image-puller-nodes"]
-    assert not passed(joined | {"type": "dev.knative.apiserver.ref.update"})
-    assert not passed(joined | {"kind": "Pod"})
+    assert triggers_of(joined) == ["image-puller-nodes"]
+    assert not triggers_of(joined | {"type": "dev.knative.apiserver.ref.update"})
+    assert not triggers_of(joined | {"kind": "Pod"})
 
 
-def test_no_trigger_passes_an_event_type_that_the_service_does_not_know():
-    assert not passed({"type": "io.image-puller.image.cached"})
+def test_no_trigger_passes_an_unknown_event_type() -> None:
+    assert not triggers_of({"type": "io.image-puller.image.cached"})
 
 
-def passed(event: dict[str, str]) -> list[str]:
+def triggers_of(event: dict[str, str]) -> list[str]:
     """Return the names of the Triggers that pass the event."""
     return [
         each["metadata"]["name"]
@@ -94,17 +99,17 @@ def passed(event: dict[str, str]) -> list[str]:
 
 
 def matches(condition: dict[str, Any], event: dict[str, str]) -> bool:
-    """Answer whether an event fulfils a condition of a Trigger."""
+    """Whether an event fulfils a condition of a Trigger."""
     ((dialect, operand),) = condition.items()
     if dialect == "any":
         return any(matches(each, event) for each in operand)
     ((name, expected),) = operand.items()
-    value = event.get(name, "")
+    value, text = event.get(name, ""), str(expected)
     match dialect:
         case "exact":
-            return value == expected
+            return value == text
         case "prefix":
-            return value.startswith(expected)
+            return value.startswith(text)
         case "suffix":
-            return value.endswith(expected)
+            return value.endswith(text)
     raise ValueError(dialect)

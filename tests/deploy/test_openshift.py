@@ -1,4 +1,7 @@
-"""The OpenShift templates fit the service and the restrictions of restricted-v2."""
+"""The OpenShift templates have the variables, objects and rights of the service.
+
+They keep the parameters of the original project, and the rules of `restricted-v2`.
+"""
 
 import re
 from collections.abc import Iterator
@@ -10,13 +13,14 @@ import yaml
 
 from image_puller import __version__
 from image_puller.config.configuration import from_environ
+from tests.support.environment import variables
 from tests.support.oc_process import Json, process, read
 
 TOP = Path(__file__).parents[2]
 FOLDER = TOP / "deploy" / "openshift"
 FILES = sorted(FOLDER.glob("*.yaml"))
-IN_THE_POD = {"DEPLOYMENT_NAME", "PORT", "WEBHOOK_SECRETS_DIR"}
-KNATIVES_OWN = {"K_SERVICE"}
+SET_IN_THE_DEPLOYMENT = {"DEPLOYMENT_NAME", "PORT", "WEBHOOK_SECRETS_DIR"}
+VARIABLES = variables() - {"K_SERVICE"}  # which Knative sets
 
 # The parameters and defaults in deploy/openshift of the original,
 # https://github.com/che-incubator/kubernetes-image-puller.
@@ -50,33 +54,14 @@ ORIGINAL = {
         "DEPLOYMENT_MEMORY_LIMIT": "256Mi",
     },
 }
-OTHER_DEFAULTS = {
-    "NAMESPACE",  # empty means the pod's own, so that every project works
-    "KIP_IMAGE",  # the original's image has no /sleep
+CHANGED_DEFAULTS = {
+    "NAMESPACE",  # empty means the pod's namespace, so that any project works
+    "KIP_IMAGE",  # the image of the original has no /sleep
     "IMAGE",
     "IMAGE_TAG",
     "DEPLOYMENT_MEMORY_REQUEST",  # the service needs more
-    "DEPLOYMENT_CPU_LIMIT",  # Python needs more for its start
+    "DEPLOYMENT_CPU_LIMIT",  # Python needs more to start
 }
-
-
-class Recorded(dict[str, str]):
-    """An environment that records which variables are read."""
-
-    def __init__(self, values: dict[str, str]) -> None:
-        super().__init__(values)
-        self.asked: set[str] = set()
-
-    def get(self, name: str, default: Any = None) -> Any:
-        self.asked.add(name)
-        return super().get(name, default)
-
-
-def variables() -> set[str]:
-    """Return the names of all variables that the service reads."""
-    environment = Recorded({"IMAGES": "a=b:1", "EVENT_AUTH": "oidc", "OIDC_AUDIENCE": "x"})
-    from_environ(environment)
-    return environment.asked - KNATIVES_OWN
 
 
 def parameters(file: Path) -> dict[str, str]:
@@ -85,7 +70,7 @@ def parameters(file: Path) -> dict[str, str]:
 
 
 def objects(**values: str) -> dict[str, Json]:
-    """Return the objects of all templates, by kind. A template gets the values that it knows."""
+    """Return the objects of all templates, by kind. Each template gets the values that it has."""
     found: dict[str, Json] = {}
     values = {"SOURCE": "quay"} | values
     for file in FILES:
@@ -121,33 +106,33 @@ def names(value: Any) -> Iterator[str]:
 def test_parameters_of_the_original_keep_their_names_and_defaults(name: str) -> None:
     found = parameters(FOLDER / name)
     assert found.keys() >= ORIGINAL[name].keys()
-    same = ORIGINAL[name].keys() - OTHER_DEFAULTS
+    same = ORIGINAL[name].keys() - CHANGED_DEFAULTS
     assert {each: found[each] for each in same} == {each: ORIGINAL[name][each] for each in same}
 
 
-def test_every_variable_that_the_service_reads_is_a_parameter() -> None:
-    assert parameters(FOLDER / "configmap.yaml").keys() == variables() - IN_THE_POD
-    assert parameters(FOLDER / "app.yaml").keys() >= IN_THE_POD
-    assert environment().keys() == variables()
+def test_each_variable_that_the_service_reads_is_a_parameter() -> None:
+    assert parameters(FOLDER / "configmap.yaml").keys() == VARIABLES - SET_IN_THE_DEPLOYMENT
+    assert parameters(FOLDER / "app.yaml").keys() >= SET_IN_THE_DEPLOYMENT
+    assert environment().keys() == VARIABLES
 
 
-def test_defaults_are_those_of_the_service() -> None:
-    own = from_environ({"IMAGES": environment()["IMAGES"]}, pod_namespace="images")
-    assert from_environ(environment(), pod_namespace="images") == own
+def test_defaults_equal_those_of_the_service() -> None:
+    expected = from_environ({"IMAGES": environment()["IMAGES"]}, pod_namespace="images")
+    assert from_environ(environment(), pod_namespace="images") == expected
 
 
-@pytest.mark.parametrize("name", sorted(variables()))
+@pytest.mark.parametrize("name", sorted(VARIABLES))
 def test_each_parameter_sets_its_variable(name: str) -> None:
     assert environment(**{name: "12"})[name] == "12"
 
 
-def test_the_image_has_the_version_of_this_release() -> None:
+def test_image_has_the_version_of_the_service() -> None:
     assert objects()["Deployment"]["spec"]["template"]["spec"]["containers"][0]["image"] == (
         f"quay.io/kubernetes-image-puller/kubernetes-image-puller:{__version__}"
     )
 
 
-def test_a_changed_name_changes_in_every_object() -> None:
+def test_changed_name_changes_in_each_object() -> None:
     found = objects(
         SERVICEACCOUNT_NAME="account",
         DEPLOYMENT_NAME="deployment",
@@ -176,51 +161,51 @@ def test_a_changed_name_changes_in_every_object() -> None:
 # Objects
 
 
-def test_the_deployment_and_service_equal_those_of_deploy_kubernetes() -> None:
-    elsewhere = {
+def test_deployment_and_service_equal_those_of_deploy_kubernetes() -> None:
+    expected = {
         each["kind"]: each
         for each in yaml.safe_load_all((TOP / "deploy/kubernetes/service.yaml").read_text())
     }
     found = objects()
-    own = found["Deployment"]["spec"]["template"]["spec"]
-    assert own.pop("priorityClassName") == ""
-    (container,) = own["containers"]
+    pod = found["Deployment"]["spec"]["template"]["spec"]
+    assert pod.pop("priorityClassName") == ""
+    (container,) = pod["containers"]
     del container["env"]
-    container["name"] = elsewhere["Deployment"]["spec"]["template"]["spec"]["containers"][0]["name"]
-    assert {kind: found[kind] for kind in elsewhere} == elsewhere
+    container["name"] = expected["Deployment"]["spec"]["template"]["spec"]["containers"][0]["name"]
+    assert {kind: found[kind] for kind in expected} == expected
 
 
 def test_rights_equal_those_of_deploy_kubernetes() -> None:
     text = (TOP / "deploy/kubernetes/rbac.yaml").read_text()
-    (elsewhere,) = (each for each in yaml.safe_load_all(text) if each["kind"] == "Role")
-    assert objects()["Role"]["rules"] == elsewhere["rules"]
+    (expected,) = (each for each in yaml.safe_load_all(text) if each["kind"] == "Role")
+    assert objects()["Role"]["rules"] == expected["rules"]
 
 
 def test_no_object_sets_a_user_a_group_or_a_project() -> None:
-    refused = {"runAsUser", "runAsGroup", "fsGroup", "supplementalGroups", "hostPath", "namespace"}
-    assert set(names(list(objects().values()))) & refused == set()
+    unwanted = {"runAsUser", "runAsGroup", "fsGroup", "supplementalGroups", "hostPath", "namespace"}
+    assert set(names(list(objects().values()))) & unwanted == set()
 
 
-def test_processing_again_makes_new_secrets() -> None:
+def test_processing_a_template_again_generates_new_secrets() -> None:
     first, second = (objects(SOURCE="harbor")["Secret"]["stringData"] for _ in range(2))
     assert first.keys() == {"harbor", "events", "read"}
-    made = [*first.values(), *second.values()]
-    assert len(set(made)) == len(made)
-    assert all(re.fullmatch("[a-zA-Z0-9]{40}", each) for each in made)
+    secrets = [*first.values(), *second.values()]
+    assert len(set(secrets)) == len(secrets)
+    assert all(re.fullmatch("[a-zA-Z0-9]{40}", secret) for secret in secrets)
 
 
-def test_the_secret_requires_its_source() -> None:
+def test_template_of_the_secret_requires_a_source() -> None:
     with pytest.raises(ValueError, match="SOURCE is required"):
         process(FOLDER / "secret.yaml")
 
 
-def test_an_unknown_parameter_is_refused() -> None:
+def test_unknown_parameter_is_an_error() -> None:
     with pytest.raises(ValueError, match="unknown parameter"):
         process(FOLDER / "route.yaml", HOSTNAME="x")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_parameter_is_used_and_every_used_name_is_a_parameter(file: Path) -> None:
+def test_each_parameter_is_used_and_each_used_name_is_a_parameter(file: Path) -> None:
     template = read(file)
     used = set(re.findall(r"\$\{+([A-Z_]+)\}", yaml.safe_dump(template["objects"])))
     assert used == {each["name"] for each in template["parameters"]}

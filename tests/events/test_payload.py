@@ -1,7 +1,8 @@
-"""Typed access to a stranger's JSON."""
+"""Tests of the typed access to JSON."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from image_puller.events.payload import (
     unix_time,
 )
 
-PAYLOAD = {
+PAYLOAD: dict[str, Any] = {
     "event_data": {"repository": {"name": "app", "tags": ["a"]}, "none": None},
     "list": [{"a": 1}, {}],
     "mixed": [{}, "x"],
@@ -37,7 +38,7 @@ PAYLOAD = {
         (b" null ", None),
     ],
 )
-def test_json_is_read(body, value):
+def test_json_is_parsed(body: bytes, value: Any) -> None:
     assert load(body) == value
 
 
@@ -57,19 +58,19 @@ def test_json_is_read(body, value):
         (b"1" * 5000, "not JSON: Exceeds the limit (4300 digits) for integer string conversion"),
     ],
 )
-def test_other_than_json_is_refused(body, message):
+def test_body_that_is_not_json_is_rejected(body: bytes, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         load(body)
     assert str(error.value).startswith(message)
 
 
 @given(st.binary())
-def test_any_bytes_are_read_or_refused(body):
+def test_any_bytes_are_parsed_or_rejected(body: bytes) -> None:
     with suppress(BadEventError):
         load(body)
 
 
-def test_a_field_is_found_by_its_path():
+def test_field_is_found_by_its_path() -> None:
     assert field(PAYLOAD, "event_data.repository.name", str) == "app"
     assert field(PAYLOAD, "event_data.repository", dict)["name"] == "app"
     assert field(PAYLOAD, "list", list) == [{"a": 1}, {}]
@@ -91,13 +92,15 @@ def test_a_field_is_found_by_its_path():
         ({"a": True}, "a", str, "'a' is not a string: True"),
     ],
 )  # fmt: skip
-def test_a_wrong_field_is_named_by_its_path(payload, path, kind, message):
+def test_error_names_the_path_of_the_wrong_field(
+    payload: Any, path: str, kind: type[Any], message: str
+) -> None:
     with pytest.raises(BadEventError) as error:
         field(payload, path, kind)
     assert str(error.value) == message
 
 
-def test_an_optional_field_may_be_missing_or_null_but_not_of_another_kind():
+def test_optional_field_may_be_missing_or_null_but_not_of_another_type() -> None:
     assert optional(PAYLOAD, "event_data.repository.name", str) == "app"
     assert optional(PAYLOAD, "event_data.none", str) is None
     assert optional(PAYLOAD, "nothing.at.all", str) is None
@@ -105,7 +108,7 @@ def test_an_optional_field_may_be_missing_or_null_but_not_of_another_kind():
         optional(PAYLOAD, "event_data", str)
 
 
-def test_objects_are_those_of_a_list():
+def test_objects_yields_the_objects_of_a_list() -> None:
     assert list(objects(PAYLOAD, "list")) == [{"a": 1}, {}]
     assert list(objects(PAYLOAD, "event_data.none")) == []
     assert list(objects(PAYLOAD, "nothing")) == []
@@ -115,19 +118,19 @@ def test_objects_are_those_of_a_list():
         list(objects(PAYLOAD, "event_data"))
 
 
-def nested(depth):
-    value = []
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
     for _ in range(depth):
         value = [value]
     return value
 
 
 @pytest.mark.parametrize("value", ["x" * 10_000, list(range(10_000)), "\0" * 200, nested(900)])
-def test_a_quotation_has_at_most_80_characters(value):
+def test_quoted_value_has_at_most_80_characters(value: Any) -> None:
     assert len(quote(value)) <= 80
 
 
-def test_a_short_value_is_quoted_by_its_repr():
+def test_short_value_is_quoted_as_its_repr() -> None:
     assert quote("it's\n") == repr("it's\n")
 
 
@@ -149,10 +152,10 @@ def test_a_short_value_is_quoted_by_its_repr():
         ("9999-12-31T23:59:59-12:00", None),
     ],
 )
-def test_a_time_is_read_in_utc(text, moment):
-    for read in (parse_time(text), rfc3339_time(text)):
-        assert read == moment
-        assert read is None or read.tzinfo is UTC
+def test_rfc3339_time_is_parsed_to_utc(text: str, moment: datetime | None) -> None:
+    for time in (parse_time(text), rfc3339_time(text)):
+        assert time == moment
+        assert time is None or time.tzinfo is UTC
 
 
 @pytest.mark.parametrize(
@@ -164,7 +167,7 @@ def test_a_time_is_read_in_utc(text, moment):
         "2026-08-20T10:11:12Z\n", "0000-01-01T00:00:00Z", "x" * 1000,
     ],
 )  # fmt: skip
-def test_another_text_is_no_time(text):
+def test_text_that_is_no_rfc3339_time_is_rejected(text: str) -> None:
     with pytest.raises(BadEventError, match=r"^not an RFC 3339 time: '") as error:
         parse_time(text)
     assert len(str(error.value)) <= len("not an RFC 3339 time: ") + 80
@@ -172,7 +175,7 @@ def test_another_text_is_no_time(text):
 
 
 @pytest.mark.parametrize("value", [None, 1, True, ["2026-08-20T10:11:12Z"], {}])
-def test_a_time_of_another_type_is_none(value):
+def test_time_that_is_no_string_counts_as_absent(value: Any) -> None:
     assert rfc3339_time(value) is None
 
 
@@ -193,5 +196,5 @@ def test_a_time_of_another_type_is_none(value):
         (None, None),
     ],
 )
-def test_unix_time_is_read_in_utc(value, moment):
+def test_unix_time_is_converted_to_utc(value: Any, moment: datetime | None) -> None:
     assert unix_time(value) == moment

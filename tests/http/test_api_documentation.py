@@ -1,4 +1,4 @@
-"""docs/http-api.md says of the routes what the application does."""
+"""Checks docs/http-api.md and docs/operations/status.md against the application."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ PAGE = (DOCS / "http-api.md").read_text("utf-8")
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The rows of the first table below a heading, without its head."""
+    """Return the rows of the first table below a heading, without its head."""
     section = PAGE.partition(f"{heading}\n")[2]
     table = re.search(r"(?m)(?:^\|.*\n)+", section)
     assert table
@@ -27,13 +27,14 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def without_names(path: str) -> str:
+    """Return a path without the names of its variables."""
     return re.sub(r"<[^>]+>", "<>", path)
 
 
 ROUTES = rows("## Routes")
 
 
-def test_the_table_has_every_route_of_the_application(web: MakeWeb) -> None:
+def test_table_has_every_route_of_the_application(web: MakeWeb) -> None:
     served = {
         (method, without_names(rule.rule))
         for rule in web().client.application.url_map.iter_rules()
@@ -45,7 +46,7 @@ def test_the_table_has_every_route_of_the_application(web: MakeWeb) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: " ".join(route[:2]))
-def test_a_route_answers_without_credentials_as_the_table_says(
+def test_route_answers_without_credentials_as_the_table_says(
     web: MakeWeb, route: list[str]
 ) -> None:
     method, path, *_, status = route
@@ -54,7 +55,7 @@ def test_a_route_answers_without_credentials_as_the_table_says(
     assert answer.status_code == int(status)
 
 
-def test_the_table_has_every_status_that_errors_have() -> None:
+def test_table_has_every_status_of_an_error() -> None:
     documented = {int(status) for status, _ in rows("## Answers")}
     raised = {
         error.status
@@ -73,7 +74,7 @@ def test_the_table_has_every_status_that_errors_have() -> None:
         ("GET", "/webhooks/quay", 405),
     ],
 )
-def test_a_path_or_method_that_does_not_exist_is_answered_as_the_table_says(
+def test_unknown_path_or_method_is_answered_as_the_table_says(
     web: MakeWeb, method: str, path: str, status: int
 ) -> None:
     answer = web().client.open(path, method=method)
@@ -82,11 +83,11 @@ def test_a_path_or_method_that_does_not_exist_is_answered_as_the_table_says(
     assert "Location" not in answer.headers
 
 
-def test_the_wait_before_a_retry_is_documented() -> None:
+def test_retry_after_is_documented() -> None:
     assert f"`Retry-After: {limits.RETRY_AFTER_SECONDS}`" in PAGE
 
 
-def test_the_timeouts_are_those_of_the_sources() -> None:
+def test_documented_timeouts_are_those_of_the_sources() -> None:
     *named, (_, others) = rows("## Timeouts")
     documented = {source: text for names, text in named for source in re.findall(r"\w+", names)}
     for name, source in SOURCES.items():
@@ -94,10 +95,11 @@ def test_the_timeouts_are_those_of_the_sources() -> None:
     assert others == f"{limits.PUSH_SECONDS:g} s"
 
 
-def test_every_field_of_the_status_is_documented(web: MakeWeb, installation: Installation) -> None:
+def test_every_status_field_is_documented(web: MakeWeb, installation: Installation) -> None:
     service = web(READ_AUTH="none")
     service.stop()
-    status = service.client.get("/status").json
+    status = service.client.get("/status").get_json()
+    assert isinstance(status, dict)
     (image,) = status["images"]
     fields = {*status, *status["daemonset"], *image}
     page = (DOCS / "operations" / "status.md").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Who sends a request: secrets from files, in each of the forms in which senders show them."""
+"""Authentication by shared secrets: every form in which senders send them, and their files."""
 
 import base64
 import hashlib
@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from image_puller.cli.event_json import read_headers
 from image_puller.events.sources import SOURCES
-from image_puller.events.sources.proof import Proof, Signature
+from image_puller.events.sources.scheme import Scheme, Signature
 from image_puller.http.authentication import (
     Secrets,
-    claims,
-    proves,
-    proves_body,
-    proves_header,
-    proves_in_url,
-    proves_token,
+    has_valid_header,
+    has_valid_secret,
+    has_valid_signature,
+    is_valid_bearer,
+    is_valid_url_secret,
+    signatures,
 )
 from tests.support.samples import FIXTURES, sample
 
@@ -31,7 +31,7 @@ def basic(text: str | bytes) -> str:
     return "Basic " + base64.b64encode(encoded).decode()
 
 
-def as_wsgi_gives_it(text: str) -> str:
+def as_wsgi_decodes_it(text: str) -> str:
     return text.encode().decode("latin-1")
 
 
@@ -48,15 +48,15 @@ def as_wsgi_gives_it(text: str) -> str:
         basic(":first"),
         basic("quay:second secret"),
         "basic " + basic(":first").removeprefix("Basic "),
-        as_wsgi_gives_it("schlüssel"),
-        as_wsgi_gives_it("Bearer schlüssel"),
+        as_wsgi_decodes_it("schlüssel"),
+        as_wsgi_decodes_it("Bearer schlüssel"),
         basic(":schlüssel"),
     ],
 )
-def test_a_secret_is_proven(authorization: str) -> None:
-    assert proves(SECRETS, authorization)
-    assert not proves((), authorization)
-    assert not proves((b"another",), authorization)
+def test_secret_in_authorization_is_accepted_in_every_form(authorization: str) -> None:
+    assert has_valid_secret(SECRETS, authorization)
+    assert not has_valid_secret((), authorization)
+    assert not has_valid_secret((b"another",), authorization)
 
 
 @pytest.mark.parametrize(
@@ -87,46 +87,46 @@ def test_a_secret_is_proven(authorization: str) -> None:
         "\udcff",
     ],
 )
-def test_nothing_else_proves_one(authorization: str | None) -> None:
-    assert not proves(SECRETS, authorization)
-    assert not proves_token(SECRETS, authorization)
+def test_wrong_or_malformed_authorization_is_rejected(authorization: str | None) -> None:
+    assert not has_valid_secret(SECRETS, authorization)
+    assert not is_valid_bearer(SECRETS, authorization)
 
 
-def test_a_password_may_have_colons() -> None:
-    assert proves((b"a:b:c",), basic("user:a:b:c"))
+def test_password_may_have_colons() -> None:
+    assert has_valid_secret((b"a:b:c",), basic("user:a:b:c"))
 
 
-def test_no_secret_is_ever_empty() -> None:
+def test_empty_secret_is_never_valid() -> None:
     for authorization in ("", "Bearer ", basic(":"), basic("")):
-        assert not proves((b"",), authorization)
-    assert not proves_in_url((b"",), "")
+        assert not has_valid_secret((b"",), authorization)
+    assert not is_valid_url_secret((b"",), "")
 
 
 @pytest.mark.parametrize("authorization", ["Bearer first", "bearer first", " Bearer  first "])
-def test_a_token_is_a_bearers(authorization: str) -> None:
-    assert proves_token(SECRETS, authorization)
+def test_bearer_token_is_accepted(authorization: str) -> None:
+    assert is_valid_bearer(SECRETS, authorization)
 
 
 @pytest.mark.parametrize("authorization", ["first", basic(":first"), "Bearer", "Token first"])
-def test_a_token_is_nobody_elses(authorization: str) -> None:
-    assert not proves_token(SECRETS, authorization)
+def test_secret_in_another_form_is_not_a_bearer_token(authorization: str) -> None:
+    assert not is_valid_bearer(SECRETS, authorization)
 
 
 @pytest.mark.parametrize("secret", ["first", "second secret", "schlüssel"])
-def test_a_secret_may_stand_in_a_path(secret: str) -> None:
-    assert proves_in_url(SECRETS, secret)
+def test_secret_in_a_path_is_accepted(secret: str) -> None:
+    assert is_valid_url_secret(SECRETS, secret)
 
 
 @pytest.mark.parametrize("secret", ["", "fir", "first/", " first", "\udcff", "schlussel"])
-def test_no_other_may(secret: str) -> None:
-    assert not proves_in_url(SECRETS, secret)
+def test_wrong_secret_in_a_path_is_rejected(secret: str) -> None:
+    assert not is_valid_url_secret(SECRETS, secret)
 
 
-# Each sender's own scheme
+# The scheme of each sender
 
 
-def signed(name: str, headers: dict[str, str], body: bytes, *secrets: bytes) -> bool:
-    return proves_body(claims(SOURCES[name].proof, headers), secrets, body)
+def is_signed(name: str, headers: dict[str, str], body: bytes, *secrets: bytes) -> bool:
+    return has_valid_signature(signatures(SOURCES[name].scheme, headers), secrets, body)
 
 
 def sha256(secret: bytes, body: bytes) -> str:
@@ -137,14 +137,14 @@ def sha1(secret: bytes, body: bytes) -> str:
     return hmac.new(secret, body, hashlib.sha1).hexdigest()
 
 
-def test_githubs_published_example_is_proven() -> None:
+def test_published_example_of_github_has_a_valid_signature() -> None:
     # https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
     digest = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
     headers = {"x-hub-signature-256": f"sha256={digest}"}
     secret = b"It's a Secret to Everybody"
-    assert signed("github", headers, b"Hello, World!", secret)
-    assert not signed("github", headers, b"Hello, World", secret)
-    assert not signed("github", headers, b"Hello, World!", b"it's a secret to everybody")
+    assert is_signed("github", headers, b"Hello, World!", secret)
+    assert not is_signed("github", headers, b"Hello, World", secret)
+    assert not is_signed("github", headers, b"Hello, World!", b"it's a secret to everybody")
 
 
 @pytest.mark.parametrize(
@@ -158,14 +158,14 @@ def test_githubs_published_example_is_proven() -> None:
         ("nexus", "nexus-component-updated-docker", b"nexus-secret"),
     ],
 )
-def test_a_samples_signature_is_proven_by_the_bytes_as_they_came(
+def test_signature_of_a_sample_is_valid_for_exactly_its_bytes(
     source: str, name: str, secret: bytes
 ) -> None:
     headers, body = sample(name)
-    assert signed(source, dict(headers), body, b"another", secret)
-    assert not signed(source, dict(headers), body, b"another")
-    assert not signed(source, dict(headers), body + b"\n", secret)
-    assert not signed(source, dict(headers), b"", secret)
+    assert is_signed(source, dict(headers), body, b"another", secret)
+    assert not is_signed(source, dict(headers), body, b"another")
+    assert not is_signed(source, dict(headers), body + b"\n", secret)
+    assert not is_signed(source, dict(headers), b"", secret)
 
 
 SIGNED = {
@@ -174,36 +174,36 @@ SIGNED = {
     "jfrog": ("x-jfrog-event-auth", "", sha256),
     "nexus": ("x-nexus-webhook-signature", "", sha1),
 }
-every_signer = pytest.mark.parametrize("name", SIGNED)
+for_every_signer = pytest.mark.parametrize("name", SIGNED)
 
 
-def test_who_signs_proves_itself_by_nothing_else() -> None:
-    signers = {name for name, source in SOURCES.items() if source.proof.signatures}
+def test_sender_that_signs_can_not_send_its_secret_in_authorization_or_path() -> None:
+    signers = {name for name, source in SOURCES.items() if source.scheme.signatures}
     assert signers == set(SIGNED)
     for name in signers:
-        proof = SOURCES[name].proof
+        proof = SOURCES[name].scheme
         assert not proof.authorization
         assert not proof.in_path
-        assert not proves_header(proof, SECRETS, {"authorization": "Bearer first"})
+        assert not has_valid_header(proof, SECRETS, {"authorization": "Bearer first"})
 
 
-@every_signer
-def test_a_signature_is_proven_by_any_of_several_secrets(name: str) -> None:
+@for_every_signer
+def test_signature_with_any_of_several_secrets_is_valid(name: str) -> None:
     header, prefix, sign = SIGNED[name]
     headers = {header: prefix + sign(b"new", b"body")}
-    assert signed(name, headers, b"body", b"old", b"new")
-    assert not signed(name, headers, b"body", b"old")
-    assert not signed(name, headers, b"body")
-    assert signed(name, {header: f" {headers[header]} "}, b"body", b"new")
+    assert is_signed(name, headers, b"body", b"old", b"new")
+    assert not is_signed(name, headers, b"body", b"old")
+    assert not is_signed(name, headers, b"body")
+    assert is_signed(name, {header: f" {headers[header]} "}, b"body", b"new")
 
 
-@every_signer
-def test_a_signature_that_is_empty_or_cut_off_or_no_digits_is_none(name: str) -> None:
+@for_every_signer
+def test_malformed_signature_is_not_read(name: str) -> None:
     header, prefix, sign = SIGNED[name]
     digits = sign(b"secret", b"body")
-    proof = SOURCES[name].proof
-    assert len(claims(proof, {header: prefix + digits})) == 1
-    assert claims(proof, {}) == ()
+    proof = SOURCES[name].scheme
+    assert len(signatures(proof, {header: prefix + digits})) == 1
+    assert signatures(proof, {}) == ()
     for value in (
         "",
         prefix,
@@ -215,23 +215,25 @@ def test_a_signature_that_is_empty_or_cut_off_or_no_digits_is_none(name: str) ->
         f"sha512={digits}",
         f"{prefix}0x{digits[2:]}",
     ):
-        assert claims(proof, {header: value}) == ()
+        assert signatures(proof, {header: value}) == ()
 
 
-def test_the_prefix_belongs_to_the_scheme() -> None:
+def test_signature_needs_the_prefix_of_its_scheme() -> None:
     digits = sha256(b"secret", b"body")
-    assert claims(SOURCES["github"].proof, {"x-hub-signature-256": digits}) == ()
-    assert claims(SOURCES["gitea"].proof, {"x-gitea-signature": f"sha256={digits}"}) == ()
+    assert signatures(SOURCES["github"].scheme, {"x-hub-signature-256": digits}) == ()
+    assert signatures(SOURCES["gitea"].scheme, {"x-gitea-signature": f"sha256={digits}"}) == ()
 
 
-def test_an_empty_secret_signs_nothing() -> None:
+def test_signature_with_an_empty_secret_is_invalid() -> None:
     headers = {"x-hub-signature-256": "sha256=" + sha256(b"", b"body")}
-    assert not signed("github", headers, b"body", b"")
-    assert not signed("github", headers, b"body")
+    assert not is_signed("github", headers, b"body", b"")
+    assert not is_signed("github", headers, b"body")
 
 
-def test_githubs_older_header_is_not_looked_at() -> None:
-    assert claims(SOURCES["github"].proof, {"x-hub-signature": "sha1=" + sha1(b"s", b"b")}) == ()
+def test_older_header_of_github_is_not_read() -> None:
+    assert (
+        signatures(SOURCES["github"].scheme, {"x-hub-signature": "sha1=" + sha1(b"s", b"b")}) == ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -240,63 +242,63 @@ def test_githubs_older_header_is_not_looked_at() -> None:
 )
 def test_gitea_and_forgejo_sign_in_any_of_three_headers(header: str, prefix: str) -> None:
     value = prefix + sha256(b"secret", b"body")
-    assert signed("gitea", {header: value}, b"body", b"secret")
-    # What older versions without a secret send in the others proves nothing, and spoils nothing.
+    assert is_signed("gitea", {header: value}, b"body", b"secret")
+    # Older versions without a secret send empty signatures in the other headers.
     empty = {"x-gitea-signature": "", "x-hub-signature-256": "sha256="}
-    assert signed("gitea", empty | {header: value}, b"body", b"secret")
-    assert not signed("gitea", empty, b"body", b"secret")
+    assert is_signed("gitea", empty | {header: value}, b"body", b"secret")
+    assert not is_signed("gitea", empty, b"body", b"secret")
 
 
-def test_gitea_signs_its_samples() -> None:
-    # Their secret is not written down; that all headers hold one signature is.
+def test_samples_of_gitea_have_one_signature_in_two_headers() -> None:
+    # The secret of the samples is unknown, so the signature itself is not checked.
     text = (FIXTURES / "gitea-package-created-npm.headers.txt").read_text("utf-8")
-    shown = claims(SOURCES["gitea"].proof, read_headers(text))
-    assert len(shown) == 2
-    assert len(set(shown)) == 1
+    sent = signatures(SOURCES["gitea"].scheme, read_headers(text))
+    assert len(sent) == 2
+    assert len(set(sent)) == 1
 
 
 @pytest.mark.parametrize(
     ("name", "header"), [("jfrog", "x-jfrog-event-auth"), ("ecr", "x-api-key")]
 )
-def test_some_show_the_secret_in_a_header_of_their_own(name: str, header: str) -> None:
-    proof = SOURCES[name].proof
-    assert proves_header(proof, SECRETS, {header: "first"})
-    assert proves_header(proof, SECRETS, {header: as_wsgi_gives_it("schlüssel")})
+def test_some_senders_send_the_secret_in_a_header_of_their_own(name: str, header: str) -> None:
+    proof = SOURCES[name].scheme
+    assert has_valid_header(proof, SECRETS, {header: "first"})
+    assert has_valid_header(proof, SECRETS, {header: as_wsgi_decodes_it("schlüssel")})
     for value in ("", " ", "firs", "Bearer first", "\udcff"):
-        assert not proves_header(proof, (*SECRETS, b""), {header: value})
-    assert not proves_header(proof, SECRETS, {})
-    assert not proves_header(proof, (), {header: "first"})
+        assert not has_valid_header(proof, (*SECRETS, b""), {header: value})
+    assert not has_valid_header(proof, SECRETS, {})
+    assert not has_valid_header(proof, (), {header: "first"})
 
 
-def test_a_secret_of_64_digits_may_be_shown_or_sign() -> None:
+def test_secret_of_64_digits_may_be_sent_or_may_sign() -> None:
     secret = b"a" * 64
     headers = {"x-jfrog-event-auth": secret.decode()}
-    assert proves_header(SOURCES["jfrog"].proof, (secret,), headers)
+    assert has_valid_header(SOURCES["jfrog"].scheme, (secret,), headers)
     headers = {"x-jfrog-event-auth": sha256(secret, b"body")}
-    assert not proves_header(SOURCES["jfrog"].proof, (secret,), headers)
-    assert signed("jfrog", headers, b"body", secret)
+    assert not has_valid_header(SOURCES["jfrog"].scheme, (secret,), headers)
+    assert is_signed("jfrog", headers, b"body", secret)
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, source in SOURCES.items() if source.proof.authorization]
+    "name", [name for name, source in SOURCES.items() if source.scheme.authorization]
 )
-def test_all_others_show_it_in_authorization(name: str) -> None:
-    proof = SOURCES[name].proof
+def test_all_other_senders_send_the_secret_in_authorization(name: str) -> None:
+    proof = SOURCES[name].scheme
     for value in ("first", "Bearer first", basic("x:first")):
-        assert proves_header(proof, SECRETS, {"authorization": value})
-    assert not proves_header(proof, SECRETS, {"authorization": "other"})
-    assert not proves_header(proof, SECRETS, {})
+        assert has_valid_header(proof, SECRETS, {"authorization": value})
+    assert not has_valid_header(proof, SECRETS, {"authorization": "other"})
+    assert not has_valid_header(proof, SECRETS, {})
 
 
 @given(st.text(), st.binary(), st.lists(st.binary(min_size=1), max_size=3))
-def test_no_text_is_a_signature_by_chance(text: str, body: bytes, secrets: list[bytes]) -> None:
-    proof = Proof(
+def test_random_text_is_no_valid_signature(text: str, body: bytes, secrets: list[bytes]) -> None:
+    proof = Scheme(
         signatures=(Signature(header="a"), Signature(header="a", algorithm="sha1", prefix="x="))
     )
-    assert not proves_body(claims(proof, {"a": text}), tuple(secrets), body)
+    assert not has_valid_signature(signatures(proof, {"a": text}), tuple(secrets), body)
 
 
-# The folder
+# The files
 
 
 @pytest.fixture
@@ -309,19 +311,19 @@ def write(folder: Path, **texts: str) -> None:
         (folder / name.replace("_", ".")).write_text(text)
 
 
-def test_each_file_of_a_name_holds_one_secret(folder: Path) -> None:
+def test_each_file_of_a_name_has_one_secret(folder: Path) -> None:
     write(folder, quay="a\n", quay_old=" b ", quay_x_y="c", quayside="d", harbor="e")
     assert Secrets(folder).of("quay") == (b"a", b"b", b"c")
     assert Secrets(folder).of("harbor") == (b"e",)
     assert Secrets(folder).of("gitlab") == ()
 
 
-def test_an_empty_file_is_no_secret(folder: Path) -> None:
+def test_empty_file_is_no_secret(folder: Path) -> None:
     write(folder, quay="", quay_old=" \n\t")
     assert Secrets(folder).of("quay") == ()
 
 
-def test_a_folder_that_is_not_there_holds_none(folder: Path) -> None:
+def test_missing_folder_has_no_secrets(folder: Path) -> None:
     assert Secrets(folder / "nowhere").of("quay") == ()
     write(folder, file="x")
     assert Secrets(folder / "file").of("quay") == ()
@@ -337,7 +339,7 @@ def test_secrets_are_read_again_when_their_files_change(folder: Path) -> None:
     assert secrets.of("quay") == (b"c",)
 
 
-def test_secrets_are_read_as_kubernetes_mounts_them(folder: Path) -> None:
+def test_secrets_are_read_from_a_mounted_secret_and_after_its_update(folder: Path) -> None:
     for version, text in (("..one", "a"), ("..two", "b")):
         (folder / version).mkdir()
         write(folder / version, quay=text)
@@ -350,14 +352,14 @@ def test_secrets_are_read_as_kubernetes_mounts_them(folder: Path) -> None:
     assert secrets.of("quay") == (b"b",)
 
 
-def test_what_can_not_be_read_hides_no_other_secret(folder: Path) -> None:
+def test_unreadable_file_hides_no_other_secret(folder: Path) -> None:
     write(folder, quay="a")
     (folder / "quay.folder").mkdir()
     (folder / "quay.gone").symlink_to("nowhere")
     assert Secrets(folder).of("quay") == (b"a",)
 
 
-def test_every_secret_is_compared_in_constant_time_whichever_it_is(
+def test_every_secret_is_compared_in_constant_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compared: list[bytes] = []
@@ -368,13 +370,15 @@ def test_every_secret_is_compared_in_constant_time_whichever_it_is(
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
     for secret in (*SECRETS, b"none of them"):
-        header = as_wsgi_gives_it(secret.decode())
-        assert proves_in_url(SECRETS, secret.decode()) is (secret in SECRETS)
-        assert proves_token(SECRETS, f"Bearer {header}") is (secret in SECRETS)
-        assert proves_header(Proof(headers=("a",)), SECRETS, {"a": header}) is (secret in SECRETS)
+        header = as_wsgi_decodes_it(secret.decode())
+        assert is_valid_url_secret(SECRETS, secret.decode()) is (secret in SECRETS)
+        assert is_valid_bearer(SECRETS, f"Bearer {header}") is (secret in SECRETS)
+        assert has_valid_header(Scheme(headers=("a",)), SECRETS, {"a": header}) is (
+            secret in SECRETS
+        )
         assert compared == list(SECRETS) * 3
         compared.clear()
         headers = {"x-hub-signature-256": "sha256=" + sha256(secret, b"body")}
-        assert signed("github", headers, b"body", *SECRETS) is (secret in SECRETS)
+        assert is_signed("github", headers, b"body", *SECRETS) is (secret in SECRETS)
         assert len(compared) == len(SECRETS)
         compared.clear()

@@ -1,4 +1,4 @@
-"""An issuer's keys: fetched from a real server, kept, rotated, and never asked for too often."""
+"""The keys of an issuer: fetched from a real server, kept, rotated, and not read too often."""
 
 import gzip
 import itertools
@@ -27,7 +27,7 @@ AGAIN = limits.KEYS_AGAIN_SECONDS
 
 
 class Seconds:
-    """A clock that tests set."""
+    """A clock that tests advance."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -36,8 +36,8 @@ class Seconds:
         return self.now
 
 
-class Source:
-    """An issuer as it is read: counts, and fails where it is told to."""
+class KeyReader:
+    """Reads the keys of an issuer. It counts the reads, and fails while `broken`."""
 
     def __init__(self) -> None:
         self.issuer = Issuer("ES256")
@@ -47,7 +47,7 @@ class Source:
     def __call__(self) -> KeySet:
         self.reads += 1
         if self.broken:
-            raise KeysUnavailableError("it is away")
+            raise KeysUnavailableError("it does not answer")
         return key_set(self.issuer.document())
 
 
@@ -57,49 +57,49 @@ def clock() -> Seconds:
 
 
 @pytest.fixture
-def source() -> Source:
-    return Source()
+def reader() -> KeyReader:
+    return KeyReader()
 
 
 @pytest.fixture
-def keys(source: Source, clock: Seconds) -> CachedKeys:
-    return CachedKeys(source, clock=clock)
+def keys(reader: KeyReader, clock: Seconds) -> CachedKeys:
+    return CachedKeys(reader, clock=clock)
 
 
-def test_keys_are_read_when_they_are_first_asked_for_and_then_kept(
-    keys: CachedKeys, source: Source, clock: Seconds
+def test_keys_are_read_at_first_use_and_then_kept(
+    keys: CachedKeys, reader: KeyReader, clock: Seconds
 ) -> None:
-    assert source.reads == 0
+    assert reader.reads == 0
     for _ in range(3):
         assert "first" in keys.current("first").keys
         clock.now += limits.KEYS_LAST_SECONDS / 3
-    assert source.reads == 1
+    assert reader.reads == 1
 
 
-def test_keys_are_read_again_when_they_are_old_and_a_withdrawn_one_counts_no_longer(
-    keys: CachedKeys, source: Source, clock: Seconds
+def test_old_keys_are_read_again_so_a_withdrawn_key_is_no_longer_valid(
+    keys: CachedKeys, reader: KeyReader, clock: Seconds
 ) -> None:
-    source.issuer.rotate("second")
+    reader.issuer.rotate("second")
     keys.current("first")
-    source.issuer.withdraw("first")
+    reader.issuer.withdraw("first")
     clock.now += limits.KEYS_LAST_SECONDS
     assert "first" in keys.current("first").keys
     clock.now += 1
     assert set(keys.current("first").keys) == {"second"}
-    assert source.reads == 2
+    assert reader.reads == 2
 
 
-def test_a_new_key_is_found(keys: CachedKeys, source: Source, clock: Seconds) -> None:
+def test_new_key_is_found(keys: CachedKeys, reader: KeyReader, clock: Seconds) -> None:
     keys.current("first")
-    source.issuer.rotate("second")
+    reader.issuer.rotate("second")
     clock.now += AGAIN
     assert set(keys.current("second").keys) == {"first", "second"}
     assert "first" in keys.current("first").keys
-    assert source.reads == 2
+    assert reader.reads == 2
 
 
-def test_made_up_keys_are_no_amplifier_and_keep_nobody_out(
-    keys: CachedKeys, source: Source, clock: Seconds
+def test_forged_key_ids_cause_few_reads_and_block_no_valid_key(
+    keys: CachedKeys, reader: KeyReader, clock: Seconds
 ) -> None:
     keys.current("first")
     for step in range(100):
@@ -109,42 +109,42 @@ def test_made_up_keys_are_no_amplifier_and_keep_nobody_out(
         except KeysUnavailableError as error:
             assert f"have no key 'forged{step}'" in str(error)  # noqa: PT017
         assert "first" in keys.current("first").keys
-    assert source.reads == 1 + 10
+    assert reader.reads == 1 + 10
 
 
-def test_an_unknown_key_is_refused_only_by_keys_that_are_new_enough(
-    keys: CachedKeys, source: Source, clock: Seconds
+def test_unknown_key_is_rejected_only_after_a_recent_read(
+    keys: CachedKeys, reader: KeyReader, clock: Seconds
 ) -> None:
     keys.current("first")
-    source.issuer.rotate("second")
+    reader.issuer.rotate("second")
     clock.now += AGAIN - 1
     with pytest.raises(KeysUnavailableError):
         keys.current("second")
     clock.now += 1
     assert "second" in keys.current("second").keys
-    assert "third" not in keys.current("third").keys  # read at this very moment
-    assert source.reads == 2
+    assert "third" not in keys.current("third").keys  # the keys were read just now
+    assert reader.reads == 2
 
 
-def test_keys_that_can_not_be_read_are_asked_for_again_after_a_while(
-    keys: CachedKeys, source: Source, clock: Seconds
+def test_failed_read_is_repeated_after_a_while(
+    keys: CachedKeys, reader: KeyReader, clock: Seconds
 ) -> None:
-    source.broken = True
+    reader.broken = True
     for _ in range(3):
-        with pytest.raises(KeysUnavailableError, match="it is away"):
+        with pytest.raises(KeysUnavailableError, match="it does not answer"):
             keys.current("first")
-    assert source.reads == 1
-    source.broken = False
+    assert reader.reads == 1
+    reader.broken = False
     clock.now += AGAIN
     assert "first" in keys.current("first").keys
-    assert source.reads == 2
+    assert reader.reads == 2
 
 
-def test_what_is_known_holds_while_the_issuer_is_away_but_not_for_ever(
-    keys: CachedKeys, source: Source, clock: Seconds
+def test_known_keys_stay_valid_for_a_limited_time_while_reads_fail(
+    keys: CachedKeys, reader: KeyReader, clock: Seconds
 ) -> None:
     keys.current("first")
-    source.broken = True
+    reader.broken = True
     clock.now += AGAIN
     with pytest.raises(KeysUnavailableError):
         keys.current("second")
@@ -153,10 +153,10 @@ def test_what_is_known_holds_while_the_issuer_is_away_but_not_for_ever(
     for _ in range(2):
         with pytest.raises(KeysUnavailableError):
             keys.current("first")
-    assert source.reads == 3
+    assert reader.reads == 3
 
 
-def test_one_reads_while_the_others_wait_for_it() -> None:
+def test_one_thread_reads_the_keys_while_the_others_wait() -> None:
     issuer = Issuer("ES256")
     reading, done = threading.Event(), threading.Event()
     reads: list[int] = []
@@ -182,18 +182,18 @@ def test_one_reads_while_the_others_wait_for_it() -> None:
     assert len(reads) == 1
 
 
-def test_no_sender_waits_longer_than_its_timeout() -> None:
+def test_wait_for_another_thread_ends_at_the_timeout() -> None:
     reading, done = threading.Event(), threading.Event()
 
     def read() -> KeySet:
         reading.set()
         assert done.wait(TIMEOUT_SECONDS)
-        raise KeysUnavailableError("it is away")
+        raise KeysUnavailableError("it does not answer")
 
     keys = CachedKeys(read, answer_seconds=0.01)
 
     def ask() -> None:
-        with pytest.raises(KeysUnavailableError, match="it is away"):
+        with pytest.raises(KeysUnavailableError, match="it does not answer"):
             keys.current("a")
 
     first = threading.Thread(target=ask)
@@ -209,7 +209,7 @@ def test_no_sender_waits_longer_than_its_timeout() -> None:
 
 
 class KeyServer:
-    """A real server of one document; with `drip`, of one that never ends."""
+    """A real server of one document. With `drip`, the document never ends."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -257,13 +257,13 @@ def server() -> Iterator[KeyServer]:
     started.close()
 
 
-def test_keys_come_from_a_url(server: KeyServer) -> None:
+def test_keys_are_read_from_a_url(server: KeyServer) -> None:
     server.body = Issuer().document()
     assert set(from_url(server.url).keys) == {"first"}
     assert server.asked[0]["Accept"] == "application/jwk-set+json, application/json"
 
 
-def test_no_password_is_sent_along(
+def test_request_for_keys_has_no_credentials(
     server: KeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -275,7 +275,7 @@ def test_no_password_is_sent_along(
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "body", "said"),
+    ("status", "headers", "body", "reason"),
     [
         (404, {}, b"{}", "it answered 404"),
         (500, {}, b"", "it answered 500"),
@@ -287,32 +287,33 @@ def test_no_password_is_sent_along(
         (200, {"Content-Length": "100"}, b"{}", "IncompleteRead"),
     ],
 )
-def test_an_answer_that_is_no_key_set_is_said_with_its_url(
-    server: KeyServer, status: int, headers: dict[str, str], body: bytes, said: str
+def test_error_about_an_unusable_answer_has_its_url(
+    server: KeyServer, status: int, headers: dict[str, str], body: bytes, reason: str
 ) -> None:
     server.status, server.headers, server.body = status, headers, body
     with pytest.raises(KeysUnavailableError) as failed:
         from_url(server.url)
-    assert str(failed.value).startswith(f"no keys from {server.url}: ")
-    assert said in str(failed.value)
+    assert str(failed.value).startswith(f"token keys can't be read from {server.url}: ")
+    assert reason in str(failed.value)
     assert len(server.asked) == 1
 
 
-def test_a_response_without_end_is_given_up(server: KeyServer) -> None:
+def test_endless_answer_is_an_error(server: KeyServer) -> None:
     later = itertools.count(step=limits.KEYS_ANSWER_SECONDS)
     server.drip = True
     with pytest.raises(KeysUnavailableError, match="it answers too slowly"):
         from_url(server.url, clock=lambda: next(later))
 
 
-def test_a_server_that_is_not_there_is_said(server: KeyServer) -> None:
+def test_error_about_an_unreachable_server_has_its_url(server: KeyServer) -> None:
     server.close()
-    with pytest.raises(KeysUnavailableError, match=r"no keys from http://127\.0\.0\.1"):
+    message = r"token keys can't be read from http://127\.0\.0\.1"
+    with pytest.raises(KeysUnavailableError, match=message):
         from_url(server.url)
 
 
 @responses.activate
-def test_googles_keys_come_from_google() -> None:
+def test_keys_of_google_are_read_from_google() -> None:
     responses.get(GOOGLE_KEYS, body=Issuer().document())
     keys = key_sets.of(GOOGLE_KEYS, lambda: ("", b""))
     assert "first" in keys.current("first").keys
@@ -322,9 +323,7 @@ def test_googles_keys_come_from_google() -> None:
 # From a file
 
 
-def test_keys_come_from_a_file_and_are_read_again_when_it_changes(
-    tmp_path: Path, clock: Seconds
-) -> None:
+def test_keys_are_read_from_a_file_and_again_after_a_change(tmp_path: Path, clock: Seconds) -> None:
     issuer = Issuer("ES256")
     file = tmp_path / "jwks.json"
     file.write_bytes(issuer.document())
@@ -338,18 +337,21 @@ def test_keys_come_from_a_file_and_are_read_again_when_it_changes(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
         (None, "No such file"),
         (b"{", "not JSON"),
         (b" " * (limits.KEYS_BYTES + 1), f"longer than {limits.KEYS_BYTES} bytes"),
     ],
 )
-def test_a_file_that_holds_none_is_said(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_error_about_an_unusable_file_has_its_path(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
     file = tmp_path / "jwks.json"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(KeysUnavailableError, match=f"no keys from file {file}: .*{said}"):
+    message = f"token keys can't be read from file {file}: .*{reason}"
+    with pytest.raises(KeysUnavailableError, match=message):
         from_file(file)
 
 
@@ -357,37 +359,43 @@ def test_a_file_that_holds_none_is_said(tmp_path: Path, content: bytes | None, s
 
 
 @pytest.fixture
-def ours(api: ApiClient) -> KubernetesCluster:
+def kubernetes(api: ApiClient) -> KubernetesCluster:
     return KubernetesCluster(api, configuration())
 
 
 def publish(installation: Installation, issuer: Issuer) -> None:
-    """As an API server does; `e2e/test_oidc.py` asks a real one."""
+    """Publish keys as an API server does. `e2e/test_oidc.py` asks a real one."""
     keys = json.loads(issuer.document())
     installation.cluster.documents["/openid/v1/jwks"] = keys
     described = {"issuer": "https://kubernetes.default.svc", "jwks_uri": "https://elsewhere/"}
     installation.cluster.documents["/.well-known/openid-configuration"] = described
 
 
-def test_the_api_server_says_its_keys_and_who_it_is(
-    installation: Installation, ours: KubernetesCluster
+def test_keys_and_issuer_are_read_from_the_api_server(
+    installation: Installation, kubernetes: KubernetesCluster
 ) -> None:
     publish(installation, Issuer())
-    found = key_sets.of(None, ours.issuer).current("first")
+    found = key_sets.of(None, kubernetes.issuer).current("first")
     assert found.issuer == "https://kubernetes.default.svc"
     assert set(found.keys) == {"first"}
 
 
-def test_an_api_server_in_trouble_is_said(
-    installation: Installation, ours: KubernetesCluster
+def test_error_of_the_api_server_is_reported(
+    installation: Installation, kubernetes: KubernetesCluster
 ) -> None:
-    with pytest.raises(KeysUnavailableError, match="no keys from the API server: 404"):
-        from_issuer(ours.issuer)
+    with pytest.raises(
+        KeysUnavailableError, match="token keys can't be read from the API server: 404"
+    ):
+        from_issuer(kubernetes.issuer)
     publish(installation, Issuer())
     for status in (401, 403, 500):
         installation.cluster.fail(path="/openid/v1/jwks", status=status)
-        with pytest.raises(KeysUnavailableError, match="no keys from the API server"):
-            from_issuer(ours.issuer)
+        with pytest.raises(
+            KeysUnavailableError, match="token keys can't be read from the API server"
+        ):
+            from_issuer(kubernetes.issuer)
     installation.cluster.documents["/openid/v1/jwks"] = {}
-    with pytest.raises(KeysUnavailableError, match="no keys from the API server: it has no list"):
-        from_issuer(ours.issuer)
+    with pytest.raises(
+        KeysUnavailableError, match="token keys can't be read from the API server: it has no list"
+    ):
+        from_issuer(kubernetes.issuer)

@@ -1,4 +1,4 @@
-"""Tokens of OpenID Connect: real ones, and all that can be wrong with them."""
+"""Tokens of OpenID Connect: valid ones, and every way in which one can be invalid."""
 
 import base64
 import hashlib
@@ -41,8 +41,8 @@ def issuer() -> Issuer:
     return Issuer()
 
 
-class Published:
-    """The keys of an issuer, never out of date."""
+class FixedKeys:
+    """The keys of an issuer, which never change."""
 
     def __init__(self, issuer: Issuer, name: str | None = None) -> None:
         self.set = key_set(issuer.document(), name)
@@ -52,8 +52,11 @@ class Published:
 
 
 def claims(**changes: Any) -> Json:
-    """Times are seconds from now; what is None is left out."""
-    said = {
+    """Return the claims of a valid token, with changes.
+
+    Times are seconds from now. A change to None removes the claim.
+    """
+    changed: Json = {
         "iss": CLUSTER,
         "aud": [AUDIENCE],
         "sub": SUBJECT,
@@ -63,13 +66,13 @@ def claims(**changes: Any) -> Json:
     } | changes
     now = time.time()
     for name in ("iat", "nbf", "exp"):
-        if isinstance(said[name], int):
-            said[name] += now
-    return {name: value for name, value in said.items() if value is not None}
+        if isinstance(changed[name], int):
+            changed[name] += now
+    return {name: value for name, value in changed.items() if value is not None}
 
 
-def proven(issuer: Issuer, token: str, rule: Rule = RULE, name: str | None = None) -> bool:
-    return OidcVerifier("events", rule, Published(issuer, name)).verify(f"Bearer {token}")
+def is_valid(issuer: Issuer, token: str, rule: Rule = RULE, name: str | None = None) -> bool:
+    return OidcVerifier("events", rule, FixedKeys(issuer, name)).verify(f"Bearer {token}")
 
 
 def encoded(value: object) -> str:
@@ -78,9 +81,9 @@ def encoded(value: object) -> str:
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"])
-def test_a_token_of_the_issuer_is_believed(algorithm: str) -> None:
+def test_token_of_the_issuer_is_valid(algorithm: str) -> None:
     issuer = Issuer(algorithm)
-    assert proven(issuer, issuer.token(claims()))
+    assert is_valid(issuer, issuer.token(claims()))
 
 
 @pytest.mark.parametrize(
@@ -95,12 +98,12 @@ def test_a_token_of_the_issuer_is_believed(algorithm: str) -> None:
         {"email": "anything"},
     ],
 )
-def test_what_a_token_may_say(issuer: Issuer, changes: Json) -> None:
-    assert proven(issuer, issuer.token(claims(**changes)))
+def test_token_with_other_acceptable_claims_is_valid(issuer: Issuer, changes: Json) -> None:
+    assert is_valid(issuer, issuer.token(claims(**changes)))
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"exp": -60}, "Signature has expired"),
         ({"exp": None}, 'Token is missing the "exp" claim'),
@@ -130,36 +133,38 @@ def test_what_a_token_may_say(issuer: Issuer, changes: Json) -> None:
         ({"sub": "system:serviceaccount:images"}, "its subject is"),
     ],
 )
-def test_what_a_token_may_not_say(
-    issuer: Issuer, caplog: pytest.LogCaptureFixture, changes: Json, said: str
+def test_token_with_a_wrong_claim_is_rejected_and_the_reason_logged(
+    issuer: Issuer, caplog: pytest.LogCaptureFixture, changes: Json, reason: str
 ) -> None:
     token = issuer.token(claims(**changes))
-    assert not proven(issuer, token)
-    assert caplog.messages[0].startswith(f"a token for events was rejected: {said}")
+    assert not is_valid(issuer, token)
+    assert caplog.messages[0].startswith(f"a token for events was rejected: {reason}")
     assert token not in caplog.text
 
 
-def test_a_subject_without_a_star_is_that_one_alone(issuer: Issuer) -> None:
+def test_subject_without_a_star_matches_only_itself(issuer: Issuer) -> None:
     rule = replace(RULE, subjects=("a", SUBJECT))
-    assert proven(issuer, issuer.token(claims()), rule)
-    assert proven(issuer, issuer.token(claims(sub="a")), rule)
-    assert not proven(issuer, issuer.token(claims(sub=f"{SUBJECT}x")), rule)
-    assert not proven(issuer, issuer.token(claims(sub="a*")), rule)
+    assert is_valid(issuer, issuer.token(claims()), rule)
+    assert is_valid(issuer, issuer.token(claims(sub="a")), rule)
+    assert not is_valid(issuer, issuer.token(claims(sub=f"{SUBJECT}x")), rule)
+    assert not is_valid(issuer, issuer.token(claims(sub="a*")), rule)
 
 
-def test_the_issuer_may_be_the_one_that_came_with_the_keys(issuer: Issuer) -> None:
+def test_issuer_may_be_the_one_that_came_with_the_keys(issuer: Issuer) -> None:
     rule = replace(RULE, issuers=())
-    assert proven(issuer, issuer.token(claims()), rule, CLUSTER)
-    assert not proven(issuer, issuer.token(claims()), rule, "https://another")
-    # A set that does not say whose it is proves nothing.
-    assert not proven(issuer, issuer.token(claims()), rule)
-    assert not proven(issuer, issuer.token(claims(iss="")), rule)
+    assert is_valid(issuer, issuer.token(claims()), rule, CLUSTER)
+    assert not is_valid(issuer, issuer.token(claims()), rule, "https://another")
+    # Without the name of the issuer, no token is valid.
+    assert not is_valid(issuer, issuer.token(claims()), rule)
+    assert not is_valid(issuer, issuer.token(claims(iss="")), rule)
 
 
 @pytest.mark.parametrize("name", GOOGLE_ISSUERS)
-def test_googles_token_is_of_one_service_account(issuer: Issuer, name: str) -> None:
-    said = claims(iss=name, aud="https://puller", sub="1234", email=ACCOUNT, email_verified=True)
-    assert proven(issuer, issuer.token(said), GOOGLE)
+def test_token_of_google_is_valid_only_for_the_configured_service_account(
+    issuer: Issuer, name: str
+) -> None:
+    right = claims(iss=name, aud="https://puller", sub="1234", email=ACCOUNT, email_verified=True)
+    assert is_valid(issuer, issuer.token(right), GOOGLE)
     for wrong in (
         {"email": "somebody@gmail.com"},
         {"email": ACCOUNT.upper()},
@@ -171,35 +176,37 @@ def test_googles_token_is_of_one_service_account(issuer: Issuer, name: str) -> N
         {"iss": "https://accounts.google.com.example"},
         {"aud": "https://another"},
     ):
-        other = {name: value for name, value in (said | wrong).items() if value is not None}
-        assert not proven(issuer, issuer.token(other), GOOGLE)
+        other = {name: value for name, value in (right | wrong).items() if value is not None}
+        assert not is_valid(issuer, issuer.token(other), GOOGLE)
 
 
-def test_a_token_of_other_keys_is_refused(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
+def test_token_signed_with_another_key_is_rejected(
+    issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
     stranger = Issuer()
-    assert not proven(issuer, stranger.token(claims()))
+    assert not is_valid(issuer, stranger.token(claims()))
     assert "Signature verification failed" in caplog.text
     stranger.rotate("second")
-    assert not proven(issuer, stranger.token(claims()))
+    assert not is_valid(issuer, stranger.token(claims()))
     assert "its issuer has no key 'second'" in caplog.text
 
 
-def test_a_token_that_was_changed_is_refused(issuer: Issuer) -> None:
+def test_changed_token_is_rejected(issuer: Issuer) -> None:
     header, payload, signature = issuer.token(claims()).split(".")
     other = encoded(claims(sub="system:serviceaccount:images:admin"))
-    assert not proven(issuer, f"{header}.{other}.{signature}")
-    assert not proven(issuer, f"{header}.{payload}.{signature[:-4]}")
-    assert not proven(issuer, f"{header}.{payload}.AAAA")
-    assert not proven(issuer, f"{header}.{payload}.")
+    assert not is_valid(issuer, f"{header}.{other}.{signature}")
+    assert not is_valid(issuer, f"{header}.{payload}.{signature[:-4]}")
+    assert not is_valid(issuer, f"{header}.{payload}.AAAA")
+    assert not is_valid(issuer, f"{header}.{payload}.")
 
 
-def test_no_token_chooses_how_it_is_checked(issuer: Issuer) -> None:
-    """The classics: no signature, and an HMAC made with the public key, which everybody has."""
+def test_token_can_not_choose_its_algorithm(issuer: Issuer) -> None:
+    """Try the known attacks: no signature, and an HMAC with the public key as its secret."""
     payload = encoded(claims())
     for name in ("none", "None", "NONE", ""):
         header = encoded({"alg": name, "kid": "first"})
-        assert not proven(issuer, f"{header}.{payload}.")
-        assert not proven(issuer, f"{header}.{payload}.AAAA")
+        assert not is_valid(issuer, f"{header}.{payload}.")
+        assert not is_valid(issuer, f"{header}.{payload}.AAAA")
     pem = (
         issuer._keys["first"]
         .public_key()
@@ -208,23 +215,23 @@ def test_no_token_chooses_how_it_is_checked(issuer: Issuer) -> None:
     for secret in (pem, issuer.document(), b""):
         signed = f"{encoded({'alg': 'HS256', 'kid': 'first'})}.{payload}"
         digest = hmac.new(secret, signed.encode(), hashlib.sha256).digest()
-        assert not proven(issuer, f"{signed}.{encoded(digest)}")
+        assert not is_valid(issuer, f"{signed}.{encoded(digest)}")
 
 
 @pytest.mark.parametrize("algorithm", ["RS384", "PS256"])
-def test_a_key_is_for_one_algorithm(issuer: Issuer, algorithm: str) -> None:
+def test_key_is_for_one_algorithm(issuer: Issuer, algorithm: str) -> None:
     token = jwt.encode(claims(), issuer._keys["first"], algorithm, headers={"kid": "first"})
-    assert not proven(issuer, token)
+    assert not is_valid(issuer, token)
 
 
-def test_a_token_must_name_its_key(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
-    assert not proven(issuer, jwt.encode(claims(), issuer._keys["first"], "RS256"))
+def test_token_without_key_id_is_rejected(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
+    assert not is_valid(issuer, jwt.encode(claims(), issuer._keys["first"], "RS256"))
     assert "it names no key" in caplog.text
 
 
-def test_a_token_must_need_nothing_that_is_unknown_here(issuer: Issuer) -> None:
-    assert proven(issuer, issuer.token(claims(), typ="at+jwt"))
-    assert not proven(issuer, issuer.token(claims(), crit=["x"], x=1))
+def test_token_with_an_unknown_critical_header_is_rejected(issuer: Issuer) -> None:
+    assert is_valid(issuer, issuer.token(claims(), typ="at+jwt"))
+    assert not is_valid(issuer, issuer.token(claims(), crit=["x"], x=1))
 
 
 @pytest.mark.parametrize(
@@ -249,50 +256,50 @@ def test_a_token_must_need_nothing_that_is_unknown_here(issuer: Issuer) -> None:
         "Bearer " + "a" * 5_000_000 + ".b.c",
     ],
 )
-def test_what_is_no_token_is_refused(issuer: Issuer, authorization: str | None) -> None:
-    assert not OidcVerifier("events", RULE, Published(issuer)).verify(authorization)
+def test_malformed_token_is_rejected(issuer: Issuer, authorization: str | None) -> None:
+    assert not OidcVerifier("events", RULE, FixedKeys(issuer)).verify(authorization)
 
 
-def test_a_token_is_a_bearers(issuer: Issuer) -> None:
+def test_token_is_accepted_only_as_bearer_token(issuer: Issuer) -> None:
     token = issuer.token(claims())
-    tokens = OidcVerifier("events", RULE, Published(issuer))
+    verifier = OidcVerifier("events", RULE, FixedKeys(issuer))
     for right in (f"Bearer {token}", f"bearer  {token}", f" BEARER {token} "):
-        assert tokens.verify(right)
+        assert verifier.verify(right)
     for wrong in (token, f"Basic {token}", f"Token {token}", f"Bearer Bearer {token}"):
-        assert not tokens.verify(wrong)
+        assert not verifier.verify(wrong)
 
 
-def test_a_token_that_is_longer_than_any_header_is_not_looked_at(issuer: Issuer) -> None:
-    assert not proven(issuer, issuer.token(claims(more="x" * limits.TOKEN_CHARACTERS)))
-    assert proven(issuer, issuer.token(claims(more="x" * 5000)))
+def test_token_that_is_longer_than_a_header_is_rejected(issuer: Issuer) -> None:
+    assert not is_valid(issuer, issuer.token(claims(more="x" * limits.TOKEN_CHARACTERS)))
+    assert is_valid(issuer, issuer.token(claims(more="x" * 5000)))
 
 
 @given(st.text() | st.from_regex(r"Bearer [A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*"))
-def test_any_text_is_no_token(text: str) -> None:
-    class Unavailable:
+def test_random_text_is_rejected_before_keys_are_read(text: str) -> None:
+    class UnusedKeys:
         def current(self, key_id: str) -> KeySet:
             raise AssertionError(key_id)
 
-    assert not OidcVerifier("events", RULE, Unavailable()).verify(text)
+    assert not OidcVerifier("events", RULE, UnusedKeys()).verify(text)
 
 
-def test_what_can_not_be_told_now_is_no_refusal(issuer: Issuer) -> None:
-    class Unavailable:
+def test_missing_keys_are_an_error_and_no_rejection(issuer: Issuer) -> None:
+    class UnavailableKeys:
         def current(self, key_id: str) -> KeySet:
             raise KeysUnavailableError(key_id)
 
     with pytest.raises(KeysUnavailableError, match="first"):
-        OidcVerifier("events", RULE, Unavailable()).verify(f"Bearer {issuer.token(claims())}")
+        OidcVerifier("events", RULE, UnavailableKeys()).verify(f"Bearer {issuer.token(claims())}")
 
 
 # Key sets
 
 
-def test_a_key_set_holds_the_keys_that_can_be_used() -> None:
+def test_key_set_has_only_the_usable_keys() -> None:
     rsa, short, curve = make_key(), make_key(bits=1024), make_key("ES256")
     good = [public(rsa, "rsa", "RS256"), public(curve, "curve", "ES256")]
     without_algorithm = {k: v for k, v in public(rsa, "plain", "RS256").items() if k != "alg"}
-    useless = [
+    unusable = [
         None,
         "text",
         {},
@@ -307,23 +314,23 @@ def test_a_key_set_holds_the_keys_that_can_be_used() -> None:
         public(rsa, "listed", "RS256") | {"kid": ["listed"]},
         {k: v for k, v in public(rsa, "nameless", "RS256").items() if k != "kid"},
     ]
-    listed = [*useless, *good, without_algorithm, public(short, "short", "RS256")]
+    listed = [*unusable, *good, without_algorithm, public(short, "short", "RS256")]
     found = key_set(json.dumps({"keys": listed}).encode(), "https://issuer")
     assert set(found.keys) == {"rsa", "curve", "plain", "short"}
     assert found.issuer == "https://issuer"
 
 
-def test_a_key_that_is_too_short_proves_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_token_with_a_key_that_is_too_short_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
     issuer = Issuer()
     issuer._keys["first"] = make_key(bits=1024)
     with pytest.warns(match="below the minimum recommended"):
         token = issuer.token(claims())
-    assert not proven(issuer, token)
+    assert not is_valid(issuer, token)
     assert "1024 bits" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("document", "said"),
+    ("document", "reason"),
     [
         (b"", "not JSON"),
         (b"\xff", "not JSON"),
@@ -335,13 +342,14 @@ def test_a_key_that_is_too_short_proves_nothing(caplog: pytest.LogCaptureFixture
         (b'{"keys": [{"kty": "oct", "k": "eA", "kid": "x", "alg": "HS256"}]}', "no key with an id"),
     ],
 )
-def test_what_is_no_key_set_is_said(document: bytes, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_error_about_a_malformed_key_set_has_the_reason(document: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         key_set(document)
 
 
-def test_a_key_set_is_read_to_an_end() -> None:
-    listed = [{}] * limits.KEYS_MOST + [public(make_key(), "last", "RS256")]
+def test_only_the_first_keys_of_a_long_key_set_are_read() -> None:
+    empty: list[Json] = [{}] * limits.KEYS_MOST
+    listed = [*empty, public(make_key(), "last", "RS256")]
     with pytest.raises(ValueError, match="no key"):
         key_set(json.dumps({"keys": listed}).encode())
 
@@ -349,14 +357,14 @@ def test_a_key_set_is_read_to_an_end() -> None:
 # The rules of the configuration
 
 
-def test_the_rule_of_a_cluster() -> None:
+def test_rule_of_a_cluster_is_read_from_the_configuration() -> None:
     config = configuration(EVENT_AUTH="oidc", OIDC_AUDIENCE=AUDIENCE, NAMESPACE="images")
     assert config.oidc is not None
     assert of_cluster(config.oidc) == replace(RULE, issuers=())
     assert of_cluster(replace(config.oidc, issuer=CLUSTER)) == RULE
 
 
-def test_the_rule_of_google() -> None:
+def test_rule_of_google_is_read_from_the_configuration() -> None:
     config = configuration(GAR_AUDIENCE="https://puller", GAR_SERVICE_ACCOUNT=ACCOUNT)
     assert config.google is not None
     assert of_google(config.google) == GOOGLE

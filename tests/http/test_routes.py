@@ -1,4 +1,4 @@
-"""The HTTP routes, as senders and readers meet them; `test_bad_input.py` has what is refused."""
+"""The HTTP routes, as senders and readers use them. `test_bad_input.py` has rejected requests."""
 
 import base64
 import hmac
@@ -63,7 +63,7 @@ PAYLOADS = {
 IMAGE = {"name": "org/app", "reference": "1.2.4", "digest": digest(1)}
 REPOSITORY = "us-docker.pkg.dev/org/project/app"
 
-# Of a registry that signs, names or wraps: the payload, and what else the request has to say.
+# The payloads of the registries that sign, or whose payload has another form.
 MORE_PAYLOADS: dict[str, Any] = {
     "dockerhub": {"push_data": {"tag": "1.2.4"}, "repository": {"repo_name": "org/app"}},
     "github": {
@@ -139,8 +139,8 @@ MORE_PAYLOADS: dict[str, Any] = {
         "repository": {"region": "cn-hangzhou", "repo_full_name": "org/app"},
     },
 }
-# The registry that each of them speaks for, where that is not the one of the tests.
-REGISTRIES = {
+# The repository in each of these payloads, if it is not quay.io/org/app.
+REPOSITORIES = {
     "dockerhub": "docker.io/org/app",
     "github": "ghcr.io/org/app",
     "ecr": "123456789012.dkr.ecr.us-west-2.amazonaws.com/org/app",
@@ -161,7 +161,7 @@ def signature(name: str, body: bytes, secret: str = "s3cret") -> dict[str, str]:
     return {header: prefix + hmac.new(secret.encode(), body, algorithm).hexdigest()}
 
 
-def proof(name: str, body: bytes) -> dict[str, str]:
+def credentials(name: str, body: bytes) -> dict[str, str]:
     return signature(name, body) if name in SIGNERS else {"Authorization": "s3cret"}
 
 
@@ -189,6 +189,13 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
+def get_json(web: Web, path: str, headers: dict[str, str] | None = None) -> Json:
+    answer = web.client.get(path, headers=headers)
+    assert answer.content_type == JSON
+    value: Json = json.loads(answer.data)
+    return value
+
+
 def assert_accepted(answer: TestResponse) -> None:
     assert (answer.status_code, answer.data) == (202, b"")
 
@@ -200,7 +207,7 @@ def assert_accepted(answer: TestResponse) -> None:
 @pytest.mark.parametrize(
     "authorization", ["s3cret", "Bearer s3cret", basic("", "s3cret"), basic("quay", "s3cret")]
 )
-def test_a_push_is_followed_however_its_sender_shows_the_secret(
+def test_push_is_tracked_with_the_secret_in_any_form(
     web: MakeWeb, installation: Installation, name: str, authorization: str
 ) -> None:
     service = web(**AT_ONCE)
@@ -211,10 +218,10 @@ def test_a_push_is_followed_however_its_sender_shows_the_secret(
 
 
 @pytest.mark.parametrize("name", MORE_PAYLOADS)
-def test_a_push_of_every_registry_is_followed_if_it_proves_itself_as_its_sender_does(
+def test_push_of_every_registry_is_tracked_with_credentials_of_its_scheme(
     web: MakeWeb, installation: Installation, name: str
 ) -> None:
-    image = REGISTRIES.get(name, "quay.io/org/app")
+    image = REPOSITORIES.get(name, "quay.io/org/app")
     service = web(
         IMAGES=f"app={image}:1.2.3",
         WEBHOOK_REGISTRIES="jfrog=quay.io;nexus=quay.io;zot=quay.io",
@@ -222,17 +229,17 @@ def test_a_push_of_every_registry_is_followed_if_it_proves_itself_as_its_sender_
     )
     service.secret(name, "s3cret")
     body = json.dumps(MORE_PAYLOADS[name]).encode()
-    assert_accepted(post(service, f"/webhooks/{name}", body, **proof(name, body)))
+    assert_accepted(post(service, f"/webhooks/{name}", body, **credentials(name, body)))
     assert installation.images() == [f"{image}:1.2.3", f"{image}:1.2.4"]
     digests = list(installation.digests().values())
     assert digests == ([] if name in WITHOUT_DIGEST else [digest(1)])
 
 
-def test_there_is_a_push_of_every_source() -> None:
+def test_every_source_has_a_payload_here() -> None:
     assert PAYLOADS.keys() | MORE_PAYLOADS.keys() | {"cloudevents"} == SOURCES.keys()
 
 
-def test_a_signed_form_is_followed(web: MakeWeb, installation: Installation) -> None:
+def test_push_in_a_signed_form_is_tracked(web: MakeWeb, installation: Installation) -> None:
     service = web(IMAGES="app=ghcr.io/org/app:1.2.3", **AT_ONCE)
     service.secret("github", "s3cret")
     body = urlencode({"payload": json.dumps(MORE_PAYLOADS["github"])}).encode()
@@ -243,7 +250,7 @@ def test_a_signed_form_is_followed(web: MakeWeb, installation: Installation) -> 
 
 
 @pytest.mark.parametrize("name", SIGNERS)
-def test_who_signs_is_believed_by_the_signature_of_exactly_this_body(
+def test_sender_that_signs_is_accepted_only_with_the_signature_of_its_body(
     web: MakeWeb, installation: Installation, name: str
 ) -> None:
     service = web(**AT_ONCE)
@@ -267,7 +274,7 @@ def test_who_signs_is_believed_by_the_signature_of_exactly_this_body(
     assert post(service, path, body, **signature(name, body)).status_code == 401
 
 
-def test_jfrog_may_show_the_secret_itself(web: MakeWeb, installation: Installation) -> None:
+def test_jfrog_may_send_the_secret_itself(web: MakeWeb, installation: Installation) -> None:
     service = web(WEBHOOK_REGISTRIES="jfrog=quay.io", **AT_ONCE)
     service.secret("jfrog", "s3cret")
     headers = {"X-JFrog-Event-Auth": "s3cret"}
@@ -275,7 +282,7 @@ def test_jfrog_may_show_the_secret_itself(web: MakeWeb, installation: Installati
     assert installation.images() == [APP, NEWER]
 
 
-def test_eventbridge_may_show_it_as_an_api_key(web: MakeWeb) -> None:
+def test_eventbridge_may_send_the_secret_as_api_key(web: MakeWeb) -> None:
     service = web()
     service.secret("ecr", "s3cret")
     assert_accepted(post(service, "/webhooks/ecr", {}, **{"X-Api-Key": "s3cret"}))
@@ -283,10 +290,10 @@ def test_eventbridge_may_show_it_as_an_api_key(web: MakeWeb) -> None:
 
 
 @pytest.mark.parametrize("name", ["dockerhub", "aliyun", "gar", "acr"])
-def test_others_may_show_it_in_the_path(
+def test_some_registries_may_send_the_secret_in_the_path(
     web: MakeWeb, installation: Installation, name: str
 ) -> None:
-    image = REGISTRIES.get(name, "quay.io/org/app")
+    image = REPOSITORIES.get(name, "quay.io/org/app")
     service = web(IMAGES=f"app={image}:1.2.3", **AT_ONCE)
     service.secret(name, "s3cret")
     assert_accepted(post(service, f"/webhooks/{name}/s3cret", MORE_PAYLOADS[name]))
@@ -294,7 +301,7 @@ def test_others_may_show_it_in_the_path(
     assert post(service, f"/webhooks/{name}/other", {}).status_code == 401
 
 
-def test_quay_may_show_it_in_the_path(web: MakeWeb, installation: Installation) -> None:
+def test_quay_may_send_the_secret_in_the_path(web: MakeWeb, installation: Installation) -> None:
     service = web(**AT_ONCE)
     service.secret("quay", "s3cret", "with space")
     assert_accepted(post(service, "/webhooks/quay/s3cret", quay()))
@@ -303,7 +310,7 @@ def test_quay_may_show_it_in_the_path(web: MakeWeb, installation: Installation) 
 
 
 @pytest.mark.parametrize("secret", ["a/b", "a//b/", "a+b=c", "a b", "schlüssel", "100%25"])
-def test_a_secret_in_the_path_may_have_any_characters(web: MakeWeb, secret: str) -> None:
+def test_secret_in_the_path_may_have_any_characters(web: MakeWeb, secret: str) -> None:
     service = web()
     service.secret("quay", secret)
     for sent in (secret, quote(secret, safe="")):
@@ -311,7 +318,7 @@ def test_a_secret_in_the_path_may_have_any_characters(web: MakeWeb, secret: str)
         assert_accepted(post(service, path, quay("1.2.4")))
 
 
-def test_a_slash_at_the_end_of_a_url_does_no_harm(web: MakeWeb) -> None:
+def test_slash_at_the_end_of_a_url_is_accepted(web: MakeWeb) -> None:
     service = web()
     service.secret("quay", "s3cret")
     service.secret("events", "t")
@@ -320,12 +327,14 @@ def test_a_slash_at_the_end_of_a_url_does_no_harm(web: MakeWeb) -> None:
     assert_accepted(post(service, "http://localhost//", event(), "Bearer t", **content_type))
 
 
-def test_only_senders_that_can_do_nothing_else_may_show_it_in_the_path() -> None:
-    names = {name for name, source in SOURCES.items() if source.proof.in_path}
+def test_secret_in_the_path_is_accepted_from_few_sources_only() -> None:
+    names = {name for name, source in SOURCES.items() if source.scheme.in_path}
     assert names == {"quay", "dockerhub", "aliyun", "gar", "acr"}  # of acr: Event Grid
 
 
-def test_a_registry_may_send_its_own_cloudevents(web: MakeWeb, installation: Installation) -> None:
+def test_registry_may_send_its_own_cloudevents_to_its_webhook(
+    web: MakeWeb, installation: Installation
+) -> None:
     service = web(**AT_ONCE)
     service.secret("harbor", "s3cret")
     pushed = event("harbor.artifact.pushed") | {"data": harbor()["event_data"]}
@@ -334,18 +343,18 @@ def test_a_registry_may_send_its_own_cloudevents(web: MakeWeb, installation: Ins
     assert installation.images() == [APP, NEWER]
 
 
-def test_harbors_test_call_is_accepted_and_does_nothing(
+def test_empty_test_request_of_harbor_is_accepted_and_changes_nothing(
     web: MakeWeb, installation: Installation
 ) -> None:
     service = web()
     service.secret("harbor", "s3cret")
-    service.stop()  # whatever it did would fail
+    service.stop()  # so any change would fail
     installation.sent()
     assert_accepted(service.client.post("/webhooks/harbor"))
     assert installation.sent() == []
 
 
-def test_the_steady_state_push_is_one_request_a_known_one_a_read_and_a_refused_one_none(
+def test_new_push_costs_one_patch_a_known_one_a_get_and_a_rejected_one_nothing(
     web: MakeWeb, installation: Installation
 ) -> None:
     service = web(**AT_ONCE)
@@ -364,7 +373,9 @@ def test_the_steady_state_push_is_one_request_a_known_one_a_read_and_a_refused_o
 # CloudEvents
 
 
-def test_events_come_one_by_one_or_in_batches(web: MakeWeb, installation: Installation) -> None:
+def test_events_are_accepted_structured_batched_and_binary(
+    web: MakeWeb, installation: Installation
+) -> None:
     service = web(KEEP_TAGS="5", **AT_ONCE)
     service.secret("events", "t")
     assert_accepted(post_event(service, event()))
@@ -390,11 +401,11 @@ OWN_EVENTS: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", OWN_EVENTS)
-def test_a_registrys_own_cloudevents_may_come_with_all_others(
+def test_cloudevents_of_a_registry_are_accepted_at_the_common_path(
     web: MakeWeb, installation: Installation, name: str
 ) -> None:
-    image = REGISTRIES.get(name, "quay.io/org/app")
-    registry = image.partition("/")[0]  # zot does not say it
+    image = REPOSITORIES.get(name, "quay.io/org/app")
+    registry = image.partition("/")[0]  # the payload of zot does not have it
     service = web(
         IMAGES=f"app={image}:1.2.3", WEBHOOK_REGISTRIES=f"cloudevents={registry}", **AT_ONCE
     )
@@ -407,7 +418,7 @@ def test_a_registrys_own_cloudevents_may_come_with_all_others(
 
 
 @pytest.mark.parametrize("kind", ["io.image-puller.check", "dev.knative.sources.ping"])
-def test_a_tick_makes_a_deleted_daemonset_again(
+def test_requested_check_creates_a_deleted_daemonset_again(
     web: MakeWeb, installation: Installation, kind: str
 ) -> None:
     service = web(**AT_ONCE)
@@ -418,7 +429,9 @@ def test_a_tick_makes_a_deleted_daemonset_again(
     assert installation.images() == [APP]
 
 
-def test_a_node_that_joins_does_so_too(web: MakeWeb, installation: Installation) -> None:
+def test_joined_node_creates_a_deleted_daemonset_again(
+    web: MakeWeb, installation: Installation
+) -> None:
     service = web(**AT_ONCE)
     service.secret("events", "t")
     joined = event("dev.knative.apiserver.resource.add") | {
@@ -449,7 +462,7 @@ def test_a_node_that_joins_does_so_too(web: MakeWeb, installation: Installation)
         ("GET", "/metrics", "read"),
     ],
 )
-def test_without_a_secret_nobody_gets_in_and_the_log_says_what_to_set(
+def test_without_a_secret_all_requests_are_rejected_and_the_log_has_the_file_to_add(
     web: MakeWeb, caplog: pytest.LogCaptureFixture, method: str, path: str, name: str
 ) -> None:
     service = web()
@@ -457,15 +470,15 @@ def test_without_a_secret_nobody_gets_in_and_the_log_says_what_to_set(
         headers = {"Authorization": authorization}
         answer = service.client.open(path, method=method, headers=headers, data=b"{}")
         assert answer.status_code == 401
-    said = (
+    message = (
         "a request was rejected because no secret is set: put one into "
         f"file {name} of {service.secrets}"
     )
-    assert caplog.messages.count(said) == 3
+    assert caplog.messages.count(message) == 3
     assert "s3cret" not in caplog.text
 
 
-def test_wrong_credentials_do_not_blame_the_administrator(
+def test_wrong_credentials_are_not_logged_as_a_missing_secret(
     web: MakeWeb, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = web()
@@ -474,7 +487,7 @@ def test_wrong_credentials_do_not_blame_the_administrator(
     assert "no secret is set" not in caplog.text
 
 
-def test_secrets_are_read_again_and_several_hold_at_once(web: MakeWeb) -> None:
+def test_secrets_are_read_again_and_several_are_valid_at_once(web: MakeWeb) -> None:
     service = web()
 
     def codes() -> list[int]:
@@ -491,7 +504,7 @@ def test_secrets_are_read_again_and_several_hold_at_once(web: MakeWeb) -> None:
 
 
 @pytest.mark.parametrize("sent", [event(), event("io.image-puller.image.deleted", tag="1.2.4")])
-def test_without_event_auth_an_event_says_when_to_look_and_never_what_to_pull(
+def test_without_event_auth_an_event_starts_a_check_and_changes_no_image(
     web: MakeWeb, installation: Installation, sent: Json
 ) -> None:
     service = web(EVENT_AUTH="none", **AT_ONCE)
@@ -506,7 +519,7 @@ def test_without_event_auth_an_event_says_when_to_look_and_never_what_to_pull(
     ]  # fmt: skip
 
 
-def test_without_event_auth_a_push_of_nobodys_repository_costs_nothing(
+def test_without_event_auth_a_push_of_an_unknown_repository_costs_nothing(
     web: MakeWeb, installation: Installation
 ) -> None:
     service = web(EVENT_AUTH="none")
@@ -520,7 +533,7 @@ def test_without_event_auth_webhooks_still_need_their_secrets(web: MakeWeb) -> N
     assert post(service, "/webhooks/quay", quay()).status_code == 401
 
 
-def test_an_event_may_show_its_token_in_the_query(web: MakeWeb, installation: Installation) -> None:
+def test_event_may_have_its_secret_in_the_query(web: MakeWeb, installation: Installation) -> None:
     service = web(**AT_ONCE)
     service.secret("events", "t/1")
     service.secret("harbor", "s3cret")
@@ -534,7 +547,7 @@ def test_an_event_may_show_its_token_in_the_query(web: MakeWeb, installation: In
     assert installation.images() == [APP, NEWER]
 
 
-# Tokens of OpenID Connect: `test_oidc.py` has what a token may say
+# Tokens of OpenID Connect: `test_oidc.py` has the claims of a token
 
 
 AUDIENCE = "puller.images"
@@ -556,16 +569,16 @@ def publish(installation: Installation, issuer: Issuer) -> None:
 
 
 def token(issuer: Issuer, **changes: Any) -> str:
-    said = {
+    claims = {
         "iss": "https://cluster.local",
         "aud": [AUDIENCE],
         "sub": f"system:serviceaccount:{NAMESPACE}:trigger",
         "exp": time.time() + 600,
     }
-    return "Bearer " + issuer.token(said | changes)
+    return "Bearer " + issuer.token(claims | changes)
 
 
-def test_a_trigger_shows_the_token_of_its_service_account(
+def test_trigger_authenticates_with_the_token_of_its_service_account(
     web: MakeWeb, installation: Installation, issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish(installation, issuer)
@@ -591,7 +604,7 @@ def test_a_trigger_shows_the_token_of_its_service_account(
     assert "eyJ" not in caplog.text
 
 
-def test_keys_that_can_not_be_read_are_a_503_and_let_nobody_in(
+def test_unreadable_keys_are_a_503_and_no_request_is_accepted(
     web: MakeWeb,
     installation: Installation,
     issuer: Issuer,
@@ -599,11 +612,11 @@ def test_keys_that_can_not_be_read_are_a_503_and_let_nobody_in(
     clock: ManualClock,
 ) -> None:
     service = web(**OIDC, NAMESPACE=NAMESPACE)
-    for claims in ({}, {"aud": "another"}):
-        answer = post_event(service, event(), token(issuer, **claims))
+    for changes in ({}, {"aud": "another"}):
+        answer = post_event(service, event(), token(issuer, **changes))
         assert (answer.status_code, answer.text) == (503, "try again later\n")
         assert int(answer.headers["Retry-After"]) == limits.RETRY_AFTER_SECONDS
-        assert "no keys from the API server: 404 page not found" in caplog.text
+        assert "keys can't be read from the API server: 404 page not found" in caplog.text
     assert post_event(service, event(), None).status_code == 401
     assert post_event(service, event(), "Bearer x").status_code == 401
     assert installation.images() == [APP]
@@ -613,7 +626,7 @@ def test_keys_that_can_not_be_read_are_a_503_and_let_nobody_in(
     assert installation.images() == [APP, NEWER]
 
 
-def test_keys_are_read_once(
+def test_keys_are_read_once_for_many_tokens(
     web: MakeWeb, installation: Installation, issuer: Issuer, clock: ManualClock
 ) -> None:
     publish(installation, issuer)
@@ -630,13 +643,13 @@ def test_keys_are_read_once(
 
 
 @responses.activate
-def test_googles_push_shows_the_token_of_its_service_account(
+def test_push_of_google_authenticates_with_the_token_of_its_service_account(
     web: MakeWeb, installation: Installation, issuer: Issuer
 ) -> None:
     responses.get(GOOGLE_KEYS, body=issuer.document())
     service = web(**GOOGLE, **GAR_IMAGES)
     service.secret("gar", "s3cret")
-    said = {
+    claims = {
         "iss": "https://accounts.google.com",
         "aud": AUDIENCE,
         "email": ACCOUNT,
@@ -648,33 +661,33 @@ def test_googles_push_shows_the_token_of_its_service_account(
             None,
             "Bearer s3cret",
             "s3cret",
-            token(issuer, **said | {"email": "somebody@gmail.com"}),
-            token(issuer, **said | {"email_verified": False}),
-            token(issuer, **said | {"aud": "another"}),
-            token(issuer, **said | {"iss": "https://cluster.local"}),
+            token(issuer, **claims | {"email": "somebody@gmail.com"}),
+            token(issuer, **claims | {"email_verified": False}),
+            token(issuer, **claims | {"aud": "another"}),
+            token(issuer, **claims | {"iss": "https://cluster.local"}),
         ):
             assert post(service, path, MORE_PAYLOADS["gar"], wrong).status_code == 401
     assert installation.images() == before
-    assert_accepted(post(service, "/webhooks/gar", MORE_PAYLOADS["gar"], token(issuer, **said)))
+    assert_accepted(post(service, "/webhooks/gar", MORE_PAYLOADS["gar"], token(issuer, **claims)))
     assert installation.images() == [f"{REPOSITORY}:1.2.3", f"{REPOSITORY}:1.2.4"]
 
 
 @responses.activate
-def test_google_waits_while_its_keys_are_not_there(
+def test_push_of_google_is_a_503_while_its_keys_can_not_be_read(
     web: MakeWeb, installation: Installation, issuer: Issuer
 ) -> None:
     responses.get(GOOGLE_KEYS, status=500)
     service = web(**GOOGLE, **GAR_IMAGES)
     answer = post(service, "/webhooks/gar", MORE_PAYLOADS["gar"], token(issuer))
     assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
-    service.secret("quay", "s3cret")  # others prove themselves as ever
+    service.secret("quay", "s3cret")  # other sources are not affected
     assert_accepted(post(service, "/webhooks/quay", quay(), "s3cret"))
 
 
-SECRET = "s3cret-that-no-log-may-show"
+SECRET = "s3cret-that-no-log-may-have"
 
 
-def test_no_secret_is_ever_logged(
+def test_secrets_are_never_logged(
     web: MakeWeb, installation: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -704,13 +717,13 @@ def test_no_secret_is_ever_logged(
         assert hidden not in caplog.text
 
 
-# An API server in trouble
+# Errors of the API server
 
 
 @pytest.mark.parametrize(
     ("path", "payload"), [("/", event()), *((f"/webhooks/{n}", p) for n, p in PAYLOADS.items())]
 )
-def test_an_api_server_in_trouble_is_a_503_with_retry_after(
+def test_error_of_the_api_server_is_a_503_with_retry_after(
     web: MakeWeb,
     installation: Installation,
     caplog: pytest.LogCaptureFixture,
@@ -731,7 +744,7 @@ def test_an_api_server_in_trouble_is_a_503_with_retry_after(
     assert installation.images() == [APP, NEWER]
 
 
-def test_a_slow_api_server_is_a_503_within_the_senders_patience(
+def test_slow_api_server_is_a_503_within_the_timeout_of_the_sender(
     web: MakeWeb, installation: Installation
 ) -> None:
     service = web(**AT_ONCE)
@@ -746,7 +759,7 @@ def test_a_slow_api_server_is_a_503_within_the_senders_patience(
         answer = push()
         assert answer.status_code == 503
         assert "Retry-After" in answer.headers
-        assert time.monotonic() - start < limits.PUSH_SECONDS  # least of the others
+        assert time.monotonic() - start < limits.PUSH_SECONDS  # the next longer timeout
     wait_until(lambda: push().status_code == 202)
 
 
@@ -764,11 +777,11 @@ def test_a_slow_api_server_is_a_503_within_the_senders_patience(
         ("cloudevents", 2.5),
     ],
 )
-def test_each_senders_patience_is_known(name: str, seconds: float) -> None:
+def test_timeout_of_each_source_is_below_that_of_its_sender(name: str, seconds: float) -> None:
     assert SOURCES[name].timeout == seconds
 
 
-def test_who_has_been_superseded_answers_503_and_is_unready(
+def test_superseded_process_answers_503_and_is_unready(
     web: MakeWeb, installation: Installation
 ) -> None:
     old = web(READ_AUTH="none", **AT_ONCE)
@@ -785,19 +798,19 @@ def test_who_has_been_superseded_answers_503_and_is_unready(
         unready = old.client.get("/readyz")
         assert unready.status_code == 503
         assert "another configuration is in charge of the DaemonSet" in unready.text
-    assert installation.written() == ["PATCH daemonsets"]  # the one that lost
+    assert installation.written() == ["PATCH daemonsets"]  # the one that lost the race
     assert installation.live() == before
     assert old.client.get("/healthz").status_code == 200
     assert new.client.get("/readyz").status_code == 200
-    problems = old.client.get("/status").json["problems"]
+    problems = get_json(old, "/status")["problems"]
     assert any("another configuration is in charge" in problem for problem in problems)
 
 
-# The rest
+# Handshakes, health and status
 
 
 @pytest.mark.parametrize("path", ["/", "/webhooks/quay", "/webhooks/quay/s3cret"])
-def test_the_handshake_of_webhooks_consents(web: MakeWeb, path: str) -> None:
+def test_handshake_of_webhooks_allows_the_origin(web: MakeWeb, path: str) -> None:
     service = web()
     answer = service.client.options(path, headers={"WebHook-Request-Origin": "registry.example"})
     assert answer.status_code == 200
@@ -809,7 +822,7 @@ def test_the_handshake_of_webhooks_consents(web: MakeWeb, path: str) -> None:
     assert "WebHook-Allowed-Origin" not in answer.headers
 
 
-def test_event_grid_is_answered_its_other_handshake_without_a_secret(web: MakeWeb) -> None:
+def test_handshake_of_event_grid_is_answered_without_a_secret(web: MakeWeb) -> None:
     headers = {
         "WebHook-Request-Origin": "eventgrid.azure.net",
         "WebHook-Request-Callback": "https://rp-westus2.eventgrid.azure.net:553/validate?id=5",
@@ -831,12 +844,12 @@ VALIDATION = [
 ]
 
 
-def test_event_grid_reads_its_code_if_it_proves_itself(
+def test_validation_code_of_event_grid_is_answered_only_with_the_secret(
     web: MakeWeb, installation: Installation
 ) -> None:
     service = web(READ_AUTH="none")
     service.secret("acr", "s3cret")
-    service.stop()  # whatever it did would fail
+    service.stop()  # so any change would fail
     installation.sent()
     for path, authorization in (("/webhooks/acr", "s3cret"), ("/webhooks/acr/s3cret", None)):
         headers = {"aeg-event-type": "SubscriptionValidation"}
@@ -852,13 +865,13 @@ def test_event_grid_reads_its_code_if_it_proves_itself(
     assert installation.written() == []
 
 
-def test_nobody_else_is_asked_for_a_code(web: MakeWeb) -> None:
+def test_validation_code_is_not_answered_to_another_source(web: MakeWeb) -> None:
     service = web()
     service.secret("quay", "s3cret")
     assert_accepted(post(service, "/webhooks/quay", VALIDATION, "s3cret"))
 
 
-def test_health_costs_no_request(web: MakeWeb, installation: Installation) -> None:
+def test_health_probes_cost_no_request(web: MakeWeb, installation: Installation) -> None:
     service = web()
     service.stop()
     installation.sent()
@@ -869,32 +882,30 @@ def test_health_costs_no_request(web: MakeWeb, installation: Installation) -> No
 
 
 @pytest.mark.parametrize("authorization", ["Bearer t", basic("anybody", "t"), "t"])
-def test_readers_show_their_token(
+def test_reader_authenticates_with_its_secret_in_any_form(
     web: MakeWeb, installation: Installation, authorization: str
 ) -> None:
     service = web()
     service.secret("read", "t")
     service.stop()
     headers = {"Authorization": authorization}
-    found = service.client.get("/status", headers=headers)
-    assert found.content_type == JSON
-    assert found.json["daemonset"]["exists"] is True
+    assert get_json(service, "/status", headers)["daemonset"]["exists"] is True
     assert b"image_puller_events_total" in service.client.get("/metrics", headers=headers).data
-    one = service.client.get("/status/app", headers=headers)
-    assert [image["image"] for image in one.json["images"]] == [APP]
+    one = get_json(service, "/status/app", headers)
+    assert [image["image"] for image in one["images"]] == [APP]
 
 
-def test_whoever_may_read_is_said(web: MakeWeb, installation: Installation) -> None:
+def test_without_read_auth_everybody_may_read(web: MakeWeb, installation: Installation) -> None:
     service = web(READ_AUTH="none")
     service.stop()
     assert service.client.get("/status").status_code == 200
     content_type = service.client.get("/metrics").content_type
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
-    found = service.client.get(f"/status/{APP}").json
+    found = get_json(service, f"/status/{APP}")
     assert [image["image"] for image in found["images"]] == [APP]
 
 
-def test_no_status_without_the_api_server(web: MakeWeb, installation: Installation) -> None:
+def test_status_is_a_503_without_the_api_server(web: MakeWeb, installation: Installation) -> None:
     service = web(READ_AUTH="none")
     service.stop()
     for path in ("/status", "/status/app"):
@@ -904,12 +915,12 @@ def test_no_status_without_the_api_server(web: MakeWeb, installation: Installati
         assert "Retry-After" in answer.headers
 
 
-def test_status_tells_where_there_is_no_daemonset_or_no_state(
+def test_status_reports_a_missing_daemonset_or_state(
     web: MakeWeb, installation: Installation
 ) -> None:
     service = web(READ_AUTH="none")
     service.stop()
     installation.annotate("{")
-    assert "no readable state annotation" in service.client.get("/status").json["problems"][0]
+    assert "no readable state annotation" in get_json(service, "/status")["problems"][0]
     installation.cluster.delete(NAME, NAMESPACE)
-    assert "does not exist" in service.client.get("/status").json["problems"][0]
+    assert "does not exist" in get_json(service, "/status")["problems"][0]

@@ -1,4 +1,4 @@
-"""Gunicorn's settings, and what it listens on."""
+"""The settings of gunicorn, and the address that it listens on."""
 
 import socket
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Self
 import pytest
 from flask import Flask
 
-from image_puller.http.server import Server, Worker, all_addresses
+from image_puller.http.server import Gunicorn, Worker, all_addresses
 
 
-def server(folder: Path = Path("/dev/shm"), **hooks: list[str]) -> Server:
+def server(folder: Path = Path("/dev/shm"), **hooks: list[str]) -> Gunicorn:
     calls = hooks.get("calls", [])
-    return Server(
+    return Gunicorn(
         Flask("test"),
         "127.0.0.1:8081",
         on_start=lambda: calls.append("start"),
@@ -25,25 +25,25 @@ def test_gunicorn_runs_one_process_with_many_threads() -> None:
     settings = server().cfg
     assert settings.address == [("127.0.0.1", 8081)]
     assert (settings.workers, settings.worker_class, settings.threads) == (1, Worker, 32)
-    assert settings.keepalive > 90  # Knative's queue-proxy
-    assert 10 <= settings.graceful_timeout < 30  # Kubernetes' grace period
+    assert settings.keepalive > 90  # the seconds of Knative's queue-proxy
+    assert 10 <= settings.graceful_timeout < 30  # the grace period of Kubernetes
     assert settings.control_socket_disable
     assert not settings.preload_app
-    assert settings.accesslog is None  # it would show secrets in paths
+    assert settings.accesslog is None  # it would log secrets in paths
 
 
 def test_gunicorn_serves_the_application() -> None:
     app = Flask("mine")
-    found = Server(app, "127.0.0.1:8081", on_start=lambda: None, on_stop=lambda: None)
-    assert found.load() is app
+    web_server = Gunicorn(app, "127.0.0.1:8081", on_start=lambda: None, on_stop=lambda: None)
+    assert web_server.load() is app
 
 
-def test_the_heartbeat_file_is_in_memory_where_that_is_possible(tmp_path: Path) -> None:
+def test_heartbeat_file_is_in_memory_if_possible(tmp_path: Path) -> None:
     assert server(tmp_path).cfg.worker_tmp_dir == str(tmp_path)
     assert server(tmp_path / "nowhere").cfg.worker_tmp_dir is None
 
 
-def test_the_service_starts_and_stops_in_the_worker_process() -> None:
+def test_service_starts_and_stops_in_the_worker_process() -> None:
     calls: list[str] = []
     settings = server(calls=calls).cfg
     assert calls == []
@@ -79,6 +79,6 @@ class NoIPv6Socket:
 @pytest.mark.parametrize(
     ("new_socket", "bind"), [(IPv6Socket, "[::]:8099"), (NoIPv6Socket, "0.0.0.0:8099")]
 )
-def test_the_server_listens_on_all_addresses(new_socket: type, bind: str) -> None:
+def test_server_listens_on_all_addresses(new_socket: type, bind: str) -> None:
     assert all_addresses(8099, new_socket=new_socket) == bind
-    Server(Flask("test"), bind, on_start=lambda: None, on_stop=lambda: None)
+    Gunicorn(Flask("test"), bind, on_start=lambda: None, on_stop=lambda: None)

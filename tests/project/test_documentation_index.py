@@ -1,4 +1,4 @@
-"""Every page of docs/ can be found from the index."""
+"""The index of the documentation links to each page."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 INDEX = DOCS / "README.md"
 
 
-def linked(page: Path) -> set[Path]:
+def linked_pages(page: Path) -> set[Path]:
     """Return the pages of docs/ that a page links to."""
     targets = {
         (page.parent / str(child.attrs["href"]).partition("#")[0]).resolve()
@@ -19,11 +19,11 @@ def linked(page: Path) -> set[Path]:
     return {target for target in targets if target.is_file() and target.is_relative_to(DOCS)}
 
 
-def test_each_page_is_found_from_the_index() -> None:
-    """A folder's own README.md may list the pages of that folder."""
-    found = linked(INDEX) | {INDEX}
+def test_index_links_to_each_page() -> None:
+    """The index may link to a README.md, which links to the other pages of its folder."""
+    found = linked_pages(INDEX) | {INDEX}
     for page in list(found):
         if page.name == "README.md":
-            found |= {target for target in linked(page) if target.is_relative_to(page.parent)}
+            found |= {target for target in linked_pages(page) if target.is_relative_to(page.parent)}
     pages = set(DOCS.rglob("*.md"))
     assert sorted(str(page.relative_to(DOCS)) for page in pages - found) == []

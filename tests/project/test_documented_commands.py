@@ -1,4 +1,4 @@
-"""The commands of README.md and docs/ exist, can be parsed, and run where they need no cluster."""
+"""The commands in README.md and docs/ are valid. Those that need no cluster are run."""
 
 import io
 import json
@@ -22,7 +22,7 @@ TOP = Path(__file__).parents[2]
 README = TOP / "README.md"
 PAGES = (README, *sorted((TOP / "docs").rglob("*.md")))
 SHELL = ("sh", "bash", "shell")
-WITHOUT_A_CLUSTER = ("parse", "render", "webhook-url")
+COMMANDS_WITHOUT_A_CLUSTER = ("parse", "render", "webhook-url")
 ENVIRONMENT = {"IMAGES": "app=nginx:1.29.1"}
 
 _COMMENT = re.compile(r"(?m)(^|\s)#(\s.*)?$")
@@ -35,7 +35,7 @@ _KEYWORDS = ("do", "then", "else", "time", "sudo")
 
 
 class Block(NamedTuple):
-    """Commands in a page, and the output that is shown directly below them."""
+    """Shell code in a page, and the output that the page shows directly below it."""
 
     page: Path
     line: int
@@ -44,7 +44,7 @@ class Block(NamedTuple):
 
 
 class Command(NamedTuple):
-    """One command: its place, its variables, its words, what comes into it, what it prints."""
+    """One command: its place, variables and words, the text piped into it, and its output."""
 
     place: str
     environment: dict[str, str]
@@ -54,6 +54,7 @@ class Command(NamedTuple):
 
 
 def blocks(page: Path) -> Iterator[Block]:
+    """Return the shell code of a page."""
     tokens = MarkdownIt().parse(page.read_text())
     for token, below in zip(tokens, (*tokens[1:], None), strict=True):
         if token.type == "fence" and token.info in SHELL:
@@ -64,7 +65,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def inline_code() -> Iterator[tuple[str, str]]:
-    """Return all code within sentences and tables, each with its page."""
+    """Return the code in sentences and tables, each with the name of its page."""
     for page in PAGES:
         for token in MarkdownIt().enable("table").parse(page.read_text()):
             for child in token.children or ():
@@ -73,7 +74,7 @@ def inline_code() -> Iterator[tuple[str, str]]:
 
 
 def segments(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Return the words between operators, each time with the operator before them."""
+    """Split shell code at its operators. Return each operator with the words after it."""
     text = _HERE_DOCUMENT.sub("", _COMMENT.sub("", text)).replace("\\\n", " ")
     text = _PLACEHOLDER.sub(lambda found: _EXAMPLES.get(found[0], "example"), text)
     lexer = shlex.shlex(text, posix=True, punctuation_chars="".join(_OPERATORS))
@@ -91,8 +92,9 @@ def segments(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def commands_of(block: Block) -> Iterator[Command]:
+    """Return the commands of a block, without keywords of the shell and `kubectl exec --`."""
     place = f"{block.page.name}:{block.line}"
-    before: list[str] = []
+    previous: list[str] = []
     for operator, segment in segments(block.text):
         words = [word for word in segment if word not in _KEYWORDS]
         environment = {}
@@ -101,40 +103,45 @@ def commands_of(block: Block) -> Iterator[Command]:
             environment[name] = value
         if "--" in words and words[0] in ("kubectl", "oc"):
             words = words[words.index("--") + 1 :]
-        piped = before[-1] if operator == "|" and before[:1] in (["echo"], ["printf"]) else None
+        piped = previous[-1] if operator == "|" and previous[:1] in (["echo"], ["printf"]) else None
         if words:
             yield Command(place, environment, tuple(words), piped, block.output)
-        before = words
+        previous = words
 
 
 COMMANDS = [command for page in PAGES for block in blocks(page) for command in commands_of(block)]
-SERVICE = [each for each in COMMANDS if Path(each.words[0]).name == "image-puller"]
-MAKE = [each for each in COMMANDS if each.words[0] == "make"]
-RUNNABLE = [each for each in SERVICE if each.words[1] in WITHOUT_A_CLUSTER]
-SHOWN = [each for each in RUNNABLE if each.output is not None]
+SERVICE_COMMANDS = [each for each in COMMANDS if Path(each.words[0]).name == "image-puller"]
+MAKE_COMMANDS = [each for each in COMMANDS if each.words[0] == "make"]
+RUNNABLE = [each for each in SERVICE_COMMANDS if each.words[1] in COMMANDS_WITHOUT_A_CLUSTER]
+WITH_OUTPUT = [each for each in RUNNABLE if each.output is not None]
 
 
 def name_of(command: Command) -> str:
+    """Return the place and the text of a command."""
     return f"{command.place}:{shlex.join(command.words)}"
 
 
 def targets(makefile: Path) -> set[str]:
+    """Return the targets of a Makefile."""
     return set(re.findall(r"(?m)^([a-z][a-z0-9-]*):", makefile.read_text()))
 
 
 def check_targets(words: tuple[str, ...]) -> None:
-    """Check that each word after `make` is a target, a variable or `-C folder`."""
+    """Assert that each word after `make` is a target, a variable or `-C folder`."""
     rest = list(words)
     folder = TOP
     if rest[:1] == ["-C"]:
         folder = TOP / rest[1]
         del rest[:2]
-    asked = {word for word in rest if not _ASSIGNMENT.match(word)}
-    assert asked <= targets(folder / "Makefile")
+    used = {word for word in rest if not _ASSIGNMENT.match(word)}
+    assert used <= targets(folder / "Makefile")
 
 
 def run(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> int:
-    """Run a command of the service as its page has it; a sample stands for a file of the reader."""
+    """Run a command of the service, and return its exit code.
+
+    Where the reader would have a file with a request, a sample is used.
+    """
     arguments = list(command.words[1:])
     for name, value in (ENVIRONMENT | command.environment).items():
         monkeypatch.setenv(name, value)
@@ -150,30 +157,30 @@ def run(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> in
     return main.main(arguments)
 
 
-def test_the_pages_have_commands_of_each_kind() -> None:
-    assert MAKE
-    assert {each.words[1] for each in SERVICE} >= {"render", "status", "webhook-url"}
-    assert SHOWN
+def test_pages_have_commands_of_each_kind() -> None:
+    assert MAKE_COMMANDS
+    assert {each.words[1] for each in SERVICE_COMMANDS} >= {"render", "status", "webhook-url"}
+    assert WITH_OUTPUT
 
 
-@pytest.mark.parametrize("command", MAKE, ids=name_of)
+@pytest.mark.parametrize("command", MAKE_COMMANDS, ids=name_of)
 def test_make_target_exists(command: Command) -> None:
     check_targets(command.words[1:])
 
 
-def test_make_targets_within_sentences_exist() -> None:
+def test_make_targets_in_sentences_exist() -> None:
     found = [code.split() for _, code in inline_code() if code.startswith("make ")]
     assert found
     for words in found:
         check_targets(tuple(words[1:]))
 
 
-@pytest.mark.parametrize("command", SERVICE, ids=name_of)
-def test_command_of_the_service_can_be_parsed(command: Command) -> None:
+@pytest.mark.parametrize("command", SERVICE_COMMANDS, ids=name_of)
+def test_command_of_the_service_has_valid_arguments(command: Command) -> None:
     main._parser().parse_args(command.words[1:])
 
 
-def test_commands_of_the_service_within_sentences_exist() -> None:
+def test_commands_of_the_service_in_sentences_exist() -> None:
     found = {
         match[1]
         for _, code in inline_code()
@@ -181,26 +188,26 @@ def test_commands_of_the_service_within_sentences_exist() -> None:
     }
     assert found
     for name in found:
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exited:
             main.main([name, "--help"])
-        assert ended.value.code == 0, name
+        assert exited.value.code == 0, name
 
 
 @pytest.mark.parametrize("command", RUNNABLE, ids=name_of)
-def test_command_without_a_cluster_runs(
+def test_command_without_a_cluster_exits_with_0(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert run(command, monkeypatch, tmp_path) == 0
 
 
-@pytest.mark.parametrize("command", SHOWN, ids=name_of)
-def test_command_prints_what_is_shown_below_it(
+@pytest.mark.parametrize("command", WITH_OUTPUT, ids=name_of)
+def test_command_prints_the_output_below_it(
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A shown line with `…` stands for any lines."""
+    """A line with `…` stands for any lines."""
     assert run(command, monkeypatch, tmp_path) == 0
     printed = iter(capsys.readouterr().out.splitlines())
     for line in (command.output or "").splitlines():
@@ -210,17 +217,17 @@ def test_command_prints_what_is_shown_below_it(
 # The demo of README.md
 
 
-def test_readme_is_short() -> None:
+def test_readme_has_at_most_8_kib() -> None:
     assert len(README.read_bytes()) <= 8192
 
 
-def test_readme_shows_how_the_demo_begins() -> None:
+def test_readme_shows_the_first_line_of_the_demo() -> None:
     (first,) = re.findall(r"(?m)^Kubernetes Image Puller at http.*$", README.read_text())
     (url,) = re.findall(r"http://[0-9.:]+", first)
     assert demo.introduction(url, dict.fromkeys(demo._SECRETS, "secret")).startswith(first)
 
 
-def test_readme_shows_what_the_demo_ends_with(
+def test_readme_shows_the_status_after_the_demo(
     web: Callable[..., Web], installation: Installation
 ) -> None:
     service = web(**{n: v for n, v in demo._ENVIRONMENT.items() if "ROLLOUT" not in n})
@@ -234,10 +241,10 @@ def test_readme_shows_what_the_demo_ends_with(
         headers={"Authorization": "secret", "Content-Type": "application/json"},
     )
     assert (answer.status_code, answer.data) == (202, b"")
-    service.stop()  # what is pending is applied
+    service.stop()  # applies a pending template
     installation.cluster.settle()
     status = service.client.get("/status", auth=("", "secret")).json
-    (shown,) = re.findall(r'(?s)```text\n( +"rollout".*?)```', README.read_text())
+    (excerpt,) = re.findall(r'(?s)```text\n( +"rollout".*?)```', README.read_text())
     lines = iter(json.dumps(status, indent=4).splitlines())
-    for line in shown.splitlines():
+    for line in excerpt.splitlines():
         assert line in lines, line

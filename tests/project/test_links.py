@@ -1,4 +1,4 @@
-"""Every link of the documentation to a file, or to a heading, leads somewhere."""
+"""Each link of the documentation to a file or a heading has a target."""
 
 import re
 from collections import Counter
@@ -16,12 +16,12 @@ FILES = [*sorted(TOP.glob("*.md")), *sorted((TOP / "docs").rglob("*.md"))]
 
 
 def tokens(file: Path) -> list[Token]:
-    """A document's blocks."""
+    """Return the blocks of a document."""
     return MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(file.read_text())
 
 
 def links(file: Path) -> Iterator[tuple[int, str]]:
-    """What a document links to or shows, with the line of the paragraph or row."""
+    """Return the links and images of a document, with the line of their paragraph or row."""
     line = 0
     for token in tokens(file):
         line = token.map[0] + 1 if token.map else line
@@ -32,7 +32,7 @@ def links(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def anchors(file: Path) -> set[str]:
-    """The anchors that GitHub gives to a document's headings."""
+    """Return the anchors that GitHub gives to the headings of a document."""
     found: set[str] = set()
     seen: Counter[str] = Counter()
     blocks = tokens(file)
@@ -48,7 +48,7 @@ def anchors(file: Path) -> set[str]:
 
 
 def problem(file: Path, link: str) -> str | None:
-    """What is wrong with a link, or nothing; other hosts are not asked."""
+    """Return what is wrong with a link, or None. Links to other hosts are not checked."""
     parts = urlsplit(link)
     if parts.scheme or parts.netloc:
         return None
@@ -63,13 +63,13 @@ def problem(file: Path, link: str) -> str | None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(TOP).as_posix())
-def test_links_lead_somewhere(file: Path) -> None:
+def test_links_have_a_target(file: Path) -> None:
     found = [(line, link, problem(file, link)) for line, link in links(file)]
-    assert [f"{file.name}:{line}: {link} {wrong}" for line, link, wrong in found if wrong] == []
+    assert [f"{file.name}:{line}: {link} {text}" for line, link, text in found if text] == []
 
 
 @pytest.mark.parametrize(
-    ("link", "wrong"),
+    ("link", "expected"),
     [
         ("other.md", None),
         ("other.md#two-words-in-code", None),
@@ -85,8 +85,8 @@ def test_links_lead_somewhere(file: Path) -> None:
         ("../../outside.md", "is outside the repository"),
     ],
 )
-def test_wrong_link_is_found(
-    link: str, wrong: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_problem_of_a_link_is_found(
+    link: str, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"{__name__}.TOP", tmp_path.resolve())
     file = tmp_path.resolve() / "docs" / "file.md"
@@ -94,4 +94,4 @@ def test_wrong_link_is_found(
     file.write_text(f"# Here\n\n[a]({link}) and ![b]({link})\n\n| a |\n|---|\n| [c]({link}) |\n")
     (file.parent / "other.md").write_text("# Two words, in `code`\n\n## Again\n\n## Again\n")
     assert [at for at, _ in links(file)] == [3, 3, 7]
-    assert {problem(file, each) for _, each in links(file)} == {wrong}
+    assert {problem(file, each) for _, each in links(file)} == {expected}

@@ -1,4 +1,4 @@
-"""The Dockerfile, the build scripts and the lock files keep their promises.
+"""The Dockerfile, the build scripts and the lock files.
 
 `e2e/test_product_images.py` builds the images.
 """
@@ -22,7 +22,7 @@ DOCKERFILE = TOP / "Dockerfile"
 SCRIPTS = [
     *(TOP / "build").glob("[!.]*"),
     *(TOP / "build" / "stages").iterdir(),
-    *(TOP / "e2e" / "components" / name for name in ("base", "images")),
+    *(TOP / "e2e" / "components" / name for name in ("base-image", "product-images")),
 ]
 SHELL_SCRIPTS = [
     file
@@ -36,7 +36,7 @@ Stage = list[tuple[str, str]]
 
 
 def stages() -> dict[str, Stage]:
-    """Return the Dockerfile's instructions by stage, and those before all stages under ""."""
+    """Return the instructions of the Dockerfile by stage. Those before all stages are in ""."""
     text = re.sub(r"(?m)^#.*\n", "", DOCKERFILE.read_text()).replace("\\\n", " ")
     found: dict[str, Stage] = {"": []}
     name = ""
@@ -50,24 +50,24 @@ def stages() -> dict[str, Stage]:
 
 
 def last(stage: str, instruction: str) -> str:
-    """Return the arguments of the last such instruction, which is the effective one."""
+    """Return the arguments of the last such instruction of a stage, which takes effect."""
     return [arguments for name, arguments in stages()[stage] if name == instruction][-1]
 
 
-def ignored(path: str) -> bool:
-    """Say whether .dockerignore excludes a path. Knows only the patterns of that file."""
-    out = False
+def is_ignored(path: str) -> bool:
+    """Whether .dockerignore excludes a path. Supports only the patterns of that file."""
+    result = False
     for line in (TOP / ".dockerignore").read_text().splitlines():
         if not line or line.startswith("#"):
             continue
         pattern = re.escape(line.removeprefix("!")).replace(r"\*\*/", "(.*/)?")
         if re.match(pattern.replace(r"\*", "[^/]*") + "(/|$)", path):
-            out = not line.startswith("!")
-    return out
+            result = not line.startswith("!")
+    return result
 
 
 def lines(lock: Path) -> list[str]:
-    """Return the requirements of a lock file, each with its hashes."""
+    """Return the requirements of a lock file, each in one line with its hashes."""
     text = re.sub(r"(?m)^\s*(#|--find-links).*\n", "", lock.read_text())
     return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
 
@@ -78,12 +78,12 @@ def locked(lock: str) -> set[str]:
 
 
 @pytest.mark.parametrize("stage", ["sleep", "service"])
-def test_images_run_as_a_numeric_user_other_than_root(stage: str) -> None:
+def test_image_runs_as_a_numeric_user_other_than_root(stage: str) -> None:
     assert last(stage, "USER") == "65532:65532"
 
 
 @pytest.mark.parametrize("stage", ["sleep", "service"])
-def test_entry_points_need_no_shell(stage: str) -> None:
+def test_entry_point_needs_no_shell(stage: str) -> None:
     assert last(stage, "ENTRYPOINT").startswith("[")
     assert last(stage, "CMD").startswith("[")
 
@@ -136,14 +136,14 @@ def test_dockerfile_uses_only_features_of_buildah_1_28() -> None:
     ],
 )
 def test_path_is_excluded_from_the_build_context(path: str) -> None:
-    assert ignored(path)
+    assert is_ignored(path)
 
 
 @pytest.mark.parametrize(
     "path", ["service/image_puller/cli.py", "sleep/main.c", "build/offline/wheels/x.whl"]
 )
 def test_path_is_in_the_build_context(path: str) -> None:
-    assert not ignored(path)
+    assert not is_ignored(path)
 
 
 def test_copied_paths_exist_and_are_in_the_build_context() -> None:
@@ -151,7 +151,7 @@ def test_copied_paths_exist_and_are_in_the_build_context() -> None:
         copies = [arguments.split() for name, arguments in stage if name == "COPY"]
         for *sources, _ in copies:
             if not sources[0].startswith("--from="):
-                assert [source for source in sources if ignored(source)] == []
+                assert [source for source in sources if is_ignored(source)] == []
                 assert [source for source in sources if not (TOP / source).exists()] == []
 
 
@@ -159,7 +159,7 @@ def test_copied_paths_exist_and_are_in_the_build_context() -> None:
     "lock",
     ["requirements.lock", "requirements-oidc.lock", "requirements-fuzz.lock", "build/tools.lock"],
 )
-def test_every_requirement_has_hashes(lock: str) -> None:
+def test_each_requirement_has_hashes(lock: str) -> None:
     assert lines(TOP / lock)
     for line in lines(TOP / lock):
         assert re.match(r"[\w.-]+==\S+\s+--hash=sha256:[0-9a-f]{64}", line)
@@ -167,31 +167,31 @@ def test_every_requirement_has_hashes(lock: str) -> None:
 
 def test_build_backend_is_locked_at_the_version_of_pyproject() -> None:
     project = tomllib.loads((TOP / "pyproject.toml").read_text())
-    locked = [line.split()[0] for line in lines(TOP / "build/tools.lock")]
-    assert set(project["build-system"]["requires"]) <= set(locked)
+    pins = {line.split()[0] for line in lines(TOP / "build/tools.lock")}
+    assert set(project["build-system"]["requires"]) <= pins
 
 
 def test_only_the_oidc_lock_file_has_a_cryptographic_library() -> None:
-    """The documentation of FIPS promises this."""
-    own = {"cryptography", "pynacl", "pycryptodome", "pycryptodomex", "pyopenssl", "bcrypt"}
-    assert not locked("requirements.lock") & own
-    assert locked("requirements-oidc.lock") & own == {"cryptography"}
+    """The documentation of FIPS mode states this."""
+    libraries = {"cryptography", "pynacl", "pycryptodome", "pycryptodomex", "pyopenssl", "bcrypt"}
+    assert not locked("requirements.lock") & libraries
+    assert locked("requirements-oidc.lock") & libraries == {"cryptography"}
 
 
 def test_oidc_lock_file_adds_only_the_packages_for_tokens() -> None:
-    more = {"cryptography", "cffi", "pycparser", "pyjwt"}
-    assert locked("requirements-oidc.lock") == locked("requirements.lock") | more
+    added = {"cryptography", "cffi", "pycparser", "pyjwt"}
+    assert locked("requirements-oidc.lock") == locked("requirements.lock") | added
     pins = {line.partition(" ")[0] for line in lines(TOP / "requirements-oidc.lock")}
     assert {line.partition(" ")[0] for line in lines(TOP / "requirements.lock")} <= pins
 
 
 def test_image_can_be_built_from_the_smaller_lock_file(
-    build: Path, monkeypatch: pytest.MonkeyPatch
+    record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ("ARG", "LOCK_FILE=requirements-oidc.lock") in stages()["packages"]
     monkeypatch.setenv("LOCK_FILE", "requirements.lock")
     assert run_build("r.io/puller", "1.0").returncode == 0
-    service = build.read_text().splitlines()[-1]
+    service = record.read_text().splitlines()[-1]
     assert "--build-arg LOCK_FILE=requirements.lock " in service
 
 
@@ -208,7 +208,7 @@ def test_sbom_and_licences_read_the_lock_file_of_the_default_image() -> None:
     assert f"/{lock}" in (TOP / "build/licences").read_text()
 
 
-def test_image_names_can_be_set_as_in_the_original() -> None:
+def test_image_names_are_set_by_the_variables_of_the_original_project() -> None:
     def names(*assignments: str) -> list[str]:
         make = ["make", "--dry-run", "--no-print-directory", "docker", *assignments]
         path = {"PATH": os.environ["PATH"]}  # without the variables of a make that runs the tests
@@ -221,13 +221,13 @@ def test_image_names_can_be_set_as_in_the_original() -> None:
 
 
 @pytest.fixture
-def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put fake builders into PATH, which write their arguments to a file. Return that file."""
-    asked = tmp_path / "asked"
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put fake builders into PATH that write their command lines to a file. Return the file."""
+    file = tmp_path / "record"
     for name in ("docker", "podman", "buildah"):
         tool = tmp_path / "bin" / name
         tool.parent.mkdir(exist_ok=True)
-        tool.write_text(f'#!/bin/sh\necho "{name} $*" >>{asked}\n')
+        tool.write_text(f'#!/bin/sh\necho "{name} $*" >>{file}\n')
         tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     for name in (
@@ -239,7 +239,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "SOURCE_DATE_EPOCH",
     ):
         monkeypatch.delenv(name, raising=False)
-    return asked
+    return file
 
 
 def run_build(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -249,13 +249,13 @@ def run_build(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("tool", ["docker", "podman", "buildah"])
-def test_both_images_are_built_by_any_tool(
-    build: Path, tool: str, monkeypatch: pytest.MonkeyPatch
+def test_each_tool_builds_both_images(
+    record: Path, tool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONTAINER_TOOL", tool)
     monkeypatch.setenv("BASE", "python@sha256:00")
     assert run_build("r.io/puller", "1.0").returncode == 0
-    sleep, service = (line for line in build.read_text().splitlines() if "--tag" in line)
+    sleep, service = (line for line in record.read_text().splitlines() if "--tag" in line)
     assert sleep.startswith(f"{tool} ")
     assert "--tag r.io/puller-sleep:1.0 --target sleep " in sleep
     assert "--tag r.io/puller:1.0 --target service " in service
@@ -266,51 +266,53 @@ def test_both_images_are_built_by_any_tool(
         assert "--timestamp 0 " in line or "SOURCE_DATE_EPOCH=0 " in line
 
 
-def test_docker_without_its_engine_is_skipped(build: Path, tmp_path: Path) -> None:
+def test_docker_without_its_engine_is_not_used(record: Path, tmp_path: Path) -> None:
     (tmp_path / "bin" / "docker").write_text("#!/bin/sh\nexit 1\n")
     assert run_build("puller", "1.0").returncode == 0
-    assert {line.split()[0] for line in build.read_text().splitlines()} == {"podman"}
+    assert {line.split()[0] for line in record.read_text().splitlines()} == {"podman"}
 
 
 def test_several_platforms_are_pushed_as_one_manifest_list(
-    build: Path, monkeypatch: pytest.MonkeyPatch
+    record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONTAINER_TOOL", "podman")
     run = run_build("--only", "sleep", "--platforms", "linux/amd64,linux/arm64", "r.io/p", "1")
     assert run.returncode == 0
-    _, amd64, arm64, push = build.read_text().splitlines()
+    _, amd64, arm64, push = record.read_text().splitlines()
     assert " --platform linux/amd64 --manifest r.io/p-sleep:1-all " in amd64
     assert " --platform linux/arm64 --manifest r.io/p-sleep:1-all " in arm64
     assert push == "podman manifest push --all r.io/p-sleep:1-all docker://r.io/p-sleep:1"
 
 
-def test_several_platforms_need_a_registry_to_push_to(build: Path) -> None:
+def test_several_platforms_without_a_registry_are_an_error(record: Path) -> None:
     run = run_build("--platforms", "linux/amd64,linux/arm64", "puller", "1")
     assert run.returncode == 1
     assert "'puller' has no registry to push to" in run.stderr
     assert "such as registry.example.com/puller" in run.stderr
-    assert not build.exists()
+    assert not record.exists()
 
 
 def test_layers_of_the_sleep_image_are_not_cached(
-    build: Path, monkeypatch: pytest.MonkeyPatch
+    record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONTAINER_TOOL", "buildah")
     assert run_build("r.io/puller", "1.0").returncode == 0
-    sleep, service = build.read_text().splitlines()
+    sleep, service = record.read_text().splitlines()
     assert " --target sleep --layers=false " in sleep
     assert "--layers" not in service
 
 
 @pytest.mark.parametrize("arguments", [(), ("name",), ("--only", "base", "name", "tag"), ("--x",)])
-def test_wrong_arguments_print_the_usage(build: Path, arguments: tuple[str, ...]) -> None:
+def test_wrong_arguments_print_the_usage(record: Path, arguments: tuple[str, ...]) -> None:
     run = run_build(*arguments)
     assert run.returncode == 1
     assert "usage: build/container-images" in run.stderr
-    assert not build.exists()
+    assert not record.exists()
 
 
-def test_missing_builder_is_named(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_builder_is_an_error_with_its_name(
+    record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CONTAINER_TOOL", "kaniko")
     run = run_build("name", "tag")
     assert run.returncode == 1
@@ -318,19 +320,19 @@ def test_missing_builder_is_named(build: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("script", SHELL_SCRIPTS, ids=lambda script: script.name)
-def test_scripts_are_strict_and_begin_with_a_comment(script: Path) -> None:
+def test_script_is_strict_and_begins_with_a_comment(script: Path) -> None:
     text = script.read_text()
     assert text.startswith("#!/usr/bin/env bash\n# ")
     assert "\nset -euo pipefail\n" in text
     assert script.stat().st_mode & 0o111
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not here")
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_scripts_pass_shellcheck() -> None:
     subprocess.run(["shellcheck", *SHELL_SCRIPTS], check=True)
 
 
-def test_wheel_contains_the_marker_of_typed_packages(tmp_path: Path) -> None:
+def test_wheel_contains_only_the_package_and_its_py_typed_marker(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
     subprocess.run([*command, "--directory", tmp_path], cwd=TOP, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")

@@ -1,4 +1,4 @@
-"""The check of the documentation finds long sentences wherever they stand, and only those."""
+"""build/prose.py finds long sentences and replaced words in the documentation."""
 
 import os
 import re
@@ -25,7 +25,7 @@ FITS = " ".join(["word"] * prose.MOST_WORDS)
         ("Use v1.2.3 or 1.2. Then go.", ["Use v1.2.3 or 1.2.", "Then go."]),
         ("It takes 1.5 s. Then go.", ["It takes 1.5 s.", "Then go."]),
         ("A tag, e.g. latest, i.e. a name.", ["A tag, e.g. latest, i.e. a name."]),
-        ("A tag (e.g. Latest) moves.", ["A tag (e.g. Latest) moves."]),
+        ("A tag (e.g. Latest) changes.", ["A tag (e.g. Latest) changes."]),
         ("Harbor vs. Quay.", ["Harbor vs. Quay."]),
         ("Harbor, Quay, etc. are known.", ["Harbor, Quay, etc. are known."]),
         ("Harbor, Quay, etc. All are known.", ["Harbor, Quay, etc.", "All are known."]),
@@ -55,7 +55,7 @@ def test_text_is_split_into_sentences(text: str, expected: list[str]) -> None:
         ("…", 0),
     ],
 )
-def test_words_are_counted(text: str, number: int) -> None:
+def test_words_of_a_sentence_are_counted(text: str, number: int) -> None:
     assert prose.words(text) == number
 
 
@@ -105,7 +105,7 @@ def test_long_sentence_is_found_at_its_line(markdown: str, line: int) -> None:
         "",
     ],
 )
-def test_what_is_short_is_not_found(markdown: str) -> None:
+def test_short_sentence_is_not_found(markdown: str) -> None:
     assert list(prose.findings(markdown)) == []
 
 
@@ -115,7 +115,7 @@ def test_finding_quotes_the_sentence_in_one_line_with_its_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("markdown", "found"),
+    ("markdown", "expected"),
     [
         ("Each tick asks.", [(1, '"tick" is called "check" (docs/glossary.md)')]),
         ("One.\nTwo: Ticks\nask.", [(2, '"Ticks" is called "check" (docs/glossary.md)')]),
@@ -124,8 +124,8 @@ def test_finding_quotes_the_sentence_in_one_line_with_its_code() -> None:
         ("```\ntick\n```", []),
     ],
 )
-def test_replaced_word_is_found(markdown: str, found: list[tuple[int, str]]) -> None:
-    assert [(each.line, each.message) for each in prose.findings(markdown)] == found
+def test_replaced_word_is_found(markdown: str, expected: list[tuple[int, str]]) -> None:
+    assert [(each.line, each.message) for each in prose.findings(markdown)] == expected
 
 
 def test_replacements_are_terms_of_the_glossary() -> None:
@@ -137,22 +137,22 @@ def test_replacements_are_terms_of_the_glossary() -> None:
 
 
 def run(*files: Path) -> subprocess.CompletedProcess[str]:
-    """Run the check on some files."""
+    """Run build/prose.py on some files."""
     command: list[str | Path] = [sys.executable, TOP / "build" / "prose.py", *files]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_command_fails_and_says_where(tmp_path: Path) -> None:
+def test_command_fails_and_prints_the_line(tmp_path: Path) -> None:
     good, bad = tmp_path / "good.md", tmp_path / "bad.md"
     good.write_text("Short.\n")
     bad.write_text(f"Short.\n\n{LONG}.\n")
-    found = run(good, bad)
-    assert found.returncode == 1
-    assert found.stdout == f'{bad}:3: sentence of 26 words (at most 25): "{LONG}."\n'
+    result = run(good, bad)
+    assert result.returncode == 1
+    assert result.stdout == f'{bad}:3: sentence of 26 words (at most 25): "{LONG}."\n'
     assert run(good).returncode == 0
 
 
-def test_command_fails_without_a_file_to_read(tmp_path: Path) -> None:
+def test_command_fails_if_a_file_is_missing(tmp_path: Path) -> None:
     assert run(tmp_path / "missing.md").returncode not in {0, None}
 
 
@@ -166,5 +166,5 @@ def test_all_documentation_is_checked() -> None:
 def test_lint_checks_the_documentation() -> None:
     make = ["make", "--dry-run", "--no-print-directory", "lint"]
     path = {"PATH": os.environ["PATH"]}  # without the variables of a make that runs the tests
-    ended = subprocess.run(make, cwd=TOP, env=path, capture_output=True, text=True, check=True)
-    assert ".venv/bin/python build/prose.py" in ended.stdout.splitlines()
+    result = subprocess.run(make, cwd=TOP, env=path, capture_output=True, text=True, check=True)
+    assert ".venv/bin/python build/prose.py" in result.stdout.splitlines()

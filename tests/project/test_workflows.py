@@ -1,4 +1,4 @@
-"""Workflows run reviewed actions with the least rights, and CI runs what `.ci/run` runs."""
+"""The GitHub workflows: their actions, rights, and the targets of CI."""
 
 import re
 from collections import Counter
@@ -11,7 +11,7 @@ import yaml
 TOP = Path(__file__).parents[2]
 FOLDER = TOP / ".github" / "workflows"
 FILES = sorted(FOLDER.iterdir())
-WRITES = {
+WRITE_PERMISSIONS = {
     ("release.yml", "release"): {"contents": "write"},
     ("locks.yml", "propose"): {"contents": "write", "pull-requests": "write"},
 }
@@ -21,56 +21,56 @@ every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 
 
 def jobs(file: Path) -> dict[str, Any]:
-    """The jobs of a workflow by name."""
+    """Return the jobs of a workflow, by name."""
     found: dict[str, Any] = yaml.safe_load(file.read_text())["jobs"]
     return found
 
 
 def steps(file: Path) -> list[dict[str, Any]]:
-    """All steps of a workflow."""
+    """Return all steps of a workflow."""
     return [step for job in jobs(file).values() for step in job.get("steps", ())]
 
 
 def actions(file: Path) -> list[str]:
-    """What a workflow uses, with the comments, but for workflows of this repository."""
+    """Return the actions that a workflow uses, each with the comment after it."""
     used = re.findall(r"(?m)^\s*(?:- )?uses: (.*)$", file.read_text())
     return [each for each in used if not each.startswith("./")]
 
 
-def made(script: str) -> list[str]:
-    """The targets that a script makes."""
+def make_targets(script: str) -> list[str]:
+    """Return the targets that a script runs with make."""
     lines = re.findall(r"(?m)^(?:sudo .* )?make (.*)$", script)
     return [target for line in lines for target in line.split()]
 
 
 @every_file
-def test_every_action_is_pinned_by_commit_with_its_version_beside_it(file: Path) -> None:
+def test_each_action_is_pinned_by_commit_with_its_version_in_a_comment(file: Path) -> None:
     used = actions(file)
     assert used
     assert [each for each in used if not ACTION.fullmatch(each)] == []
 
 
-def test_an_action_has_one_commit_in_all_workflows() -> None:
+def test_action_has_the_same_commit_in_all_workflows() -> None:
     matches = [ACTION.fullmatch(each) for file in FILES for each in actions(file)]
     found = {(match[1], match[3], match[4]) for match in matches if match}
     assert max(Counter(name for name, _, _ in found).values()) == 1
 
 
 @every_file
-def test_workflows_have_no_rights_and_jobs_only_those_listed(file: Path) -> None:
+def test_workflow_has_no_permissions_and_its_jobs_only_those_listed(file: Path) -> None:
     assert yaml.safe_load(file.read_text())["permissions"] == {}
     for name, job in jobs(file).items():
-        assert job["permissions"] == WRITES.get((file.name, name), {"contents": "read"})
+        assert job["permissions"] == WRITE_PERMISSIONS.get((file.name, name), {"contents": "read"})
 
 
 @every_file
-def test_every_job_has_a_time_limit(file: Path) -> None:
+def test_each_job_has_a_time_limit(file: Path) -> None:
     limits = [job["timeout-minutes"] for job in jobs(file).values() if "steps" in job]
     assert max(limits) <= 90
 
 
 @every_file
-def test_checkouts_leave_no_credentials_behind(file: Path) -> None:
+def test_checkouts_persist_no_credentials(file: Path) -> None:
     checkouts = [
         step for step in steps(file) if step.get("uses", "").startswith("actions/checkout@")
     ]
@@ -83,14 +83,14 @@ def test_scripts_contain_no_expressions(file: Path) -> None:
     assert not [step["run"] for step in steps(file) if "${{" in step.get("run", "")]
 
 
-def test_ci_makes_each_target_of_ci_run_in_a_job_of_its_own() -> None:
-    wanted = re.findall(r"(?m)^make (.*)$", (TOP / ".ci" / "run").read_text())
+def test_ci_runs_each_command_of_ci_run_in_its_own_job() -> None:
+    expected = re.findall(r"(?m)^make (.*)$", (TOP / ".ci" / "run").read_text())
     found = [
-        [target for step in job["steps"] for target in made(step.get("run", ""))]
+        [target for step in job["steps"] for target in make_targets(step.get("run", ""))]
         for job in jobs(FOLDER / "ci.yml").values()
     ]
     found = [[target for target in targets if target != ".venv/tools"] for targets in found]
-    assert sorted(found) == sorted(line.split() for line in wanted)
+    assert sorted(found) == sorted(line.split() for line in expected)
 
 
 def test_cache_keys_name_files_that_exist() -> None:
@@ -107,26 +107,26 @@ def test_cache_keys_name_files_that_exist() -> None:
         assert [pattern for pattern in patterns if not list(TOP.glob(pattern))] == []
 
 
-def test_a_release_uses_no_cache() -> None:
+def test_release_uses_no_cache() -> None:
     assert not [each for each in actions(FOLDER / "release.yml") if "/cache" in each]
 
 
-def test_a_release_needs_all_of_ci() -> None:
+def test_release_needs_all_of_ci() -> None:
     found = jobs(FOLDER / "release.yml")
     assert found["ci"]["uses"] == "./.github/workflows/ci.yml"
     assert "ci" in found["images"]["needs"]
     assert "images" in found["release"]["needs"]
 
 
-def test_only_a_job_that_can_t_write_runs_code_of_new_packages() -> None:
+def test_locks_are_resolved_in_a_job_without_write_permissions() -> None:
     resolving = {
         name
         for name, job in jobs(FOLDER / "locks.yml").items()
         for step in job["steps"]
-        if made(step.get("run", ""))
+        if make_targets(step.get("run", ""))
     }
     assert resolving == {"resolve"}
-    assert ("locks.yml", "resolve") not in WRITES
+    assert ("locks.yml", "resolve") not in WRITE_PERMISSIONS
 
 
 def test_dependabot_covers_actions_and_all_go_modules() -> None:

@@ -1,4 +1,4 @@
-"""RegistryClient over the distribution API: what is asked of whom, and what the answers mean."""
+"""RegistryClient: the requests that it sends to registries, and how it reads their answers."""
 
 import base64
 import hashlib
@@ -22,15 +22,14 @@ import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_puller.errors import ConfigurationError
-from image_puller.registries import client as module
-from image_puller.registries.client import (
-    Bounds,
+from image_puller.errors import (
+    ConfigurationError,
     RefusedByRegistryError,
-    RegistryClient,
     RegistryUnavailableError,
     UnknownRegistryError,
 )
+from image_puller.registries import client
+from image_puller.registries.client import Bounds, RegistryClient
 from image_puller.registries.pull_secrets import Credentials
 from image_puller.values.reference import Reference, parse
 
@@ -45,6 +44,7 @@ ME = Credentials(secret="mine", username="me", password="pass")
 OTHER = Credentials(secret="other", username="other", password="word")
 TOKEN_ONLY = Credentials(secret="mine", username="<token>", identity_token="identity")
 BASIC = "Basic bWU6cGFzcw=="
+POOL = urllib3.HTTPSConnectionPool("quay.io")
 
 
 class Clock:
@@ -62,40 +62,42 @@ def clock() -> Clock:
 
 @pytest.fixture
 def web() -> Iterator[responses.RequestsMock]:
-    """The web, in which there is nothing but what a test puts there."""
+    """Simulate a web that has only the URLs that a test adds."""
     with responses.RequestsMock(assert_all_requests_are_fired=False) as web:
         yield web
 
 
 @pytest.fixture
-def asking(clock: Clock) -> Iterator[Callable[..., RegistryClient]]:
-    made = []
+def new_client(clock: Clock) -> Iterator[Callable[..., RegistryClient]]:
+    clients = []
 
-    def make(*credentials: Credentials, **options: Any) -> RegistryClient:
+    def create(*credentials: Credentials, **options: Any) -> RegistryClient:
         options = {"hosts": ["quay.io", "docker.io"], "clock": clock, **options}
-        made.append(RegistryClient(credentials=lambda _: credentials, **options))
-        return made[-1]
+        clients.append(RegistryClient(credentials=lambda _: credentials, **options))
+        return clients[-1]
 
-    yield make
-    for registries in made:
+    yield create
+    for registries in clients:
         registries.close()
 
 
 @pytest.fixture
-def registries(asking: Callable[..., RegistryClient]) -> RegistryClient:
-    return asking()
+def registries(new_client: Callable[..., RegistryClient]) -> RegistryClient:
+    return new_client()
 
 
-def found(web: responses.RequestsMock, url: str = MANIFEST, **options: Any) -> None:
+def add_manifest(web: responses.RequestsMock, url: str = MANIFEST, **options: Any) -> None:
     web.head(url, headers={"Docker-Content-Digest": DIGEST}, **options)
 
 
-def challenged(web: responses.RequestsMock, challenge: str = BEARER, url: str = MANIFEST) -> None:
+def add_challenge(
+    web: responses.RequestsMock, challenge: str = BEARER, url: str = MANIFEST
+) -> None:
     web.head(url, status=401, headers={"WWW-Authenticate": challenge})
 
 
-def locked(web: responses.RequestsMock, *valid: str, url: str = MANIFEST) -> None:
-    """A manifest that is shown to whoever sends one of these Authorization headers."""
+def add_protected_manifest(web: responses.RequestsMock, *valid: str, url: str = MANIFEST) -> None:
+    """Add a manifest that needs one of these Authorization headers."""
 
     def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
         if request.headers.get("Authorization") in valid:
@@ -106,7 +108,7 @@ def locked(web: responses.RequestsMock, *valid: str, url: str = MANIFEST) -> Non
 
 
 def sent(web: responses.RequestsMock) -> list[tuple[str, str, str | None]]:
-    """Each request: its method, its URL without the query, its Authorization header."""
+    """Return of each request its method, its URL without the query, and its authorization."""
     return [
         (
             str(call.request.method),
@@ -117,13 +119,18 @@ def sent(web: responses.RequestsMock) -> list[tuple[str, str, str | None]]:
     ]
 
 
+def request_options(web: responses.RequestsMock) -> list[dict[str, Any]]:
+    """Return the options of each request, such as its timeout."""
+    return [vars(call.request)["req_kwargs"] for call in web.calls]
+
+
 # Digests
 
 
-def test_the_digest_is_that_of_the_registrys_header(
+def test_digest_is_read_from_the_header(
     web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
-    found(web)
+    add_manifest(web)
     assert registries.digest(APP) == DIGEST
     (call,) = web.calls
     accept = call.request.headers["Accept"].split(", ")
@@ -141,22 +148,21 @@ def test_the_digest_is_that_of_the_registrys_header(
         ("nginx:1", "https://registry-1.docker.io/v2/library/nginx/manifests/1"),
     ],
 )
-def test_each_reference_has_its_url(
+def test_reference_determines_the_url(
     web: responses.RequestsMock, registries: RegistryClient, image: str, url: str
 ) -> None:
-    found(web, url)
+    add_manifest(web, url)
     assert registries.digest(parse(image)) == DIGEST
 
 
-@pytest.mark.parametrize("told", [None, "", "sha256:short", f"{DIGEST}, {DIGEST}", "latest"])
+@pytest.mark.parametrize("header", [None, "", "sha256:short", f"{DIGEST}, {DIGEST}", "latest"])
 @pytest.mark.parametrize("status", [200, 405, 501])
-def test_where_the_header_is_no_digest_the_manifest_is_read(
-    web: responses.RequestsMock, registries: RegistryClient, told: str | None, status: int
+def test_digest_is_computed_from_the_manifest_if_the_header_has_none(
+    web: responses.RequestsMock, registries: RegistryClient, header: str | None, status: int
 ) -> None:
     body = json.dumps({"schemaVersion": 2})
-    web.head(
-        MANIFEST, status=status, headers={} if told is None else {"Docker-Content-Digest": told}
-    )
+    headers = {} if header is None else {"Docker-Content-Digest": header}
+    web.head(MANIFEST, status=status, headers=headers)
     web.get(MANIFEST, body=body, content_type=f"{OCI_INDEX}; charset=utf-8")
     expected = hashlib.sha256(body.encode()).hexdigest()
     assert registries.digest(APP) == f"sha256:{expected}"
@@ -165,19 +171,19 @@ def test_where_the_header_is_no_digest_the_manifest_is_read(
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        ({"body": "<html>", "content_type": "text/html"}, "'text/html', which is no image's"),
+        ({"body": "<html>", "content_type": "text/html"}, "'text/html', which is not an image"),
         ({"body": "<html>", "content_type": OCI_INDEX}, "answered no JSON"),
         ({"body": "[]", "content_type": OCI_INDEX}, "answered no JSON object"),
         ({"body": "[" * 100_000, "content_type": OCI_INDEX}, "answered no JSON"),
-        ({"body": "{" + " " * module.ANSWER_BYTES, "content_type": OCI_INDEX}, "far more than"),
+        ({"body": "{" + " " * client.ANSWER_BYTES, "content_type": OCI_INDEX}, "longer than"),
         (
             {"body": "{}", "content_type": OCI_INDEX, "headers": {"Content-Encoding": "gzip"}},
-            "no image's manifest",
+            "not an image manifest",
         ),
         ({"status": 500}, "answered 500"),
     ],
 )
-def test_a_manifest_that_is_none_has_no_digest(
+def test_digest_of_an_unusable_manifest_is_an_error(
     web: responses.RequestsMock, registries: RegistryClient, answer: dict[str, Any], problem: str
 ) -> None:
     web.head(MANIFEST)
@@ -186,14 +192,14 @@ def test_a_manifest_that_is_none_has_no_digest(
         registries.digest(APP)
 
 
-def test_an_image_that_is_not_there_is_none(
+def test_digest_of_a_missing_image_is_none(
     web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     web.head(MANIFEST, status=404)
     assert registries.digest(APP) is None
 
 
-def test_so_is_one_that_goes_between_two_requests(
+def test_digest_of_an_image_deleted_between_two_requests_is_none(
     web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     web.head(MANIFEST)
@@ -202,7 +208,7 @@ def test_so_is_one_that_goes_between_two_requests(
 
 
 @pytest.mark.parametrize("status", [400, 402, 410, 418, 500, 502, 503, 504])
-def test_other_answers_are_for_later(
+def test_other_status_makes_the_registry_unavailable(
     web: responses.RequestsMock, registries: RegistryClient, status: int
 ) -> None:
     web.head(MANIFEST, status=status)
@@ -220,13 +226,13 @@ def test_other_answers_are_for_later(
         (requests.exceptions.ProxyError("refused"), "see HTTPS_PROXY"),
         (requests.exceptions.ConnectTimeout("slow"), "no connection to quay.io in time"),
         (requests.exceptions.ReadTimeout("slow"), "too long to answer"),
-        (urllib3.exceptions.ReadTimeoutError(None, "", "slow"), "too long to answer"),
+        (urllib3.exceptions.ReadTimeoutError(POOL, "", "slow"), "too long to answer"),
         (urllib3.exceptions.ProtocolError("broken"), "no answer from quay.io"),
         (requests.exceptions.ConnectionError("no such name"), "no answer from quay.io"),
         (requests.exceptions.InvalidHeader("odd"), "no answer from quay.io"),
     ],
 )
-def test_a_registry_that_can_not_be_reached_is_for_later(
+def test_failed_connection_makes_the_registry_unavailable(
     web: responses.RequestsMock, registries: RegistryClient, error: Exception, problem: str
 ) -> None:
     web.head(MANIFEST, body=error)
@@ -241,10 +247,10 @@ def test_a_registry_that_can_not_be_reached_is_for_later(
     "registry",
     ["evil.example.com", "quay.io.evil.com", "quay.io:443", "QUAY.IO", "quay.io@evil.com", ""],
 )
-def test_a_registry_that_nobody_named_is_not_asked(
+def test_registry_that_is_not_configured_is_not_asked(
     web: responses.RequestsMock, registries: RegistryClient, registry: str
 ) -> None:
-    with pytest.raises(UnknownRegistryError, match="named by no entry of IMAGES"):
+    with pytest.raises(UnknownRegistryError, match="no entry of IMAGES and no alias names"):
         registries.digest(Reference(registry=registry, repository="app", tag="1"))
     assert not web.calls
 
@@ -260,7 +266,7 @@ def test_a_registry_that_nobody_named_is_not_asked(
         ("app#", "1"),
     ],
 )
-def test_what_is_no_name_of_an_image_is_not_asked_for(
+def test_registry_is_not_asked_about_a_malformed_image(
     web: responses.RequestsMock, registries: RegistryClient, repository: str, tag: str
 ) -> None:
     with pytest.raises(UnknownRegistryError, match="not the name of an image"):
@@ -268,37 +274,37 @@ def test_what_is_no_name_of_an_image_is_not_asked_for(
     assert not web.calls
 
 
-def test_a_host_that_is_none_is_not_asked(asking: Callable[..., RegistryClient]) -> None:
-    registries = asking(hosts=["user@evil"], insecure_hosts=["also evil"])
+def test_malformed_host_is_not_asked(new_client: Callable[..., RegistryClient]) -> None:
+    registries = new_client(hosts=["user@evil"], insecure_hosts=["also evil"])
     with pytest.raises(UnknownRegistryError, match="not the name of a host"):
         registries.digest(Reference(registry="user@evil", repository="app", tag="1"))
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1:5000", "registry.lab", "[::1]:5000", "localhost:80"])
-def test_a_host_without_tls_is_asked_by_plain_http_if_the_configuration_says_so(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient], host: str
+def test_insecure_host_is_asked_by_plain_http(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient], host: str
 ) -> None:
     plain = f"http://{host}/v2/app/manifests/1"
-    found(web, plain.replace(":80/", "/"))
+    add_manifest(web, plain.replace(":80/", "/"))
     reference = parse(f"{host}/app:1")
-    assert asking(hosts=[host], insecure_hosts=[host]).digest(reference) == DIGEST
+    assert new_client(hosts=[host], insecure_hosts=[host]).digest(reference) == DIGEST
     with pytest.raises(RegistryUnavailableError):
-        asking(hosts=[host]).digest(reference)
+        new_client(hosts=[host]).digest(reference)
     assert str(web.calls[-1].request.url).startswith("https://")
 
 
 # Tokens
 
 
-def token(web: responses.RequestsMock, realm: str = REALM, **document: Any) -> None:
+def add_token(web: responses.RequestsMock, realm: str = REALM, **document: Any) -> None:
     web.get(realm, json={"token": "abc", **document})
 
 
-def test_a_token_is_fetched_from_the_realm_and_shown_to_the_registry(
+def test_token_is_fetched_from_the_realm_and_sent_to_the_registry(
     web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
-    locked(web, "Bearer abc")
-    token(web)
+    add_protected_manifest(web, "Bearer abc")
+    add_token(web)
     assert registries.digest(APP) == DIGEST
     assert sent(web) == [
         ("HEAD", MANIFEST, None),
@@ -311,12 +317,12 @@ def test_a_token_is_fetched_from_the_realm_and_shown_to_the_registry(
     }
 
 
-def test_credentials_go_to_the_realm_and_nowhere_else(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
+def test_credentials_are_sent_only_to_the_realm(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient]
 ) -> None:
-    locked(web, "Bearer abc")
-    token(web)
-    assert asking(ME).digest(APP) == DIGEST
+    add_protected_manifest(web, "Bearer abc")
+    add_token(web)
+    assert new_client(ME).digest(APP) == DIGEST
     assert sent(web) == [
         ("HEAD", MANIFEST, None),
         ("GET", REALM, BASIC),
@@ -324,12 +330,12 @@ def test_credentials_go_to_the_realm_and_nowhere_else(
     ]
 
 
-def test_an_identity_token_is_posted_to_the_realm(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
+def test_identity_token_is_posted_to_the_realm(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient]
 ) -> None:
-    locked(web, "Bearer abc")
+    add_protected_manifest(web, "Bearer abc")
     web.post(REALM, json={"access_token": "abc"})
-    assert asking(TOKEN_ONLY).digest(APP) == DIGEST
+    assert new_client(TOKEN_ONLY).digest(APP) == DIGEST
     assert parse_qs(str(web.calls[1].request.body)) == {
         "grant_type": ["refresh_token"],
         "client_id": ["image-puller"],
@@ -340,13 +346,13 @@ def test_an_identity_token_is_posted_to_the_realm(
     assert sent(web)[1] == ("POST", REALM, None)
 
 
-def test_an_identity_token_is_not_sent_on_to_where_a_realm_redirects(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
+def test_identity_token_is_not_sent_to_the_target_of_a_redirect(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient]
 ) -> None:
-    challenged(web)
+    add_challenge(web)
     web.post(REALM, status=307, headers={"Location": f"{REALM}/elsewhere"})
     with pytest.raises(RegistryUnavailableError, match="not followed"):
-        asking(TOKEN_ONLY).digest(APP)
+        new_client(TOKEN_ONLY).digest(APP)
 
 
 @pytest.mark.parametrize(
@@ -360,14 +366,14 @@ def test_an_identity_token_is_not_sent_on_to_where_a_realm_redirects(
         ("HTTPS://AUTH.example.com/t", "https://auth.example.com/t"),
     ],
 )
-def test_realms_may_have_any_form_of_url(
+def test_realm_may_have_any_form_of_url(
     web: responses.RequestsMock, registries: RegistryClient, realm: str, url: str
 ) -> None:
-    challenged(web, f'Bearer realm="{realm}"')
-    token(web, url)
+    add_challenge(web, f'Bearer realm="{realm}"')
+    add_token(web, url)
     with pytest.raises(RefusedByRegistryError):
         registries.digest(APP)
-    assert str(web.calls[1].request.url) == url  # no service and no scope were asked for
+    assert str(web.calls[1].request.url) == url  # the challenge has no service and no scope
 
 
 @pytest.mark.parametrize(
@@ -409,25 +415,27 @@ def test_realms_may_have_any_form_of_url(
         "",
     ],
 )
-def test_a_forged_realm_is_not_asked(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient], realm: str
+def test_forbidden_realm_is_not_asked(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient], realm: str
 ) -> None:
-    challenged(web, 'Bearer realm="{}",service="s"'.format(realm.replace("\\", "\\\\")))
+    add_challenge(web, 'Bearer realm="{}",service="s"'.format(realm.replace("\\", "\\\\")))
     with pytest.raises(RegistryUnavailableError, match="that is not asked"):
-        asking(ME).digest(APP)
+        new_client(ME).digest(APP)
     assert sent(web) == [("HEAD", MANIFEST, None)]
 
 
-def test_a_plain_registry_may_have_its_realm_on_another_plain_host_that_is_configured(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
+def test_insecure_registry_may_have_its_realm_on_another_insecure_host(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient]
 ) -> None:
     url, realm = "http://10.0.0.1:5000/v2/app/manifests/1", "http://10.0.0.1:5001/token"
-    challenged(web, f'Bearer realm="{realm}"', url)
-    token(web, realm)
+    add_challenge(web, f'Bearer realm="{realm}"', url)
+    add_token(web, realm)
     hosts = {"hosts": ["10.0.0.1:5000"]}
     with pytest.raises(RegistryUnavailableError, match="that is not asked"):
-        asking(ME, insecure_hosts=["10.0.0.1:5000"], **hosts).digest(parse("10.0.0.1:5000/app:1"))
-    plain = asking(ME, insecure_hosts=["10.0.0.1:5000", "10.0.0.1:5001"], **hosts)
+        new_client(ME, insecure_hosts=["10.0.0.1:5000"], **hosts).digest(
+            parse("10.0.0.1:5000/app:1")
+        )
+    plain = new_client(ME, insecure_hosts=["10.0.0.1:5000", "10.0.0.1:5001"], **hosts)
     with pytest.raises(RefusedByRegistryError):
         plain.digest(parse("10.0.0.1:5000/app:1"))
     assert sent(web) == [
@@ -438,19 +446,19 @@ def test_a_plain_registry_may_have_its_realm_on_another_plain_host_that_is_confi
     ]
 
 
-def test_a_registry_with_tls_has_no_realm_without(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
+def test_registry_with_tls_may_not_have_a_realm_without_tls(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient]
 ) -> None:
-    challenged(web, 'Bearer realm="http://plain.example.com/token"')
+    add_challenge(web, 'Bearer realm="http://plain.example.com/token"')
     with pytest.raises(RegistryUnavailableError, match="that is not asked"):
-        asking(ME, insecure_hosts=["plain.example.com"]).digest(APP)
+        new_client(ME, insecure_hosts=["plain.example.com"]).digest(APP)
 
 
-def test_a_token_is_used_again_until_it_ends(
+def test_token_is_used_again_until_it_expires(
     web: responses.RequestsMock, registries: RegistryClient, clock: Clock
 ) -> None:
-    locked(web, "Bearer abc")
-    token(web, expires_in=300)
+    add_protected_manifest(web, "Bearer abc")
+    add_token(web, expires_in=300)
     for _ in range(3):
         registries.digest(APP)
     assert [method for method, *_ in sent(web)] == ["HEAD", "GET", "HEAD", "HEAD", "HEAD"]
@@ -460,14 +468,18 @@ def test_a_token_is_used_again_until_it_ends(
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("expires_in", "seconds"),
     [(None, 55), ("300", 55), (1.5, 55), (300, 295), (10**400, 3595), (0, 0), (-1, 0)],
 )
-def test_how_long_a_token_is_good(
-    web: responses.RequestsMock, registries: RegistryClient, clock: Clock, told: Any, seconds: int
+def test_validity_of_a_token_is_bounded_and_has_a_default(
+    web: responses.RequestsMock,
+    registries: RegistryClient,
+    clock: Clock,
+    expires_in: Any,
+    seconds: int,
 ) -> None:
-    locked(web, "Bearer abc")
-    token(web, expires_in=told)
+    add_protected_manifest(web, "Bearer abc")
+    add_token(web, expires_in=expires_in)
     registries.digest(APP)
     clock.now += max(seconds - 1, 0)
     registries.digest(APP)
@@ -477,7 +489,7 @@ def test_how_long_a_token_is_good(
     assert len(web.calls) == (7 if seconds else 9)
 
 
-def test_a_token_that_is_no_longer_taken_is_replaced(
+def test_token_that_the_registry_rejects_is_replaced(
     web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     valid = ["Bearer old"]
@@ -495,13 +507,13 @@ def test_a_token_that_is_no_longer_taken_is_replaced(
     assert registries.digest(APP) == DIGEST
 
 
-def test_one_registrys_token_is_not_told_to_another(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
+def test_token_of_one_registry_is_not_sent_to_another(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient]
 ) -> None:
-    """Though that one claims the same realm, service and scope."""
+    """Even if the other registry has the same realm, service and scope in its challenge."""
     evil = MANIFEST.replace("quay.io", "evil.example.com")
-    locked(web, "Bearer for-quay")
-    locked(web, url=evil)
+    add_protected_manifest(web, "Bearer for-quay")
+    add_protected_manifest(web, url=evil)
     web.get(REALM, json={"token": "for-quay"})
     web.get(REALM, json={"token": "for-evil"})
     hosts = ["quay.io", "evil.example.com"]
@@ -531,37 +543,37 @@ def test_one_registrys_token_is_not_told_to_another(
         ({"status": 404}, "token server auth.quay.io answered 404"),
         ({"status": 500}, "token server auth.quay.io answered 500"),
         ({"status": 429}, "auth.quay.io answered 429 and limits requests"),
-        ({"body": " " * (module.ANSWER_BYTES + 1)}, "far more than it should"),
+        ({"body": " " * (client.ANSWER_BYTES + 1)}, "auth.quay.io is longer than"),
     ],
 )
-def test_a_token_server_that_gives_no_token_is_for_later(
+def test_token_server_without_a_token_makes_the_registry_unavailable(
     web: responses.RequestsMock, registries: RegistryClient, answer: dict[str, Any], problem: str
 ) -> None:
-    challenged(web)
+    add_challenge(web)
     web.get(REALM, **answer)
     with pytest.raises(RegistryUnavailableError, match=problem):
         registries.digest(APP)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
-def test_a_token_server_that_refuses_the_credentials_is_named(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient], status: int
+def test_error_about_refused_credentials_has_token_server_and_pull_secret(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient], status: int
 ) -> None:
-    challenged(web)
+    add_challenge(web)
     web.get(REALM, status=status)
     with pytest.raises(RefusedByRegistryError) as error:
-        asking(ME).digest(APP)
+        new_client(ME).digest(APP)
     assert str(error.value) == (
-        f"registry quay.io does not show {APP}: its token server auth.quay.io answered {status}; "
-        "see whether the credentials in pull secret mine are still right"
+        f"registry quay.io refuses access to {APP}: its token server auth.quay.io answered "
+        f"{status}; check the credentials in pull secret mine"
     )
 
 
 # Passwords and refusals
 
 
-def test_a_registry_that_wants_a_password_gets_it(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
+def test_password_is_sent_after_a_basic_challenge(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient]
 ) -> None:
     def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
         if request.headers.get("Authorization") == BASIC:
@@ -569,7 +581,7 @@ def test_a_registry_that_wants_a_password_gets_it(
         return 401, {"WWW-Authenticate": 'Basic realm="x"'}, ""
 
     web.add_callback("HEAD", MANIFEST, answer)
-    registries = asking(ME)
+    registries = new_client(ME)
     assert [registries.digest(APP) for _ in range(2)] == [DIGEST, DIGEST]
     assert [header for _, _, header in sent(web)] == [None, BASIC, BASIC]
 
@@ -587,60 +599,60 @@ def test_a_registry_that_wants_a_password_gets_it(
         "Basic " + " " * 9000,
     ],
 )
-def test_without_credentials_the_message_says_where_to_name_some(
+def test_error_without_credentials_names_the_variable_for_pull_secrets(
     web: responses.RequestsMock, registries: RegistryClient, challenge: str
 ) -> None:
-    challenged(web, challenge)
+    add_challenge(web, challenge)
     if challenge == "Bearer":
-        with pytest.raises(RegistryUnavailableError, match="for a token to ''"):
+        with pytest.raises(RegistryUnavailableError, match="its token server is ''"):
             registries.digest(APP)
         return
     with pytest.raises(RefusedByRegistryError) as error:
         registries.digest(APP)
     assert str(error.value) == (
-        f"registry quay.io does not show {APP}: it answered 401; if the image is there, name a "
+        f"registry quay.io refuses access to {APP}: it answered 401; if the image exists, name a "
         "pull secret that covers it in IMAGE_PULL_SECRETS"
     )
 
 
-def test_an_identity_token_is_no_password(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
+def test_identity_token_is_not_sent_as_password(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient]
 ) -> None:
-    challenged(web, "Basic realm=x")
+    add_challenge(web, "Basic realm=x")
     with pytest.raises(RefusedByRegistryError):
-        asking(Credentials(secret="mine", identity_token="identity")).digest(APP)
+        new_client(Credentials(secret="mine", identity_token="identity")).digest(APP)
     assert len(web.calls) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_wrong_credentials_are_named_and_tried_once(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient], status: int
+def test_wrong_credentials_are_tried_once_and_their_pull_secret_is_named(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient], status: int
 ) -> None:
     web.head(MANIFEST, status=status, headers={"WWW-Authenticate": 'Basic realm="x"'})
-    registries = asking(ME)
+    registries = new_client(ME)
     with pytest.raises(RefusedByRegistryError, match=f"{status}; .* pull secret mine"):
         registries.digest(APP)
-    known = len(web.calls)
+    calls = len(web.calls)
     with pytest.raises(RefusedByRegistryError):
         registries.digest(APP)
-    assert len(web.calls) == known + 1
+    assert len(web.calls) == calls + 1
 
 
-def test_the_second_credentials_are_tried_where_the_first_are_refused(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
+def test_second_credentials_are_tried_if_the_first_are_refused(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient]
 ) -> None:
-    locked(web, "Bearer abc")
+    add_protected_manifest(web, "Bearer abc")
 
     def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
         right = request.headers["Authorization"] == BASIC
         return (200, {}, '{"token": "abc"}') if right else (401, {}, "")
 
     web.add_callback("GET", REALM, answer)
-    assert asking(OTHER, ME).digest(APP) == DIGEST
+    assert new_client(OTHER, ME).digest(APP) == DIGEST
 
 
-def test_what_one_does_not_find_another_one_may(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
+def test_second_credentials_are_tried_if_the_first_find_no_image(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient]
 ) -> None:
     def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
         match request.headers.get("Authorization"):
@@ -652,8 +664,8 @@ def test_what_one_does_not_find_another_one_may(
                 return 404, {}, ""
 
     web.add_callback("HEAD", MANIFEST, answer)
-    assert asking(OTHER, ME).digest(APP) == DIGEST
-    assert asking(OTHER, OTHER).digest(APP) is None
+    assert new_client(OTHER, ME).digest(APP) == DIGEST
+    assert new_client(OTHER, OTHER).digest(APP) is None
 
 
 @pytest.mark.parametrize(
@@ -669,11 +681,11 @@ def test_what_one_does_not_find_another_one_may(
         BEARER.replace("https:", "https\\:"),
     ],
 )
-def test_challenges_have_many_forms(
+def test_challenge_is_read_in_many_forms(
     web: responses.RequestsMock, registries: RegistryClient, header: str
 ) -> None:
-    challenged(web, header)
-    token(web)
+    add_challenge(web, header)
+    add_token(web)
     with pytest.raises(RefusedByRegistryError):
         registries.digest(APP)
     query = parse_qs(urlsplit(str(web.calls[1].request.url)).query)
@@ -682,22 +694,22 @@ def test_challenges_have_many_forms(
 
 
 @given(st.text(st.sampled_from('Bearer asic="\\, \trealm'), max_size=200))
-def test_any_challenge_is_read_or_left(header: str) -> None:
-    challenge = module._challenge(header)
+def test_random_challenge_is_read_or_ignored(header: str) -> None:
+    challenge = client._challenge(header)
     assert challenge is None or challenge.scheme in {"bearer", "basic"}
 
 
 @pytest.mark.parametrize("text", [" ", "a ", "a=", '"', '\\"', 'a="', "a=\\", ","])
-def test_a_long_challenge_takes_no_long_time(text: str) -> None:
+def test_long_challenge_is_read_in_little_time(text: str) -> None:
     start = time.monotonic()
-    module._challenge("Bearer " + text * 100_000)
+    client._challenge("Bearer " + text * 100_000)
     assert time.monotonic() - start < 1
 
 
 # Redirects
 
 
-def redirect(web: responses.RequestsMock, start: str, target: str, status: int = 307) -> None:
+def add_redirect(web: responses.RequestsMock, start: str, target: str, status: int = 307) -> None:
     web.head(start, status=status, headers={"Location": target})
 
 
@@ -705,14 +717,14 @@ def redirect(web: responses.RequestsMock, start: str, target: str, status: int =
 def test_redirects_are_followed(
     web: responses.RequestsMock, registries: RegistryClient, status: int
 ) -> None:
-    redirect(web, MANIFEST, "/elsewhere", status)
-    redirect(web, "https://quay.io/elsewhere", "https://cdn.example.com/x", status)
-    found(web, "https://cdn.example.com/x")
+    add_redirect(web, MANIFEST, "/elsewhere", status)
+    add_redirect(web, "https://quay.io/elsewhere", "https://cdn.example.com/x", status)
+    add_manifest(web, "https://cdn.example.com/x")
     assert registries.digest(APP) == DIGEST
 
 
-def test_another_host_gets_no_credentials_and_coming_back_brings_none(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
+def test_redirect_to_another_host_and_back_has_no_credentials(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient]
 ) -> None:
     def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
         if "Authorization" in request.headers:
@@ -720,29 +732,29 @@ def test_another_host_gets_no_credentials_and_coming_back_brings_none(
         return 401, {"WWW-Authenticate": "Basic realm=x"}, ""
 
     web.add_callback("HEAD", MANIFEST, answer)
-    redirect(web, "https://cdn.example.com/x", "https://quay.io/y")
-    found(web, "https://quay.io/y")
-    assert asking(ME).digest(APP) == DIGEST
+    add_redirect(web, "https://cdn.example.com/x", "https://quay.io/y")
+    add_manifest(web, "https://quay.io/y")
+    assert new_client(ME).digest(APP) == DIGEST
     assert [header for _, _, header in sent(web)] == [None, BASIC, None, None]
 
 
-def test_another_host_that_asks_for_credentials_gets_none(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
+def test_challenge_of_another_host_is_not_answered(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient]
 ) -> None:
-    redirect(web, MANIFEST, "https://evil.example.com/x")
-    challenged(web, "Basic realm=x", "https://evil.example.com/x")
+    add_redirect(web, MANIFEST, "https://evil.example.com/x")
+    add_challenge(web, "Basic realm=x", "https://evil.example.com/x")
     with pytest.raises(RefusedByRegistryError):
-        asking(ME).digest(APP)
+        new_client(ME).digest(APP)
     assert [header for _, _, header in sent(web)] == [None, None]
 
 
-def test_neither_does_another_host_that_the_realm_redirects_to(
-    web: responses.RequestsMock, asking: Callable[..., RegistryClient]
+def test_redirect_of_the_realm_to_another_host_has_no_credentials(
+    web: responses.RequestsMock, new_client: Callable[..., RegistryClient]
 ) -> None:
-    locked(web, "Bearer abc")
+    add_protected_manifest(web, "Bearer abc")
     web.get(REALM, status=302, headers={"Location": "https://evil.example.com/x"})
-    token(web, "https://evil.example.com/x")
-    asking(ME).digest(APP)
+    add_token(web, "https://evil.example.com/x")
+    new_client(ME).digest(APP)
     assert sent(web)[2] == ("GET", "https://evil.example.com/x", None)
 
 
@@ -764,17 +776,17 @@ def test_neither_does_another_host_that_the_realm_redirects_to(
         "",
     ],
 )
-def test_a_redirect_to_where_nothing_is_to_be_had_is_not_followed(
+def test_redirect_to_a_forbidden_target_is_not_followed(
     web: responses.RequestsMock, registries: RegistryClient, target: str
 ) -> None:
-    redirect(web, MANIFEST, target)
+    add_redirect(web, MANIFEST, target)
     with pytest.raises(RegistryUnavailableError, match="not followed"):
         registries.digest(APP)
     assert len(web.calls) == 1
 
 
-def test_redirects_in_a_circle_end(web: responses.RequestsMock, registries: RegistryClient) -> None:
-    redirect(web, MANIFEST, MANIFEST)
+def test_redirect_loop_is_an_error(web: responses.RequestsMock, registries: RegistryClient) -> None:
+    add_redirect(web, MANIFEST, MANIFEST)
     with pytest.raises(RegistryUnavailableError, match="more than 3 times"):
         registries.digest(APP)
     assert len(web.calls) == 4
@@ -822,7 +834,7 @@ def test_redirects_in_a_circle_end(web: responses.RequestsMock, registries: Regi
         (503, {"Retry-After": "5"}, 5),
     ],
 )
-def test_a_registry_that_limits_requests_is_left_alone_as_long_as_it_asks(
+def test_registry_that_limits_requests_is_not_asked_until_the_limit_ends(
     web: responses.RequestsMock,
     registries: RegistryClient,
     clock: Clock,
@@ -844,18 +856,18 @@ def test_a_registry_that_limits_requests_is_left_alone_as_long_as_it_asks(
     assert registries.digest(APP) == DIGEST
 
 
-def test_other_registries_are_asked_meanwhile(
+def test_other_registries_are_asked_while_one_limits_requests(
     web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     web.head(MANIFEST, status=429)
     hub = "https://registry-1.docker.io/v2/library/nginx/manifests/1"
-    found(web, hub)
+    add_manifest(web, hub)
     with pytest.raises(RegistryUnavailableError):
         registries.digest(APP)
     assert registries.digest(parse("nginx:1")) == DIGEST
 
 
-def test_all_requests_of_a_question_share_its_time(
+def test_all_requests_of_a_question_share_its_timeout(
     web: responses.RequestsMock, registries: RegistryClient, clock: Clock
 ) -> None:
     def late(_: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
@@ -868,29 +880,31 @@ def test_all_requests_of_a_question_share_its_time(
     assert len(web.calls) == 1
 
 
-def test_each_request_has_a_time_out(
+def test_each_request_has_a_timeout(
     web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
-    found(web)
+    add_manifest(web)
     registries.digest(APP, timeout=8)
     registries.digest(APP, timeout=0.8)
-    timeouts = [call.request.req_kwargs["timeout"] for call in web.calls]  # type: ignore[attr-defined]
+    timeouts = [options["timeout"] for options in request_options(web)]
     assert timeouts == [(2.0, 8.0), (pytest.approx(0.8), pytest.approx(0.8))]
 
 
 # Tags
 
 
-def page(tags: Any, link: str | None = None) -> dict[str, Any]:
+def tag_page(tags: Any, link: str | None = None) -> dict[str, Any]:
     return {"json": {"name": "org/app", "tags": tags}, "headers": {"Link": link} if link else {}}
 
 
 def test_tags_are_listed_page_by_page(
     web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
-    web.get(f"{TAGS}?n=1000", **page(["1", "2"], '</v2/org/app/tags/list?n=2&last=2>; rel="next"'))
-    web.get(f"{TAGS}?n=2&last=2", **page(["3"], f"<{TAGS}?n=2&last=3>; x=y; rel=next"))
-    web.get(f"{TAGS}?n=2&last=3", **page(["4"], '</before>; rel="prev"'))
+    web.get(
+        f"{TAGS}?n=1000", **tag_page(["1", "2"], '</v2/org/app/tags/list?n=2&last=2>; rel="next"')
+    )
+    web.get(f"{TAGS}?n=2&last=2", **tag_page(["3"], f"<{TAGS}?n=2&last=3>; x=y; rel=next"))
+    web.get(f"{TAGS}?n=2&last=3", **tag_page(["4"], '</before>; rel="prev"'))
     assert registries.tags(APP) == ("1", "2", "3", "4")
 
 
@@ -903,14 +917,14 @@ def test_tags_are_listed_page_by_page(
         (["1", "../x", "a b", "", "x" * 129, DIGEST, 5, None, ["2"], "1\n", "ä", "2"], ("1", "2")),
     ],
 )
-def test_what_is_no_tag_is_left_out(
+def test_malformed_and_repeated_tags_are_left_out(
     web: responses.RequestsMock, registries: RegistryClient, tags: Any, expected: Sequence[str]
 ) -> None:
-    web.get(TAGS, **page(tags))
+    web.get(TAGS, **tag_page(tags))
     assert registries.tags(APP) == expected
 
 
-def test_a_repository_that_is_not_there_has_no_tags(
+def test_missing_repository_has_no_tags(
     web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
     web.get(TAGS, status=404)
@@ -922,11 +936,11 @@ def test_a_repository_that_is_not_there_has_no_tags(
     [
         ({"status": 500}, "answered 500"),
         ({"body": "<html>"}, "no JSON"),
-        ({"json": {"tags": "1"}}, "is no list"),
-        ({"body": " " * (module.ANSWER_BYTES + 1)}, "far more"),
+        ({"json": {"tags": "1"}}, "are not a list"),
+        ({"body": " " * (client.ANSWER_BYTES + 1)}, "longer than"),
     ],
 )
-def test_a_list_that_can_not_be_read_is_for_later(
+def test_malformed_list_of_tags_makes_the_registry_unavailable(
     web: responses.RequestsMock, registries: RegistryClient, answer: dict[str, Any], problem: str
 ) -> None:
     web.get(TAGS, **answer)
@@ -945,33 +959,33 @@ def test_a_list_that_can_not_be_read_is_for_later(
         "",
     ],
 )
-def test_a_list_that_goes_on_elsewhere_is_not_followed(
+def test_next_page_on_another_host_is_not_asked(
     web: responses.RequestsMock, registries: RegistryClient, target: str
 ) -> None:
-    web.get(TAGS, **page(["1"], f'<{target}>; rel="next"'))
-    with pytest.raises(RegistryUnavailableError, match="goes on at"):
+    web.get(TAGS, **tag_page(["1"], f'<{target}>; rel="next"'))
+    with pytest.raises(RegistryUnavailableError, match="the next page of its tags is at"):
         registries.tags(APP)
     assert len(web.calls) == 1
 
 
-def test_a_link_changes_nothing_but_the_query(
+def test_link_to_the_next_page_changes_only_the_query(
     web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
-    """A proxy that ends TLS often makes the registry write http, or cuts the path."""
-    web.get(f"{TAGS}?n=1000", **page(["1"], '<http://quay.io/admin?last=1>; rel="next"'))
-    web.get(f"{TAGS}?last=1", **page(["2"], '</admin>; rel="next"'))
+    """Behind a proxy that terminates TLS, links often have http or a part of the path."""
+    web.get(f"{TAGS}?n=1000", **tag_page(["1"], '<http://quay.io/admin?last=1>; rel="next"'))
+    web.get(f"{TAGS}?last=1", **tag_page(["2"], '</admin>; rel="next"'))
     assert registries.tags(APP) == ("1", "2")
 
 
 @pytest.mark.parametrize(("bound", "value"), [("tag_pages", 3), ("tags", 2)])
-def test_a_list_without_end_is_cut_off(
+def test_endless_list_of_tags_is_cut_off(
     web: responses.RequestsMock,
-    asking: Callable[..., RegistryClient],
+    new_client: Callable[..., RegistryClient],
     caplog: pytest.LogCaptureFixture,
     bound: str,
     value: int,
 ) -> None:
-    registries = asking(bounds=replace(Bounds(), **{bound: value}))
+    registries = new_client(bounds=replace(Bounds(), **{bound: value}))
     numbers = iter(range(1000))
 
     def answer(_: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
@@ -981,18 +995,18 @@ def test_a_list_without_end_is_cut_off(
     web.add_callback("GET", TAGS, answer)
     assert registries.tags(APP) == ("0", "1", "2")[:value]
     assert len(web.calls) == 3
-    assert "has more tags than are read" in caplog.text
+    assert f"has too many tags: only the first {value} are used" in caplog.text
 
 
-def test_tags_have_a_token_of_their_own(
+def test_list_of_tags_has_a_token_of_its_own(
     web: responses.RequestsMock, registries: RegistryClient
 ) -> None:
-    """Some registries have another scope for listing."""
-    locked(web, "Bearer abc")
+    """Some registries have another scope for it."""
+    add_protected_manifest(web, "Bearer abc")
     scope = BEARER.replace(":pull", ":metadata_read")
     web.get(TAGS, status=401, headers={"WWW-Authenticate": scope})
-    web.get(TAGS, **page(["1"]))
-    token(web)
+    web.get(TAGS, **tag_page(["1"]))
+    add_token(web)
     assert registries.tags(APP) == ("1",)
     registries.digest(APP)
     registries.digest(APP)
@@ -1000,10 +1014,10 @@ def test_tags_have_a_token_of_their_own(
     assert ["metadata_read" in url for url in asked] == [True, False]
 
 
-# What the environment may say, and what is kept
+# The environment and the caches
 
 
-def test_passwords_of_the_environment_are_never_sent(
+def test_passwords_of_the_environment_are_not_sent(
     web: responses.RequestsMock,
     registries: RegistryClient,
     monkeypatch: pytest.MonkeyPatch,
@@ -1012,8 +1026,8 @@ def test_passwords_of_the_environment_are_never_sent(
     netrc = tmp_path / "netrc"
     netrc.write_text("default login me password secret\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    locked(web, "Bearer abc")
-    token(web)
+    add_protected_manifest(web, "Bearer abc")
+    add_token(web)
     registries.digest(APP)
     assert [header for _, _, header in sent(web)] == [None, None, "Bearer abc"]
 
@@ -1024,16 +1038,16 @@ def test_proxies_of_the_environment_are_used(
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
     monkeypatch.setenv("NO_PROXY", "quay.io")
     hub = "https://registry-1.docker.io/v2/library/nginx/manifests/1"
-    found(web)
-    found(web, hub)
+    add_manifest(web)
+    add_manifest(web, hub)
     registries.digest(APP)
     registries.digest(parse("nginx:1"))
-    proxies = [call.request.req_kwargs["proxies"].get("https") for call in web.calls]  # type: ignore[attr-defined]
+    proxies = [options["proxies"].get("https") for options in request_options(web)]
     assert proxies == [None, "http://proxy.example.com:3128"]
 
 
 def test_cookies_are_not_kept(web: responses.RequestsMock, registries: RegistryClient) -> None:
-    found(web, status=200)
+    add_manifest(web, status=200)
     web.upsert("HEAD", MANIFEST, headers={"Docker-Content-Digest": DIGEST, "Set-Cookie": "a=b"})
     for _ in range(2):
         registries.digest(APP)
@@ -1042,23 +1056,23 @@ def test_cookies_are_not_kept(web: responses.RequestsMock, registries: RegistryC
 
 def test_remembered_challenges_and_tokens_are_bounded(
     web: responses.RequestsMock,
-    asking: Callable[..., RegistryClient],
+    new_client: Callable[..., RegistryClient],
 ) -> None:
-    registries = asking(bounds=Bounds(remembered=2))
+    registries = new_client(bounds=Bounds(remembered=2))
     for number in range(5):
         image = parse(f"quay.io/org/app-{number}:1")
         url = f"https://quay.io/v2/org/app-{number}/manifests/1"
-        locked(web, "Bearer abc", url=url)
-        token(web)
+        add_protected_manifest(web, "Bearer abc", url=url)
+        add_token(web)
         registries.digest(image)
         assert len(registries._remembered.challenges) <= 2
 
 
-# Over the wire
+# Over real connections
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """A registry with one image, and others whose answers never end, or come late."""
+    """A registry with one image. For other images its answers are endless or late."""
 
     protocol_version = "HTTP/1.1"
     connections: set[Any]
@@ -1074,7 +1088,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_GET(self) -> None:
-        self.send_response(307 if "/moved/" in self.path else 200)
+        self.send_response(307 if "/redirected/" in self.path else 200)
         self.send_header("Location", "/endless/")
         self.send_header("Content-Type", OCI_INDEX)
         self.end_headers()
@@ -1091,7 +1105,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def wire() -> Iterator[str]:
+def host() -> Iterator[str]:
+    """Start a real server, and return its host and port."""
     _Handler.connections = set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -1102,17 +1117,17 @@ def wire() -> Iterator[str]:
     server.server_close()
 
 
-def test_connections_are_used_again(wire: str) -> None:
-    with RegistryClient(hosts=[wire], insecure_hosts=[wire]) as registries:
+def test_connections_are_used_again(host: str) -> None:
+    with RegistryClient(hosts=[host], insecure_hosts=[host]) as registries:
         for _ in range(3):
-            assert registries.digest(parse(f"{wire}/app:1")) == DIGEST
+            assert registries.digest(parse(f"{host}/app:1")) == DIGEST
     assert len(_Handler.connections) == 1
 
 
-def test_several_threads_may_ask_at_once(wire: str) -> None:
-    app = parse(f"{wire}/app:1")
+def test_several_threads_can_ask_at_once(host: str) -> None:
+    app = parse(f"{host}/app:1")
     with (
-        RegistryClient(hosts=[wire], insecure_hosts=[wire]) as registries,
+        RegistryClient(hosts=[host], insecure_hosts=[host]) as registries,
         ThreadPoolExecutor(8) as threads,
     ):
         assert set(threads.map(registries.digest, [app] * 40)) == {DIGEST}
@@ -1121,28 +1136,28 @@ def test_several_threads_may_ask_at_once(wire: str) -> None:
 @pytest.mark.parametrize(
     ("repository", "problem"),
     [
-        ("endless", "far more"),
-        ("mutated", "far more"),
+        ("endless", "longer than"),
+        ("redirected", "longer than"),
         ("slow", "too long"),
         ("silent", "too long"),
     ],
 )
-def test_answers_without_end_end(wire: str, repository: str, problem: str) -> None:
+def test_endless_or_late_answer_is_an_error(host: str, repository: str, problem: str) -> None:
     start = time.monotonic()
     with (
-        RegistryClient(hosts=[wire], insecure_hosts=[wire]) as registries,
+        RegistryClient(hosts=[host], insecure_hosts=[host]) as registries,
         pytest.raises(RegistryUnavailableError, match=problem),
     ):
         registries.digest(
-            parse(f"{wire}/{repository}:1"), timeout=5 if problem == "far more" else 0.2
+            parse(f"{host}/{repository}:1"), timeout=0.2 if problem == "too long" else 5
         )
     assert time.monotonic() - start < 5
 
 
-def test_a_registry_that_is_away_is_for_later() -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{nobody.getsockname()[1]}"
+def test_closed_port_makes_the_registry_unavailable() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{unused.getsockname()[1]}"
         with (
             RegistryClient(hosts=[host], insecure_hosts=[host]) as registries,
             pytest.raises(RegistryUnavailableError, match=f"no answer from {host}"),
@@ -1150,34 +1165,34 @@ def test_a_registry_that_is_away_is_for_later() -> None:
             registries.digest(parse(f"{host}/app:1"))
 
 
-# Trust
+# Certificates and credentials
 
 
-def test_a_ca_of_ones_own_is_trusted_beside_the_others(wire: str) -> None:
-    with RegistryClient(hosts=[wire], insecure_hosts=[wire], ca_file=Path(certifi.where())) as own:
-        assert own.digest(parse(f"{wire}/app:1")) == DIGEST
+def test_additional_ca_is_used_also_through_proxies(host: str) -> None:
+    with RegistryClient(hosts=[host], insecure_hosts=[host], ca_file=Path(certifi.where())) as own:
+        assert own.digest(parse(f"{host}/app:1")) == DIGEST
         assert "ssl_context" in own._adapter.proxy_manager_for("http://p:1").connection_pool_kw
 
 
 @pytest.mark.parametrize("text", [None, "", "no certificate"])
-def test_a_file_without_certificates_is_said(tmp_path: Path, text: str | None) -> None:
+def test_file_without_certificates_is_an_error(tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "ca.pem"
     if text is not None:
         file.write_text(text)
-    with pytest.raises(ConfigurationError, match=r"ca\.pem holds no CA certificates"):
+    with pytest.raises(ConfigurationError, match=r"ca\.pem has no CA certificates"):
         RegistryClient(hosts=[], ca_file=file)
 
 
 def test_basic_credentials_may_have_any_characters() -> None:
-    held = Credentials(secret="s", username="ü", password="a:ß\r\n")
-    header = str(module._basic(held))
+    credentials = Credentials(secret="s", username="ü", password="a:ß\r\n")
+    header = str(client._basic(credentials))
     assert base64.b64decode(header.removeprefix("Basic ")).decode() == "ü:a:ß\r\n"
     assert "\n" not in header
 
 
-def test_names_that_are_too_long_for_dns_are_for_later(
-    asking: Callable[..., RegistryClient],
+def test_name_that_is_too_long_for_dns_makes_the_registry_unavailable(
+    new_client: Callable[..., RegistryClient],
 ) -> None:
     host = f"{'a' * 70}.example.com"
     with pytest.raises(RegistryUnavailableError):
-        asking(hosts=[host]).digest(Reference(registry=host, repository="app", tag="1"))
+        new_client(hosts=[host]).digest(Reference(registry=host, repository="app", tag="1"))

@@ -1,4 +1,4 @@
-"""The credentials of pull secrets are kept for a while."""
+"""KeyringCache keeps the credentials of pull secrets for a while."""
 
 import pytest
 
@@ -13,16 +13,16 @@ APP = parse("quay.io/org/app:1.2.3")
 
 
 class Secrets:
-    """What each read of the Secrets returns, or raises."""
+    """The results of reading the Secrets, one for each read; an error is raised."""
 
     def __init__(self, *reads: list[dict[str, object]] | Exception) -> None:
         self.reads = iter(reads)
 
     def __call__(self) -> list[dict[str, object]]:
-        found = next(self.reads)
-        if isinstance(found, Exception):
-            raise found
-        return found
+        result = next(self.reads)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
 
 def users(cache: KeyringCache) -> list[str]:
@@ -41,7 +41,9 @@ def test_pull_secrets_are_read_again_after_a_while(clock: ManualClock) -> None:
 
 def test_credentials_stay_while_the_api_server_is_unavailable(clock: ManualClock) -> None:
     secrets = Secrets(
-        [pull_secret("mine", "me")], ClusterUnavailableError("away"), [pull_secret("mine", "you")]
+        [pull_secret("mine", "me")],
+        ClusterUnavailableError("no connection"),
+        [pull_secret("mine", "you")],
     )
     cache = KeyringCache(secrets, clock=clock.monotonic)
     assert users(cache) == ["me"]
@@ -52,14 +54,14 @@ def test_credentials_stay_while_the_api_server_is_unavailable(clock: ManualClock
 
 
 def test_no_registry_is_asked_before_pull_secrets_were_read(clock: ManualClock) -> None:
-    secrets = Secrets(ClusterUnavailableError("away"), [pull_secret("mine", "me")])
+    secrets = Secrets(ClusterUnavailableError("no connection"), [pull_secret("mine", "me")])
     cache = KeyringCache(secrets, clock=clock.monotonic)
-    with pytest.raises(RegistryUnavailableError, match="pull secrets can't be read: away"):
+    with pytest.raises(RegistryUnavailableError, match="pull secrets can't be read: no connection"):
         cache(APP)
     assert users(cache) == ["me"]
 
 
-def test_a_warning_about_a_pull_secret_is_logged_once(
+def test_warning_about_a_pull_secret_is_logged_once(
     clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = pull_secret("mine", "me") | {"type": "Opaque"}

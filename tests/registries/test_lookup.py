@@ -1,4 +1,4 @@
-"""Many questions at once: bounded for each registry, and never longer than was said."""
+"""Lookup asks many questions at once: a few at a time for each registry, until a deadline."""
 
 import threading
 import time
@@ -9,45 +9,45 @@ from image_puller.registries.lookup import Lookup
 from image_puller.values.answers import Absent, Present, Unanswered
 from image_puller.values.reference import parse
 from tests.support.building import digest
-from tests.support.registries import Answers
+from tests.support.registries import FakeRegistries
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 APP = parse("quay.io/org/app:1")
 OTHER = parse("quay.io/org/other:1")
 
 
-def test_each_question_has_its_answer(lookup: Lookup, answers: Answers) -> None:
+def test_digests_are_returned_for_each_image(lookup: Lookup, registries: FakeRegistries) -> None:
     refused = parse("ghcr.io/org/app:1")
-    answers.digests = {APP: digest(1), refused: RefusedByRegistryError("not for you")}
+    registries.digests = {APP: digest(1), refused: RefusedByRegistryError("access denied")}
     assert lookup.digests([APP, OTHER, refused], seconds=5) == {
         APP: Present(digest(1)),
         OTHER: Absent(),
-        refused: Unanswered("not for you", is_unqueryable=True),
+        refused: Unanswered("access denied", is_unqueryable=True),
     }
 
 
-def test_tags_are_listed_in_the_same_way(lookup: Lookup, answers: Answers) -> None:
-    answers.listings = {APP: ("1", "2"), OTHER: RefusedByRegistryError("not for you")}
+def test_tags_are_returned_for_each_repository(lookup: Lookup, registries: FakeRegistries) -> None:
+    registries.listings = {APP: ("1", "2"), OTHER: RefusedByRegistryError("access denied")}
     assert lookup.tags([APP, OTHER], seconds=5) == {
         APP: ("1", "2"),
-        OTHER: Unanswered("not for you", is_unqueryable=True),
+        OTHER: Unanswered("access denied", is_unqueryable=True),
     }
 
 
-def test_nothing_is_asked_twice_or_for_longer_than_one_question_may_take(
-    lookup: Lookup, answers: Answers
+def test_repeated_question_is_asked_once_with_the_timeout_of_one_question(
+    lookup: Lookup, registries: FakeRegistries
 ) -> None:
     lookup.digests([APP, APP], seconds=1000)
-    ((_, timeout),) = answers.asked
+    ((_, timeout),) = registries.asked
     assert timeout == limits.QUESTION_SECONDS
 
 
-def test_a_registry_that_says_nothing_holds_up_neither_its_asker_nor_the_others(
-    lookup: Lookup, answers: Answers
+def test_silent_registry_delays_no_answers_beyond_the_deadline(
+    lookup: Lookup, registries: FakeRegistries
 ) -> None:
-    answers.close("quay.io")
+    registries.close("quay.io")
     other = parse("ghcr.io/org/app:1")
-    answers.digests = {other: digest(1)}
+    registries.digests = {other: digest(1)}
     started = time.monotonic()
     found = lookup.digests([APP, other], seconds=1)
     assert time.monotonic() - started < 5
@@ -57,50 +57,52 @@ def test_a_registry_that_says_nothing_holds_up_neither_its_asker_nor_the_others(
     }
 
 
-def test_a_registry_is_asked_a_few_questions_at_once(lookup: Lookup, answers: Answers) -> None:
-    answers.close("quay.io")
+def test_registry_is_asked_a_few_questions_at_once(
+    lookup: Lookup, registries: FakeRegistries
+) -> None:
+    registries.close("quay.io")
     images = [parse(f"quay.io/org/app:{number}") for number in range(20)]
     asking = threading.Thread(target=lookup.digests, args=(images,), kwargs={"seconds": 5})
     asking.start()
-    wait_until(lambda: answers.at_once.get("quay.io") == limits.QUESTIONS_AT_ONCE)
-    answers.open_all()
+    wait_until(lambda: registries.open_questions.get("quay.io") == limits.QUESTIONS_AT_ONCE)
+    registries.open_all()
     asking.join(TIMEOUT_SECONDS)
-    assert len(answers.asked) == len(images)
-    assert answers.most == {"quay.io": limits.QUESTIONS_AT_ONCE}
+    assert len(registries.asked) == len(images)
+    assert registries.most_open_questions == {"quay.io": limits.QUESTIONS_AT_ONCE}
 
 
-def test_what_waits_behind_a_slow_registry_is_not_asked_once_its_time_is_over(
-    lookup: Lookup, answers: Answers
+def test_waiting_questions_are_not_asked_after_the_deadline(
+    lookup: Lookup, registries: FakeRegistries
 ) -> None:
-    answers.close("quay.io")
+    registries.close("quay.io")
     images = [parse(f"quay.io/org/app:{number}") for number in range(20)]
     lookup.digests(images, seconds=1)
-    answers.open_all()
+    registries.open_all()
     lookup.digests([OTHER], seconds=5)
-    assert len(answers.asked) == limits.QUESTIONS_AT_ONCE + 1
+    assert len(registries.asked) == limits.QUESTIONS_AT_ONCE + 1
 
 
-AWAY = RegistryUnavailableError("quay.io is away")
+UNAVAILABLE = RegistryUnavailableError("no connection to quay.io")
 
 
-def test_a_registry_that_fails_again_and_again_is_asked_nothing_more_at_that_time(
-    lookup: Lookup, answers: Answers
+def test_registry_is_not_asked_again_by_the_same_call_after_several_failures(
+    lookup: Lookup, registries: FakeRegistries
 ) -> None:
     images = [parse(f"quay.io/org/app:{number}") for number in range(100)]
-    answers.digests = dict.fromkeys(images, AWAY)
+    registries.digests = dict.fromkeys(images, UNAVAILABLE)
     found = lookup.digests(images, seconds=5)
-    assert set(found.values()) == {Unanswered("quay.io is away")}
-    assert limits.FAILURES <= len(answers.asked) < limits.FAILURES + limits.QUESTIONS_AT_ONCE
-    answers.asked.clear()
-    answers.digests = {APP: digest(1)}
+    assert set(found.values()) == {Unanswered("no connection to quay.io")}
+    assert limits.FAILURES <= len(registries.asked) < limits.FAILURES + limits.QUESTIONS_AT_ONCE
+    registries.asked.clear()
+    registries.digests = {APP: digest(1)}
     assert lookup.digests([APP], seconds=5) == {APP: Present(digest(1))}
 
 
-def test_a_question_that_always_fails_keeps_no_others_from_being_asked(
-    lookup: Lookup, answers: Answers
+def test_question_that_always_fails_does_not_block_other_questions(
+    lookup: Lookup, registries: FakeRegistries
 ) -> None:
     images = [parse(f"quay.io/org/app:{number}") for number in range(100)]
-    answers.digests = {image: digest(1) for image in images}
-    answers.digests |= dict.fromkeys(images[::10], AWAY)
+    registries.digests = {image: digest(1) for image in images}
+    registries.digests |= dict.fromkeys(images[::10], UNAVAILABLE)
     found = lookup.digests(images, seconds=5)
     assert [*found.values()].count(Present(digest(1))) == 90

@@ -1,4 +1,4 @@
-"""Pull secrets: which credentials an image is asked for with, and what is wrong with a secret."""
+"""Pull secrets: the credentials for an image, and the warnings about a secret."""
 
 import base64
 import json
@@ -27,22 +27,22 @@ def secret(document: Any, name: str = "pull", kind: str = CONFIG_JSON) -> dict[s
 
 
 def with_keys(*keys: str, name: str = "pull") -> dict[str, Any]:
-    """A secret in which the password of each key is the key."""
+    """Return a secret in which the password of each key is the key."""
     return secret({"auths": {key: {"username": "u", "password": key} for key in keys}}, name)
 
 
 def passwords(image: str, *secrets: dict[str, Any]) -> list[str]:
     keyring, warnings = pull_secrets.read(secrets)
     assert warnings == ()
-    return [held.password for held in keyring.credentials(parse(image))]
+    return [each.password for each in keyring.credentials(parse(image))]
 
 
-def the_warning(*secrets: dict[str, Any]) -> str:
+def warning_about(*secrets: dict[str, Any]) -> str:
     _, (warning,) = pull_secrets.read(secrets)
     return warning
 
 
-# Which key covers which image
+# Keys and the images that they cover
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def the_warning(*secrets: dict[str, Any]) -> str:
         ("quay.io/v2/org", "quay.io/org/app"),
         ("QUAY.io", "quay.io/org/app"),
         ("quay.io/org", "quay.io/org/app"),
-        ("quay.io/org", "quay.io/organisation/app"),  # a prefix of text, as for the kubelet
+        ("quay.io/org", "quay.io/organisation/app"),  # the kubelet compares only the text, too
         ("quay.io/org/app", "quay.io/org/app"),
         ("*.example.com", "registry.example.com/app"),
         ("registry.*.com", "registry.example.com/app"),
@@ -77,7 +77,7 @@ def the_warning(*secrets: dict[str, Any]) -> str:
         ("index.docker.io/v1/", "nginx"),
     ],
 )
-def test_a_key_covers_an_image(key: str, image: str) -> None:
+def test_key_covers_an_image(key: str, image: str) -> None:
     assert passwords(image, with_keys(key)) == [key]
 
 
@@ -102,21 +102,21 @@ def test_a_key_covers_an_image(key: str, image: str) -> None:
         ("registry-1.docker.io", "nginx"),
     ],
 )
-def test_a_key_does_not_cover_an_image(key: str, image: str) -> None:
+def test_key_does_not_cover_an_image(key: str, image: str) -> None:
     assert passwords(image, with_keys(key)) == []
 
 
-def test_the_longest_path_is_tried_first_and_a_name_before_a_glob() -> None:
+def test_longest_path_is_tried_first_and_a_name_before_a_glob() -> None:
     keys = ("*.example.com", "a.example.com", "a.example.com/org", "a.example.com/org/app")
     assert passwords("a.example.com/org/app", with_keys(*keys)) == list(reversed(keys))
 
 
-def test_of_two_secrets_with_one_key_that_named_first_is_tried_first() -> None:
+def test_of_two_secrets_with_the_same_key_the_first_is_tried_first() -> None:
     keyring, _ = pull_secrets.read([with_keys("quay.io", name=name) for name in ("a", "b")])
-    assert [held.secret for held in keyring.credentials(parse("quay.io/app"))] == ["a", "b"]
+    assert [each.secret for each in keyring.credentials(parse("quay.io/app"))] == ["a", "b"]
 
 
-def test_docker_hubs_legacy_key_counts_only_where_no_other_does() -> None:
+def test_legacy_key_of_docker_hub_counts_only_if_no_other_key_covers_the_image() -> None:
     legacy = with_keys("https://index.docker.io/v1/")
     assert passwords("docker.io/org/app", legacy, with_keys("docker.io/org")) == ["docker.io/org"]
 
@@ -125,7 +125,7 @@ def test_without_secrets_there_are_no_credentials() -> None:
     assert passwords("quay.io/org/app") == []
 
 
-# What an entry holds
+# The entries of a secret
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_without_secrets_there_are_no_credentials() -> None:
         ),
     ],
 )
-def test_an_entry_holds_credentials(entry: dict[str, Any], credentials: Credentials) -> None:
+def test_entry_is_read_in_both_formats(entry: dict[str, Any], credentials: Credentials) -> None:
     for document, kind in (
         ({"auths": {"quay.io": entry}}, CONFIG_JSON),
         ({"quay.io": entry}, CONFIG),
@@ -163,9 +163,9 @@ def test_an_entry_holds_credentials(entry: dict[str, Any], credentials: Credenti
         assert keyring.credentials(parse("quay.io/app")) == (credentials,)
 
 
-def test_nothing_secret_is_printed() -> None:
-    held = Credentials(secret="s", username="u", password="hidden", identity_token="hidden")
-    assert "hidden" not in repr(held)
+def test_representation_of_credentials_has_no_password_and_no_token() -> None:
+    credentials = Credentials(secret="s", username="u", password="hidden", identity_token="hidden")
+    assert "hidden" not in repr(credentials)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_nothing_secret_is_printed() -> None:
         ("/path", {"username": "u"}, "names no host"),
     ],
 )
-def test_an_entry_that_can_not_be_read_is_a_warning_and_stops_no_other(
+def test_unreadable_entry_is_a_warning_and_the_other_entries_are_read(
     key: str, entry: Any, problem: str
 ) -> None:
     good = {"username": "u", "password": "p"}
@@ -196,7 +196,7 @@ def test_an_entry_that_can_not_be_read_is_a_warning_and_stops_no_other(
     assert len(keyring.credentials(parse("ghcr.io/app"))) == 1
 
 
-# Secrets that can't be used
+# Unusable secrets
 
 
 @pytest.mark.parametrize(
@@ -204,9 +204,9 @@ def test_an_entry_that_can_not_be_read_is_a_warning_and_stops_no_other(
     [
         ({"type": "Opaque", "data": {}}, "its type is 'Opaque'"),
         ({}, "its type is None"),
-        ({"type": CONFIG_JSON}, "holds no .dockerconfigjson"),
-        ({"type": CONFIG, "data": None}, "holds no .dockercfg"),
-        ({"type": CONFIG_JSON, "data": {".dockercfg": encoded({})}}, "holds no .dockerconfigjson"),
+        ({"type": CONFIG_JSON}, "has no .dockerconfigjson"),
+        ({"type": CONFIG, "data": None}, "has no .dockercfg"),
+        ({"type": CONFIG_JSON, "data": {".dockercfg": encoded({})}}, "has no .dockerconfigjson"),
         ({"type": CONFIG_JSON, "data": {".dockerconfigjson": "%"}}, "is not JSON in base64"),
         ({"type": CONFIG, "data": {".dockercfg": encoded("{")}}, "is not JSON in base64"),
         ({"type": CONFIG, "data": {".dockercfg": encoded("[" * 100_000)}}, "not JSON in base64"),
@@ -217,7 +217,7 @@ def test_an_entry_that_can_not_be_read_is_a_warning_and_stops_no_other(
         ),
     ],
 )
-def test_a_secret_that_can_not_be_read_is_a_warning_and_stops_no_other(
+def test_unreadable_secret_is_a_warning_and_the_other_secrets_are_read(
     broken: dict[str, Any], problem: str
 ) -> None:
     named = {"metadata": {"name": "mine"}, **broken}
@@ -229,14 +229,14 @@ def test_a_secret_that_can_not_be_read_is_a_warning_and_stops_no_other(
 
 @pytest.mark.parametrize("helper", [{"credHelpers": {"quay.io": "ecr"}}, {"credsStore": "desktop"}])
 @pytest.mark.parametrize("kind", [CONFIG, CONFIG_JSON])
-def test_credential_helpers_are_refused_with_a_message(helper: dict[str, Any], kind: str) -> None:
-    warning = the_warning(secret(helper, "mine", kind))
+def test_credential_helper_is_ignored_with_a_warning(helper: dict[str, Any], kind: str) -> None:
+    warning = warning_about(secret(helper, "mine", kind))
     assert warning.startswith("pull secret mine: ")
-    assert f"{next(iter(helper))} is refused" in warning
+    assert f"{next(iter(helper))} is ignored" in warning
     assert "put a username and a password into auths" in warning
 
 
-def test_beside_a_helper_what_is_in_auths_still_counts() -> None:
+def test_auths_are_read_beside_a_credential_helper() -> None:
     document = {"credHelpers": {"a": "b"}, "auths": {"quay.io": {"auth": encoded("u:p")}}}
     keyring, _ = pull_secrets.read([secret(document)])
     assert len(keyring.credentials(parse("quay.io/app"))) == 1
@@ -257,6 +257,6 @@ JSON = st.recursive(
 
 
 @given(JSON, st.sampled_from([CONFIG, CONFIG_JSON]))
-def test_whatever_a_secret_holds_it_is_read_or_warned_of(document: Any, kind: str) -> None:
+def test_random_secret_is_read_or_is_a_warning(document: Any, kind: str) -> None:
     keyring, _ = pull_secrets.read([secret(document, "s", kind)])
     keyring.credentials(parse("quay.io/org/app"))

@@ -1,4 +1,4 @@
-"""The simulated API server keeps the contract; `e2e/` shows that a real one does."""
+"""The simulated API server passes the contract tests. `e2e/test_contract.py` tests a real one."""
 
 from collections.abc import Iterator
 

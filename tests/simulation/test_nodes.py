@@ -1,4 +1,4 @@
-"""The simulated nodes: what becomes of a DaemonSet while time passes."""
+"""The simulated nodes: how they run the pods of a DaemonSet while time passes."""
 
 import time
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from image_puller.simulation import Clock, SimulatedCluster
-from image_puller.simulation.answers import RefusedError
+from image_puller.simulation import SimulatedClock, SimulatedCluster
+from image_puller.simulation.responses import ApiError
 from tests.support.contract import container
 
 Json = dict[str, Any]
@@ -16,12 +16,12 @@ NAMESPACE = "k8s-image-puller"
 NGINX = "docker.io/library/nginx"
 DIGEST = f"sha256:{'a' * 64}"
 OTHER_DIGEST = f"sha256:{'b' * 64}"
-UNREADABLE = '"BAD": couldn\'t parse image name "BAD": invalid reference format'
+INVALID_NAME = '"BAD": couldn\'t parse image name "BAD": invalid reference format'
 
 
 @pytest.fixture
 def cluster() -> Iterator[SimulatedCluster]:
-    with SimulatedCluster(nodes=3, clock=Clock(0.0)) as cluster:
+    with SimulatedCluster(nodes=3, clock=SimulatedClock(0.0)) as cluster:
         yield cluster
 
 
@@ -42,7 +42,7 @@ def daemon_set(*containers: Json, **pod: object) -> Json:
     }
 
 
-def roll(cluster: SimulatedCluster, image: str) -> None:
+def change_image(cluster: SimulatedCluster, image: str) -> None:
     cluster.change(
         "puller",
         NAMESPACE,
@@ -62,7 +62,7 @@ def pod_on(cluster: SimulatedCluster, node: str) -> Json:
     return pod
 
 
-def waiting(cluster: SimulatedCluster, name: str, node: str = "node-1") -> Json:
+def waiting_state(cluster: SimulatedCluster, name: str, node: str = "node-1") -> Json:
     statuses = pod_on(cluster, node)["status"]["containerStatuses"]
     (found,) = [one["state"].get("waiting", {}) for one in statuses if one["name"] == name]
     reason: Json = found
@@ -76,7 +76,7 @@ def nodes_of_pods(cluster: SimulatedCluster) -> list[str]:
 # Rolling out
 
 
-def test_every_node_gets_a_pod_of_the_template(cluster: SimulatedCluster) -> None:
+def test_each_node_gets_a_pod_of_the_template(cluster: SimulatedCluster) -> None:
     live = cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
     cluster.advance()
     pod = pod_on(cluster, "node-2")
@@ -87,7 +87,7 @@ def test_every_node_gets_a_pod_of_the_template(cluster: SimulatedCluster) -> Non
     assert (labels["app"], labels["pod-template-generation"]) == ("puller", "1")
     (owner,) = pod["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["uid"]) == ("DaemonSet", live["metadata"]["uid"])
-    assert waiting(cluster, "a") == {"reason": "ContainerCreating"}
+    assert waiting_state(cluster, "a") == {"reason": "ContainerCreating"}
     assert status(cluster) == {
         "currentNumberScheduled": 3,
         "desiredNumberScheduled": 3,
@@ -99,7 +99,9 @@ def test_every_node_gets_a_pod_of_the_template(cluster: SimulatedCluster) -> Non
     }
 
 
-def test_status_changes_the_version_and_not_the_generation(cluster: SimulatedCluster) -> None:
+def test_status_change_changes_the_version_but_not_the_generation(
+    cluster: SimulatedCluster,
+) -> None:
     before = cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)["metadata"]
     cluster.settle()
     live = cluster.daemonset("puller", NAMESPACE)
@@ -108,14 +110,14 @@ def test_status_changes_the_version_and_not_the_generation(cluster: SimulatedClu
     assert live["metadata"]["generation"] == 1
 
 
-def test_containers_start_one_after_the_other(cluster: SimulatedCluster) -> None:
+def test_containers_start_one_after_another(cluster: SimulatedCluster) -> None:
     cluster.pull_seconds["nginx:1"] = 5.0
     cluster.pull_seconds[f"{NGINX}:2"] = 7.0
     cluster.add(daemon_set(container("a", "nginx:1"), container("b", "nginx:2")), NAMESPACE)
     cluster.advance(1.0)
-    assert waiting(cluster, "a") == {"reason": "ContainerCreating"}
+    assert waiting_state(cluster, "a") == {"reason": "ContainerCreating"}
     cluster.advance(4.2)
-    assert [waiting(cluster, name) for name in "ab"] == [{}, {"reason": "ContainerCreating"}]
+    assert [waiting_state(cluster, name) for name in "ab"] == [{}, {"reason": "ContainerCreating"}]
     cluster.advance(7.0)
     pod = pod_on(cluster, "node-1")
     started = [one["state"]["running"]["startedAt"] for one in pod["status"]["containerStatuses"]]
@@ -125,7 +127,7 @@ def test_containers_start_one_after_the_other(cluster: SimulatedCluster) -> None
     assert "numberUnavailable" not in status(cluster)
 
 
-def test_a_command_in_a_volume_runs_once_a_hook_has_put_it_there(cluster: SimulatedCluster) -> None:
+def test_command_in_a_volume_runs_after_a_hook_installed_it(cluster: SimulatedCluster) -> None:
     mounts = {"volumeMounts": [{"name": "kip", "mountPath": "/kip"}]}
     hook = {"postStart": {"exec": {"command": ["/sleep", "--install", "/kip/sleep"]}}}
     cluster.unpullable["kip:1"] = "not found"
@@ -138,22 +140,22 @@ def test_a_command_in_a_volume_runs_once_a_hook_has_put_it_there(cluster: Simula
         NAMESPACE,
     )
     cluster.advance(2.3)
-    assert waiting(cluster, "a")["reason"] == "RunContainerError"
-    assert waiting(cluster, "a")["message"].endswith(
+    assert waiting_state(cluster, "a")["reason"] == "RunContainerError"
+    assert waiting_state(cluster, "a")["message"].endswith(
         "/kip/sleep: no such file or directory: unknown"
     )
     cluster.advance(1.0)
-    assert waiting(cluster, "a")["reason"] == "CrashLoopBackOff"
+    assert waiting_state(cluster, "a")["reason"] == "CrashLoopBackOff"
     del cluster.unpullable["kip:1"]
     cluster.settle()
-    assert [waiting(cluster, name) for name in ("installer", "a")] == [{}, {}]
+    assert [waiting_state(cluster, name) for name in ("installer", "a")] == [{}, {}]
 
 
-def test_a_new_template_replaces_all_pods_at_once(cluster: SimulatedCluster) -> None:
+def test_new_template_replaces_all_pods_at_once(cluster: SimulatedCluster) -> None:
     cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
     cluster.settle()
     before = {pod["metadata"]["uid"] for pod in cluster.pods()}
-    roll(cluster, "nginx:2")
+    change_image(cluster, "nginx:2")
     cluster.advance()
     pods = cluster.pods()
     assert len(pods) == 3
@@ -162,42 +164,44 @@ def test_a_new_template_replaces_all_pods_at_once(cluster: SimulatedCluster) -> 
     assert status(cluster)["numberReady"] == 0
 
 
-def test_max_unavailable_spaces_the_replacement(cluster: SimulatedCluster) -> None:
+def test_max_unavailable_limits_how_many_pods_are_replaced_at_once(
+    cluster: SimulatedCluster,
+) -> None:
     manifest = daemon_set(container("a", "nginx:1"))
     manifest["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = 1
     cluster.add(manifest, NAMESPACE)
     cluster.settle()
-    roll(cluster, "nginx:2")
+    change_image(cluster, "nginx:2")
     cluster.advance()
     assert (status(cluster)["updatedNumberScheduled"], status(cluster)["numberReady"]) == (1, 2)
     cluster.settle()
     assert (status(cluster)["updatedNumberScheduled"], status(cluster)["numberReady"]) == (3, 3)
 
 
-def test_pods_that_are_not_ready_are_replaced_whatever_the_limit(
+def test_pods_that_are_not_ready_are_replaced_despite_max_unavailable(
     cluster: SimulatedCluster,
 ) -> None:
     manifest = daemon_set(container("a", "nginx:1"))
     manifest["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = 1
     cluster.add(manifest, NAMESPACE)
     cluster.advance()
-    roll(cluster, "nginx:2")
+    change_image(cluster, "nginx:2")
     cluster.advance()
     assert status(cluster)["updatedNumberScheduled"] == 3
 
 
-def test_on_delete_replaces_nothing(cluster: SimulatedCluster) -> None:
+def test_update_strategy_on_delete_replaces_no_pod(cluster: SimulatedCluster) -> None:
     manifest = daemon_set(container("a", "nginx:1"))
     manifest["spec"]["updateStrategy"] = {"type": "OnDelete"}
     cluster.add(manifest, NAMESPACE)
     cluster.settle()
-    roll(cluster, "nginx:2")
+    change_image(cluster, "nginx:2")
     cluster.advance()
     assert status(cluster).get("updatedNumberScheduled") is None
     assert status(cluster)["numberReady"] == 3
 
 
-def test_pods_go_with_their_daemonset(cluster: SimulatedCluster) -> None:
+def test_pods_are_deleted_with_their_daemonset(cluster: SimulatedCluster) -> None:
     cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
     cluster.settle()
     cluster.delete("puller", NAMESPACE)
@@ -205,7 +209,7 @@ def test_pods_go_with_their_daemonset(cluster: SimulatedCluster) -> None:
     assert cluster.pods() == []
 
 
-def test_refused_pods_are_missing_until_they_are_allowed(cluster: SimulatedCluster) -> None:
+def test_rejected_pods_are_created_once_they_are_allowed(cluster: SimulatedCluster) -> None:
     cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
     cluster.deny(lambda _: True, "violates PodSecurity", status=403, resource="pods")
     cluster.advance()
@@ -216,7 +220,7 @@ def test_refused_pods_are_missing_until_they_are_allowed(cluster: SimulatedClust
     assert len(cluster.pods()) == 3
 
 
-def test_a_daemonset_may_go_while_its_pods_are_made(cluster: SimulatedCluster) -> None:
+def test_daemonset_can_be_deleted_while_its_pods_are_created(cluster: SimulatedCluster) -> None:
     def delete(_: Json) -> None:
         if cluster.daemonset("puller", NAMESPACE):
             cluster.delete("puller", NAMESPACE)
@@ -227,7 +231,7 @@ def test_a_daemonset_may_go_while_its_pods_are_made(cluster: SimulatedCluster) -
     assert cluster.pods() == []
 
 
-def test_pods_of_others_are_left_alone(cluster: SimulatedCluster) -> None:
+def test_pod_without_an_owner_is_not_changed(cluster: SimulatedCluster) -> None:
     pod = {"metadata": {"name": "a"}, "spec": {"containers": [container("c", "nginx")]}}
     cluster.add({"apiVersion": "v1", "kind": "Pod", **pod}, NAMESPACE)
     cluster.settle()
@@ -237,7 +241,7 @@ def test_pods_of_others_are_left_alone(cluster: SimulatedCluster) -> None:
 # Images
 
 
-def test_an_image_has_a_digest_of_its_own(cluster: SimulatedCluster) -> None:
+def test_each_image_has_its_own_digest(cluster: SimulatedCluster) -> None:
     cluster.add(daemon_set(container("a", "nginx:1"), container("b", "nginx:2")), NAMESPACE)
     cluster.settle()
     ids = {one["imageID"] for pod in cluster.pods() for one in pod["status"]["containerStatuses"]}
@@ -245,7 +249,7 @@ def test_an_image_has_a_digest_of_its_own(cluster: SimulatedCluster) -> None:
     assert all(one.startswith(f"{NGINX}@sha256:") for one in ids)
 
 
-def test_a_pull_gets_the_digest_that_it_is_told(cluster: SimulatedCluster) -> None:
+def test_pull_gets_the_digest_that_is_set(cluster: SimulatedCluster) -> None:
     cluster.images["nginx:1"] = DIGEST
     cluster.images[f"{NGINX}:2"] = OTHER_DIGEST
     pinned = f"nginx:3@{DIGEST}"
@@ -265,7 +269,7 @@ def test_a_pull_gets_the_digest_that_it_is_told(cluster: SimulatedCluster) -> No
     }
 
 
-def test_a_moved_tag_is_fetched_only_by_who_always_pulls(cluster: SimulatedCluster) -> None:
+def test_mutated_tag_is_pulled_only_with_pull_policy_always(cluster: SimulatedCluster) -> None:
     images = container("a", "nginx:1"), container("b", "nginx:latest")
     cluster.images.update({"nginx:1": DIGEST, "nginx:latest": DIGEST})
     cluster.add(daemon_set(*images), NAMESPACE)
@@ -284,16 +288,16 @@ def test_a_moved_tag_is_fetched_only_by_who_always_pulls(cluster: SimulatedClust
     ]
 
 
-def test_what_is_there_takes_no_time(cluster: SimulatedCluster) -> None:
+def test_image_on_the_node_takes_no_time_to_pull(cluster: SimulatedCluster) -> None:
     cluster.add(daemon_set(container("a", "nginx:1"), container("b", "nginx:latest")), NAMESPACE)
     cluster.settle()
-    roll(cluster, "nginx:latest")
+    change_image(cluster, "nginx:latest")
     cluster.advance(0.5)
     assert status(cluster)["numberReady"] == 3
 
 
 @pytest.mark.parametrize("name", ["nginx:1", f"{NGINX}:1"])
-def test_an_unpullable_image_holds_up_no_other(cluster: SimulatedCluster, name: str) -> None:
+def test_unpullable_image_delays_no_other_image(cluster: SimulatedCluster, name: str) -> None:
     cluster.unpullable[name] = "not found"
     cluster.add(daemon_set(container("a", "nginx:1"), container("b", "nginx:2")), NAMESPACE)
     message = (
@@ -301,17 +305,17 @@ def test_an_unpullable_image_holds_up_no_other(cluster: SimulatedCluster, name: 
         f'"{NGINX}:1": failed to resolve reference "{NGINX}:1": not found'
     )
     cluster.advance(1.0)
-    assert waiting(cluster, "a") == {"reason": "ErrImagePull", "message": message}
+    assert waiting_state(cluster, "a") == {"reason": "ErrImagePull", "message": message}
     cluster.advance(2.0)
-    assert waiting(cluster, "a") == {
+    assert waiting_state(cluster, "a") == {
         "reason": "ImagePullBackOff",
         "message": f'Back-off pulling image "nginx:1": ErrImagePull: {message}',
     }
-    assert waiting(cluster, "b") == {}
+    assert waiting_state(cluster, "b") == {}
     assert status(cluster)["numberReady"] == 0
 
 
-def test_pulls_are_tried_again(cluster: SimulatedCluster) -> None:
+def test_failed_pull_is_tried_again(cluster: SimulatedCluster) -> None:
     cluster.unpullable["nginx:1"] = "not found"
     cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
     cluster.advance(100.0)
@@ -320,11 +324,11 @@ def test_pulls_are_tried_again(cluster: SimulatedCluster) -> None:
     assert status(cluster)["numberReady"] == 3
 
 
-def test_settling_ends_though_an_image_never_comes(cluster: SimulatedCluster) -> None:
+def test_settle_ends_although_an_image_is_unpullable(cluster: SimulatedCluster) -> None:
     cluster.unpullable["nginx:1"] = "not found"
     cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
     cluster.settle()
-    assert waiting(cluster, "a")["reason"] in ("ErrImagePull", "ImagePullBackOff")
+    assert waiting_state(cluster, "a")["reason"] in ("ErrImagePull", "ImagePullBackOff")
 
 
 @pytest.mark.parametrize(
@@ -334,7 +338,7 @@ def test_settling_ends_though_an_image_never_comes(cluster: SimulatedCluster) ->
             "BAD",
             "Always",
             "InvalidImageName",
-            f"Failed to apply default image tag {UNREADABLE}",
+            f"Failed to apply default image tag {INVALID_NAME}",
         ),
         (
             "nginx:1",
@@ -344,27 +348,27 @@ def test_settling_ends_though_an_image_never_comes(cluster: SimulatedCluster) ->
         ),
     ],
 )
-def test_some_images_are_not_even_pulled(
+def test_invalid_name_and_pull_policy_never_are_reported_without_a_pull(
     cluster: SimulatedCluster, image: str, policy: str, reason: str, message: str
 ) -> None:
     cluster.add(daemon_set(container("a", image, imagePullPolicy=policy)), NAMESPACE)
     cluster.advance(20.0)
-    assert waiting(cluster, "a") == {"reason": reason, "message": message}
+    assert waiting_state(cluster, "a") == {"reason": reason, "message": message}
 
 
 # Nodes
 
 
-def test_a_node_that_joins_gets_a_pod(cluster: SimulatedCluster) -> None:
+def test_node_that_joins_gets_a_pod(cluster: SimulatedCluster) -> None:
     cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
     cluster.settle()
     cluster.join("node-4")
     cluster.advance()
-    assert waiting(cluster, "a", "node-4") == {"reason": "ContainerCreating"}
+    assert waiting_state(cluster, "a", "node-4") == {"reason": "ContainerCreating"}
     assert (status(cluster)["desiredNumberScheduled"], status(cluster)["numberReady"]) == (4, 3)
 
 
-def test_a_node_that_leaves_takes_its_pod_along(cluster: SimulatedCluster) -> None:
+def test_pod_is_deleted_with_its_node(cluster: SimulatedCluster) -> None:
     cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
     cluster.advance()
     cluster.leave("node-3")
@@ -373,12 +377,12 @@ def test_a_node_that_leaves_takes_its_pod_along(cluster: SimulatedCluster) -> No
     assert status(cluster)["desiredNumberScheduled"] == 2
 
 
-def test_a_dead_node_is_not_ready_and_keeps_its_pod(cluster: SimulatedCluster) -> None:
+def test_stopped_node_is_not_ready_and_keeps_its_pod(cluster: SimulatedCluster) -> None:
     cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
     cluster.settle()
     cluster.kill("node-1")
     before = pod_on(cluster, "node-1")["metadata"]["uid"]
-    roll(cluster, "nginx:2")
+    change_image(cluster, "nginx:2")
     cluster.settle()
     pod = pod_on(cluster, "node-1")
     assert pod["metadata"]["uid"] == before
@@ -390,7 +394,7 @@ def test_a_dead_node_is_not_ready_and_keeps_its_pod(cluster: SimulatedCluster) -
     assert status(cluster)["numberReady"] == 3
 
 
-def test_a_node_that_dies_while_it_pulls_starts_again(cluster: SimulatedCluster) -> None:
+def test_node_that_stopped_during_a_pull_pulls_again(cluster: SimulatedCluster) -> None:
     cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
     cluster.advance(1.0)
     cluster.kill("node-1")
@@ -401,7 +405,7 @@ def test_a_node_that_dies_while_it_pulls_starts_again(cluster: SimulatedCluster)
     assert status(cluster)["numberReady"] == 3
 
 
-def test_a_dead_node_starts_no_pod(cluster: SimulatedCluster) -> None:
+def test_stopped_node_starts_no_pod(cluster: SimulatedCluster) -> None:
     cluster.kill("node-1")
     cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
     cluster.settle()
@@ -412,7 +416,7 @@ def test_a_dead_node_starts_no_pod(cluster: SimulatedCluster) -> None:
     assert nodes_of_pods(cluster) == ["node-1"]
 
 
-def test_a_node_selector_chooses_nodes(cluster: SimulatedCluster) -> None:
+def test_node_selector_limits_the_nodes(cluster: SimulatedCluster) -> None:
     cluster.join("windows", labels={"kubernetes.io/os": "windows"})
     selector = {"kubernetes.io/os": "linux"}
     cluster.add(daemon_set(container("a", "nginx:1"), nodeSelector=selector), NAMESPACE)
@@ -420,14 +424,14 @@ def test_a_node_selector_chooses_nodes(cluster: SimulatedCluster) -> None:
     assert nodes_of_pods(cluster) == ["node-1", "node-2", "node-3"]
 
 
-def test_pods_leave_nodes_that_are_no_longer_chosen(cluster: SimulatedCluster) -> None:
+def test_pods_are_deleted_from_nodes_that_are_no_longer_selected(cluster: SimulatedCluster) -> None:
     cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
     cluster.settle()
     cluster.kill("node-1")
     cluster.change(
         "puller",
         NAMESPACE,
-        lambda item: item["spec"]["template"]["spec"].update(nodeSelector={"none": "such"}),
+        lambda item: item["spec"]["template"]["spec"].update(nodeSelector={"no": "node"}),
     )
     cluster.advance()
     cluster.advance()
@@ -453,7 +457,7 @@ def test_pods_leave_nodes_that_are_no_longer_chosen(cluster: SimulatedCluster) -
         ({"key": "a", "value": "1", "effect": "NoSchedule"}, {"key": "a", "value": "2"}, False),
     ],
 )
-def test_a_taint_must_be_tolerated(
+def test_pod_runs_on_a_tainted_node_only_if_it_tolerates_the_taint(
     cluster: SimulatedCluster, taint: Json, toleration: Json, *, fits: bool
 ) -> None:
     cluster.join("tainted", taints=[taint])
@@ -463,24 +467,24 @@ def test_a_taint_must_be_tolerated(
     assert ("tainted" in nodes_of_pods(cluster)) is fits
 
 
-def test_nodes_can_be_seen(cluster: SimulatedCluster) -> None:
+def test_nodes_have_labels_and_a_creation_time(cluster: SimulatedCluster) -> None:
     (node, *_) = cluster.nodes()
     assert node["metadata"]["name"] == "node-1"
     assert node["metadata"]["creationTimestamp"] == "1970-01-01T00:00:00Z"
     assert node["metadata"]["labels"]["kubernetes.io/os"] == "linux"
 
 
-def test_what_is_not_there_is_none(cluster: SimulatedCluster) -> None:
+def test_missing_objects_are_none_and_their_deletion_fails(cluster: SimulatedCluster) -> None:
     assert cluster.daemonset("puller", NAMESPACE) is None
     assert cluster.events() == []
-    with pytest.raises(RefusedError, match="not found"):
+    with pytest.raises(ApiError, match="not found"):
         cluster.delete("puller", NAMESPACE)
 
 
 # Real time
 
 
-def test_a_running_cluster_needs_no_push() -> None:
+def test_running_cluster_starts_pods_in_real_time() -> None:
     with SimulatedCluster(nodes=2, pull_seconds=0.01) as cluster:
         cluster.run()
         cluster.run()

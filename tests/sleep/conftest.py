@@ -8,7 +8,8 @@ from tests.sleep.programs import ARCHITECTURES, NATIVE, Program, build
 @pytest.fixture(scope="session", params=ARCHITECTURES)
 def arch(request: pytest.FixtureRequest) -> str:
     """Return each architecture in turn."""
-    return request.param
+    arch: str = request.param
+    return arch
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import pytest
 
@@ -50,7 +50,7 @@ class Program:
         """The command that starts the program."""
         return (*self.emulator, str(self.path))
 
-    def run(self, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run the program to its end."""
         command = (*self.command, *arguments)
         return subprocess.run(
@@ -65,7 +65,9 @@ class Program:
             yield started
 
 
-def build(arch: str, folder: Path | None = None, *, sources: Path = SOURCES, **settings) -> Program:
+def build(
+    arch: str, folder: Path | None = None, *, sources: Path = SOURCES, **settings: str
+) -> Program:
     """Build a program into `folder`, or else into sleep/build. Settings are make variables."""
     if sys.platform != "linux" or not arch:
         pytest.skip("the sleep runs only on Linux, and only on these architectures")
@@ -79,7 +81,7 @@ def build(arch: str, folder: Path | None = None, *, sources: Path = SOURCES, **s
 
 
 @contextmanager
-def process(*command: str, **options) -> Iterator[subprocess.Popen[bytes]]:
+def process(*command: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process, and kill it at the end of the block."""
     with subprocess.Popen(command, **options) as started:
         try:

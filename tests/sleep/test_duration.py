@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from math import floor
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import example, given
@@ -28,13 +29,14 @@ lookalikes = st.text("0159.+-nuµμmshd i", max_size=12)
 class Parser:
     """`parse_duration` of one architecture, in a process that answers line by line."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
+    def __init__(self, texts: IO[str], answers: IO[str]) -> None:
+        self._texts = texts
+        self._answers = answers
 
     def __call__(self, text: str) -> int | str:
-        self._process.stdin.write(f"{text}\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline().removesuffix("\n")
+        self._texts.write(f"{text}\n")
+        self._texts.flush()
+        answer = self._answers.readline().removesuffix("\n")
         return int(answer) if re.fullmatch(r"-?[0-9]+", answer) else answer
 
 
@@ -42,9 +44,12 @@ class Parser:
 def parse(arch: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parser]:
     sources = f"start.c duration.c text.c {DRIVER}"
     driver = build(arch, tmp_path_factory.mktemp("driver"), SOURCES=sources, EXTRA=TRAPS)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(driver.command, encoding="utf-8", **pipes) as process:
-        yield Parser(process)
+    with subprocess.Popen(
+        driver.command, encoding="utf-8", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        yield Parser(process.stdin, process.stdout)
         process.stdin.close()
         assert process.wait(10) == 0
 

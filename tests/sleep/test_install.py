@@ -5,6 +5,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def install_on_tmpfs(sleep: Program, options: str, folder: Path, prepare: str) -
 
 
 def install_as_process_1(
-    sleep: Program, target: Path | str, **options
+    sleep: Program, target: Path | str, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     namespace = unshare("--pid", "--fork", "--kill-child", "--mount-proc")
     command = (*namespace, *sleep.command, "--install", str(target))
@@ -106,7 +107,7 @@ def test_running_copy_is_replaced(sleep: Program, tmp_path: Path) -> None:
 def test_copy_is_complete_at_any_time(native: Program, tmp_path: Path) -> None:
     target = tmp_path / "sleep"
     native.run("--install", str(target))
-    ended = []
+    ended: list[subprocess.CompletedProcess[str]] = []
     installer = threading.Thread(
         target=lambda: ended.extend(native.run("--install", str(target)) for _ in range(50))
     )
@@ -118,7 +119,8 @@ def test_copy_is_complete_at_any_time(native: Program, tmp_path: Path) -> None:
 
 
 def test_concurrent_installations_succeed(native: Program, tmp_path: Path) -> None:
-    target, ended = tmp_path / "sleep", []
+    target = tmp_path / "sleep"
+    ended: list[subprocess.CompletedProcess[str]] = []
     installers = [
         threading.Thread(
             target=lambda: ended.extend(native.run("--install", str(target)) for _ in range(50))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ class FirstProcess:
     outside: subprocess.Popen[bytes]
     pid: int
 
-    def run_inside(self, script: str, **options) -> subprocess.Popen[bytes]:
+    def run_inside(self, script: str, **options: Any) -> subprocess.Popen[bytes]:
         user = ("--user", "--preserve-credentials") if os.geteuid() else ()
         enter = ("nsenter", "--target", str(self.pid), *user, "--pid", "--mount", "sh", "-c")
         return subprocess.Popen((*enter, script), **options)

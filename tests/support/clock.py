@@ -1,4 +1,4 @@
-"""A clock that tests set by hand. Threads that wait by it wake when it is advanced."""
+"""A clock that only tests advance. Threads that wait on it wake up when their time has come."""
 
 import math
 import threading
@@ -10,7 +10,7 @@ from tests.support.waiting import TIMEOUT_SECONDS
 
 
 class ManualClock(Clock):
-    """Stands still until `advance` is called."""
+    """A clock whose time passes only in `advance`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -27,26 +27,26 @@ class ManualClock(Clock):
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         with self._lock:
             self._waiting[condition] = math.inf if seconds is None else self._seconds + seconds
-        # The bound ends a test that would hang.
+        # The timeout ends a test that would hang.
         condition.wait(None if seconds is None else TIMEOUT_SECONDS)
         with self._lock:
             self._waiting.pop(condition, None)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and wake the threads whose time has come."""
+        """Let time pass, and wake up the threads whose time has come."""
         with self._lock:
             self._seconds += seconds
-            due = [each for each, end in self._waiting.items() if end <= self._seconds]
+            due = [waiting for waiting, end in self._waiting.items() if end <= self._seconds]
         for condition in due:
             with condition:
                 condition.notify_all()
 
     def waits(self, condition: threading.Condition) -> bool:
-        """Whether a thread waits for the condition, and its time has not come."""
+        """Whether a thread waits on the condition, and its time has not come."""
         with self._lock:
             return self._waiting.get(condition, self._seconds) > self._seconds
 
     def sleepers(self) -> int:
-        """Return how many threads wait for a time that has not come."""
+        """Return how many threads wait with a timeout that has not passed."""
         with self._lock:
             return sum(self._seconds < end < math.inf for end in self._waiting.values())

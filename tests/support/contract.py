@@ -1,7 +1,7 @@
-"""What both API servers must answer, the simulated one and a real one: it speaks plain HTTP.
+"""The tests that the simulated API server and a real one must both pass. They use plain HTTP.
 
-Subclass `Contract` in a test module that has a fixture `api`; the controllers must be running, and
-the namespace must have its default service account.
+Subclass `Contract` in a test module that has a fixture `api`. The cluster's controllers must run,
+and the namespace must have its default service account.
 """
 
 import copy
@@ -40,7 +40,7 @@ POD_DEFAULTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Api:
-    """An API server as the owner of a token sees it; `verify` is the CA's file for https."""
+    """A client of an API server, with a token. `verify` is the file of the CA for https."""
 
     url: str
     token: str = field(repr=False)
@@ -49,7 +49,7 @@ class Api:
     session: requests.Session = field(default_factory=requests.Session, repr=False)
 
     def __post_init__(self) -> None:
-        self.session.trust_env = False  # a CA bundle of the environment would go before `verify`
+        self.session.trust_env = False  # a CA bundle of the environment would replace `verify`
         self.session.verify = self.verify
 
     def __enter__(self) -> Self:
@@ -68,7 +68,7 @@ class Api:
         headers: dict[str, str] | None = None,
         stream: bool = False,
     ) -> requests.Response:
-        """Send a request; a body that is not text goes as JSON."""
+        """Send a request. A body that is not a text is sent as JSON."""
         text = body if isinstance(body, str) or body is None else json.dumps(body)
         default = JSON_PATCH if method == "PATCH" else "application/json"
         return self.session.request(
@@ -86,36 +86,36 @@ class Api:
         )
 
     def watched(self, path: str, query: dict[str, str], *, until: str) -> Iterator[Json]:
-        """Tell changes up to one of a type."""
+        """Yield the events of a watch, up to the first one of a type."""
         query = {**query, "watch": "true", "timeoutSeconds": str(TIMEOUT_SECONDS)}
-        with self.send("GET", path, query=query, stream=True) as answer:
-            for line in answer.iter_lines():
-                change: Json = json.loads(line)
-                yield change
-                if change["type"] == until:
+        with self.send("GET", path, query=query, stream=True) as response:
+            for line in response.iter_lines():
+                event: Json = json.loads(line)
+                yield event
+                if event["type"] == until:
                     return
 
     def core(self, plural: str) -> str:
-        """Name the path of a kind of the core group."""
+        """Return the path of a resource of the core group."""
         return f"/api/v1/namespaces/{self.namespace}/{plural}"
 
     def apps(self, plural: str) -> str:
-        """Name the path of a kind of the apps group."""
+        """Return the path of a resource of the group `apps`."""
         return f"/apis/apps/v1/namespaces/{self.namespace}/{plural}"
 
     def settled(self, path: str) -> Json:
-        """Give a DaemonSet once its controller has seen it and has no more to write."""
+        """Return a DaemonSet once its controller has observed its generation."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             live: Json = self.send("GET", path).json()
             if live["status"].get("observedGeneration") == live["metadata"]["generation"]:
                 return live
             time.sleep(0.01)
-        raise AssertionError(f"the controller did not see {path}")
+        raise AssertionError(f"the DaemonSet controller did not observe {path}")
 
 
 def daemon_set(name: str) -> Json:
-    """Write a DaemonSet as the service might: shortest quantities, nothing that has a default."""
+    """Return a DaemonSet without defaults. Its quantities are not in their canonical form."""
     amounts = {
         "requests": {"cpu": ".05", "memory": "10Mi"},
         "limits": {"cpu": ".2", "memory": "20Mi"},
@@ -132,7 +132,7 @@ def daemon_set(name: str) -> Json:
                 "spec": {
                     "automountServiceAccountToken": False,
                     "hostNetwork": False,
-                    "nodeSelector": {"example.com/none": "such"},
+                    "nodeSelector": {"example.com/no": "node"},
                     "tolerations": [],
                     "imagePullSecrets": [{"name": "registry"}],
                     "priorityClassName": "low",
@@ -154,12 +154,12 @@ def daemon_set(name: str) -> Json:
 
 
 def container(name: str, image: str, **more: object) -> Json:
-    """Write a container."""
+    """Return a container."""
     return {"name": name, "image": image, **more}
 
 
 def completed(manifest: Json) -> Json:
-    """Write the spec of `daemon_set` as the API server gives it back."""
+    """Return the spec of `daemon_set` as the API server completes it."""
     spec: Json = copy.deepcopy(manifest["spec"])
     spec |= {"revisionHistoryLimit": 10}
     spec["updateStrategy"] = {
@@ -183,7 +183,7 @@ def completed(manifest: Json) -> Json:
 
 
 def failure(code: int, reason: str, message: str, details: Json | None = None) -> Json:
-    """Write a Status of failure."""
+    """Return a Status of a failure."""
     status: Json = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -197,21 +197,21 @@ def failure(code: int, reason: str, message: str, details: Json | None = None) -
 
 
 def not_found(name: str) -> Json:
-    """Write the Status of a DaemonSet that is not there."""
+    """Return the Status of a DaemonSet that does not exist."""
     details = {"name": name, "group": "apps", "kind": "daemonsets"}
     return failure(404, "NotFound", f'daemonsets.apps "{name}" not found', details)
 
 
 def operation(op: str, path: str, *value: object) -> Json:
-    """Write an operation of a JSON Patch."""
+    """Return an operation of a JSON Patch."""
     return {"op": op, "path": path, **({"value": value[0]} if value else {})}
 
 
-PATCH_REFUSED = failure(
+PATCH_REJECTED = failure(
     422, "Invalid", "the server rejected our request due to an error in our request", {}
 )
 
-REFUSED_PATCHES = {
+REJECTED_PATCHES = {
     "test of another value": [operation("test", STATE, "2")],
     "test of a missing annotation": [operation("test", "/metadata/annotations/none", "2")],
     "test below a missing field": [operation("test", "/spec/none/deep", None)],
@@ -221,7 +221,7 @@ REFUSED_PATCHES = {
     "replacement beyond the end of a list": [
         operation("replace", "/spec/template/spec/containers/7", {"name": "a", "image": "b"})
     ],
-    "unknown operation": [operation("frobnicate", "/spec", "x")],
+    "unknown operation": [operation("unknown", "/spec", "x")],
     "operation without a path": [{"op": "add", "value": "x"}],
     "test that fails after a change": [
         operation("replace", STATE, "2"),
@@ -288,19 +288,19 @@ Cause = tuple[str, str, str]
 
 
 def pod_of(manifest: Json) -> Json:
-    """Find the pod's spec in a DaemonSet's."""
+    """Return the pod spec of a DaemonSet."""
     pod: Json = manifest["spec"]["template"]["spec"]
     return pod
 
 
 def first_of(manifest: Json) -> Json:
-    """Find the first container in a DaemonSet's template."""
+    """Return the first container of a DaemonSet."""
     first: Json = pod_of(manifest)["containers"][0]
     return first
 
 
 def rolling_of(manifest: Json) -> Json:
-    """Find the rolling update in a DaemonSet."""
+    """Return the rolling update of a DaemonSet."""
     rolling: Json = manifest["spec"]["updateStrategy"]["rollingUpdate"]
     return rolling
 
@@ -326,7 +326,7 @@ INVALID: dict[str, tuple[Edit, list[Cause]]] = {
         lambda item: first_of(item).update(name=""),
         [(*EMPTY, f"{CONTAINERS}[0].name")],
     ),
-    "a name that is no label": (
+    "a name that is not a label": (
         lambda item: first_of(item).update(name="A_b"),
         [
             (
@@ -350,7 +350,7 @@ INVALID: dict[str, tuple[Edit, list[Cause]]] = {
         lambda item: pod_of(item).update(containers=[]),
         [(*EMPTY, CONTAINERS)],
     ),
-    "a request above its limit": (  # of two the real server tells in any order
+    "a request above its limit": (  # a single one, as the real server reports several in any order
         lambda item: first_of(item)["resources"]["requests"].update(memory="30Mi"),
         [
             (
@@ -370,7 +370,7 @@ INVALID: dict[str, tuple[Edit, list[Cause]]] = {
             )
         ],
     ),
-    "a mount of no volume": (
+    "a mount of a volume that does not exist": (
         lambda item: first_of(item)["volumeMounts"][0].update(name="none"),
         [
             (
@@ -424,16 +424,16 @@ INVALID: dict[str, tuple[Edit, list[Cause]]] = {
 
 
 class Contract:
-    """The tests, to be inherited."""
+    """The contract tests."""
 
     @pytest.fixture
     def name(self) -> str:
-        """Make a name that nothing has."""
+        """Return a name that is not in use."""
         return f"contract-{uuid.uuid4().hex[:8]}"
 
     @pytest.fixture
     def path(self, api: Api, name: str) -> Iterator[str]:
-        """Create a DaemonSet, and wait for its controller; gone after the test."""
+        """Return the path of a new DaemonSet that its controller has observed."""
         api.send("POST", api.apps("daemonsets"), daemon_set(name)).raise_for_status()
         path = f"{api.apps('daemonsets')}/{name}"
         api.settled(path)
@@ -442,7 +442,7 @@ class Contract:
 
     # Creating
 
-    def test_create_answers_the_whole_object(self, api: Api, name: str, path: str) -> None:
+    def test_create_returns_the_object_with_defaults(self, api: Api, name: str, path: str) -> None:
         live = api.send("GET", path).json()
         assert live["spec"] == completed(daemon_set(name))
         assert (live["kind"], live["apiVersion"]) == ("DaemonSet", "apps/v1")
@@ -456,11 +456,11 @@ class Contract:
             TEMPLATE_GENERATION: "1",
         }
 
-    def test_a_new_daemonset_has_counted_nothing(self, api: Api, name: str) -> None:
+    def test_create_ignores_the_status_of_the_request(self, api: Api, name: str) -> None:
         manifest = {**daemon_set(name), "status": {"numberReady": 7}}
         query = {"dryRun": "All"}
-        answer = api.send("POST", api.apps("daemonsets"), manifest, query=query).json()
-        assert answer["status"] == {
+        response = api.send("POST", api.apps("daemonsets"), manifest, query=query).json()
+        assert response["status"] == {
             "currentNumberScheduled": 0,
             "desiredNumberScheduled": 0,
             "numberMisscheduled": 0,
@@ -468,202 +468,216 @@ class Contract:
         }
 
     def test_create_in_a_dry_run_creates_nothing(self, api: Api, name: str) -> None:
-        paths = api.apps("daemonsets")
-        answer = api.send("POST", paths, daemon_set(name), query={"dryRun": "All"})
-        assert answer.status_code == 201
-        assert answer.json()["spec"] == completed(daemon_set(name))
-        assert "resourceVersion" not in answer.json()["metadata"]
-        assert api.send("GET", f"{paths}/{name}").status_code == 404
+        collection = api.apps("daemonsets")
+        response = api.send("POST", collection, daemon_set(name), query={"dryRun": "All"})
+        assert response.status_code == 201
+        assert response.json()["spec"] == completed(daemon_set(name))
+        assert "resourceVersion" not in response.json()["metadata"]
+        assert api.send("GET", f"{collection}/{name}").status_code == 404
 
-    def test_create_tells_that_the_name_is_taken(self, api: Api, name: str, path: str) -> None:
-        answer = api.send("POST", api.apps("daemonsets"), daemon_set(name))
+    def test_create_with_a_name_in_use_is_a_conflict(self, api: Api, name: str, path: str) -> None:
+        response = api.send("POST", api.apps("daemonsets"), daemon_set(name))
         details = {"name": name, "group": "apps", "kind": "daemonsets"}
         message = f'daemonsets.apps "{name}" already exists'
-        assert answer.status_code == 409
-        assert answer.json() == failure(409, "AlreadyExists", message, details)
+        assert response.status_code == 409
+        assert response.json() == failure(409, "AlreadyExists", message, details)
 
-    def test_an_invalid_object_is_invalid_whatever_there_is(
+    def test_create_of_an_invalid_object_with_a_name_in_use_is_invalid(
         self, api: Api, name: str, path: str
     ) -> None:
         manifest = daemon_set(name)
         first_of(manifest)["image"] = ""
-        answer = api.send("POST", api.apps("daemonsets"), manifest)
-        assert_invalid(answer, name, [(*EMPTY, f"{CONTAINERS}[0].image")])
+        response = api.send("POST", api.apps("daemonsets"), manifest)
+        assert_invalid(response, name, [(*EMPTY, f"{CONTAINERS}[0].image")])
 
     def test_create_keeps_owners(self, api: Api, name: str) -> None:
         manifest = daemon_set(name)
         owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x", "uid": "u"}
         manifest["metadata"]["ownerReferences"] = [owner]
         query = {"dryRun": "All"}
-        answer = api.send("POST", api.apps("daemonsets"), manifest, query=query)
-        assert answer.json()["metadata"]["ownerReferences"] == [owner]
+        response = api.send("POST", api.apps("daemonsets"), manifest, query=query)
+        assert response.json()["metadata"]["ownerReferences"] == [owner]
 
-    def test_create_in_an_unknown_namespace(self, api: Api, name: str) -> None:
-        answer = api.send("POST", "/apis/apps/v1/namespaces/nowhere/daemonsets", daemon_set(name))
+    def test_create_in_an_unknown_namespace_is_not_found(self, api: Api, name: str) -> None:
+        response = api.send("POST", "/apis/apps/v1/namespaces/nowhere/daemonsets", daemon_set(name))
         details = {"name": "nowhere", "kind": "namespaces"}
         message = 'namespaces "nowhere" not found'
-        assert answer.json() == failure(404, "NotFound", message, details)
+        assert response.json() == failure(404, "NotFound", message, details)
 
-    def test_create_with_another_namespace_than_the_paths(self, api: Api, name: str) -> None:
+    def test_create_with_another_namespace_than_in_the_path_is_rejected(
+        self, api: Api, name: str
+    ) -> None:
         manifest = daemon_set(name)
         manifest["metadata"]["namespace"] = "nowhere"
-        answer = api.send("POST", api.apps("daemonsets"), manifest)
+        response = api.send("POST", api.apps("daemonsets"), manifest)
         message = "the namespace of the provided object does not match the namespace sent on the "
-        assert answer.json() == failure(400, "BadRequest", f"{message}request")
+        assert response.json() == failure(400, "BadRequest", f"{message}request")
 
     @pytest.mark.parametrize("body", ["nope", "[]", "", '{"kind": "Pod", "apiVersion": "apps/v1"}'])
-    def test_create_of_what_is_no_daemonset(self, api: Api, body: str) -> None:
-        answer = api.send("POST", api.apps("daemonsets"), body)
-        assert (answer.status_code, answer.json()["reason"]) == (400, "BadRequest")
-        assert "details" not in answer.json()
+    def test_create_with_a_body_that_is_not_a_daemonset_is_a_bad_request(
+        self, api: Api, body: str
+    ) -> None:
+        response = api.send("POST", api.apps("daemonsets"), body)
+        assert (response.status_code, response.json()["reason"]) == (400, "BadRequest")
+        assert "details" not in response.json()
 
-    def test_create_of_the_wrong_shape(self, api: Api, name: str) -> None:
+    def test_create_with_a_field_of_the_wrong_type_is_a_bad_request(
+        self, api: Api, name: str
+    ) -> None:
         manifest = daemon_set(name)
         pod_of(manifest)["containers"] = "none"
-        answer = api.send("POST", api.apps("daemonsets"), manifest)
-        assert (answer.status_code, answer.json()["reason"]) == (400, "BadRequest")
+        response = api.send("POST", api.apps("daemonsets"), manifest)
+        assert (response.status_code, response.json()["reason"]) == (400, "BadRequest")
         message = 'DaemonSet in version "v1" cannot be handled as a DaemonSet: '
-        assert answer.json()["message"].startswith(message)
-        assert "details" not in answer.json()
+        assert response.json()["message"].startswith(message)
+        assert "details" not in response.json()
 
-    @pytest.mark.parametrize(("written", "read"), QUANTITIES.items())
-    def test_quantities_have_one_form(self, api: Api, name: str, written: str, read: str) -> None:
+    @pytest.mark.parametrize(("sent", "stored"), QUANTITIES.items())
+    def test_quantity_is_stored_in_its_canonical_form(
+        self, api: Api, name: str, sent: str, stored: str
+    ) -> None:
         manifest = daemon_set(name)
-        first_of(manifest)["resources"] = {"limits": {"memory": written}}
+        first_of(manifest)["resources"] = {"limits": {"memory": sent}}
         query = {"dryRun": "All"}
-        answer = api.send("POST", api.apps("daemonsets"), manifest, query=query)
-        assert first_of(answer.json())["resources"] == {"limits": {"memory": read}}
+        response = api.send("POST", api.apps("daemonsets"), manifest, query=query)
+        assert first_of(response.json())["resources"] == {"limits": {"memory": stored}}
 
     @pytest.mark.parametrize("text", ["abc", "", "1e3Mi", "1_000"])
-    def test_what_is_no_quantity(self, api: Api, name: str, text: str) -> None:
+    def test_invalid_quantity_is_a_bad_request(self, api: Api, name: str, text: str) -> None:
         manifest = daemon_set(name)
         first_of(manifest)["resources"] = {"limits": {"memory": text}}
-        answer = api.send("POST", api.apps("daemonsets"), manifest)
-        assert (answer.status_code, answer.json()["reason"]) == (400, "BadRequest")
+        response = api.send("POST", api.apps("daemonsets"), manifest)
+        assert (response.status_code, response.json()["reason"]) == (400, "BadRequest")
 
     @pytest.mark.parametrize(("image", "policy"), PULL_POLICIES.items())
-    def test_the_pull_policy_follows_the_tag(
+    def test_default_pull_policy_depends_on_the_tag(
         self, api: Api, name: str, image: str, policy: str
     ) -> None:
         manifest = daemon_set(name)
         first_of(manifest)["image"] = image
         query = {"dryRun": "All"}
-        answer = api.send("POST", api.apps("daemonsets"), manifest, query=query)
-        assert first_of(answer.json())["imagePullPolicy"] == policy
+        response = api.send("POST", api.apps("daemonsets"), manifest, query=query)
+        assert first_of(response.json())["imagePullPolicy"] == policy
 
     # Reading
 
     @pytest.mark.parametrize("method", ["GET", "DELETE"])
-    def test_what_is_not_there(self, api: Api, name: str, method: str) -> None:
-        answer = api.send(method, f"{api.apps('daemonsets')}/{name}")
-        assert (answer.status_code, answer.json()) == (404, not_found(name))
+    def test_missing_daemonset_is_not_found(self, api: Api, name: str, method: str) -> None:
+        response = api.send(method, f"{api.apps('daemonsets')}/{name}")
+        assert (response.status_code, response.json()) == (404, not_found(name))
 
-    def test_patch_of_what_is_not_there(self, api: Api, name: str) -> None:
-        answer = api.send("PATCH", f"{api.apps('daemonsets')}/{name}", [operation("test", "/x", 1)])
-        assert (answer.status_code, answer.json()) == (404, not_found(name))
+    def test_patch_of_a_missing_daemonset_is_not_found(self, api: Api, name: str) -> None:
+        response = api.send(
+            "PATCH", f"{api.apps('daemonsets')}/{name}", [operation("test", "/x", 1)]
+        )
+        assert (response.status_code, response.json()) == (404, not_found(name))
 
     @pytest.mark.parametrize("method", ["GET", "PATCH"])
-    def test_metadata_alone(self, api: Api, path: str, method: str) -> None:
+    def test_partial_metadata_has_all_metadata(self, api: Api, path: str, method: str) -> None:
         body: list[Json] | None = [] if method == "PATCH" else None
-        answer = api.send(method, path, body, headers={"Accept": METADATA_ONLY}).json()
-        answer["metadata"].pop("managedFields", None)
+        response = api.send(method, path, body, headers={"Accept": METADATA_ONLY}).json()
+        response["metadata"].pop("managedFields", None)
         expected = api.send("GET", path).json()["metadata"]
         expected.pop("managedFields", None)
-        # The server keeps this one elsewhere, and does not look there for metadata alone.
+        # The server stores this one elsewhere, and leaves it out of partial metadata.
         del expected["annotations"][TEMPLATE_GENERATION]
-        assert answer == {
+        assert response == {
             "kind": "PartialObjectMetadata",
             "apiVersion": "meta.k8s.io/v1",
             "metadata": expected,
         }
 
-    def test_a_list_has_more_than_metadata(self, api: Api) -> None:
-        answer = api.send("GET", api.apps("daemonsets"), headers={"Accept": METADATA_ONLY})
-        assert (answer.status_code, answer.json()["reason"]) == (406, "NotAcceptable")
+    def test_partial_metadata_of_a_list_is_not_acceptable(self, api: Api) -> None:
+        response = api.send("GET", api.apps("daemonsets"), headers={"Accept": METADATA_ONLY})
+        assert (response.status_code, response.json()["reason"]) == (406, "NotAcceptable")
 
-    def test_a_list_can_be_of_one(self, api: Api, name: str, path: str) -> None:
+    def test_list_by_name_has_one_item_without_a_kind(self, api: Api, name: str, path: str) -> None:
         query = {"fieldSelector": f"metadata.name={name}"}
-        answer = api.send("GET", api.apps("daemonsets"), query=query).json()
-        assert (answer["kind"], answer["apiVersion"]) == ("DaemonSetList", "apps/v1")
-        assert answer["metadata"].keys() == {"resourceVersion"}
-        (item,) = answer["items"]
+        response = api.send("GET", api.apps("daemonsets"), query=query).json()
+        assert (response["kind"], response["apiVersion"]) == ("DaemonSetList", "apps/v1")
+        assert response["metadata"].keys() == {"resourceVersion"}
+        (item,) = response["items"]
         assert item["metadata"]["name"] == name
         assert "kind" not in item
         assert "apiVersion" not in item
 
-    def test_a_list_can_be_empty(self, api: Api, name: str) -> None:
+    def test_list_by_an_unknown_name_is_empty(self, api: Api, name: str) -> None:
         query = {"fieldSelector": f"metadata.name={name}"}
         assert api.send("GET", api.apps("daemonsets"), query=query).json()["items"] == []
 
-    def test_a_list_by_an_unknown_field(self, api: Api) -> None:
+    def test_list_by_an_unknown_field_is_a_bad_request(self, api: Api) -> None:
         query = {"fieldSelector": "spec.none=1"}
-        answer = api.send("GET", api.apps("daemonsets"), query=query)
+        response = api.send("GET", api.apps("daemonsets"), query=query)
         message = (
             '"spec.none" is not a known field selector: only "metadata.name", "metadata.namespace"'
         )
-        assert answer.json() == failure(400, "BadRequest", message)
+        assert response.json() == failure(400, "BadRequest", message)
 
-    def test_a_watch_tells_every_write_after_a_version(self, api: Api, name: str) -> None:
-        paths = api.apps("daemonsets")
-        version = api.send("GET", paths).json()["metadata"]["resourceVersion"]
-        api.send("POST", paths, daemon_set(name))
-        api.send("PATCH", f"{paths}/{name}", [operation("replace", STATE, "2")])
-        api.send("DELETE", f"{paths}/{name}")
+    def test_watch_reports_each_write_after_a_version(self, api: Api, name: str) -> None:
+        collection = api.apps("daemonsets")
+        version = api.send("GET", collection).json()["metadata"]["resourceVersion"]
+        api.send("POST", collection, daemon_set(name))
+        api.send("PATCH", f"{collection}/{name}", [operation("replace", STATE, "2")])
+        api.send("DELETE", f"{collection}/{name}")
         query = {"resourceVersion": version, "fieldSelector": f"metadata.name={name}"}
-        changes = list(api.watched(paths, query, until="DELETED"))
-        types = [change["type"] for change in changes]
+        events = list(api.watched(collection, query, until="DELETED"))
+        types = [event["type"] for event in events]
         assert (types[0], types[-1]) == ("ADDED", "DELETED")
         assert set(types[1:-1]) == {"MODIFIED"}
-        assert {change["object"]["kind"] for change in changes} == {"DaemonSet"}
-        versions = [int(change["object"]["metadata"]["resourceVersion"]) for change in changes]
+        assert {event["object"]["kind"] for event in events} == {"DaemonSet"}
+        versions = [int(event["object"]["metadata"]["resourceVersion"]) for event in events]
         assert versions == sorted(versions)
 
-    def test_a_watch_without_a_version_tells_what_is_there(
+    def test_watch_without_a_version_reports_existing_objects(
         self, api: Api, name: str, path: str
     ) -> None:
         query = {"fieldSelector": f"metadata.name={name}"}
-        (change,) = api.watched(api.apps("daemonsets"), query, until="ADDED")
-        assert change["object"]["metadata"]["name"] == name
+        (event,) = api.watched(api.apps("daemonsets"), query, until="ADDED")
+        assert event["object"]["metadata"]["name"] == name
 
     # Patching
 
-    def test_compare_and_set_changes_what_it_compared(self, api: Api, path: str) -> None:
+    def test_compare_and_set_succeeds_only_once(self, api: Api, path: str) -> None:
         before = api.send("GET", path).json()["metadata"]
         patch = [operation("test", STATE, "1"), operation("replace", STATE, "2")]
-        answer = api.send("PATCH", path, patch)
-        after = answer.json()["metadata"]
-        assert answer.status_code == 200
+        response = api.send("PATCH", path, patch)
+        after = response.json()["metadata"]
+        assert response.status_code == 200
         assert after["annotations"]["example.com/state"] == "2"
         assert after["resourceVersion"] != before["resourceVersion"]
         assert after["generation"] == before["generation"]
-        assert api.send("PATCH", path, patch).json() == PATCH_REFUSED
+        assert api.send("PATCH", path, patch).json() == PATCH_REJECTED
 
-    @pytest.mark.parametrize("patch", REFUSED_PATCHES.values(), ids=REFUSED_PATCHES)
-    def test_a_patch_that_can_not_be_applied(self, api: Api, path: str, patch: list[Json]) -> None:
+    @pytest.mark.parametrize("patch", REJECTED_PATCHES.values(), ids=REJECTED_PATCHES)
+    def test_patch_that_can_not_be_applied_changes_nothing(
+        self, api: Api, path: str, patch: list[Json]
+    ) -> None:
         before = api.send("GET", path).json()
-        answer = api.send("PATCH", path, patch)
-        assert (answer.status_code, answer.json()) == (422, PATCH_REFUSED)
+        response = api.send("PATCH", path, patch)
+        assert (response.status_code, response.json()) == (422, PATCH_REJECTED)
         assert api.send("GET", path).json() == before
 
     @pytest.mark.parametrize("text", UNREADABLE_PATCHES)
-    def test_a_patch_that_can_not_be_read(self, api: Api, path: str, text: str) -> None:
-        answer = api.send("PATCH", path, text)
-        assert (answer.status_code, answer.json()["reason"]) == (400, "BadRequest")
-        assert answer.json()["message"].startswith("error decoding patch: ")
-        assert "details" not in answer.json()
+    def test_body_that_is_not_a_json_patch_is_a_bad_request(
+        self, api: Api, path: str, text: str
+    ) -> None:
+        response = api.send("PATCH", path, text)
+        assert (response.status_code, response.json()["reason"]) == (400, "BadRequest")
+        assert response.json()["message"].startswith("error decoding patch: ")
+        assert "details" not in response.json()
 
-    def test_a_patch_of_another_type(self, api: Api, path: str) -> None:
-        answer = api.send("PATCH", path, [], headers={"Content-Type": "text/plain"})
+    def test_patch_with_another_media_type_is_rejected(self, api: Api, path: str) -> None:
+        response = api.send("PATCH", path, [], headers={"Content-Type": "text/plain"})
         message = "415: Unsupported Media Type"
-        assert answer.json() == failure(415, "UnsupportedMediaType", message, {})
+        assert response.json() == failure(415, "UnsupportedMediaType", message, {})
 
-    def test_a_missing_member_counts_as_null(self, api: Api, path: str) -> None:
+    def test_missing_member_equals_null_in_a_test(self, api: Api, path: str) -> None:
         patch = [operation("test", "/metadata/annotations/none", None)]
         assert api.send("PATCH", path, patch).status_code == 200
 
     def test_replace_adds_a_missing_member(self, api: Api, path: str) -> None:
-        answer = api.send("PATCH", path, [operation("replace", "/metadata/annotations/new", "x")])
-        assert answer.json()["metadata"]["annotations"]["new"] == "x"
+        response = api.send("PATCH", path, [operation("replace", "/metadata/annotations/new", "x")])
+        assert response.json()["metadata"]["annotations"]["new"] == "x"
 
     def test_replace_reaches_into_lists(self, api: Api, path: str) -> None:
         other = container("other", "nginx:1.3")
@@ -671,37 +685,41 @@ class Contract:
         names = [one["name"] for one in pod_of(api.send("PATCH", path, patch).json())["containers"]]
         assert names == ["other", "second"]
 
-    def test_own_text_of_what_is_live_is_no_change(self, api: Api, name: str, path: str) -> None:
+    def test_replacing_the_template_by_its_text_without_defaults_changes_nothing(
+        self, api: Api, name: str, path: str
+    ) -> None:
         before = api.send("GET", path).json()
         patch = [operation("replace", "/spec/template", daemon_set(name)["spec"]["template"])]
-        dry = api.send("PATCH", path, patch, query={"dryRun": "All"}).json()
-        wet = api.send("PATCH", path, patch).json()
-        assert dry["spec"] == before["spec"]
-        assert dry["metadata"]["generation"] == before["metadata"]["generation"]
-        assert wet == before
+        dry_run = api.send("PATCH", path, patch, query={"dryRun": "All"}).json()
+        written = api.send("PATCH", path, patch).json()
+        assert dry_run["spec"] == before["spec"]
+        assert dry_run["metadata"]["generation"] == before["metadata"]["generation"]
+        assert written == before
 
-    def test_an_empty_patch_is_no_write(self, api: Api, path: str) -> None:
+    def test_empty_patch_changes_nothing(self, api: Api, path: str) -> None:
         before = api.send("GET", path).json()
         assert api.send("PATCH", path, []).json() == before
 
-    def test_a_new_template_is_a_new_generation(self, api: Api, path: str) -> None:
-        answer = api.send("PATCH", path, [operation("replace", FIRST_IMAGE, "nginx:1.3")]).json()
-        assert answer["metadata"]["generation"] == 2
-        assert answer["metadata"]["annotations"][TEMPLATE_GENERATION] == "2"
+    def test_new_template_increments_both_generations(self, api: Api, path: str) -> None:
+        response = api.send("PATCH", path, [operation("replace", FIRST_IMAGE, "nginx:1.3")]).json()
+        assert response["metadata"]["generation"] == 2
+        assert response["metadata"]["annotations"][TEMPLATE_GENERATION] == "2"
 
-    def test_another_spec_of_the_same_template(self, api: Api, path: str) -> None:
-        answer = api.send("PATCH", path, [operation("add", "/spec/minReadySeconds", 1)]).json()
-        assert answer["metadata"]["generation"] == 2
-        assert answer["metadata"]["annotations"][TEMPLATE_GENERATION] == "1"
+    def test_other_change_of_the_spec_keeps_the_template_generation(
+        self, api: Api, path: str
+    ) -> None:
+        response = api.send("PATCH", path, [operation("add", "/spec/minReadySeconds", 1)]).json()
+        assert response["metadata"]["generation"] == 2
+        assert response["metadata"]["annotations"][TEMPLATE_GENERATION] == "1"
 
-    def test_a_dry_run_of_a_patch_changes_nothing(self, api: Api, path: str) -> None:
+    def test_dry_run_of_a_patch_changes_nothing(self, api: Api, path: str) -> None:
         before = api.send("GET", path).json()
         patch = [operation("replace", FIRST_IMAGE, "nginx:1.3")]
-        answer = api.send("PATCH", path, patch, query={"dryRun": "All"}).json()
-        assert first_of(answer)["image"] == "nginx:1.3"
-        assert answer["metadata"]["generation"] == 2
-        assert answer["metadata"]["annotations"][TEMPLATE_GENERATION] == "2"
-        assert answer["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+        response = api.send("PATCH", path, patch, query={"dryRun": "All"}).json()
+        assert first_of(response)["image"] == "nginx:1.3"
+        assert response["metadata"]["generation"] == 2
+        assert response["metadata"]["annotations"][TEMPLATE_GENERATION] == "2"
+        assert response["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
         assert api.send("GET", path).json() == before
 
     @pytest.mark.parametrize(
@@ -713,39 +731,41 @@ class Contract:
             (f"/metadata/annotations/{TEMPLATE_GENERATION}", "7"),
         ],
     )
-    def test_what_only_the_server_sets(
+    def test_patch_can_not_change_fields_that_the_server_sets(
         self, api: Api, path: str, field_path: str, value: object
     ) -> None:
         before = api.send("GET", path).json()
         assert api.send("PATCH", path, [operation("replace", field_path, value)]).json() == before
 
-    def test_annotations_can_all_go_and_come_back(self, api: Api, path: str) -> None:
-        gone = api.send("PATCH", path, [operation("remove", "/metadata/annotations")]).json()
-        back = api.send("PATCH", path, [operation("add", STATE, "3")]).json()
-        assert gone["metadata"]["annotations"] == {TEMPLATE_GENERATION: "1"}
-        assert back["metadata"]["annotations"]["example.com/state"] == "3"
+    def test_annotations_can_be_removed_and_added_again(self, api: Api, path: str) -> None:
+        removed = api.send("PATCH", path, [operation("remove", "/metadata/annotations")]).json()
+        added = api.send("PATCH", path, [operation("add", STATE, "3")]).json()
+        assert removed["metadata"]["annotations"] == {TEMPLATE_GENERATION: "1"}
+        assert added["metadata"]["annotations"]["example.com/state"] == "3"
 
-    def test_a_patch_for_another_version(self, api: Api, name: str, path: str) -> None:
+    def test_patch_of_another_resource_version_is_a_conflict(
+        self, api: Api, name: str, path: str
+    ) -> None:
         patch = [operation("replace", "/metadata/resourceVersion", "1")]
-        answer = api.send("PATCH", path, [*patch, operation("replace", STATE, "2")])
+        response = api.send("PATCH", path, [*patch, operation("replace", STATE, "2")])
         message = (
             f'Operation cannot be fulfilled on daemonsets.apps "{name}": the object has been '
             "modified; please apply your changes to the latest version and try again"
         )
         details = {"name": name, "group": "apps", "kind": "daemonsets"}
-        assert answer.json() == failure(409, "Conflict", message, details)
+        assert response.json() == failure(409, "Conflict", message, details)
 
-    def test_a_patch_of_the_uid(self, api: Api, name: str, path: str) -> None:
-        answer = api.send("PATCH", path, [operation("replace", "/metadata/uid", "1")])
+    def test_patch_of_the_uid_is_invalid(self, api: Api, name: str, path: str) -> None:
+        response = api.send("PATCH", path, [operation("replace", "/metadata/uid", "1")])
         cause = ("FieldValueInvalid", 'Invalid value: "1": field is immutable', "metadata.uid")
-        assert_invalid(answer, name, [cause])
+        assert_invalid(response, name, [cause])
 
-    def test_a_patch_of_the_name(self, api: Api, name: str, path: str) -> None:
-        answer = api.send("PATCH", path, [operation("replace", "/metadata/name", "other")])
+    def test_patch_of_the_name_is_a_bad_request(self, api: Api, name: str, path: str) -> None:
+        response = api.send("PATCH", path, [operation("replace", "/metadata/name", "other")])
         message = f"the name of the object (other) does not match the name on the URL ({name})"
-        assert answer.json() == failure(400, "BadRequest", message)
+        assert response.json() == failure(400, "BadRequest", message)
 
-    def test_the_selector_can_not_be_changed(self, api: Api, name: str, path: str) -> None:
+    def test_patch_of_the_selector_is_invalid(self, api: Api, name: str, path: str) -> None:
         other = {"app": "other"}
         patch = [operation("replace", "/spec/selector", {"matchLabels": other})]
         immutable = (
@@ -766,97 +786,99 @@ class Contract:
         ("field_path", "value"),
         [("/spec/template", "x"), ("/metadata/annotations/new", 1)],
     )
-    def test_a_patch_to_the_wrong_shape(
+    def test_patch_to_a_value_of_the_wrong_type_is_invalid(
         self, api: Api, path: str, field_path: str, value: object
     ) -> None:
-        answer = api.send("PATCH", path, [operation("add", field_path, value)])
-        status = answer.json()
-        assert (answer.status_code, status["reason"]) == (422, "Invalid")
+        response = api.send("PATCH", path, [operation("add", field_path, value)])
+        status = response.json()
+        assert (response.status_code, status["reason"]) == (422, "Invalid")
         assert status["message"].startswith(' "" is invalid: patch: Invalid value: ')
         assert status["details"].keys() == {"causes"}
         (cause,) = status["details"]["causes"]
         assert (cause["reason"], cause["field"]) == ("FieldValueInvalid", "patch")
 
-    # Rules
+    # Validation
 
     @pytest.mark.parametrize(("edit", "causes"), INVALID.values(), ids=INVALID)
-    def test_create_of_an_invalid_daemonset(
+    def test_create_of_an_invalid_daemonset_names_the_causes(
         self, api: Api, name: str, edit: Edit, causes: list[Cause]
     ) -> None:
         manifest = daemon_set(name)
         edit(manifest)
         query = {"dryRun": "All"}
-        answer = api.send("POST", api.apps("daemonsets"), manifest, query=query)
-        assert_invalid(answer, name, causes)
+        response = api.send("POST", api.apps("daemonsets"), manifest, query=query)
+        assert_invalid(response, name, causes)
 
     @pytest.mark.parametrize(("edit", "causes"), INVALID.values(), ids=INVALID)
-    def test_patch_to_an_invalid_daemonset(
+    def test_patch_to_an_invalid_daemonset_names_the_causes(
         self, api: Api, name: str, path: str, edit: Edit, causes: list[Cause]
     ) -> None:
         manifest = daemon_set(name)
         edit(manifest)
-        answer = api.send("PATCH", path, [operation("replace", "/spec", manifest["spec"])])
-        assert_invalid(answer, name, causes)
+        response = api.send("PATCH", path, [operation("replace", "/spec", manifest["spec"])])
+        assert_invalid(response, name, causes)
 
-    def test_annotations_have_a_limit(self, api: Api, name: str, path: str) -> None:
+    def test_annotations_that_are_too_long_are_invalid(
+        self, api: Api, name: str, path: str
+    ) -> None:
         long = "x" * 256 * 1024
         manifest = daemon_set("other")
         manifest["metadata"]["annotations"]["long"] = long
-        complaint = "Too long: may not be more than 262144 bytes"
-        cause = ("FieldValueTooLong", complaint, "metadata.annotations")
-        answer = api.send("POST", api.apps("daemonsets"), manifest)
-        assert_invalid(answer, "other", [cause])
-        answer = api.send("PATCH", path, [operation("add", "/metadata/annotations/long", long)])
-        assert_invalid(answer, name, [cause])
+        problem = "Too long: may not be more than 262144 bytes"
+        cause = ("FieldValueTooLong", problem, "metadata.annotations")
+        response = api.send("POST", api.apps("daemonsets"), manifest)
+        assert_invalid(response, "other", [cause])
+        response = api.send("PATCH", path, [operation("add", "/metadata/annotations/long", long)])
+        assert_invalid(response, name, [cause])
 
-    def test_an_empty_selector(self, api: Api, name: str) -> None:
+    def test_empty_selector_is_invalid(self, api: Api, name: str) -> None:
         manifest = daemon_set(name)
         manifest["spec"]["selector"] = {}
-        answer = api.send("POST", api.apps("daemonsets"), manifest)
-        complaint = "Invalid value: {}: empty selector is invalid for daemonset"
-        assert_invalid(answer, name, [("FieldValueInvalid", complaint, "spec.selector")])
+        response = api.send("POST", api.apps("daemonsets"), manifest)
+        problem = "Invalid value: {}: empty selector is invalid for daemonset"
+        assert_invalid(response, name, [("FieldValueInvalid", problem, "spec.selector")])
 
     @pytest.mark.parametrize("missing", ["spec", "template"])
-    def test_nothing_to_run(self, api: Api, name: str, missing: str) -> None:
+    def test_missing_spec_or_template_is_invalid(self, api: Api, name: str, missing: str) -> None:
         manifest = daemon_set(name)
         del (manifest if missing == "spec" else manifest["spec"])[missing]
-        answer = api.send("POST", api.apps("daemonsets"), manifest)
-        complaint = "Invalid value: null: `selector` does not match template `labels`"
-        mismatch = ("FieldValueInvalid", complaint, "spec.template.metadata.labels")
-        assert_invalid(answer, name, [mismatch, (*EMPTY, CONTAINERS)])
+        response = api.send("POST", api.apps("daemonsets"), manifest)
+        problem = "Invalid value: null: `selector` does not match template `labels`"
+        mismatch = ("FieldValueInvalid", problem, "spec.template.metadata.labels")
+        assert_invalid(response, name, [mismatch, (*EMPTY, CONTAINERS)])
 
-    def test_a_name_that_is_no_name(self, api: Api) -> None:
+    def test_name_with_a_capital_letter_is_invalid(self, api: Api) -> None:
         manifest = daemon_set("x")
         manifest["metadata"]["name"] = "Bad_"
-        answer = api.send("POST", api.apps("daemonsets"), manifest)
-        (cause,) = answer.json()["details"]["causes"]
-        assert answer.status_code == 422
+        response = api.send("POST", api.apps("daemonsets"), manifest)
+        (cause,) = response.json()["details"]["causes"]
+        assert response.status_code == 422
         assert (cause["reason"], cause["field"]) == ("FieldValueInvalid", "metadata.name")
 
-    def test_no_name_at_all(self, api: Api) -> None:
+    def test_missing_name_is_invalid(self, api: Api) -> None:
         manifest = daemon_set("x")
         del manifest["metadata"]["name"]
-        answer = api.send("POST", api.apps("daemonsets"), manifest)
-        complaint = "Required value: name or generateName is required"
-        assert_invalid(answer, "", [("FieldValueRequired", complaint, "metadata.name")])
+        response = api.send("POST", api.apps("daemonsets"), manifest)
+        problem = "Required value: name or generateName is required"
+        assert_invalid(response, "", [("FieldValueRequired", problem, "metadata.name")])
 
-    def test_an_unknown_kind_of_dry_run(self, api: Api, name: str) -> None:
+    def test_unknown_value_of_dry_run_is_invalid(self, api: Api, name: str) -> None:
         query = {"dryRun": "Some"}
-        answer = api.send("POST", api.apps("daemonsets"), daemon_set(name), query=query)
-        complaint = 'Unsupported value: ["Some"]: supported values: "All"'
-        message = f'CreateOptions.meta.k8s.io "" is invalid: dryRun: {complaint}'
-        cause = {"reason": "FieldValueNotSupported", "message": complaint, "field": "dryRun"}
+        response = api.send("POST", api.apps("daemonsets"), daemon_set(name), query=query)
+        problem = 'Unsupported value: ["Some"]: supported values: "All"'
+        message = f'CreateOptions.meta.k8s.io "" is invalid: dryRun: {problem}'
+        cause = {"reason": "FieldValueNotSupported", "message": problem, "field": "dryRun"}
         details = {"group": "meta.k8s.io", "kind": "CreateOptions", "causes": [cause]}
-        assert answer.json() == failure(422, "Invalid", message, details)
+        assert response.json() == failure(422, "Invalid", message, details)
 
     # Deleting
 
-    def test_delete_tells_what_is_gone(self, api: Api, name: str, path: str) -> None:
+    def test_delete_returns_the_uid(self, api: Api, name: str, path: str) -> None:
         uid = api.send("GET", path).json()["metadata"]["uid"]
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
-        answer = api.send("DELETE", path, options)
-        assert answer.status_code == 200
-        assert answer.json() == {
+        response = api.send("DELETE", path, options)
+        assert response.status_code == 200
+        assert response.json() == {
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": {},
@@ -876,38 +898,38 @@ class Contract:
             ("resourceVersion", "ResourceVersion", "modified"),
         ],
     )
-    def test_delete_of_another_object(
+    def test_delete_with_a_precondition_that_fails_is_a_conflict(
         self, api: Api, name: str, path: str, precondition: str, label: str, consequence: str
     ) -> None:
         live = api.send("GET", path).json()["metadata"][precondition]
-        answer = api.send("DELETE", path, {"preconditions": {precondition: "1"}})
+        response = api.send("DELETE", path, {"preconditions": {precondition: "1"}})
         message = (
             f'Operation cannot be fulfilled on DaemonSet.apps "{name}": the {label} in the '
             f"precondition (1) does not match the {label} in record ({live}). The object might "
             f"have been {consequence}"
         )
         details = {"name": name, "group": "apps", "kind": "DaemonSet"}
-        assert answer.json() == failure(409, "Conflict", message, details)
+        assert response.json() == failure(409, "Conflict", message, details)
 
     # Pods, nodes, Events
 
-    def test_a_pod_can_be_tried_out(self, api: Api, name: str) -> None:
+    def test_dry_run_of_a_pod_creates_no_pod(self, api: Api, name: str) -> None:
         pod = {
             "metadata": {"generateName": f"{name}-", "labels": {"app": name}},
             "spec": {"containers": [container("first", "nginx:1.2")]},
         }
-        answer = api.send("POST", api.core("pods"), pod, query={"dryRun": "All"})
-        made = answer.json()
-        assert answer.status_code == 201
-        assert (made["kind"], made["apiVersion"]) == ("Pod", "v1")
-        assert made["metadata"]["name"].removeprefix(f"{name}-").isalnum()
-        assert made["status"]["phase"] == "Pending"
+        response = api.send("POST", api.core("pods"), pod, query={"dryRun": "All"})
+        created = response.json()
+        assert response.status_code == 201
+        assert (created["kind"], created["apiVersion"]) == ("Pod", "v1")
+        assert created["metadata"]["name"].removeprefix(f"{name}-").isalnum()
+        assert created["status"]["phase"] == "Pending"
         query = {"labelSelector": f"app={name}"}
         assert api.send("GET", api.core("pods"), query=query).json()["items"] == []
 
-    def test_an_invalid_pod(self, api: Api, name: str) -> None:
+    def test_invalid_pod_names_the_cause(self, api: Api, name: str) -> None:
         pod = {"metadata": {"name": name}, "spec": {"containers": [container("first", "")]}}
-        answer = api.send("POST", api.core("pods"), pod, query={"dryRun": "All"})
+        response = api.send("POST", api.core("pods"), pod, query={"dryRun": "All"})
         message = f'Pod "{name}" is invalid: spec.containers[0].image: Required value'
         cause = {
             "reason": "FieldValueRequired",
@@ -915,26 +937,26 @@ class Contract:
             "field": "spec.containers[0].image",
         }
         details = {"name": name, "kind": "Pod", "causes": [cause]}
-        assert answer.json() == failure(422, "Invalid", message, details)
+        assert response.json() == failure(422, "Invalid", message, details)
 
     @pytest.mark.parametrize("plural", ["pods", "nodes"])
-    def test_core_objects_that_are_not_there(self, api: Api, name: str, plural: str) -> None:
-        paths = "/api/v1/nodes" if plural == "nodes" else api.core("pods")
+    def test_missing_pod_or_node_is_not_found(self, api: Api, name: str, plural: str) -> None:
+        collection = "/api/v1/nodes" if plural == "nodes" else api.core("pods")
         details = {"name": name, "kind": plural}
         expected = failure(404, "NotFound", f'{plural} "{name}" not found', details)
-        assert api.send("GET", f"{paths}/{name}").json() == expected
+        assert api.send("GET", f"{collection}/{name}").json() == expected
 
-    def test_a_deployment_that_is_not_there(self, api: Api, name: str) -> None:
-        answer = api.send("GET", f"{api.apps('deployments')}/{name}")
+    def test_missing_deployment_is_not_found(self, api: Api, name: str) -> None:
+        response = api.send("GET", f"{api.apps('deployments')}/{name}")
         details = {"name": name, "group": "apps", "kind": "deployments"}
         message = f'deployments.apps "{name}" not found'
-        assert answer.json() == failure(404, "NotFound", message, details)
+        assert response.json() == failure(404, "NotFound", message, details)
 
-    def test_nodes_are_listed(self, api: Api) -> None:
-        answer = api.send("GET", "/api/v1/nodes").json()
-        assert (answer["kind"], answer["apiVersion"]) == ("NodeList", "v1")
+    def test_list_of_nodes_has_its_kind(self, api: Api) -> None:
+        response = api.send("GET", "/api/v1/nodes").json()
+        assert (response["kind"], response["apiVersion"]) == ("NodeList", "v1")
 
-    def test_an_event_can_be_left(self, api: Api, name: str) -> None:
+    def test_event_is_created_and_listed(self, api: Api, name: str) -> None:
         event = {
             "metadata": {"generateName": f"{name}."},
             "involvedObject": {"kind": "DaemonSet", "name": name, "namespace": api.namespace},
@@ -942,50 +964,50 @@ class Contract:
             "message": "for a reason",
             "type": "Warning",
         }
-        answer = api.send("POST", api.core("events"), event)
-        made = answer.json()
-        assert answer.status_code == 201
-        assert made["metadata"]["name"].startswith(f"{name}.")
-        assert (made["eventTime"], made["reportingComponent"]) == (None, "")
+        response = api.send("POST", api.core("events"), event)
+        created = response.json()
+        assert response.status_code == 201
+        assert created["metadata"]["name"].startswith(f"{name}.")
+        assert (created["eventTime"], created["reportingComponent"]) == (None, "")
         query = {"fieldSelector": f"involvedObject.name={name}"}
         listed = api.send("GET", api.core("events"), query=query).json()
         assert [item["message"] for item in listed["items"]] == ["for a reason"]
 
-    def test_an_event_of_another_namespace(self, api: Api, name: str) -> None:
+    def test_event_about_another_namespace_is_invalid(self, api: Api, name: str) -> None:
         event = {"metadata": {"name": name}, "involvedObject": {"namespace": "nowhere"}}
-        answer = api.send("POST", api.core("events"), event)
-        (cause,) = answer.json()["details"]["causes"]
+        response = api.send("POST", api.core("events"), event)
+        (cause,) = response.json()["details"]["causes"]
         assert cause == {
             "reason": "FieldValueInvalid",
             "message": 'Invalid value: "nowhere": does not match event.namespace',
             "field": "involvedObject.namespace",
         }
 
-    # The rest
+    # Access and paths
 
-    def test_nobody_knows_another_token(self, api: Api) -> None:
-        answer = api.send("GET", "/apis", headers={"Authorization": "Bearer other"})
-        assert answer.status_code == 401
-        assert answer.json() == failure(401, "Unauthorized", "Unauthorized")
+    def test_another_token_is_unauthorized(self, api: Api) -> None:
+        response = api.send("GET", "/apis", headers={"Authorization": "Bearer other"})
+        assert response.status_code == 401
+        assert response.json() == failure(401, "Unauthorized", "Unauthorized")
 
-    @pytest.mark.parametrize("kind", ["apps/v1/trifles", "apps/v9/daemonsets"])
-    def test_an_unknown_kind(self, api: Api, kind: str) -> None:
-        answer = api.send("GET", f"/apis/{kind}")
+    @pytest.mark.parametrize("kind", ["apps/v1/gadgets", "apps/v9/daemonsets"])
+    def test_unknown_resource_of_a_known_group_is_not_found(self, api: Api, kind: str) -> None:
+        response = api.send("GET", f"/apis/{kind}")
         message = "the server could not find the requested resource"
-        assert answer.json() == failure(404, "NotFound", message, {})
+        assert response.json() == failure(404, "NotFound", message, {})
 
     @pytest.mark.parametrize("path", ["/none", "/apis/example.com/v1/namespaces/none/services/x"])
-    def test_nothing_is_there(self, api: Api, path: str) -> None:
-        answer = api.send("GET", path)
-        assert (answer.status_code, answer.text) == (404, "404 page not found\n")
-        assert answer.headers["Content-Type"].startswith("text/plain")
+    def test_unknown_path_or_group_is_not_found_in_plain_text(self, api: Api, path: str) -> None:
+        response = api.send("GET", path)
+        assert (response.status_code, response.text) == (404, "404 page not found\n")
+        assert response.headers["Content-Type"].startswith("text/plain")
 
-    def test_a_verb_that_there_is_not(self, api: Api, name: str) -> None:
-        answer = api.send("POST", f"{api.apps('daemonsets')}/{name}", daemon_set(name))
+    def test_unsupported_method_is_not_allowed(self, api: Api, name: str) -> None:
+        response = api.send("POST", f"{api.apps('daemonsets')}/{name}", daemon_set(name))
         message = "the server does not allow this method on the requested resource"
-        assert answer.json() == failure(405, "MethodNotAllowed", message, {})
+        assert response.json() == failure(405, "MethodNotAllowed", message, {})
 
-    def test_groups_and_version(self, api: Api) -> None:
+    def test_groups_version_and_readiness_are_served(self, api: Api) -> None:
         groups = api.send("GET", "/apis").json()
         assert (groups["kind"], groups["apiVersion"]) == ("APIGroupList", "v1")
         (apps,) = [group for group in groups["groups"] if group["name"] == "apps"]
@@ -995,23 +1017,23 @@ class Contract:
         assert api.send("GET", "/readyz").text == "ok"
 
 
-def assert_invalid(answer: requests.Response, name: str, causes: list[Cause]) -> None:
-    """Check the Status of an invalid DaemonSet, word by word."""
-    wordings = [f"{where}: {message}" for _, message, where in causes]
-    listed = wordings[0] if len(wordings) == 1 else f"[{', '.join(wordings)}]"
+def assert_invalid(response: requests.Response, name: str, causes: list[Cause]) -> None:
+    """Assert that a response is the Status of an invalid DaemonSet with these causes."""
+    problems = [f"{where}: {message}" for _, message, where in causes]
+    listed = problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]"
     details: Json = {"name": name} if name else {}
     details |= {"group": "apps", "kind": "DaemonSet"}
     details["causes"] = [
         {"reason": reason, "message": message, "field": where} for reason, message, where in causes
     ]
     message = f'DaemonSet.apps "{name}" is invalid: {listed}'
-    status = answer.json()
-    # The real server tells some causes as often as it looks, which depends on its version.
+    status = response.json()
+    # Some versions of the real server report a cause more than once.
     status["details"]["causes"] = unique(status["details"]["causes"])
     assert status == failure(422, "Invalid", message, details)
-    assert answer.status_code == 422
+    assert response.status_code == 422
 
 
 def unique(items: list[Json]) -> list[Json]:
-    """Drop what is there before."""
+    """Return the items without duplicates."""
     return [item for place, item in enumerate(items) if item not in items[:place]]

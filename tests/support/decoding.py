@@ -1,4 +1,4 @@
-"""What must hold for any request to any source: the tests and the fuzzer ask the same."""
+"""A check of what must hold for any request to any source. Tests and the fuzzer use it."""
 
 import json
 from collections.abc import Mapping
@@ -10,16 +10,16 @@ from image_puller.events.sources.reasons import Reason
 
 
 def check(source: str, headers: Mapping[str, str], body: bytes) -> None:
-    """Decode to at least one event that can be printed, or refuse in a few words."""
+    """Check that a request is decoded to events that can be printed, or rejected with a message."""
     try:
         events = decode(source, headers, body)
     except BadEventError as error:
         message = str(error)
         assert message
-        assert len(message) < 250  # a fixed text, and at most 80 characters of what was sent
+        assert len(message) < 250  # a fixed text, and at most 80 characters of the request
         return
     assert events
     for event in events:
-        said = json.loads(render(event))
-        assert said["type"] != "ignored" or said["reason"] in set(Reason)
-        assert said["type"] != "push" or said["tag"] or said["digest"]
+        rendered = json.loads(render(event))
+        assert rendered["type"] != "ignored" or rendered["reason"] in set(Reason)
+        assert rendered["type"] != "push" or rendered["tag"] or rendered["digest"]

@@ -1,4 +1,4 @@
-"""The simulated cluster as its administrator sees it."""
+"""Reads and changes what the service has in a simulated cluster."""
 
 import json
 import threading
@@ -17,35 +17,38 @@ Json = dict[str, Any]
 
 
 class Installation:
-    """The cluster as its administrator sees it: the one DaemonSet, and what was asked for it."""
+    """The DaemonSet of the service in a simulated cluster, and the requests for it."""
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         self.cluster = cluster
 
     def live(self) -> Json:
-        """The DaemonSet, which must be there."""
+        """Return the DaemonSet, which must exist."""
         found = self.cluster.daemonset(NAME, NAMESPACE)
         assert found is not None
         return found
 
     def template(self) -> Json:
-        """Its template."""
-        return self.live()["spec"]["template"]
+        """Return the live template."""
+        template: Json = self.live()["spec"]["template"]
+        return template
 
     def images(self) -> list[str]:
-        """The images of its containers, in order."""
+        """Return the desired images, in order."""
         return desired_images_of(self.template())
 
     def digests(self) -> Json:
-        """The contents that its template expects, by container."""
-        return json.loads(self.template()["metadata"]["annotations"][DIGESTS])
+        """Return the digests in the template's annotation, by container."""
+        digests: Json = json.loads(self.template()["metadata"]["annotations"][DIGESTS])
+        return digests
 
     def state(self) -> Json:
-        """What it remembers."""
-        return json.loads(self.live()["metadata"]["annotations"][STATE])
+        """Return the state in its annotation."""
+        state: Json = json.loads(self.live()["metadata"]["annotations"][STATE])
+        return state
 
     def annotate(self, text: str | None) -> None:
-        """Put another text in place of what it remembers; None removes it."""
+        """Replace the text of the state annotation. None removes the annotation."""
 
         def edit(daemonset: Json) -> None:
             annotations = daemonset["metadata"]["annotations"]
@@ -56,7 +59,7 @@ class Installation:
         self.cluster.change(NAME, NAMESPACE, edit)
 
     def refuse(self, text: str, *, status: int = 422) -> None:
-        """Refuse every DaemonSet that has the text in an image."""
+        """Let the cluster refuse each DaemonSet that has the text in an image."""
         self.cluster.deny(
             lambda daemonset: any(
                 text in container["image"]
@@ -67,7 +70,10 @@ class Installation:
         )
 
     def sent(self) -> list[str]:
-        """The requests since the last look, each as its verb, what it is about, and how."""
+        """Return the requests since the last call, each in words: `PATCH daemonsets dry run`.
+
+        Requests for nodes are left out, because a thread watches nodes all the time.
+        """
         requests = [
             " ".join(
                 (
@@ -78,13 +84,13 @@ class Installation:
                 )
             )
             for request in self.cluster.requests
-            if _kind(request.path) != "nodes"  # watched all the time, in a thread of its own
+            if _kind(request.path) != "nodes"
         ]
         self.cluster.requests.clear()
         return requests
 
     def written(self) -> list[str]:
-        """Those of them that were to change the DaemonSet."""
+        """Return those requests since the last call that write a DaemonSet, without dry runs."""
         return [
             request
             for request in self.sent()
@@ -94,14 +100,16 @@ class Installation:
         ]
 
     def reports(self) -> list[tuple[str, str]]:
-        """The Events about it: reasons and messages."""
+        """Return the reasons and messages of the Events."""
         return [(event["reason"], event["message"]) for event in self.cluster.events(NAMESPACE)]
 
 
 def desired_images_of(template: Json) -> list[str]:
-    """The images that a template is there for."""
+    """Return the desired images of a template, in order."""
     containers = template["spec"]["containers"]
-    return [each["image"] for each in containers if each["name"] != INSTALL_CONTAINER]
+    return [
+        container["image"] for container in containers if container["name"] != INSTALL_CONTAINER
+    ]
 
 
 def _kind(path: str) -> str:
@@ -110,7 +118,10 @@ def _kind(path: str) -> str:
 
 
 class Gate:
-    """Holds up the requests of a method until it is opened; tells when the first one waits."""
+    """Delays the requests of a method until the `with` statement ends.
+
+    `reached` is set when the first request waits.
+    """
 
     def __init__(self, cluster: SimulatedCluster, method: str, *, times: int = 1) -> None:
         self.reached, self._open = threading.Event(), threading.Event()
@@ -128,7 +139,7 @@ class Gate:
 
 
 def kubeconfig(cluster: SimulatedCluster, folder: Path) -> Path:
-    """A file that leads to the cluster."""
+    """Write a kubeconfig of the cluster, and return its path."""
     file = folder / "kubeconfig"
     file.write_text(json.dumps(cluster.kubeconfig()))
     return file

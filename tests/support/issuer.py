@@ -1,4 +1,4 @@
-"""An issuer of OpenID Connect tokens, with keys made for a test."""
+"""An issuer of OpenID Connect tokens, with its own keys."""
 
 import json
 from typing import Any
@@ -10,18 +10,22 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 Json = dict[str, Any]
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
-CURVES = {"ES256": ec.SECP256R1, "ES384": ec.SECP384R1, "ES512": ec.SECP521R1}
+CURVES: dict[str, type[ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1]] = {
+    "ES256": ec.SECP256R1,
+    "ES384": ec.SECP384R1,
+    "ES512": ec.SECP521R1,
+}
 
 
 def make_key(algorithm: str = "RS256", bits: int = 2048) -> Key:
-    """A new key for an algorithm."""
+    """Return a new key for an algorithm. `bits` is the size of an RSA key."""
     if algorithm in CURVES:
         return ec.generate_private_key(CURVES[algorithm]())
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
 class Issuer:
-    """Signs tokens, by one key at a time, and publishes the keys that it has had."""
+    """Signs tokens with its newest key, and publishes all keys until they are withdrawn."""
 
     def __init__(self, algorithm: str = "RS256") -> None:
         self._algorithm = algorithm
@@ -29,16 +33,16 @@ class Issuer:
         self.rotate("first")
 
     def rotate(self, key_id: str) -> None:
-        """Sign with a new key from now on."""
+        """Create a key, and sign with it from now on."""
         self._key_id = key_id
         self._keys[key_id] = make_key(self._algorithm)
 
     def withdraw(self, key_id: str) -> None:
-        """Publish a key no longer."""
+        """Remove a key from the published key set."""
         del self._keys[key_id]
 
     def token(self, claims: Json, **header: Any) -> str:
-        """A token of these claims."""
+        """Return a token with these claims."""
         return jwt.encode(
             claims,
             self._keys[self._key_id],
@@ -47,13 +51,13 @@ class Issuer:
         )
 
     def document(self) -> bytes:
-        """The key set, as it is published."""
+        """Return the published key set."""
         keys = [public(key, key_id, self._algorithm) for key_id, key in self._keys.items()]
         return json.dumps({"keys": keys}).encode()
 
 
 def public(key: Key, key_id: str, algorithm: str) -> Json:
-    """A key's public half, as a JSON Web Key."""
+    """Return the public key of a key, as a JSON Web Key."""
     if isinstance(key, rsa.RSAPrivateKey):
         jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
     else:

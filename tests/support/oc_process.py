@@ -1,4 +1,4 @@
-"""What `oc process` makes of a Template, as OpenShift's template processor does it.
+"""Processes OpenShift Templates as `oc process` does.
 
 https://docs.openshift.com/container-platform/4.18/openshift_images/using-templates.html
 """
@@ -27,15 +27,15 @@ _RANGES = {
 
 @cache
 def read(file: Path) -> Json:
-    """A Template as it is in its file; nobody changes it."""
+    """Return the Template of a file. Callers must not change it."""
     template: Json = yaml.safe_load(file.read_text())
     return template
 
 
 def process(file: Path, **values: str) -> list[Json]:
-    """The objects of a Template with these parameters, and the others as they are by default.
+    """Return the objects of a Template. Parameters without a value here have their default.
 
-    Raises ValueError for a parameter that is not there, and for a required one without a value.
+    Raises ValueError for an unknown parameter, and for a required parameter without a value.
     """
     template = read(file)
     parameters = {each["name"]: _value(each, values) for each in template["parameters"]}
@@ -50,12 +50,12 @@ def _value(parameter: Json, values: dict[str, str]) -> str:
     value = values.get(name, parameter.get("value", ""))
     if not value and "generate" in parameter:
         if parameter["generate"] != "expression":
-            raise ValueError(f"{name}: nothing generates {parameter['generate']!r}")
+            raise ValueError(f"{name}: unknown generator {parameter['generate']!r}")
         value = _GENERATED.sub(_generated, parameter["from"])
     if not value and parameter.get("required"):
         raise ValueError(f"{name} is required and must be specified")
     if not isinstance(value, str):
-        raise ValueError(f"{name}: a value is a string, not {value!r}")
+        raise ValueError(f"{name}: the value must be a string, not {value!r}")
     return value
 
 
@@ -66,7 +66,7 @@ def _generated(expression: re.Match[str]) -> str:
 
 
 def _replaced(value: Any, parameters: dict[str, str]) -> Any:
-    """The value with parameters put in, once, also in keys; unknown names stay as they are."""
+    """Return a value with its parameters replaced, also in keys. Unknown names are left as is."""
     match value:
         case dict():
             return {

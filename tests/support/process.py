@@ -14,7 +14,7 @@ from image_puller.registries.lookup import Lookup
 from image_puller.values.reference import parse
 from tests.support.building import digest
 from tests.support.clock import ManualClock
-from tests.support.registries import Answers
+from tests.support.registries import FakeRegistries
 from tests.support.replica import Replica
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
@@ -91,14 +91,14 @@ MakeProcess = Callable[..., Process]
 """The type of the fixture `process`."""
 
 
-def registry_has(answers: Answers, **digests: int) -> None:
+def registry_has(registries: FakeRegistries, **digests: int) -> None:
     """Let the registry have these tags, each with the digest of that number, and no others.
 
     The tag 1.2.3 is written `v1_2_3`.
     """
     tags = {name.removeprefix("v").replace("_", "."): n for name, n in digests.items()}
-    answers.digests = {parse(f"{NAME}:{tag}"): digest(n) for tag, n in tags.items()}
-    answers.listings = {parse(NAME): tuple(tags)}
+    registries.digests = {parse(f"{NAME}:{tag}"): digest(n) for tag, n in tags.items()}
+    registries.listings = {parse(NAME): tuple(tags)}
 
 
 def unverified(clock: ManualClock, tag: str = "1.2.4", number: int = 1) -> AwaitVerification:

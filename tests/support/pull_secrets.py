@@ -1,4 +1,4 @@
-"""Pull secrets as the API server has them."""
+"""Pull secrets, as the API server returns them."""
 
 import base64
 import json

@@ -1,68 +1,70 @@
-"""Simulated registries, which answer what a test says, and when."""
+"""Fake registries, whose answers a test sets and may delay."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from image_puller.values.reference import Reference
 
 TIMEOUT_SECONDS = 10
 
 
-class Answers:
-    """Registries that answer what they are told to, as soon as the gate of their host is open."""
+class FakeRegistries:
+    """Registries that answer with the digests, tags and errors that a test has set."""
 
     def __init__(self) -> None:
         self.digests: dict[Reference, str | Exception] = {}
         self.listings: dict[Reference, tuple[str, ...] | Exception] = {}
-        self.closed: dict[str, threading.Event] = {}
-        self.failures: dict[str, Exception] = {}
         self.asked: list[tuple[Reference, float]] = []
-        self.at_once: dict[str, int] = {}
-        self.most: dict[str, int] = {}
+        """What was asked for, with the timeout in seconds."""
+        self.open_questions: dict[str, int] = {}
+        """The number of questions that wait for an answer now, by registry."""
+        self.most_open_questions: dict[str, int] = {}
+        self._failures: dict[str, Exception] = {}
+        self._gates: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
 
     def digest(self, reference: Reference, *, timeout: float) -> str | None:
-        with self._asking(reference, timeout):
-            found = self.failures.get(reference.registry, self.digests.get(reference))
-        if isinstance(found, Exception):
-            raise found
-        return found
+        with self._question(reference, timeout):
+            answer = self._failures.get(reference.registry, self.digests.get(reference))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def tags(self, name: Reference, *, timeout: float) -> tuple[str, ...]:
-        with self._asking(name, timeout):
-            found = self.failures.get(name.registry, self.listings.get(name, ()))
-        if isinstance(found, Exception):
-            raise found
-        return found
+        with self._question(name, timeout):
+            answer = self._failures.get(name.registry, self.listings.get(name, ()))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def close(self, registry: str) -> None:
         """Let the registry answer nothing until `open_all`."""
-        self.closed[registry] = threading.Event()
+        self._gates[registry] = threading.Event()
 
     def fail(self, registry: str, error: Exception) -> None:
-        """Let the registry fail with this error, whatever it is asked."""
-        self.failures[registry] = error
+        """Let the registry answer each question with this error."""
+        self._failures[registry] = error
 
     def open_all(self) -> None:
-        for gate in self.closed.values():
+        """Let closed registries answer."""
+        for gate in self._gates.values():
             gate.set()
 
-    def _asking(self, reference: Reference, timeout: float) -> "_Asking":
-        return _Asking(self, reference, timeout)
-
-
-class _Asking:
-    def __init__(self, answers: Answers, reference: Reference, timeout: float) -> None:
-        self._answers, self._reference, self._timeout = answers, reference, timeout
-
-    def __enter__(self) -> None:
-        answers, host = self._answers, self._reference.registry
-        with answers._lock:
-            answers.asked.append((self._reference, self._timeout))
-            answers.at_once[host] = answers.at_once.get(host, 0) + 1
-            answers.most[host] = max(answers.most.get(host, 0), answers.at_once[host])
-        if host in answers.closed:
-            assert answers.closed[host].wait(TIMEOUT_SECONDS)
-
-    def __exit__(self, *_: object) -> None:
-        with self._answers._lock:
-            self._answers.at_once[self._reference.registry] -= 1
+    @contextmanager
+    def _question(self, reference: Reference, timeout: float) -> Iterator[None]:
+        registry = reference.registry
+        with self._lock:
+            self.asked.append((reference, timeout))
+            number = self.open_questions.get(registry, 0) + 1
+            self.open_questions[registry] = number
+            self.most_open_questions[registry] = max(
+                self.most_open_questions.get(registry, 0), number
+            )
+        try:
+            if registry in self._gates:
+                assert self._gates[registry].wait(TIMEOUT_SECONDS)
+            yield
+        finally:
+            with self._lock:
+                self.open_questions[registry] -= 1

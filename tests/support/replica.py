@@ -1,4 +1,4 @@
-"""One process of the service without its web server and its threads."""
+"""One process of the service, without its web server and its threads."""
 
 from datetime import datetime, timedelta
 
@@ -14,7 +14,7 @@ from tests.support.building import NOON
 
 
 class Time:
-    """A clock that is set by hand."""
+    """A time that only tests advance. It is a callable, as the Reconciler expects."""
 
     def __init__(self) -> None:
         self.now = NOON
@@ -28,7 +28,7 @@ class Time:
 
 
 class Replica:
-    """One process of the service without its web server."""
+    """A Reconciler with its own `KubernetesCluster`, as each process has one."""
 
     def __init__(
         self, config: Config, api: ApiClient, now: Time, *, state_bytes: int = limits.STATE_BYTES
@@ -38,13 +38,13 @@ class Replica:
         self.reconciler = Reconciler(config, self.cluster, now=now, state_bytes=state_bytes)
 
     def commit(self, *changes: Change, flush: bool = False) -> tuple[Outcome, ...]:
-        """Commit changes."""
+        """Commit changes, and return their outcomes."""
         return self.reconciler.commit(changes, flush=flush)
 
     def check(self) -> None:
-        """Check the whole DaemonSet."""
+        """Check the DaemonSet, as the health check does."""
         assert self.commit(CheckDaemonSet()) == (Outcome.CHECKED,)
 
     def ensure_exists(self) -> None:
-        """Ensure that the DaemonSet exists, as for a node that joins."""
+        """Ensure that the DaemonSet exists, as the service does when a node joins."""
         assert self.commit(EnsureExists()) == (Outcome.CHECKED,)

@@ -1,4 +1,4 @@
-"""Waiting for what other threads or processes do."""
+"""Waits for other threads and processes."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ TIMEOUT_SECONDS = 10
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what other threads or processes do."""
+    """Wait until a condition is true. Fail after TIMEOUT_SECONDS."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         assert time.monotonic() < deadline

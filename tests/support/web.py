@@ -1,4 +1,4 @@
-"""The service with its web application, as senders see it."""
+"""A running service, with a client of its web application."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 
 class Web:
-    """The service's web application, and the folder of its secrets."""
+    """A service, a client of its web application, and the folder of its secrets."""
 
     def __init__(self, service: Service, secrets: Path) -> None:
         self.service = service
@@ -17,14 +17,14 @@ class Web:
         self.client: FlaskClient = service.app.test_client()
 
     def secret(self, name: str, *secrets: str) -> None:
-        """Set the secrets of a name, and no others."""
+        """Replace the secrets of a name."""
         for old in self.secrets.glob(f"{name}*"):
             old.unlink()
         for number, secret in enumerate(secrets):
             (self.secrets / (f"{name}.{number}" if number else name)).write_text(f"{secret}\n")
 
     def wait_for_first_check(self) -> None:
-        """Wait for the end of the check at start, so that it meets no fault of a test."""
+        """Wait until the check at start has ended, so that it can't disturb a test."""
         wait_until(lambda: 'source="check"' in self.service.metrics.text().decode())
 
     def stop(self) -> None:

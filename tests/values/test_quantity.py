@@ -1,3 +1,5 @@
+"""Tests of Kubernetes quantities."""
+
 import re
 from decimal import Decimal
 
@@ -38,7 +40,7 @@ from image_puller.values import quantity
         ("1e-3", "0.001"),
     ],
 )
-def test_a_quantity_is_read(text, amount):
+def test_quantity_is_parsed(text: str, amount: str) -> None:
     assert quantity.parse(text) == Decimal(amount)
 
 
@@ -70,20 +72,20 @@ def test_a_quantity_is_read(text, amount):
         "NaN",
     ],
 )
-def test_what_is_no_quantity_is_refused(text):
+def test_other_text_is_rejected(text: str) -> None:
     message = f"not a Kubernetes quantity such as 10Mi or .05: {text!r}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         quantity.parse(text)
 
 
-def test_a_message_shows_80_characters_at_most():
+def test_error_quotes_80_characters_at_most() -> None:
     with pytest.raises(ValueError, match=f": '{'x' * 80}'$"):
         quantity.parse("x" * 1000)
 
 
 @given(st.integers(0, 10**9), st.sampled_from("kMGTP"))
 @settings(max_examples=50, deadline=None)
-def test_a_binary_unit_is_more_than_the_decimal_one(number, unit):
+def test_binary_unit_is_larger_than_the_decimal_one(number: int, unit: str) -> None:
     assert quantity.parse(f"{number}{unit.upper()}i") >= quantity.parse(f"{number}{unit}")
 
 
@@ -103,11 +105,11 @@ def test_a_binary_unit_is_more_than_the_decimal_one(number, unit):
         ("0.0001", "1m"),
     ],
 )
-def test_an_amount_is_written_as_people_write_it(amount, text):
+def test_amount_is_rendered_in_the_largest_fitting_unit(amount: str, text: str) -> None:
     assert quantity.render(Decimal(amount)) == text
 
 
 @given(st.decimals(0, 10**12, places=3))
 @settings(max_examples=50, deadline=None)
-def test_what_is_written_is_read_again(amount):
+def test_rendered_amount_parses_to_the_same_amount(amount: Decimal) -> None:
     assert quantity.parse(quantity.render(amount)) == amount

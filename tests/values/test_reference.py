@@ -1,3 +1,5 @@
+"""Tests of image references."""
+
 import time
 
 import pytest
@@ -32,7 +34,7 @@ digests = st.sampled_from([None, SHA256, SHA384, SHA512, OTHER_DIGEST])
 
 
 @st.composite
-def references(draw):
+def references(draw: st.DrawFn) -> Reference:
     registry, repository = normalise_name(draw(hosts), draw(paths))
     return Reference(registry=registry, repository=repository, tag=draw(tags), digest=draw(digests))
 
@@ -50,7 +52,7 @@ def references(draw):
         ("index.docker.io/nginx", "docker.io/library/nginx"),
         ("index.docker.io/bitnami/redis:7", "docker.io/bitnami/redis:7"),
         ("docker.io/library/nginx", "docker.io/library/nginx"),
-        # Container runtimes keep this name, and cache the image under it.
+        # Container runtimes store the image under this name.
         ("registry-1.docker.io/library/nginx", "registry-1.docker.io/library/nginx"),
         ("localhost", "docker.io/library/localhost"),
         ("localhost:5000", "docker.io/library/localhost:5000"),
@@ -74,11 +76,11 @@ def references(draw):
         ("a" * 64 + ":1", "docker.io/library/" + "a" * 64 + ":1"),
     ],
 )
-def test_a_reference_is_normalised(text, normal):
+def test_reference_is_normalised(text: str, normal: str) -> None:
     assert str(parse(text)) == normal
 
 
-def test_a_reference_is_taken_apart():
+def test_reference_is_split_into_its_parts() -> None:
     reference = parse(f"Quay.io:443/org/app:v1@{SHA256}")
 
     assert reference == Reference(
@@ -87,7 +89,7 @@ def test_a_reference_is_taken_apart():
     assert reference.name == "quay.io:443/org/app"
 
 
-def test_no_tag_is_made_up():
+def test_missing_tag_stays_none() -> None:
     assert parse("nginx").tag is None
     assert parse("nginx").digest is None
 
@@ -147,14 +149,14 @@ MALFORMED_HOST = "the registry is not of the form host or host:port"
         ("a" * 64, "64 hexadecimal digits are an image ID, not a name"),
     ],
 )
-def test_what_is_no_reference_is_refused_with_what_is_wrong(text, problem):
-    with pytest.raises(InvalidReferenceError) as refused:
+def test_error_names_the_wrong_part_of_a_reference(text: str, problem: str) -> None:
+    with pytest.raises(InvalidReferenceError) as error:
         parse(text)
 
-    assert str(refused.value) == f"{text[:80]!r} is not an image reference: {problem}"
+    assert str(error.value) == f"{text[:80]!r} is not an image reference: {problem}"
 
 
-def test_the_error_is_one_of_the_project_and_a_value_error():
+def test_error_is_one_of_the_project_and_a_value_error() -> None:
     assert issubclass(InvalidReferenceError, ImagePullerError)
     assert issubclass(InvalidReferenceError, ValueError)
 
@@ -177,24 +179,26 @@ def test_the_error_is_one_of_the_project_and_a_value_error():
         ("\N{KELVIN SIGN}.io", "app", None),
     ],
 )
-def test_host_and_path_known_apart_are_normalised_alike(registry, repository, normal):
+def test_separate_host_and_path_are_normalised(
+    registry: str, repository: str, normal: tuple[str, str] | None
+) -> None:
     assert normalise_name(registry, repository) == (normal or (registry, repository))
 
 
 @pytest.mark.parametrize(
     "text", ["latest", "1", "_", "v1.2.3-rc.1", "A" * 128, "sha256-abc.sig", "1__2--3.."]
 )
-def test_a_tag_is_recognised(text):
+def test_tag_is_recognised(text: str) -> None:
     assert is_tag(text)
 
 
 @pytest.mark.parametrize("text", ["", ".1", "-1", "a" * 129, "1+2", "a b", "a\n", "é", "٣", "a/b"])
-def test_what_is_no_tag_is_recognised(text):
+def test_malformed_tag_is_recognised(text: str) -> None:
     assert not is_tag(text)
 
 
 @pytest.mark.parametrize("text", [SHA256, SHA384, SHA512, OTHER_DIGEST, "a:" + "0" * 32])
-def test_a_digest_is_recognised(text):
+def test_digest_is_recognised(text: str) -> None:
     assert is_digest(text)
 
 
@@ -217,34 +221,34 @@ def test_a_digest_is_recognised(text):
         "sha256:" + "٣" * 64,
     ],
 )
-def test_what_is_no_digest_is_recognised(text):
+def test_malformed_digest_is_recognised(text: str) -> None:
     assert not is_digest(text)
 
 
 @pytest.mark.parametrize("text", ["nginx", "library/nginx", "a-b/c.d/e__f", "0", "a" * 255])
-def test_a_repository_is_recognised(text):
+def test_repository_is_recognised(text: str) -> None:
     assert is_repository(text)
 
 
 @pytest.mark.parametrize("text", ["", "/", "a/", "A", "a:1", "a" * 256, "a b", "a\n", "é"])
-def test_what_is_no_repository_is_recognised(text):
+def test_malformed_repository_is_recognised(text: str) -> None:
     assert not is_repository(text)
 
 
 @given(references())
-def test_parsing_what_a_reference_prints_gives_it_back(reference):
+def test_printed_reference_parses_to_the_same_reference(reference: Reference) -> None:
     assert parse(str(reference)) == reference
 
 
 @given(references())
-def test_a_normalised_text_is_printed_as_it_was_read(reference):
+def test_normalised_reference_prints_unchanged(reference: Reference) -> None:
     text = str(reference)
 
     assert str(parse(text)) == text
 
 
 @given(references())
-def test_a_parsed_name_is_normal_already(reference):
+def test_parsed_name_is_normalised(reference: Reference) -> None:
     assert normalise_name(reference.registry, reference.repository) == (
         reference.registry,
         reference.repository,
@@ -252,7 +256,7 @@ def test_a_parsed_name_is_normal_already(reference):
 
 
 @given(st.text() | st.text(alphabet="aA0._-/:@[]+é\n"))
-def test_any_text_is_a_reference_or_refused(text):
+def test_any_text_is_parsed_or_rejected(text: str) -> None:
     try:
         reference = parse(text)
     except InvalidReferenceError:
@@ -264,14 +268,14 @@ def test_any_text_is_a_reference_or_refused(text):
 
 
 @given(st.text(), st.text())
-def test_normalising_twice_changes_nothing_more(registry, repository):
+def test_normalising_twice_changes_nothing(registry: str, repository: str) -> None:
     once = normalise_name(registry, repository)
 
     assert normalise_name(*once) == once
 
 
 @pytest.mark.parametrize("unit", ["a", "a-", "a_", "a.", "a/", "A", ":", "@", "[", "-", "\ud800"])
-def test_a_long_text_is_refused_at_once(unit):
+def test_long_text_is_rejected_fast(unit: str) -> None:
     text = unit * 200_000
     started = time.perf_counter()
 

@@ -1,3 +1,5 @@
+"""Tests of versions in tags, and of their ranges."""
+
 import re
 
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from image_puller.errors import ImagePullerError
 from image_puller.values.version import (
     LOWEST,
+    Identifier,
     InvalidRangeError,
     Version,
     parse_range,
@@ -25,6 +28,18 @@ numbers = st.integers(0, 12).map(str)
 semver_tags = st.from_regex(
     r"v?(0|[1-9][0-9]?)(\.(0|[1-9])){2}(-(rc|alpha|0|[1-9])(\.(0|[1-9]|x-y)){0,2})?", fullmatch=True
 )
+
+
+def full(tag: str) -> Version:
+    version = read_full(tag)
+    assert version is not None
+    return version
+
+
+def semver(tag: str) -> Version:
+    version = read_semver(tag)
+    assert version is not None
+    return version
 
 
 @pytest.mark.parametrize(
@@ -57,7 +72,7 @@ semver_tags = st.from_regex(
         ("1.2.3-pre.2", "", (1, 2, 3), ((1, 0, "pre"), (0, 2, "")), ""),
         ("1.2.3-dev.2", "", (1, 2, 3), ((1, 0, "dev"), (0, 2, "")), ""),
         ("1.2.3-SNAPSHOT.20240115", "", (1, 2, 3), ((1, 0, "snapshot"), (0, 20240115, "")), ""),
-        # Without a number, or with more than one, it is no pre-release that has an order.
+        # Without a number, or with two, it is a suffix, because such pre-releases have no order.
         ("1.2.3-SNAPSHOT", "", (1, 2, 3), (), "-SNAPSHOT"),
         ("1.2.3-dev", "", (1, 2, 3), (), "-dev"),
         ("1.2.3-beta", "", (1, 2, 3), (), "-beta"),
@@ -66,8 +81,10 @@ semver_tags = st.from_regex(
         ("1.2.3-alpine-rc.1", "", (1, 2, 3), (), "-alpine-rc.1"),
     ],
 )
-def test_a_full_version_is_taken_apart(tag, prefix, numbers, prerelease, suffix):
-    version = read_full(tag)
+def test_full_version_is_split_into_its_parts(
+    tag: str, prefix: str, numbers: tuple[int, ...], prerelease: tuple[Identifier, ...], suffix: str
+) -> None:
+    version = full(tag)
 
     assert version == Version(prefix=prefix, numbers=numbers, prerelease=prerelease, suffix=suffix)
     assert version.shape == (prefix, len(numbers), suffix)
@@ -92,7 +109,7 @@ def test_a_full_version_is_taken_apart(tag, prefix, numbers, prerelease, suffix)
         "1" * 9999 + ".0.0",
     ],
 )
-def test_any_other_tag_is_no_full_version(tag):
+def test_other_tag_is_no_full_version(tag: str) -> None:
     assert read_full(tag) is None
 
 
@@ -106,16 +123,16 @@ def test_any_other_tag_is_no_full_version(tag):
         ["1.2.3.4", "1.2.3.5", "1.2.4.0"],
     ],
 )
-def test_full_versions_have_an_order(ordered):
-    ranks = [read_full(tag).rank for tag in ordered]
+def test_full_versions_are_ordered(ordered: list[str]) -> None:
+    ranks = [full(tag).rank for tag in ordered]
 
     assert ranks == sorted(set(ranks))
 
 
-def test_semver_orders_as_its_specification_says():
+def test_semver_versions_are_ordered_by_the_specification() -> None:
     ordered = ["alpha", "alpha.1", "alpha.beta", "beta", "beta.2", "beta.11", "rc.1"]
     tags = ["0.9.9", "1.0.0-0", "1.0.0-2", "1.0.0-10", *(f"1.0.0-{part}" for part in ordered)]
-    ranks = [read_semver(tag).rank for tag in [*tags, "1.0.0", "1.0.1"]]
+    ranks = [semver(tag).rank for tag in [*tags, "1.0.0", "1.0.1"]]
 
     assert ranks == sorted(set(ranks))
 
@@ -123,8 +140,8 @@ def test_semver_orders_as_its_specification_says():
 @pytest.mark.parametrize(
     "tag", ["1.2.3", "v1.2.3", "0.0.0", "1.2.3-rc.1", "1.2.3--", "1.2.3-0a.x-y"]
 )
-def test_a_semver_tag_is_recognised(tag):
-    version = read_semver(tag)
+def test_semver_tag_is_parsed(tag: str) -> None:
+    version = semver(tag)
 
     assert version.prefix == ("v" if tag.startswith("v") else "")
     assert version.suffix == ""
@@ -137,7 +154,7 @@ def test_a_semver_tag_is_recognised(tag):
         *["V1.2.3", "latest", "1.2.3\n", "1.2.3+build", "1" * 9999 + ".0.0"],
     ],
 )
-def test_any_other_tag_is_no_semver(tag):
+def test_other_tag_is_no_semver_version(tag: str) -> None:
     assert read_semver(tag) is None
 
 
@@ -195,26 +212,26 @@ def test_any_other_tag_is_no_semver(tag):
         (">=1.2-0", "1.2.0-rc.1 1.3.0-rc.1", "1.1.9"),
         ("*-0", "1.0.0-rc.1 1.0.0", ""),
         ("^1.2.3-0", "1.2.3-rc.1 1.3.0-rc.1", "2.0.0-rc.1"),
-        # One pre-release opens all that "and" joins, but not what stands after "or".
+        # One pre-release admits pre-releases in its terms joined by "and", but not after "or".
         (">=1.2.3-0 <2", "1.2.3-rc.1 1.3.0-rc.1 1.3.0", "2.0.0-rc.1 2.0.0"),
         (">=1.2.3-0 <2 || >3", "1.3.0-rc.1 4.0.0", "4.0.0-rc.1"),
         ("1.0.0-alpha.1 - 1.1.0", "1.0.0-alpha.2 1.1.0-rc.1 1.1.0", "1.0.0-alpha.0"),
     ],
 )
-def test_a_range_holds_what_its_notation_says(text, inside, outside):
+def test_range_contains_the_versions_of_its_notation(text: str, inside: str, outside: str) -> None:
     versions = parse_range(text)
 
-    assert [tag for tag in inside.split() if not versions.contains(read_semver(tag))] == []
-    assert [tag for tag in outside.split() if versions.contains(read_semver(tag))] == []
+    assert [tag for tag in inside.split() if not versions.contains(semver(tag))] == []
+    assert [tag for tag in outside.split() if versions.contains(semver(tag))] == []
     assert versions.text == text.strip()
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "a range, or one side of its '||', is empty"),
-        ("1.2 ||", "a range, or one side of its '||', is empty"),
-        ("|| 1.2", "a range, or one side of its '||', is empty"),
+        ("", "the range, or one side of '||', is empty"),
+        ("1.2 ||", "the range, or one side of '||', is empty"),
+        ("|| 1.2", "the range, or one side of '||', is empty"),
         ("latest", "'latest' is not a range of versions"),
         (">=1.2 <two", "'<two' is not a range of versions"),
         (">=", "'>=' is not a range of versions"),
@@ -226,20 +243,20 @@ def test_a_range_holds_what_its_notation_says(text, inside, outside):
         ("1.2.3.4", "'1.2.3.4' is not a range of versions"),
         ("01.2", "'01.2' is not a range of versions"),
         ("1.2.3+build", "'1.2.3+build' is not a range of versions"),
-        ("==1.2", "there is no operator '=='"),
-        ("><1.2", "there is no operator '><'"),
+        ("==1.2", "'==' is not an operator of ranges"),
+        ("><1.2", "'><' is not an operator of ranges"),
         ("1" * 513, "a range has at most 512 characters"),
     ],
 )
-def test_what_is_no_range_is_refused_with_what_is_wrong(text, problem):
-    with pytest.raises(InvalidRangeError, match=f"^{re.escape(problem)}$") as refused:
+def test_error_names_the_wrong_part_of_a_range(text: str, problem: str) -> None:
+    with pytest.raises(InvalidRangeError, match=f"^{re.escape(problem)}$") as error:
         parse_range(text)
 
-    assert isinstance(refused.value, ImagePullerError)
+    assert isinstance(error.value, ImagePullerError)
 
 
 @given(tags | full_tags, tags | full_tags)
-def test_versions_of_one_rank_are_equal_numbers(one, other):
+def test_equal_ranks_mean_equal_numbers_and_prereleases(one: str, other: str) -> None:
     first, second = read_full(one), read_full(other)
     if first is None or second is None:
         return
@@ -253,8 +270,8 @@ def test_versions_of_one_rank_are_equal_numbers(one, other):
 
 
 @given(semver_tags)
-def test_a_version_is_in_the_ranges_that_begin_or_end_with_it(tag):
-    version = read_semver(tag)
+def test_version_is_in_the_ranges_that_include_their_bound(tag: str) -> None:
+    version = semver(tag)
     text = tag.removeprefix("v")
 
     for operator in ("", "=", ">=", "<=", "~", "^"):
@@ -264,25 +281,25 @@ def test_a_version_is_in_the_ranges_that_begin_or_end_with_it(tag):
 
 
 @given(semver_tags, semver_tags)
-def test_greater_and_less_split_all_other_versions(one, other):
-    first, second = read_semver(one), read_semver(other)
+def test_every_version_is_greater_than_a_bound_or_not(one: str, other: str) -> None:
+    first, second = semver(one), semver(other)
     bound = other if second.prerelease else f"{other}, >=0-0"
-    held = [parse_range(operator + bound).contains(first) for operator in (">", "<=")]
+    contained = [parse_range(operator + bound).contains(first) for operator in (">", "<=")]
 
-    assert held == [first.rank > second.rank, first.rank <= second.rank]
+    assert contained == [first.rank > second.rank, first.rank <= second.rank]
 
 
 @given(st.text() | st.text(alphabet="0123.xX*v-<>=!~^ ,|rc\n"))
-def test_any_text_is_a_range_or_refused(text):
+def test_any_text_is_a_range_or_rejected(text: str) -> None:
     try:
         versions = parse_range(text)
     except InvalidRangeError:
         return
-    assert versions.contains(read_semver("1.2.3")) in {True, False}
+    assert versions.contains(semver("1.2.3")) in {True, False}
 
 
 @given(st.text() | tags)
-def test_any_text_is_a_version_or_none(text):
+def test_any_text_is_a_version_or_none(text: str) -> None:
     for read in (read_full, read_semver):
         version = read(text)
         assert version is None or len(version.numbers) >= 3

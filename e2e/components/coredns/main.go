@@ -1,4 +1,4 @@
-// Command coredns is CoreDNS with the four plugins that e2e/dns.py configures, and no others.
+// Command coredns is CoreDNS with only the four plugins that e2e/harness/dns.py configures.
 package main
 
 import (

@@ -1,8 +1,8 @@
-// Command probe tells, from inside a pod, what the pod can reach.
+// Command probe runs in a pod, and sends or answers requests there.
 //
-//	probe resolve NAME   print the addresses of a name, one a line
-//	probe get URL        print what the URL answers; https is asked as the pod's service account
-//	probe serve ADDRESS  answer every request with the pod's name
+//	probe resolve NAME   print the addresses of a name, one on each line
+//	probe get URL        print what the URL answers; https with the token of the pod's service account
+//	probe serve ADDRESS  answer all requests with the pod's name
 package main
 
 import (
@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	account  = "/var/run/secrets/kubernetes.io/serviceaccount"
-	patience = 10 * time.Second
+	account = "/var/run/secrets/kubernetes.io/serviceaccount"
+	timeout = 10 * time.Second
 )
 
 func main() {
@@ -40,7 +40,7 @@ func main() {
 }
 
 func resolve(name string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	addresses, err := net.DefaultResolver.LookupHost(ctx, name)
 	if err == nil {
@@ -54,7 +54,7 @@ func get(url string) error {
 	if err != nil {
 		return err
 	}
-	client := &http.Client{Timeout: patience}
+	client := &http.Client{Timeout: timeout}
 	if request.URL.Scheme == "https" {
 		if err := identify(client, request); err != nil {
 			return err
@@ -74,7 +74,7 @@ func get(url string) error {
 	return nil
 }
 
-// identify gives the request the token, and the client the authority, that the pod was given.
+// identify adds the token of the pod to the request, and its CA to the client.
 func identify(client *http.Client, request *http.Request) error {
 	token, err := os.ReadFile(filepath.Join(account, "token"))
 	if err != nil {

@@ -1,4 +1,4 @@
-"""A first look without a cluster: the service beside a simulated one, and what to try on it."""
+"""The demo: runs the service beside a simulated cluster, and prints commands to try."""
 
 import json
 import secrets
@@ -19,15 +19,15 @@ _ENVIRONMENT = {
     "runner=registry.example.com:5000/demo/runner:v2.3.0",
     "NAMESPACE": "k8s-image-puller",
     "ROLLOUT_MIN_INTERVAL_SECONDS": "2",
-    "ASK_REGISTRIES": "false",  # there are none
+    "ASK_REGISTRIES": "false",  # the registries do not exist
 }
 _DIGEST = "sha256:" + "ab12" * 16
 
 
 def run(environ: Mapping[str, str]) -> int:
-    """Serves on `$PORT` until it is told to end; the exit code is that of `image-puller serve`.
+    """Run the demo on `PORT`, and return the exit code of its service.
 
-    The service is a process of its own, the very one that a cluster would run.
+    The service is a process of its own, the same as in a cluster.
     """
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -39,34 +39,34 @@ def run(environ: Mapping[str, str]) -> int:
         kubeconfig = Path(folder) / "kubeconfig"
         kubeconfig.write_text(json.dumps(cluster.kubeconfig()))
         port = environ.get("PORT") or "8080"
-        own = {"WEBHOOK_SECRETS_DIR": folder, "PORT": port, "KUBECONFIG": str(kubeconfig)}
+        local = {"WEBHOOK_SECRETS_DIR": folder, "PORT": port, "KUBECONFIG": str(kubeconfig)}
         print(introduction(f"http://127.0.0.1:{port}", tokens), flush=True)
         cluster.run()
         command = (sys.executable, "-m", "image_puller", "serve")
-        environment = _inherited(environ) | _ENVIRONMENT | own
-        with subprocess.Popen(command, env=environment) as service:  # noqa: S603 - our own command
+        environment = _inherited(environ) | _ENVIRONMENT | local
+        with subprocess.Popen(command, env=environment) as service:  # noqa: S603 - a fixed command
             return _wait(service)
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a process needs, less what would configure the service otherwise than shown."""
+    """Return the variables that a process needs. All others could change the configuration."""
     return {name: environ[name] for name in ("HOME", "PATH", "LANG") if name in environ}
 
 
 def _wait(service: subprocess.Popen[bytes]) -> int:
-    """Waits for the service's end; whoever ends the demo ends the service."""
+    """Wait for the end of the service, and return its exit code. Pass SIGTERM on to it."""
     previous = signal.signal(signal.SIGTERM, lambda *_: service.terminate())
     try:
         return service.wait()
     except KeyboardInterrupt:
-        # A terminal has told the service as well.
+        # The terminal sends SIGINT to the service too.
         return service.wait()
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
 def introduction(url: str, tokens: Mapping[str, str]) -> str:
-    """What to do with the demo: each command on a line of its own, ready to be pasted."""
+    """Return what the demo prints: commands to paste, each on a line of its own."""
     harbor = {
         "type": "PUSH_ARTIFACT",
         "occur_at": 1767225600,
@@ -118,18 +118,18 @@ def introduction(url: str, tokens: Mapping[str, str]) -> str:
             "digest": _DIGEST,
         },
     }
-    read = f"curl -sS -u :{tokens['read']} {url}/status"
+    status = f"curl -sS -u :{tokens['read']} {url}/status"
     return "\n".join(
         (
             f"Kubernetes Image Puller at {url}, beside a simulated cluster of three nodes.",
             "",
-            "A push to Harbor, as Harbor tells it:",
+            "Report a push to Harbor:",
             _post(url, "/webhooks/harbor", tokens["harbor"], "application/json", harbor),
             "",
-            "What is on which node now (watch it change):",
-            read,
+            "Print the images on each node (repeat it to see the change):",
+            status,
             "",
-            "A push to Quay, to a plain registry, and as a CloudEvent:",
+            "Report a push to Quay, to CNCF Distribution, and as a CloudEvent:",
             _post(url, "/webhooks/quay", tokens["quay"], "application/json", quay),
             _post(
                 url,
@@ -140,7 +140,7 @@ def introduction(url: str, tokens: Mapping[str, str]) -> str:
             ),
             _post(url, "/", f"Bearer {tokens['events']}", "application/cloudevents+json", pushed),
             "",
-            "Ctrl-C ends it.",
+            "Press Ctrl-C to stop.",
             "",
         )
     )

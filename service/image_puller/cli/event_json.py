@@ -1,4 +1,4 @@
-"""The pure half of `image-puller parse`: headers from text, and events to lines of JSON."""
+"""Reads the headers and writes the events of `image-puller parse`. Pure."""
 
 import json
 from datetime import datetime
@@ -17,9 +17,10 @@ from image_puller.events.payload import quote
 
 
 def read_headers(text: str) -> dict[str, str]:
-    """Headers from lines `Name: value`, names in lower case; of repeated ones the last.
+    """Return the headers in lines `Name: value`, with names in lower case.
 
-    Empty lines and those that begin with `#` are ignored.
+    Of a repeated header the last one counts. Empty lines and those that begin with `#` are ignored.
+    Raises BadEventError.
     """
     lines = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
     return dict(_header(line) for line in lines)
@@ -28,12 +29,12 @@ def read_headers(text: str) -> dict[str, str]:
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon:
-        raise BadEventError(f"not a header, which is `Name: value`: {quote(line)}")
+        raise BadEventError(f"a header must have the form `Name: value`, not {quote(line)}")
     return name.strip().lower(), value.strip()
 
 
 def render(event: Event) -> str:
-    """One event as one line of JSON, without the end of the line."""
+    """Return an event as JSON in one line, without a line break at its end."""
     return json.dumps(_as_json(event))
 
 

@@ -1,4 +1,4 @@
-"""The command line: `image-puller serve | demo | tick | status | render | parse | webhook-url`."""
+"""The command line, `image-puller`."""
 
 import argparse
 import json
@@ -17,7 +17,8 @@ import yaml
 
 from image_puller import __version__
 from image_puller.cli import demo, event_json, webhook_setup
-from image_puller.config import configuration, variables
+from image_puller.config import variables
+from image_puller.config.configuration import Config, Google, from_environ
 from image_puller.core import daemonset, decide, quota, rollout, state
 from image_puller.errors import BadEventError, ConfigurationError, ImagePullerError
 from image_puller.events import sources
@@ -25,33 +26,38 @@ from image_puller.events.cloudevents_http import to_request
 from image_puller.events.sources import SOURCES
 from image_puller.http.authentication import EVENTS, READ, Secrets
 
+_DESCRIPTION = "Keep container images on the nodes of a Kubernetes cluster."
+_EPILOG = "Run `image-puller <command> --help` for the arguments of a command."
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _ADDRESS = re.compile(
     r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", re.ASCII
 )
 _TIMEOUT_SECONDS = 30
 _NODES_MOST = 1_000_000
+_UNAUTHENTICATED = 401
 _FAILED = 1
-_UNUSABLE = 2
+_BAD_INPUT = 2
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit code is 0, 1 where it failed, 2 where it can't be read."""
-    asked = _parser().parse_args(arguments)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command, and return its exit code: 0, 1 if it failed, 2 if its input is bad."""
+    arguments = _parser().parse_args(argv)
     try:
-        return int(asked.run(asked, os.environ) or 0)
+        return int(arguments.run(arguments, os.environ) or 0)
     except (BadEventError, ConfigurationError) as error:
         print(error, file=sys.stderr)
-        return _UNUSABLE
-    except (ImagePullerError, requests.RequestException, OSError) as error:
+        return _BAD_INPUT
+    except (ImagePullerError, OSError) as error:
         print(error, file=sys.stderr)
         return _FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="image-puller", description=__doc__)
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="command")
+    parser = argparse.ArgumentParser(prog="image-puller", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument(
+        "--version", action="version", version=__version__, help="print the version and exit"
+    )
+    commands = parser.add_subparsers(required=True, title="commands", metavar="<command>")
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
@@ -61,52 +67,70 @@ def _parser() -> argparse.ArgumentParser:
     command("serve", _serve, "Run the service, configured by environment variables.")
     command("demo", _demo, "Run the service beside a simulated cluster of three nodes.")
     for name, run, text in (
-        ("trigger-check", _trigger_check, "Tell a running service to check now."),
-        ("status", _status, "Show what a running service has cached where."),
+        ("trigger-check", _trigger_check, "Start a check in a running service."),
+        ("status", _status, "Print the images, and the nodes that hold them, as JSON."),
     ):
-        sent = command(name, run, text)
-        sent.add_argument("--url", help="the service (default: on this machine, port $PORT)")
-        sent.add_argument(
+        client = command(name, run, text)
+        client.add_argument(
+            "--url", help="the address of the service (default: this machine, port $PORT)"
+        )
+        client.add_argument(
             "--token-file",
             type=Path,
-            help="file that holds the token (default: that of $WEBHOOK_SECRETS_DIR)",
+            metavar="FILE",
+            help="a file with the secret or token (default: the file in $WEBHOOK_SECRETS_DIR)",
         )
-    rendering = command("render", _render, "Print the DaemonSet of this environment as YAML.")
-    rendering.add_argument(
+    render = command("render", _render, "Print the DaemonSet that the environment configures.")
+    render.add_argument(
         "--quota",
         type=_nodes,
         metavar="NODES",
-        help="print instead the ResourceQuota that its pods need on so many nodes",
+        help="print the ResourceQuota for that many nodes instead",
     )
-    webhook = command("webhook-url", _webhook_url, "Print how to point a registry's webhook here.")
-    webhook.add_argument("source", choices=sorted(SOURCES))
-    webhook.add_argument(
+    webhook_url = command("webhook-url", _webhook_url, "Print how to set up a sender's webhook.")
+    _add_source(webhook_url)
+    webhook_url.add_argument(
         "--url",
         type=_address,
         required=True,
-        help="where senders reach the service, such as https://puller.example.com",
+        help="the address at which senders reach the service, such as https://puller.example.com",
     )
-    parsing = command("parse", _parse, "Print the events that a request on standard input means.")
-    parsing.add_argument("source", choices=sorted(SOURCES))
-    parsing.add_argument("--headers", type=Path, help="file of `Name: value` lines")
+    parse = command("parse", _parse, "Print the events in a request body on standard input.")
+    _add_source(parse)
+    parse.add_argument(
+        "--headers",
+        type=Path,
+        metavar="FILE",
+        help="a file with the headers of the request, one `Name: value` on each line",
+    )
     return parser
 
 
-def _serve(_asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    # They take 0.25 s of processor time to import, which a tick every few minutes need not pay.
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    names = sorted(SOURCES)
+    parser.add_argument(
+        "source",
+        choices=names,
+        metavar="<source>",
+        help=f"the kind of sender: {', '.join(names)}",
+    )
+
+
+def _serve(_arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    # These imports take 0.25 s of processor time, which the other commands do not need.
     from image_puller import serve  # noqa: PLC0415
     from image_puller.cluster import client as cluster  # noqa: PLC0415
 
     _log()
-    configuration = _configuration(environ)
-    serve.run(configuration, cluster.KubernetesCluster(cluster.connect(environ), configuration))
+    config = _config(environ)
+    serve.run(config, cluster.KubernetesCluster(cluster.connect(environ), config))
 
 
-def _demo(_asked: argparse.Namespace, environ: Mapping[str, str]) -> int:
+def _demo(_arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return demo.run(environ)
 
 
-def _trigger_check(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def _trigger_check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     headers, body = to_request(
         event_type="io.image-puller.check",
         source="/image-puller/trigger-check",
@@ -114,86 +138,119 @@ def _trigger_check(asked: argparse.Namespace, environ: Mapping[str, str]) -> Non
         time=datetime.now(UTC),
         data=None,
     )
-    url, token = _service(asked, environ, EVENTS)
-    answer = requests.post(url, headers={**headers, **token}, data=body, timeout=_TIMEOUT_SECONDS)
-    answer.raise_for_status()
+    url = _service_url(arguments, environ)
+    credentials = _credentials(arguments, environ, EVENTS)
+    _send("POST", url, EVENTS, headers={**headers, **credentials}, data=body)
 
 
-def _status(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    url, token = _service(asked, environ, READ)
-    answer = requests.get(f"{url}/status", headers=token, timeout=_TIMEOUT_SECONDS)
-    answer.raise_for_status()
-    print(json.dumps(answer.json(), indent=2))
+def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    url = f"{_service_url(arguments, environ)}/status"
+    answer = _send("GET", url, READ, headers=_credentials(arguments, environ, READ))
+    try:
+        status = answer.json()
+    except requests.JSONDecodeError as error:
+        raise ImagePullerError(
+            f"{url} did not answer with JSON ({error}); check the address in --url"
+        ) from error
+    print(json.dumps(status, indent=2))
 
 
-def _service(
-    asked: argparse.Namespace, environ: Mapping[str, str], secret: str
-) -> tuple[str, dict[str, bytes]]:
-    """Where the running service is, and the header that proves who asks."""
-    url = asked.url or f"http://127.0.0.1:{environ.get('PORT') or 8080}"
-    tokens = _secrets(environ).of(secret)
-    if asked.token_file is not None:
-        tokens = (asked.token_file.read_bytes().strip(),)
-    header = {"Authorization": b"Bearer " + tokens[0]} if tokens else {}
-    return url.rstrip("/"), header
+def _service_url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
+    url: str = arguments.url or f"http://127.0.0.1:{environ.get('PORT') or 8080}"
+    return url.rstrip("/")
+
+
+def _credentials(
+    arguments: argparse.Namespace, environ: Mapping[str, str], name: str
+) -> dict[str, bytes]:
+    """Return the Authorization header with the secret of a name, or nothing without a secret."""
+    secrets = _secrets(environ).of(name)
+    if arguments.token_file is not None:
+        secrets = (arguments.token_file.read_bytes().strip(),)
+    return {"Authorization": b"Bearer " + secrets[0]} if secrets else {}
+
+
+def _send(
+    method: str,
+    url: str,
+    name: str,
+    *,
+    headers: Mapping[str, str | bytes],
+    data: bytes | None = None,
+) -> requests.Response:
+    """Send a request to the service that needs the secret of a name, and return the answer."""
+    try:
+        answer = requests.request(method, url, headers=headers, data=data, timeout=_TIMEOUT_SECONDS)
+    except requests.RequestException as error:
+        raise ImagePullerError(
+            f"no answer from {url} ({error}); check the address in --url, or PORT"
+        ) from error
+    if answer.status_code == _UNAUTHENTICATED:
+        raise ImagePullerError(
+            f"{url} answered 401; put the secret of `{name}` into a file, and name it in "
+            "--token-file"
+        )
+    if not answer.ok:
+        raise ImagePullerError(f"{url} answered {answer.status_code}; see the log of the service")
+    return answer
 
 
 def _secrets(environ: Mapping[str, str]) -> Secrets:
     return Secrets(Path(environ.get("WEBHOOK_SECRETS_DIR") or "/etc/image-puller/secrets"))
 
 
-def _render(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    configuration = _configuration(environ)
-    for warning in configuration.warnings:
+def _render(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    config = _config(environ)
+    for warning in config.warnings:
         print(warning, file=sys.stderr)
-    if asked.quota is None:
-        manifest = _fresh_daemonset(configuration)
+    if arguments.quota is None:
+        manifest = _new_daemonset(config)
     else:
-        manifest = quota.manifest(configuration, asked.quota)
+        manifest = quota.manifest(config, arguments.quota)
     print(yaml.safe_dump(manifest, sort_keys=False), end="")
 
 
-def _fresh_daemonset(configuration: configuration.Config) -> dict[str, Any]:
-    fresh = state.State(configuration="")
-    decided = decide.adopt(configuration, fresh, daemonset.configuration_hash(configuration))
-    applied = rollout.advance(configuration, decided, datetime.now(UTC))
-    return daemonset.manifest(configuration, decided, daemonset.Platform(), state.encode(applied))
+def _new_daemonset(config: Config) -> dict[str, Any]:
+    """Return the DaemonSet as the service creates it at its first start."""
+    empty = state.State(configuration="")
+    adopted = decide.adopt(config, empty, daemonset.configuration_hash(config))
+    applied = rollout.advance(config, adopted, datetime.now(UTC))
+    return daemonset.manifest(config, adopted, daemonset.Platform(), state.encode(applied))
 
 
 def _nodes(text: str) -> int:
     try:
-        return variables.whole(1, _NODES_MOST)(text)
+        return variables.whole_number(1, _NODES_MOST)(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _parse(asked: argparse.Namespace, _environ: Mapping[str, str]) -> None:
-    headers = _read_headers(asked.headers) if asked.headers else {}
-    for event in sources.decode(asked.source, headers, sys.stdin.buffer.read()):
+def _parse(arguments: argparse.Namespace, _environ: Mapping[str, str]) -> None:
+    headers = _read_headers(arguments.headers) if arguments.headers else {}
+    for event in sources.decode(arguments.source, headers, sys.stdin.buffer.read()):
         print(event_json.render(event))
 
 
-def _webhook_url(asked: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def _webhook_url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    source = arguments.source
     account, audience = (environ.get(f"GAR_{name}") for name in ("SERVICE_ACCOUNT", "AUDIENCE"))
-    google = (
-        configuration.Google(audience=audience, service_account=account)
-        if account and audience
-        else None
-    )
-    secrets = _secrets(environ).of(asked.source)
+    google = Google(audience=audience, service_account=account) if account and audience else None
+    secrets = _secrets(environ).of(source)
     secret = secrets[0] if secrets else None
-    if secret is not None and webhook_setup.shows_secret(asked.source, google):
+    if secret is not None and webhook_setup.prints_secret(source, google):
         print(
-            f"This prints the secret of {asked.source}, in a URL. Whoever reads it can push as "
-            f"{asked.source}: keep it out of tickets, chats and logs.\n",
+            f"The output has the secret of {source} in a URL. Anybody who has it can report pushes "
+            f"as {source}. Keep it out of tickets, chats and logs.\n",
             file=sys.stderr,
         )
-    print(webhook_setup.render(asked.source, asked.url, secret, google), end="")
+    print(webhook_setup.render(source, arguments.url, secret, google), end="")
 
 
 def _address(text: str) -> str:
     if not _ADDRESS.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"not of the form https://host[:port][/path]: {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"must have the form https://host[:port][/path], not {text!r}"
+        )
     return text.rstrip("/")
 
 
@@ -201,12 +258,12 @@ def _read_headers(file: Path) -> dict[str, str]:
     try:
         return event_json.read_headers(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadEventError(f"the headers can't be read: {error}") from error
+        raise BadEventError(f"file {file} of --headers can't be read: {error}") from error
 
 
-def _configuration(environ: Mapping[str, str]) -> configuration.Config:
-    pod = _NAMESPACE_FILE.read_text().strip() if _NAMESPACE_FILE.is_file() else None
-    return configuration.from_environ(environ, pod_namespace=pod)
+def _config(environ: Mapping[str, str]) -> Config:
+    pod_namespace = _NAMESPACE_FILE.read_text().strip() if _NAMESPACE_FILE.is_file() else None
+    return from_environ(environ, pod_namespace=pod_namespace)
 
 
 def _log() -> None:

@@ -1,1 +1,1 @@
-"""The configuration, parsed once from environment variables."""
+"""Parses the configuration from environment variables, once."""

@@ -1,7 +1,7 @@
-"""The configuration: one frozen value, read once from the environment.
+"""The configuration of the service, read once from environment variables.
 
-The original Kubernetes Image Puller's variables keep their names and formats; the README's table
-says what each one is for.
+The variables of the original Kubernetes Image Puller keep their names and formats.
+`docs/configuration.md` describes all variables.
 """
 
 import re
@@ -36,7 +36,7 @@ _AFFINITIES = ("nodeAffinity", "podAffinity", "podAntiAffinity")
 
 
 class EventAuth(StrEnum):
-    """How senders at `POST /` prove themselves."""
+    """How senders authenticate at `POST /`."""
 
     TOKEN = auto()
     OIDC = auto()
@@ -44,7 +44,7 @@ class EventAuth(StrEnum):
 
 
 class ReadAuth(StrEnum):
-    """How readers of `/status` and `/metrics` prove themselves."""
+    """How readers authenticate at `/status` and `/metrics`."""
 
     TOKEN = auto()
     NONE = auto()
@@ -52,7 +52,7 @@ class ReadAuth(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What each container of the DaemonSet asks for, as Kubernetes quantities."""
+    """The requests and limits of each container of the DaemonSet, as Kubernetes quantities."""
 
     memory_request: str
     memory_limit: str
@@ -62,10 +62,11 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Oidc:
-    """Whose tokens are believed at `POST /`.
+    """Which OpenID Connect tokens are accepted at `POST /`.
 
-    `keys` is an https URL or a file. Without it they are those of the API server, which then says
-    its own issuer as well unless `issuer` does. A subject may end in `*`.
+    `keys` is the https URL or the file of the issuer's keys. None means the API server's keys.
+    `issuer` is None only without `keys`, and then means the API server's issuer.
+    A subject may end in `*`.
     """
 
     audience: str
@@ -76,7 +77,10 @@ class Oidc:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Google:
-    """Whose tokens are believed at `/webhooks/gar`: of a service account, by its e-mail address."""
+    """Which of Google's tokens are accepted at `/webhooks/gar`.
+
+    `service_account` is the e-mail address of the account that Pub/Sub signs as.
+    """
 
     audience: str
     service_account: str
@@ -84,7 +88,7 @@ class Google:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything the service is told. `warnings` are faults of entries, to be said loudly."""
+    """The values of all variables. `warnings` are about single malformed entries."""
 
     entries: tuple[Entry, ...]
     warnings: tuple[str, ...]
@@ -118,30 +122,30 @@ class Config:
     knative_service: str | None
 
     def entry(self, name: str) -> Entry:
-        """The entry of that name, which must be there."""
+        """Return the entry of a name. It must exist."""
         return next(entry for entry in self.entries if entry.name == name)
 
 
 def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None) -> Config:
-    """The configuration that `environ` describes.
+    """Return the configuration of these environment variables.
 
-    `pod_namespace` is the service's own, where it runs in a pod. White space around a value is cut
-    off (a ConfigMap's often ends in a newline), and an empty variable counts as unset.
-    Raises ConfigurationError with every problem, a line each, beginning with its variable.
+    `pod_namespace` is the namespace of the service's pod, or None outside a pod. White space around
+    a value is removed, because a ConfigMap's often ends in a newline. An empty variable is unset.
+    Raises ConfigurationError with one line for each problem, beginning with the variable's name.
     """
     read = _Reader(environ)
     entries, warnings = _entries(read)
-    namespace = read("NAMESPACE", variables.label, pod_namespace or "k8s-image-puller")
+    namespace = read("NAMESPACE", variables.dns_label, pod_namespace or "k8s-image-puller")
     event_auth = read("EVENT_AUTH", variables.one_of(EventAuth), EventAuth.TOKEN)
     config = Config(
         entries=entries,
         warnings=warnings,
-        keep_tags=read("KEEP_TAGS", variables.whole(1, limits.KEEP_TAGS_MOST), 2),
+        keep_tags=read("KEEP_TAGS", variables.whole_number(1, limits.KEEP_TAGS_MOST), 2),
         caching_interval=read("CACHING_INTERVAL_HOURS", variables.hours, timedelta(hours=1)),
         resources=_resources(read),
         daemonset_name=read("DAEMONSET_NAME", _daemonset_name, "kubernetes-image-puller"),
         namespace=namespace,
-        deployment_name=read("DEPLOYMENT_NAME", variables.subdomain, "kubernetes-image-puller"),
+        deployment_name=read("DEPLOYMENT_NAME", variables.dns_subdomain, "kubernetes-image-puller"),
         node_selector=read("NODE_SELECTOR", variables.json_strings, {}),
         affinity=read("AFFINITY", _affinity, {}),
         tolerations=read("TOLERATIONS", variables.json_objects, ()),
@@ -152,7 +156,7 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
             "ROLLOUT_MIN_INTERVAL_SECONDS", variables.seconds, timedelta(seconds=10)
         ),
         rollout_max_unavailable=read("ROLLOUT_MAX_UNAVAILABLE", variables.max_unavailable, "100%"),
-        priority_class_name=read("PRIORITY_CLASS_NAME", variables.subdomain, None),
+        priority_class_name=read("PRIORITY_CLASS_NAME", variables.dns_subdomain, None),
         registry_aliases=read("REGISTRY_ALIASES", _aliases, ()),
         webhook_registries=read("WEBHOOK_REGISTRIES", _webhook_registries, {}),
         webhook_secrets_dir=read("WEBHOOK_SECRETS_DIR", Path, Path("/etc/image-puller/secrets")),
@@ -160,22 +164,22 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         oidc=_oidc(read, namespace) if event_auth is EventAuth.OIDC else None,
         google=_google(read),
         read_auth=read("READ_AUTH", variables.one_of(ReadAuth), ReadAuth.TOKEN),
-        ask_registries=read("ASK_REGISTRIES", variables.flag, default=True),
-        verify_pushes=read("VERIFY_PUSHES", variables.flag, default=False),
+        ask_registries=read("ASK_REGISTRIES", variables.boolean, default=True),
+        verify_pushes=read("VERIFY_PUSHES", variables.boolean, default=False),
         registry_ca_file=read("REGISTRY_CA_FILE", _certificates, None),
         insecure_registries=read("INSECURE_REGISTRIES", _hosts, ()),
-        port=read("PORT", variables.whole(1, 65535), 8080),
-        knative_service=read("K_SERVICE", variables.subdomain, None),
+        port=read("PORT", variables.whole_number(1, 65535), 8080),
+        knative_service=read("K_SERVICE", variables.dns_subdomain, None),
     )
     if config.verify_pushes and not config.ask_registries:
-        read.problems.append("VERIFY_PUSHES: true, but ASK_REGISTRIES is false: nobody can verify")
+        read.problems.append("VERIFY_PUSHES: must not be true where ASK_REGISTRIES is false")
     if read.problems:
         raise ConfigurationError("\n".join(read.problems))
     return config
 
 
 class _Reader:
-    """Reads variables one by one, and collects what is wrong with any of them."""
+    """Reads single variables, and collects the problems of all of them."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -210,7 +214,7 @@ def _entries(read: _Reader) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     read.problems.extend(problems)
     if not entries and not problems:
         faults = "".join(f"; {warning}" for warning in warnings)
-        read.problems.append(f"IMAGES: holds no valid entry{faults}")
+        read.problems.append(f"IMAGES: has no valid entry{faults}")
     return entries, warnings
 
 
@@ -226,10 +230,10 @@ def _resources(read: _Reader) -> Resources:
 
 
 def _bounds(read: _Reader, name: str, least: str, most: str) -> tuple[str, str]:
-    known = len(read.problems)
+    count = len(read.problems)
     request = read(f"{name}_REQUEST", _quantity, least)
     limit = read(f"{name}_LIMIT", _quantity, most)
-    are_quantities = len(read.problems) == known
+    are_quantities = len(read.problems) == count
     if are_quantities and quantity.parse(request) > quantity.parse(limit):
         read.problems.append(f"{name}_REQUEST: {request} is more than {name}_LIMIT, {limit}")
     return request, limit
@@ -241,8 +245,8 @@ def _quantity(text: str) -> str:
 
 
 def _daemonset_name(text: str) -> str:
-    """It is the value of a label as well."""
-    return variables.subdomain(text, longest=_LABEL_VALUE_CHARACTERS)
+    """Parse a name that is also the value of a label, so it must be short enough for one."""
+    return variables.dns_subdomain(text, longest=_LABEL_VALUE_CHARACTERS)
 
 
 def _affinity(text: str) -> dict[str, Any]:
@@ -255,14 +259,14 @@ def _affinity(text: str) -> dict[str, Any]:
 
 
 def _oidc(read: _Reader, namespace: str) -> Oidc:
-    audience = read("OIDC_AUDIENCE", variables.word, None)
+    audience = read("OIDC_AUDIENCE", variables.printable, None)
     issuer = read("OIDC_ISSUER", variables.https_url, None)
     keys = read("OIDC_KEYS", _keys, None)
     own = (f"system:serviceaccount:{namespace}:*",)
     if not read.has("OIDC_AUDIENCE"):
         read.problems.append(
             "OIDC_AUDIENCE: must be set where EVENT_AUTH is oidc, to the audience that senders' "
-            "tokens are made for"
+            "tokens are issued for"
         )
     if read.has("OIDC_KEYS") and not read.has("OIDC_ISSUER"):
         read.problems.append("OIDC_ISSUER: must be set where OIDC_KEYS is")
@@ -275,7 +279,7 @@ def _oidc(read: _Reader, namespace: str) -> Oidc:
 
 
 def _google(read: _Reader) -> Google | None:
-    audience = read("GAR_AUDIENCE", variables.word, None)
+    audience = read("GAR_AUDIENCE", variables.printable, None)
     service_account = read("GAR_SERVICE_ACCOUNT", _email, None)
     for name, other in (
         ("GAR_AUDIENCE", "GAR_SERVICE_ACCOUNT"),
@@ -298,12 +302,12 @@ def _keys(text: str) -> str | Path:
 
 
 def _subjects(text: str) -> tuple[str, ...]:
-    subjects = tuple(map(variables.word, variables.items(text)))
+    subjects = tuple(map(variables.printable, variables.items(text)))
     for subject in subjects:
         if "*" in subject[:-1] or subject == "*":
-            raise ValueError(f"a * may stand at the end only, after something: {subject!r}")
+            raise ValueError(f"a * is allowed only at the end, after a prefix: {subject!r}")
     if not subjects:
-        raise ValueError("names no subject")
+        raise ValueError("has no subject")
     return subjects
 
 
@@ -314,7 +318,7 @@ def _email(text: str) -> str:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(map(variables.subdomain, variables.items(text)))
+    return tuple(map(variables.dns_subdomain, variables.items(text)))
 
 
 def _sleep_image(text: str) -> str:
@@ -357,7 +361,7 @@ def _hosts(text: str) -> tuple[str, ...]:
 
 
 def _prefix(text: str) -> str:
-    """A registry's host, maybe with the beginning of a path, in the form that names have here."""
+    """Parse a registry's host with an optional path. The host is normalised."""
     prefix = text.rstrip("/")
     if not _PREFIX.fullmatch(prefix):
         raise ValueError(f"{variables.quoted(text)} is not of the form host or host/path")

@@ -13,7 +13,7 @@ INSTALL_CONTAINER = "install-sleep"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One entry of `IMAGES`. `image` is its image as written, `reference` the same parsed."""
+    """One entry of `IMAGES`. `reference` is the parsed form of `image`."""
 
     name: str
     image: str
@@ -26,7 +26,7 @@ class Entry:
         return self.reference.pull_tag
 
     @property
-    def label(self) -> str:
+    def configured(self) -> str:
         """Return the configured tag or digest."""
         return self.tag or str(self.reference.digest)
 
@@ -45,8 +45,8 @@ def parse_entries(
 ) -> tuple[tuple[Entry, ...], tuple[str, ...], tuple[str, ...]]:
     """Return the entries of `IMAGES` and `IMAGE_TAG_POLICIES`, then warnings, then problems.
 
-    A malformed entry is a warning, and the others count. Of two entries with one name the last
-    counts. A policy that can't be read is a problem, because it is unknown what to track then.
+    A malformed entry gives a warning and is left out. Of two entries with one name the last counts.
+    A malformed policy gives a problem, because the service can't know which tags to track.
     """
     entries: dict[str, Entry] = {}
     warnings, problems = [], []
@@ -75,7 +75,7 @@ def _entry(item: str, policies: Mapping[str, str]) -> Entry:
     name, separator, image = (part.strip() for part in item.partition("="))
     if not separator or "=" in image or not image:
         raise ValueError("not of the form name=image")
-    if variables.label(name) == INSTALL_CONTAINER:
+    if variables.dns_label(name) == INSTALL_CONTAINER:
         raise ValueError(f"{name!r} is the name of the install container; choose another name")
     reference = parse(image)
     return Entry(

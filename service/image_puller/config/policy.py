@@ -1,4 +1,4 @@
-"""Which tags an entry of IMAGES follows, and in which order."""
+"""Policies: which tags an entry of IMAGES tracks, and in which order."""
 
 import fnmatch
 import re
@@ -21,15 +21,15 @@ from image_puller.values.version import (
 )
 
 _FORMS = {"semver": "semver:<range>", "glob": "glob:<pattern>", "regex": "regex:<pattern>"}
-_REBUILT_SUFFIX = "-snapshot"  # Maven publishes 1.2.3-SNAPSHOT again and again
+_REBUILT_SUFFIX = "-snapshot"  # Maven publishes 1.2.3-SNAPSHOT many times
 
 
 class InvalidPolicyError(ImagePullerError, ValueError):
-    """A text is not a policy; the message says what is wrong with it."""
+    """A text is not a policy. The message names the mistake."""
 
 
 class ReasonKind(StrEnum):
-    """The reasons to refuse a tag: few fixed texts, to be counted."""
+    """The kinds of reasons not to track a tag. They are labels of a metric, so there are few."""
 
     NOT_A_TAG = "not a tag"
     PINNED = "pinned"
@@ -44,7 +44,7 @@ class ReasonKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a tag is refused: the kind for a counter, the detail (also as `str`) for the log."""
+    """Why a tag is not tracked. `kind` is a metric label, and `detail` is for the log."""
 
     kind: ReasonKind
     detail: str
@@ -55,31 +55,34 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """One answer for every tag that is not configured: `pinned`, `exact`, `any`."""
+    """One answer for every tag but the configured one: `pinned`, `exact` and `any`."""
 
     answer: Reason | None
 
     def reason(self, _tag: str) -> Reason | None:
-        """Say why the tag is refused, or None."""
+        """Return why the tag is not tracked, or None if it is."""
         return self.answer
 
 
 @dataclass(frozen=True, slots=True)
 class Newer:
-    """Newer versions of the configured one's shape: `auto` on a full version."""
+    """Newer versions in the shape of the configured one: `auto` on a full version."""
 
     tag: str
     configured: Version
 
     def reason(self, tag: str) -> Reason | None:
-        """Say why the tag is refused, or None."""
+        """Return why the tag is not tracked, or None if it is."""
         version = read_full(tag)
         if version is None:
             return Reason(
-                ReasonKind.NO_VERSION, f"no full version, as the configured {self.tag} is"
+                ReasonKind.NO_VERSION, f"not a full version like the configured {self.tag}"
             )
         if version.shape != self.configured.shape:
-            return Reason(ReasonKind.OTHER_SHAPE, f"not of the shape of the configured {self.tag}")
+            return Reason(
+                ReasonKind.OTHER_SHAPE,
+                f"not of the same shape as the configured {self.tag}",
+            )
         kind = version.prerelease[:1]
         if kind and kind != self.configured.prerelease[:1]:
             return Reason(ReasonKind.PRERELEASE, f"a pre-release unlike the configured {self.tag}")
@@ -90,17 +93,17 @@ class Newer:
 
 @dataclass(frozen=True, slots=True)
 class InRange:
-    """SemVer versions of a range, newer than the configured one if that is SemVer too."""
+    """SemVer versions in a range, and newer than the configured version if that is SemVer."""
 
     tag: str | None
     configured: Version | None
     range: Range
 
     def reason(self, tag: str) -> Reason | None:
-        """Say why the tag is refused, or None."""
+        """Return why the tag is not tracked, or None if it is."""
         version = read_semver(tag)
         if version is None:
-            return Reason(ReasonKind.NO_VERSION, "no SemVer version")
+            return Reason(ReasonKind.NO_VERSION, "not a SemVer version")
         if not self.range.contains(version):
             hint = "; pre-releases need a range that names one" if version.prerelease else ""
             return Reason(ReasonKind.OUT_OF_RANGE, f"not in the range {self.range.text}{hint}")
@@ -113,16 +116,16 @@ class InRange:
 class Matching:
     """Tags that a pattern matches as a whole: `glob` and `regex`.
 
-    A glob never backtracks past a `*`. A regular expression such as `(a+)+b` can take for ever on
-    a tag made for it, and Python can't stop it: only the operator writes one, and what reaches it
-    are authenticated pushes to repositories that IMAGES names, with tags of 128 characters at most.
+    A glob never backtracks past a `*`. A regular expression such as `(a+)+b` can take very long on
+    a malicious tag, and Python can't interrupt it. The risk is accepted: only the operator writes
+    regular expressions. Only authenticated pushes to configured repositories reach them.
     """
 
     pattern: re.Pattern[str]
     text: str
 
     def reason(self, tag: str) -> Reason | None:
-        """Say why the tag is refused, or None."""
+        """Return why the tag is not tracked, or None if it is."""
         if self.pattern.fullmatch(tag):
             return None
         return Reason(ReasonKind.NO_MATCH, f"does not match {self.text}")
@@ -134,10 +137,10 @@ Precedence: TypeAlias = tuple[Rank, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What one entry of IMAGES follows beside the digest it has.
+    """The rule for the tags that one entry of IMAGES tracks.
 
-    `tag` is the tag that is followed whatever the rule says; None where there is none, or where
-    the entry is pinned.
+    `tag` is the configured tag, which is tracked under every rule. It is None if only a digest
+    is configured, or if the entry is pinned.
     """
 
     text: str
@@ -145,38 +148,38 @@ class Policy:
     rule: Rule
 
     def reason(self, tag: str) -> Reason | None:
-        """Say why a pushed tag is not followed, or None if it is. Takes any text."""
+        """Return why a pushed tag is not tracked, or None if it is. The tag may be any text."""
         if not is_tag(tag):
             return Reason(ReasonKind.NOT_A_TAG, "not a tag by the grammar of image references")
         return None if tag == self.tag else self.rule.reason(tag)
 
     def tracks(self, tag: str) -> bool:
-        """Whether a push of this tag is for the entry."""
+        """Whether the entry tracks this tag."""
         return self.reason(tag) is None
 
     @property
     def tracks_other_tags(self) -> bool:
-        """Whether a push of a tag that is not configured can be for the entry."""
+        """Whether the entry can track tags other than the configured one."""
         return not isinstance(self.rule, Constant) or self.rule.answer is None
 
     @property
     def orders_tags(self) -> bool:
-        """Whether the tags followed have an order of their own, whenever they were pushed."""
+        """Whether the order of tracked tags is that of their versions, not that of their pushes."""
         return isinstance(self.rule, Newer | InRange)
 
     def precedence(self, tag: str) -> Precedence:
-        """Give the tag's place in a total order of all tags, for use where `orders_tags`.
+        """Return a sort key for tags. Use it only if `orders_tags`.
 
-        A tag that is no version comes before all versions; equal versions go by their text.
+        A tag that is not a version sorts before all versions. Equal versions sort by their text.
         """
         version = read_semver(tag) if isinstance(self.rule, InRange) else read_full(tag)
         return (LOWEST if version is None else version.rank), tag
 
 
 def parse(text: str, configured_tag: str | None, configured_digest: str | None) -> Policy:
-    """Read an entry's policy, given what the entry configures; neither means the tag `latest`.
+    """Parse the policy of an entry with this configured tag and digest.
 
-    Raises InvalidPolicyError.
+    If both are None, the configured tag is `latest`. Raises InvalidPolicyError.
     """
     text = text.strip()
     name, colon, argument = text.partition(":")
@@ -191,14 +194,14 @@ def parse(text: str, configured_tag: str | None, configured_digest: str | None) 
         return _pinned(text)
     if name not in _FORMS:
         choices = ", ".join(["auto", "exact", "any", "pinned", *_FORMS.values()])
-        raise InvalidPolicyError(f"{text[:80]!r} is none of the policies {choices}")
+        raise InvalidPolicyError(f"{text[:80]!r} is not one of the policies {choices}")
     if not colon or not argument.strip():
         raise InvalidPolicyError(f"{text[:80]!r} is not of the form {_FORMS[name]}")
     return Policy(text=text, tag=tag, rule=_parse_rule(name, argument.strip(), tag))
 
 
 def is_mutable(tag: str) -> bool:
-    """Whether a tag is one that moves by its nature: all but full versions."""
+    """Whether the content of a tag changes by nature. That is so for all but full versions."""
     version = read_full(tag)
     return version is None or version.suffix.lower() == _REBUILT_SUFFIX
 
@@ -213,9 +216,9 @@ def _auto(tag: str | None, digest: str | None) -> Policy:
 
 
 def _exact(text: str, tag: str | None) -> Policy:
-    if tag is None:  # a digest alone: there is no tag to follow
+    if tag is None:  # only a digest is configured, so there is no tag to track
         return _pinned(text)
-    other = Reason(ReasonKind.OTHER_TAG, f"only the configured {tag} is followed")
+    other = Reason(ReasonKind.OTHER_TAG, f"only the configured {tag} is tracked")
     return Policy(text=text, tag=tag, rule=Constant(other))
 
 

@@ -1,4 +1,4 @@
-"""The formats of single variables: text to value, or a ValueError that says what is expected."""
+"""Parsers of single values. Each raises ValueError with a message that names the expected form."""
 
 import json
 import re
@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
-_SUBDOMAIN = re.compile(r"[a-z0-9]+(-+[a-z0-9]+)*(\.[a-z0-9]+(-+[a-z0-9]+)*)*", re.ASCII)
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_DNS_SUBDOMAIN = re.compile(r"[a-z0-9]+(-+[a-z0-9]+)*(\.[a-z0-9]+(-+[a-z0-9]+)*)*", re.ASCII)
 _NUMBER = re.compile(r"\+?([0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9})", re.ASCII)
-_WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 _PERCENT = re.compile(r"([1-9][0-9]?|100)%", re.ASCII)
-_WORD = re.compile(r"[!-~]{1,512}", re.ASCII)
+_PRINTABLE = re.compile(r"[!-~]{1,512}", re.ASCII)
 _HTTPS_URL = re.compile(
     r"https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*)?",
     re.ASCII,
@@ -22,11 +22,11 @@ _HTTPS_URL = re.compile(
 _LONGEST_INTERVAL_HOURS = 100_000
 
 
-def whole(least: int, most: int) -> Callable[[str], int]:
-    """A reader of whole numbers from `least` to `most`."""
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers from `least` to `most`."""
 
     def parse(text: str) -> int:
-        if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
+        if not _WHOLE_NUMBER.fullmatch(text) or not least <= int(text) <= most:
             raise ValueError(f"must be a whole number from {least} to {most}, not {quoted(text)}")
         return int(text)
 
@@ -34,7 +34,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def hours(text: str) -> timedelta:
-    """A number of hours above zero; fractions are allowed."""
+    """Parse a number of hours above zero. Fractions are allowed."""
     if not _NUMBER.fullmatch(text) or not 0 < float(text) <= _LONGEST_INTERVAL_HOURS:
         raise ValueError(
             "must be a number of hours above 0, such as 1 or 0.5, "
@@ -44,15 +44,15 @@ def hours(text: str) -> timedelta:
 
 
 def seconds(text: str) -> timedelta:
-    """A number of seconds, zero or more; fractions are allowed."""
+    """Parse a number of seconds, zero or more. Fractions are allowed."""
     if not _NUMBER.fullmatch(text):
         raise ValueError(f"must be a number of seconds, such as 10 or 0, not {quoted(text)}")
     return timedelta(seconds=float(text))
 
 
-def label(text: str) -> str:
-    """A DNS label: a name of 63 characters at most (RFC 1123)."""
-    if not _LABEL.fullmatch(text):
+def dns_label(text: str) -> str:
+    """Parse a DNS label, which is a name of 63 characters at most (RFC 1123)."""
+    if not _DNS_LABEL.fullmatch(text):
         raise ValueError(
             "must be a name of lower-case letters, digits and '-', 63 characters at most, "
             f"not {quoted(text)}"
@@ -60,9 +60,9 @@ def label(text: str) -> str:
     return text
 
 
-def subdomain(text: str, *, longest: int = 253) -> str:
-    """A DNS subdomain: the name of most Kubernetes objects (RFC 1123)."""
-    if len(text) > longest or not _SUBDOMAIN.fullmatch(text):
+def dns_subdomain(text: str, *, longest: int = 253) -> str:
+    """Parse a DNS subdomain, the form of most names in Kubernetes (RFC 1123)."""
+    if len(text) > longest or not _DNS_SUBDOMAIN.fullmatch(text):
         raise ValueError(
             "must be a name of lower-case letters, digits, '-' and '.', "
             f"{longest} characters at most, not {quoted(text)}"
@@ -70,16 +70,16 @@ def subdomain(text: str, *, longest: int = 253) -> str:
     return text
 
 
-def flag(text: str) -> bool:
-    """`true` or `false`."""
+def boolean(text: str) -> bool:
+    """Parse `true` or `false`, in any case."""
     if text.lower() not in ("true", "false"):
         raise ValueError(f"must be true or false, not {quoted(text)}")
     return text.lower() == "true"
 
 
-def word(text: str) -> str:
-    """Printable ASCII without spaces, 512 characters at most."""
-    if not _WORD.fullmatch(text):
+def printable(text: str) -> str:
+    """Parse printable ASCII without spaces, 512 characters at most."""
+    if not _PRINTABLE.fullmatch(text):
         raise ValueError(
             f"must be of printable ASCII without spaces, 512 characters at most, not {quoted(text)}"
         )
@@ -87,14 +87,14 @@ def word(text: str) -> str:
 
 
 def https_url(text: str) -> str:
-    """An https URL of a host, without user, query or fragment."""
+    """Parse an https URL without user, query and fragment."""
     if not _HTTPS_URL.fullmatch(text):
         raise ValueError(f"must be a URL such as https://host/path, not {quoted(text)}")
     return text
 
 
 def one_of(choices: type[Choice]) -> Callable[[str], Choice]:
-    """A reader of one of an enumeration's values."""
+    """Return a parser of the values of an enumeration."""
 
     def parse(text: str) -> Choice:
         try:
@@ -107,11 +107,11 @@ def one_of(choices: type[Choice]) -> Callable[[str], Choice]:
 
 
 def max_unavailable(text: str) -> int | str:
-    """A number of nodes, or a percentage of them, as a rolling update takes it."""
+    """Parse `maxUnavailable` of a rolling update: a number of nodes, or a percentage of them."""
     if _PERCENT.fullmatch(text):
         return text
     try:
-        return whole(1, 1_000_000)(text)
+        return whole_number(1, 1_000_000)(text)
     except ValueError:
         raise ValueError(
             f"must be a number of nodes or a percentage from 1% to 100%, not {quoted(text)}"
@@ -119,7 +119,7 @@ def max_unavailable(text: str) -> int | str:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """A JSON object; `null` is an empty one, as it was for the original."""
+    """Parse a JSON object. `null` is an empty one, as for the original image puller."""
     value = _json(text)
     if value is None:
         return {}
@@ -129,7 +129,7 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def json_strings(text: str) -> dict[str, str]:
-    """A JSON object whose values are strings."""
+    """Parse a JSON object whose values are strings."""
     value = json_object(text)
     for key, item in value.items():
         if not isinstance(item, str):
@@ -138,7 +138,7 @@ def json_strings(text: str) -> dict[str, str]:
 
 
 def json_objects(text: str) -> tuple[dict[str, Any], ...]:
-    """A JSON array of objects; `null` is an empty one."""
+    """Parse a JSON array of objects. `null` is an empty one."""
     value = _json(text)
     if value is None:
         return ()
@@ -148,30 +148,30 @@ def json_objects(text: str) -> tuple[dict[str, Any], ...]:
 
 
 def items(text: str) -> tuple[str, ...]:
-    """The trimmed, non-empty parts between semicolons."""
+    """Split a list at its semicolons. Its items are trimmed, and empty ones are dropped."""
     return tuple(part for part in map(str.strip, text.split(";")) if part)
 
 
 def assignments(text: str) -> dict[str, str]:
-    """The pairs of `name=value;…`; a value may hold further `=`, a name may be there once."""
+    """Parse `name=value;…`. A value may contain `=`. Each name must be unique."""
     pairs: dict[str, str] = {}
     for item in items(text):
         name, separator, value = (part.strip() for part in item.partition("="))
         if not (separator and name and value):
             raise ValueError(f"must be a list of name=value;…; {quoted(item)} is not of that form")
         if name in pairs:
-            raise ValueError(f"{quoted(name)} is there twice")
+            raise ValueError(f"{quoted(name)} is set twice")
         pairs[name] = value
     return pairs
 
 
 def quoted(value: object) -> str:
-    """A value as a message may show it: its first 80 characters."""
+    """Return the repr of a value for a message, cut to 80 characters of the value."""
     return repr(value if len(str(value)) <= 80 else str(value)[:80])  # noqa: PLR2004
 
 
 def _json(text: str) -> Any:
-    """The value; Python reads more (NaN, 1e999, half a surrogate) than can be written again."""
+    """Parse JSON strictly. Python alone also accepts NaN, 1e999 and unpaired surrogates."""
     try:
         value = json.loads(text)
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()

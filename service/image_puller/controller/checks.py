@@ -2,15 +2,15 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 from image_puller import limits
+from image_puller.cluster.observer import Observer
 from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
 from image_puller.controller.writer import Writer
 from image_puller.core import catch_up
 from image_puller.core.catch_up import Findings, Question
-from image_puller.core.changes import Change, CheckDaemonSet, PullAgain
+from image_puller.core.changes import Change, CheckDaemonSet
 from image_puller.core.state import State
 from image_puller.registries.lookup import Lookup
 from image_puller.values.answers import Answer, Unanswered
@@ -22,19 +22,6 @@ SOURCE = "check"
 """The source under which the changes of checks are counted."""
 
 _NOT_ASKED = Unanswered("no registry is asked (ASK_REGISTRIES)", is_unqueryable=True)
-
-
-class Observer(Protocol):
-    """What a check reads of the cluster. Each method may raise ImagePullerError."""
-
-    def state(self) -> State:
-        """Return the state, fitted to this configuration."""
-
-    def wrong_contents(self) -> tuple[PullAgain, ...]:
-        """Return a change for each mutated tag of which a node has other content."""
-
-    def is_rolled_out(self) -> bool:
-        """Whether every selected node runs the current template."""
 
 
 class Checks:

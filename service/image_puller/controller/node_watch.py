@@ -2,8 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 from image_puller import limits
 from image_puller.controller.clock import Clock
@@ -17,18 +16,14 @@ SOURCE = "nodes"
 """The source under which nodes that join are counted."""
 
 
-class Nodes(Protocol):
-    """Where nodes join."""
-
-    def joins(self) -> Iterator[str]:
-        """Yield the names of nodes that join from now on. Raises ImagePullerError."""
-
-
 class NodeWatch:
-    """Hands each node that joins to the intake, in a thread of its own."""
+    """Hands each node that joins to the intake, in a thread of its own.
 
-    def __init__(self, nodes: Nodes, intake: Intake, clock: Clock) -> None:
-        self._nodes = nodes
+    `joins` yields the names of nodes that join from now on, and raises ImagePullerError.
+    """
+
+    def __init__(self, joins: Callable[[], Iterator[str]], intake: Intake, clock: Clock) -> None:
+        self._joins = joins
         self._intake = intake
         self._clock = clock
         self._wakes = threading.Condition()
@@ -48,7 +43,7 @@ class NodeWatch:
     def _run(self) -> None:
         while not self._stopping:
             try:
-                for node in self._nodes.joins():
+                for node in self._joins():
                     joined = (NodeJoined(node=node),)
                     self._intake.accept(SOURCE, joined, timeout=limits.PUSH_SECONDS)
             except RefusedByClusterError as error:

@@ -203,7 +203,7 @@ def desired_images(config: Config, state: State) -> list[DesiredImage]:
 def desired_images_of(config: Config, entry: Entry, current: EntryState) -> list[DesiredImage]:
     """Return the desired images of an entry: the configured one, then tracked tags by name."""
     found = []
-    if current.live_tags is not None or not current.refuses(entry.label):
+    if current.live_tags is not None or not current.refuses(entry.configured):
         found.append(_configured(entry, current.tag(entry.tag)))
     tags = selection.desired(config, entry, current.tags)
     found.extend(_tracked(entry, tag) for tag in sorted(tags, key=lambda tag: tag.name))

@@ -296,7 +296,7 @@ def _untrack(entry: Entry, current: EntryState, deletion: UntrackTag) -> tuple[E
     refused = tuple(
         each
         for each in current.refused
-        if each.name == entry.label or not _names(deletion, each.name, each.digest)
+        if each.name == entry.configured or not _names(deletion, each.name, each.digest)
     )
     rest = replace(current, tags=tags, refused=refused)
     return rest, Outcome.UNCHANGED if rest == current else Outcome.UNTRACKED

@@ -39,7 +39,7 @@ def refuse(state: State, entry: Entry, refused: Refused) -> State:
     current = state.entries[entry.name]
     others = [other for other in current.refused if other.name != refused.name]
     # The oldest are dropped, but not the configured image: the template depends on its refusal.
-    kept = sorted([refused, *others], key=lambda each: each.name != entry.label)
+    kept = sorted([refused, *others], key=lambda each: each.name != entry.configured)
     return state.with_entry(
         entry.name, replace(current, refused=tuple(kept[: limits.REFUSED_TAGS]))
     )
@@ -75,7 +75,7 @@ def _with_addition(
     """Return what is kept with one addition: a tag, or the configured image where it is None."""
     current = kept.entries[entry.name]
     if tag is None:
-        refused = tuple(other for other in current.refused if other.name != entry.label)
+        refused = tuple(other for other in current.refused if other.name != entry.configured)
         return kept.with_entry(entry.name, replace(current, refused=refused))
     by_name = {each.name: each for each in (*current.tags, tag)}
     names = [each.name for each in wanted.entries[entry.name].tags]
@@ -85,7 +85,7 @@ def _with_addition(
 
 def _lacks_configured(entry: Entry, wanted: EntryState) -> bool:
     """Whether the configured image is wanted, and the live template lacks it."""
-    return wanted.live_tags is None and not wanted.refuses(entry.label)
+    return wanted.live_tags is None and not wanted.refuses(entry.configured)
 
 
 def _live(config: Config, entry: Entry, wanted: EntryState) -> tuple[Tag, ...]:
@@ -96,5 +96,5 @@ def _live(config: Config, entry: Entry, wanted: EntryState) -> tuple[Tag, ...]:
 def _refused(entry: Entry, tag: Tag | None, reason: str) -> Refused:
     reason = reason[: limits.REFUSED_CHARACTERS]
     if tag is None:
-        return Refused(name=entry.label, digest=None, reason=reason)
+        return Refused(name=entry.configured, digest=None, reason=reason)
     return Refused(name=tag.name, digest=tag.digest, reason=reason)

@@ -53,6 +53,6 @@ def pull_unqueryable(
 
 
 def _with_live_tags(config: Config, name: str, entry: EntryState) -> EntryState:
-    if entry.live_tags is None and entry.refuses(config.entry(name).label):
+    if entry.live_tags is None and entry.refuses(config.entry(name).configured):
         return entry
     return replace(entry, live_tags=entry.tags)

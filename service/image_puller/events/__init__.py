@@ -1,1 +1,1 @@
-"""Requests decoded to events: one module for each registry, and CloudEvents."""
+"""Decodes requests to events: one module for each registry, and CloudEvents."""

@@ -1,10 +1,14 @@
-"""The CloudEvents HTTP binding, in and out: the only module that imports `cloudevents`.
+"""Reads and writes CloudEvents over HTTP. No other module imports `cloudevents`.
 
 https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/http-protocol-binding.md
 
-The SDK (2.2) validates attributes and writes requests. It does not read them here: it takes a
-structured event that has any `ce-` header for a binary one, knows no batches, invents a missing
-id, takes null for a value, and neither unquotes headers nor refuses bad UTF-8 in them.
+The SDK (2.2) validates attributes and writes requests. This module reads requests itself, because
+the SDK differs from the specification there:
+
+- It reads a structured event as a binary one if the request has any `ce-` header.
+- It does not support batches.
+- It invents a missing id, and takes null for a value.
+- It does not unquote headers, and accepts malformed UTF-8 in them.
 """
 
 import base64
@@ -41,10 +45,10 @@ _QUOTED_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudEvent:
-    """One event as it came.
+    """One event of a request.
 
-    `data` is a JSON value if the event was structured, bytes if it was binary or its data base64,
-    None if there is none. `time` is aware and in UTC.
+    `data` is a JSON value in a structured event. It is bytes in a binary event, or if it was sent
+    as base64. It is None if the event has no data. `time` is in UTC.
     """
 
     id: str
@@ -57,25 +61,26 @@ class CloudEvent:
     data: Any
 
     def json(self) -> Any:
-        """The data as a JSON value; BadEventError if it can't be read.
+        """Return the data as a JSON value. Raises BadEventError.
 
-        Only who needs the data asks: an event of a type unknown here may carry anything.
+        Call it only for known types, because other events may have data in any format.
         """
         return load(self.data) if isinstance(self.data, bytes) else self.data
 
 
 def read(headers: Mapping[str, str], body: bytes) -> tuple[CloudEvent, ...] | None:
-    """The CloudEvents of a request (a batch may be empty), or None if it says it has none.
+    """Return the CloudEvents of a request, or None if it is not a CloudEvents request.
 
-    Header names are in lower case. A request that breaks the specification is a BadEventError.
+    A batch may be empty. Header names are in lower case. Raises BadEventError if the request
+    violates the specification.
     """
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type.startswith(_STRUCTURED):  # it decides, whatever the ce- headers say
+    if media_type.startswith(_STRUCTURED):  # has precedence over ce- headers (binding, 3)
         return _read_json_format(media_type, body)
     if "ce-specversion" in headers:
         return (_binary(headers, body),)
     # EventBridge's input transformer can't set another content type, and `image-puller parse` may
-    # have none. The look at the bytes spares every other request a second parse.
+    # have none. The search in the bytes saves other requests a second parse.
     if media_type in ("", "application/json") and b'"specversion"' in body:
         payload = load(body)
         if isinstance(payload, dict) and payload.keys() >= set(_REQUIRED):
@@ -91,7 +96,7 @@ def _read_json_format(media_type: str, body: bytes) -> tuple[CloudEvent, ...]:
         return tuple(_structured(envelope) for envelope in batch)
     if media_type in (_STRUCTURED, f"{_STRUCTURED}+json"):
         return (_structured(load(body)),)
-    raise BadEventError(f"CloudEvents are understood as JSON only, not {quote(media_type)}")
+    raise BadEventError(f"CloudEvents are accepted as JSON only, not {quote(media_type)}")
 
 
 def _structured(envelope: Any) -> CloudEvent:
@@ -103,7 +108,7 @@ def _structured(envelope: Any) -> CloudEvent:
 
 
 def _data(attributes: dict[str, Any]) -> Any:
-    """Take the data out of an envelope."""
+    """Remove the data from the attributes of an envelope, and return it."""
     data, encoded = attributes.pop("data", None), attributes.pop("data_base64", None)
     if encoded is not None:
         if data is not None:
@@ -127,14 +132,14 @@ def _binary(headers: Mapping[str, str], body: bytes) -> CloudEvent:
         for name, value in headers.items()
         if name.startswith("ce-")
     }
-    attributes.pop("datacontenttype", None)  # in this mode it is the Content-Type and nothing else
+    attributes.pop("datacontenttype", None)  # in binary mode only Content-Type counts
     if content_type := headers.get("content-type"):
         attributes["datacontenttype"] = content_type
     return _event(attributes, body or None)
 
 
 def _header_value(name: str, value: str) -> str:
-    """Undo the double quotes, then one percent-encoding."""
+    """Return a header's value without double quotes, percent-decoded once."""
     if quoted := _QUOTED_STRING.fullmatch(value):
         value = re.sub(r"\\(.)", r"\1", quoted[1])
     try:
@@ -152,7 +157,7 @@ def _event(attributes: dict[str, Any], data: Any) -> CloudEvent:
         if name not in _REQUIRED and name not in _OPTIONAL
     }
     try:
-        # A fresh dict: the SDK keeps it, and puts a time of its own in.
+        # A copy, because the SDK keeps the dict and adds a time to it.
         _VERSIONS[version]({**attributes})
     except CloudEventValidationError as error:
         name = min(error.errors)
@@ -170,13 +175,13 @@ def _event(attributes: dict[str, Any], data: Any) -> CloudEvent:
 
 
 def _check_required(attributes: Mapping[str, Any]) -> str:
-    """Here and not in the SDK, which would invent an id and a version."""
+    """Return the version. The SDK can't check these attributes, because it invents some of them."""
     for name in _REQUIRED:
         if name not in attributes:
             raise BadEventError(f"a CloudEvent has no {name!r}")
         value = attributes[name]
         if not isinstance(value, str) or not value:
-            raise BadEventError(f"a CloudEvent's {name!r} is not a text: {quote(value)}")
+            raise BadEventError(f"a CloudEvent's {name!r} is empty or no string: {quote(value)}")
     version: str = attributes["specversion"]
     if version not in _VERSIONS:
         raise BadEventError(f"a CloudEvent's 'specversion' is not 1.0 or 0.3: {quote(version)}")
@@ -206,9 +211,9 @@ def to_request(
     time: datetime,
     data: Any,
 ) -> tuple[dict[str, str], bytes]:
-    """The headers and the body that send one event in binary mode.
+    """Return the headers and the body of a request with one event in binary mode.
 
-    `time` is aware. `data` is a JSON value; None sends no body.
+    `time` has a time zone. `data` is a JSON value; None gives an empty body.
     """
     attributes: dict[str, Any] = {
         "type": event_type,
@@ -219,6 +224,6 @@ def to_request(
     body = None
     if data is not None:
         attributes["datacontenttype"] = "application/json"
-        body = json.dumps(data).encode()  # the SDK would write a list as Python shows it
+        body = json.dumps(data).encode()  # the SDK would write the repr of a list
     message = to_binary_event(EventV1(attributes, body))
     return message.headers, message.body

@@ -1,4 +1,4 @@
-"""What a request can mean: the events of this domain, as frozen values."""
+"""The events that a request can report."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 class ImagePushed:
     """A registry has stored a manifest.
 
-    `registry` is None where the payload does not name its host (zot, Nexus).
-    At least one of `tag` and `digest` is there. `time` is the push's own, aware, in UTC.
+    `registry` is the host, or None where the payload has none (zot, Nexus).
+    At least one of `tag` and `digest` is set.
+    `time` is when the registry stored it, in UTC, or None where that is unknown.
     """
 
     registry: str | None
@@ -21,7 +22,10 @@ class ImagePushed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageDeleted:
-    """A registry has removed a tag, a manifest, or (neither tag nor digest) a whole repository."""
+    """A registry has deleted a tag or a manifest.
+
+    Without tag and digest it has deleted the whole repository.
+    """
 
     registry: str | None
     repository: str
@@ -39,18 +43,18 @@ class NodeJoined:
 
 @dataclass(frozen=True, slots=True)
 class CheckRequested:
-    """It is time to look at everything: the scheduled tick."""
+    """A sender, such as a CronJob, asks for a check."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ignored:
-    """A readable event that changes nothing here; `reason` is one of few texts, to be counted."""
+    """An event that changes nothing. `reason` is a metric label, so it is one of few texts."""
 
     reason: str
 
 
 def in_milliseconds(time: datetime) -> datetime:
-    """A time as the state keeps it: in UTC, cut to milliseconds."""
+    """Return a time as the state stores it: in UTC, cut to whole milliseconds."""
     time = time.astimezone(UTC)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 

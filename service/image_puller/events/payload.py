@@ -1,4 +1,4 @@
-"""Typed access to JSON that a stranger sent: what is wrong with it is said with its path."""
+"""Typed access to the JSON of a request. An error names the path of the wrong value."""
 
 import json
 import re
@@ -10,42 +10,48 @@ from typing import Any, NoReturn, TypeVar
 from image_puller.errors import BadEventError
 
 QUOTED_CHARACTERS = 80
-"""An error quotes no more of a stranger's value: it ends in logs."""
+"""The most characters that an error message quotes of a value, because it is logged."""
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-"""An earlier time was not meant: Go's zero time (year 1), Unix time 0, a counter."""
+"""An earlier time counts as absent: it is Go's zero time (year 1), Unix time 0 or a counter."""
 
 T = TypeVar("T")
 
 _KINDS: dict[type, str] = {str: "a string", dict: "an object", list: "a list"}
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
-# Not the built-in repr: that walks through a whole nested value, and can run out of stack.
+# The built-in repr visits a whole nested value, and can exceed the recursion limit.
 _repr = reprlib.Repr()
 _repr.maxstring = QUOTED_CHARACTERS
 
 
 def quote(value: object) -> str:
-    """A value as an error message may show it: its repr, cut."""
+    """Return the repr of a value for an error message, cut to QUOTED_CHARACTERS."""
     return _repr.repr(value)[:QUOTED_CHARACTERS]
 
 
 def load(body: bytes) -> Any:
-    """Parse JSON in UTF-8 (a byte order mark is allowed), or raise BadEventError."""
+    """Return the JSON value of a body in UTF-8, with or without a byte order mark.
+
+    Raises BadEventError.
+    """
     try:
-        return json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        return json.loads(body.decode("utf-8-sig"), parse_constant=_reject_constant)
     except RecursionError:
         raise BadEventError("not JSON: nested too deeply") from None
     except ValueError as error:
         raise BadEventError(f"not JSON: {error}") from error
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
 def field(payload: Any, path: str, kind: type[T]) -> T:
-    """The value at a dotted path, which must be there and of that kind (str, dict or list)."""
+    """Return the value at a dotted path. `kind` is str, dict or list.
+
+    Raises BadEventError if the value is missing, null or of another kind.
+    """
     value = optional(payload, path, kind)
     if value is None:
         raise BadEventError(f"{path!r} is missing")
@@ -53,37 +59,41 @@ def field(payload: Any, path: str, kind: type[T]) -> T:
 
 
 def optional(payload: Any, path: str, kind: type[T]) -> T | None:
-    """The value at a dotted path; None where it, or something on the way to it, is not there.
+    """Return the value at a dotted path, or None if any part of the path is missing or null.
 
-    JSON's null counts as not there. A value of another kind is refused.
+    `kind` is str, dict or list. Raises BadEventError if the value is of another kind.
     """
-    value, where = payload, "the payload"
+    value, name = payload, "the payload"
     walked: list[str] = []
     for part in path.split("."):
-        value = _checked(value, dict, where).get(part)
+        value = _checked(value, dict, name).get(part)
         if value is None:
             return None
         walked.append(part)
-        where = repr(".".join(walked))
-    return _checked(value, kind, where)
+        name = repr(".".join(walked))
+    return _checked(value, kind, name)
 
 
 def objects(payload: Any, path: str) -> Iterator[dict[str, Any]]:
-    """The objects of the list at a dotted path; none where there is no list."""
+    """Yield the objects of the list at a dotted path. A missing list has none.
+
+    Raises BadEventError if the value is no list, or one of its items is no object.
+    """
     for index, value in enumerate(optional(payload, path, list) or ()):
         yield _checked(value, dict, repr(f"{path}[{index}]"))
 
 
-def _checked(value: Any, kind: type[T], where: str) -> T:
+def _checked(value: Any, kind: type[T], name: str) -> T:
     if not isinstance(value, kind):
-        raise BadEventError(f"{where} is not {_KINDS[kind]}: {quote(value)}")
+        raise BadEventError(f"{name} is not {_KINDS[kind]}: {quote(value)}")
     return value
 
 
 def parse_time(text: str) -> datetime | None:
-    """An RFC 3339 time in UTC, to the microsecond; BadEventError if it is none.
+    """Return an RFC 3339 time in UTC, cut to microseconds.
 
-    A well-formed time that can't be meant (before EARLIEST, beyond datetime's range) is None.
+    A time before EARLIEST or beyond datetime's range is None. Raises BadEventError if the text is
+    not an RFC 3339 time.
     """
     normal = text.upper()
     if not _RFC3339.fullmatch(normal):
@@ -95,9 +105,9 @@ def parse_time(text: str) -> datetime | None:
 
 
 def rfc3339_time(value: Any) -> datetime | None:
-    """The time in a registry's payload, in UTC; None where it is absent, bad or absurd.
+    """Return the RFC 3339 time of a registry's payload in UTC.
 
-    A registry's push counts, whatever its clock or its format says.
+    A missing, malformed or implausible time is None, because the event counts without it.
     """
     try:
         return parse_time(value) if isinstance(value, str) else None
@@ -106,7 +116,10 @@ def rfc3339_time(value: Any) -> datetime | None:
 
 
 def unix_time(value: Any) -> datetime | None:
-    """The Unix time in seconds in a registry's payload; None where it is absent, bad or absurd."""
+    """Return the time of a registry's payload in UTC, given in seconds since 1970.
+
+    A missing, malformed or implausible time is None, because the event counts without it.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

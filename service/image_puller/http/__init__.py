@@ -1,1 +1,1 @@
-"""The web server: routes, authentication, gunicorn."""
+"""HTTP: routes, authentication, web server."""

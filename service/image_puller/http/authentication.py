@@ -1,4 +1,7 @@
-"""Who sends a request: secrets from files, compared in constant time, before anything is parsed."""
+"""Authentication by shared secrets: secrets from files, compared in constant time.
+
+A sender is authenticated before its request is parsed. `oidc` verifies signed tokens.
+"""
 
 import base64
 import binascii
@@ -9,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from image_puller.events.sources.proof import Proof, Signature
+from image_puller.events.sources.scheme import Scheme, Signature
 
 EVENTS = "events"
-"""The name under which tokens for `POST /` are kept."""
+"""The name of the secrets for `POST /`."""
 READ = "read"
-"""The name under which tokens for `/status` and `/metrics` are kept."""
+"""The name of the secrets for `/status` and `/metrics`."""
 
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F]+", re.ASCII)
 
@@ -22,15 +25,15 @@ _HEXADECIMAL = re.compile(r"[0-9a-fA-F]+", re.ASCII)
 class Secrets:
     """The files of `WEBHOOK_SECRETS_DIR`, a mounted Secret.
 
-    File `<name>` or `<name>.<anything>` holds one secret of that name. They are read at each use,
-    so a changed file counts at once; an empty file is no secret.
+    File `<name>` or `<name>.<anything>` holds one secret of that name. The files are read at each
+    use, so a change takes effect at once. An empty file is no secret.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def of(self, name: str) -> tuple[bytes, ...]:
-        """The secrets of that name: several while one is rotated, none where none is set."""
+        """Return the secrets of a name: several during a rotation, none if none is set."""
         try:
             files = sorted(self.folder.iterdir())
         except OSError:
@@ -40,17 +43,17 @@ class Secrets:
 
 
 def _read(file: Path) -> bytes:
-    """A file's secret; one that can't be read (just removed, a folder) has none."""
+    """Return a file's secret, or nothing if it can't be read: it was just removed, or a folder."""
     try:
         return file.read_bytes().strip()
     except OSError:
         return b""
 
 
-def proves(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
-    """Whether an `Authorization` header proves one of the secrets.
+def has_valid_secret(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
+    """Whether an `Authorization` header has one of the secrets.
 
-    Senders put it there as it is, as a Bearer token, or as a Basic password.
+    It may be the whole header, a Bearer token or a Basic password.
     """
     if authorization is None:
         return False
@@ -63,55 +66,59 @@ def proves(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
     return any(_is_one_of(secrets, secret) for secret in offered)
 
 
-def proves_token(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
-    """Whether an `Authorization` header proves one of the secrets as a Bearer token."""
+def is_valid_bearer(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
+    """Whether an `Authorization` header has one of the secrets as a Bearer token."""
     scheme, _, token = (authorization or "").strip().partition(" ")
     return scheme.lower() == "bearer" and _is_one_of(secrets, _raw(token))
 
 
-def proves_in_url(secrets: tuple[bytes, ...], secret: str) -> bool:
+def is_valid_url_secret(secrets: tuple[bytes, ...], secret: str) -> bool:
     """Whether a part of a URL (the rest of a path, `access_token`) is one of the secrets."""
     return _is_one_of(secrets, secret.encode(errors="surrogateescape"))
 
 
-def proves_header(proof: Proof, secrets: tuple[bytes, ...], headers: Mapping[str, str]) -> bool:
-    """Whether headers alone, by their names in lower case, prove one of the secrets."""
-    if proof.authorization and proves(secrets, headers.get("authorization")):
+def has_valid_header(
+    scheme: Scheme, secrets: tuple[bytes, ...], headers: Mapping[str, str]
+) -> bool:
+    """Whether a header has one of the secrets. The names of `headers` are in lower case."""
+    if scheme.authorization and has_valid_secret(secrets, headers.get("authorization")):
         return True
-    return any(_is_one_of(secrets, _raw(headers.get(name, ""))) for name in proof.headers)
+    return any(_is_one_of(secrets, _raw(headers.get(name, ""))) for name in scheme.headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A signature as it was sent, to be checked against the body."""
+class SentSignature:
+    """A signature that a request has, not yet compared with that of its body."""
 
     algorithm: str
     digest: bytes
 
 
-def claims(proof: Proof, headers: Mapping[str, str]) -> tuple[Claim, ...]:
-    """The signatures that headers show. Without any there is no need to read the body."""
-    shown = (_claim(signature, headers.get(signature.header, "")) for signature in proof.signatures)
-    return tuple(claim for claim in shown if claim is not None)
+def signatures(scheme: Scheme, headers: Mapping[str, str]) -> tuple[SentSignature, ...]:
+    """Return the signatures in headers. If there are none, the body need not be read."""
+    sent = (_signature(each, headers.get(each.header, "")) for each in scheme.signatures)
+    return tuple(signature for signature in sent if signature is not None)
 
 
-def _claim(signature: Signature, value: str) -> Claim | None:
-    """One that is empty or cut off is none."""
+def _signature(scheme: Signature, value: str) -> SentSignature | None:
+    """Return the signature in a header, or None if it is empty or malformed."""
     digits = value.strip()
-    length = 2 * hashlib.new(signature.algorithm, usedforsecurity=False).digest_size
-    if not digits.startswith(signature.prefix):
+    length = 2 * hashlib.new(scheme.algorithm, usedforsecurity=False).digest_size
+    if not digits.startswith(scheme.prefix):
         return None
-    digits = digits.removeprefix(signature.prefix)
+    digits = digits.removeprefix(scheme.prefix)
     if len(digits) != length or not _HEXADECIMAL.fullmatch(digits):
         return None
-    return Claim(algorithm=signature.algorithm, digest=bytes.fromhex(digits))
+    return SentSignature(algorithm=scheme.algorithm, digest=bytes.fromhex(digits))
 
 
-def proves_body(claims: tuple[Claim, ...], secrets: tuple[bytes, ...], body: bytes) -> bool:
-    """Whether one of the signatures is that of the body, made with one of the secrets."""
+def has_valid_signature(
+    signatures: tuple[SentSignature, ...], secrets: tuple[bytes, ...], body: bytes
+) -> bool:
+    """Whether one of the signatures is that of the body with one of the secrets."""
     hits = [
-        hmac.compare_digest(hmac.digest(secret, body, claim.algorithm), claim.digest)
-        for claim in claims
+        hmac.compare_digest(hmac.digest(secret, body, signature.algorithm), signature.digest)
+        for signature in signatures
         for secret in secrets
         if secret
     ]
@@ -119,12 +126,12 @@ def proves_body(claims: tuple[Claim, ...], secrets: tuple[bytes, ...], body: byt
 
 
 def _raw(text: str) -> bytes:
-    """The bytes of a header, which WSGI gives as Latin-1 (PEP 3333)."""
+    """Return the bytes of a header, which WSGI decodes as Latin-1 (PEP 3333)."""
     return text.strip().encode("latin-1", errors="replace")
 
 
 def _is_one_of(secrets: tuple[bytes, ...], offered: bytes) -> bool:
-    # Every secret is compared, so that the time tells nothing about which one was close.
+    # Every secret is compared, so that the time reveals nothing about the one that is right.
     hits = [hmac.compare_digest(secret, offered) for secret in secrets]
     return bool(offered) and any(hits)
 

@@ -1,4 +1,4 @@
-"""The key sets of token issuers, from URLs and files, kept for a while."""
+"""The key sets of token issuers, read from URLs and files, and kept for a while."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ class _Kept:
 
 
 class CachedKeys:
-    """One issuer's keys, for several threads at once. One of them reads, the others wait for it.
+    """Keeps one issuer's keys, for several threads at once: one reads, the others wait for it.
 
     The keys are read again once they are older than `lasts` seconds, and for an unknown key. They
     are never read twice within `limits.KEYS_AGAIN_SECONDS`, because anybody can invent a key's id.
@@ -58,9 +58,9 @@ class CachedKeys:
         self._failure = ""
 
     def current(self, key_id: str) -> KeySet:
-        """Return a key set new enough to say whether there is such a key.
+        """Return a key set that is new enough to decide whether the issuer has this key.
 
-        Raises KeysUnavailableError where that can't be said now: the sender tries again.
+        Raises KeysUnavailableError if there is none now. The sender tries again.
         """
         asked = self._clock()
         known = self._known(key_id, asked)
@@ -74,7 +74,7 @@ class CachedKeys:
             self._reading.release()
 
     def _known(self, key_id: str, asked: float) -> KeySet | None:
-        """Return the kept key set, if it has the key, or was read after the question."""
+        """Return the kept key set, if it has the key or was read after `asked`."""
         kept = self._kept
         if kept is None or asked - kept.since > self._lasts:
             return None
@@ -105,9 +105,9 @@ def of(
     *,
     clock: Monotonic = time.monotonic,
 ) -> CachedKeys:
-    """Return the keys at a URL, in a file, or of the API server where there is neither.
+    """Return the keys at a URL, in a file, or without either those of the API server.
 
-    A file is cheap to read, so a changed one counts soon.
+    A file is cheap to read, so it is read again soon.
     """
     if where is None:
         return CachedKeys(lambda: from_issuer(issuer), clock=clock)
@@ -117,18 +117,23 @@ def of(
 
 
 def from_issuer(ask: Callable[[], tuple[str, bytes]]) -> KeySet:
-    """Return the key set of an issuer that names itself. Raises KeysUnavailableError."""
+    """Return the key set of an issuer, with its name. Raises KeysUnavailableError.
+
+    `ask` returns the name and the document of the key set.
+    """
     try:
         name, document = ask()
         return key_set(document, name)
     except (ImagePullerError, ValueError) as error:
-        raise KeysUnavailableError(f"no keys from the API server: {error}") from error
+        raise KeysUnavailableError(
+            f"token keys can't be read from the API server: {error}"
+        ) from error
 
 
 def from_url(url: str, *, clock: Monotonic = time.monotonic) -> KeySet:
     """Return the key set at a URL. Raises KeysUnavailableError.
 
-    Proxies and CA bundles come from the environment, as with requests. Passwords never do.
+    Proxies and CA bundles come from the environment, as with requests. Passwords do not.
     """
     deadline = clock() + limits.KEYS_ANSWER_SECONDS
     try:
@@ -137,17 +142,19 @@ def from_url(url: str, *, clock: Monotonic = time.monotonic) -> KeySet:
             session.get(
                 url,
                 headers=_HEADERS,
-                auth=_nobody,
+                auth=_without_credentials,
                 allow_redirects=False,
                 stream=True,
                 timeout=limits.KEYS_ANSWER_SECONDS / 2,
             ) as answer,
         ):
             if answer.status_code != _OK:
-                raise KeysUnavailableError(f"no keys from {url}: it answered {answer.status_code}")
+                raise KeysUnavailableError(
+                    f"token keys can't be read from {url}: it answered {answer.status_code}"
+                )
             return key_set(_body(answer, deadline, clock))
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-        raise KeysUnavailableError(f"no keys from {url}: {error}") from error
+        raise KeysUnavailableError(f"token keys can't be read from {url}: {error}") from error
 
 
 def from_file(file: Path) -> KeySet:
@@ -156,16 +163,16 @@ def from_file(file: Path) -> KeySet:
         with file.open("rb") as opened:
             return key_set(_bounded(opened.read(limits.KEYS_BYTES + 1)))
     except (OSError, ValueError) as error:
-        raise KeysUnavailableError(f"no keys from file {file}: {error}") from error
+        raise KeysUnavailableError(f"token keys can't be read from file {file}: {error}") from error
 
 
-def _nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Add no credentials. With it, requests looks for none in a .netrc."""
+def _without_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add no credentials. Without this function, requests would read them from a .netrc file."""
     return request
 
 
 def _body(answer: requests.Response, deadline: float, clock: Monotonic) -> bytes:
-    """Return the body. Raises ValueError where it is too long or too slow."""
+    """Return the body. Raises ValueError if it is too long or too slow."""
     body = b""
     while chunk := answer.raw.read1(_CHUNK_BYTES, decode_content=False):
         body = _bounded(body + chunk)

@@ -1,7 +1,7 @@
-"""OpenID Connect tokens: whether an issuer signed one, and whether its claims are right.
+"""Verifies OpenID Connect tokens: the issuer's signature and the claims.
 
 https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation. `key_sets` reads the keys.
-PyJWT takes time to import, so this module is imported only where tokens are configured.
+PyJWT takes time to import, so this module is imported only if tokens are configured.
 """
 
 import logging
@@ -31,7 +31,7 @@ _REQUIRED = ("exp", "iss", "aud", "sub")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySet:
-    """An issuer's public keys by id. `issuer` is its name where it came with the keys."""
+    """An issuer's public keys by id. `issuer` is its name, if it came with the keys."""
 
     keys: Mapping[str, jwt.PyJWK]
     issuer: str | None = None
@@ -41,7 +41,7 @@ class Keys(Protocol):
     """Provides key sets."""
 
     def current(self, key_id: str) -> KeySet:
-        """Return a key set new enough to say whether there is such a key.
+        """Return a key set that is new enough to decide whether the issuer has this key.
 
         Raises KeysUnavailableError.
         """
@@ -49,9 +49,9 @@ class Keys(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What a token's claims must be.
+    """The values that a token's claims must have.
 
-    Without `issuers`, the issuer is that of the key set. Without `subjects`, any subject counts.
+    Without `issuers`, the issuer is that of the key set. Without `subjects`, any subject is valid.
     A subject may end in `*`. With `email`, the issuer must have verified that address.
     """
 

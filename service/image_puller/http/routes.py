@@ -1,6 +1,6 @@
 """The HTTP routes. Each authenticates the sender, reads a bounded body, and passes events on.
 
-The status codes are those that senders need, see `docs/http-api.md`.
+`docs/http-api.md` explains the status codes.
 """
 
 import json
@@ -35,7 +35,7 @@ UNAVAILABLE = ClusterUnavailableError.status
 
 
 class StatusReader(Protocol):
-    """Reads what the routes show of the cluster and of the process."""
+    """Reads the status of the cluster and of this process."""
 
     def status(self) -> dict[str, Any]:
         """Return the status as JSON. Raises ClusterUnavailableError."""
@@ -58,10 +58,10 @@ def create_app(
     metrics: Metrics,
     token_verifiers: Mapping[str, TokenVerifier] = MappingProxyType({}),
 ) -> Flask:
-    """Return the application. `token_verifiers` has the sources that authenticate by token."""
+    """Return the application. `token_verifiers` has an item for each source that sends tokens."""
     app = Flask("image_puller", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.BODY_BYTES + 1
-    # No sender follows redirects, and a Location header would show a secret in the path.
+    # No sender follows redirects, and a Location header would expose a secret in the path.
     app.url_map.merge_slashes = app.url_map.strict_slashes = False
     routes = _Routes(config, intake, reader, metrics, token_verifiers)
     for method, path, view in (
@@ -125,11 +125,12 @@ class _Routes:
         if name in self._token_verifiers:
             self._check_token(name)
         else:
-            self._check(name, proven=_is_authenticated(source, self._secrets.of(name), secret))
+            authenticated = _is_authenticated(source, self._secrets.of(name), secret)
+            self._check(name, is_authenticated=authenticated)
         return self._take(source)
 
     def handshake(self, **_path: str) -> Response:
-        """Answer the handshake of CloudEvents webhooks (http-webhook.md, 4) in headers."""
+        """Answer the handshake of CloudEvents webhooks in headers (http-webhook.md, 4)."""
         response = Response(status=200, headers={"Allow": "OPTIONS, POST"})
         origin = request.headers.get("WebHook-Request-Origin")
         if origin:
@@ -166,7 +167,7 @@ class _Routes:
         return Response(self._metrics.text(), content_type=content_type)
 
     def rejected(self, error: ImagePullerError) -> Response:
-        """Answer an error. A 4xx has its message; that of a 503 stays in the log."""
+        """Answer an error. A 4xx has the message in its body; a 503 has it only in the log."""
         if request.method == "POST":
             self._count_rejection(error.status)
         if error.status == UNAVAILABLE:
@@ -180,7 +181,7 @@ class _Routes:
         return response
 
     def too_large(self, error: RequestEntityTooLarge) -> Any:
-        """Answer 413. Without the whole body neither event nor signature can be read."""
+        """Answer 413. A part of the body is not enough to read an event or check a signature."""
         self._count_rejection(error.code)
         log.warning("answered 413: the body has more than %s bytes", limits.BODY_BYTES)
         return _unroutable(error)
@@ -190,7 +191,7 @@ class _Routes:
         self._metrics.count_rejection(source, code)
 
     def _take(self, source: Source) -> Response:
-        """Pass the events on. An unreadable body is ignored, because a retry has it again."""
+        """Pass the events on. An unreadable body is ignored, because a retry would not help."""
         try:
             body = _body()
             answer = source.handshake(body) if source.handshake else None
@@ -215,24 +216,26 @@ class _Routes:
             self._check_token(EVENTS)
         else:
             secrets = self._secrets.of(EVENTS)
-            # The CloudEvents webhook specification (3.2) makes receivers accept both.
+            # The CloudEvents webhook specification (3.2) requires receivers to accept both.
             in_query = request.args.get("access_token", "")
-            proven = authentication.proves_token(secrets, _authorization())
-            proven = proven or authentication.proves_in_url(secrets, in_query)
-            self._check(EVENTS, proven=proven)
+            authenticated = authentication.is_valid_bearer(
+                secrets, _authorization()
+            ) or authentication.is_valid_url_secret(secrets, in_query)
+            self._check(EVENTS, is_authenticated=authenticated)
 
     def _check_token(self, name: str) -> None:
-        """Require a token. A secret does not count, because it would be weaker."""
+        """Require a signed token. A secret is not enough, because it is weaker."""
         if not self._token_verifiers[name].verify(_authorization()):
             raise _unauthenticated(name)
 
     def _check_reader(self) -> None:
         if self._config.read_auth is ReadAuth.TOKEN:
-            token_verifiers = self._secrets.of(READ)
-            self._check(READ, proven=authentication.proves(token_verifiers, _authorization()))
+            secrets = self._secrets.of(READ)
+            authenticated = authentication.has_valid_secret(secrets, _authorization())
+            self._check(READ, is_authenticated=authenticated)
 
-    def _check(self, name: str, *, proven: bool) -> None:
-        if proven:
+    def _check(self, name: str, *, is_authenticated: bool) -> None:
+        if is_authenticated:
             return
         if not self._secrets.of(name):
             log.warning(
@@ -250,16 +253,16 @@ def _unauthenticated(name: str) -> UnauthenticatedError:
 def _is_authenticated(source: Source, secrets: tuple[bytes, ...], in_path: str | None) -> bool:
     """Whether a request authenticates its source. The body is read only to check a signature."""
     if in_path is not None:
-        return source.proof.in_path and authentication.proves_in_url(secrets, in_path)
+        return source.scheme.in_path and authentication.is_valid_url_secret(secrets, in_path)
     headers = _headers()
-    if authentication.proves_header(source.proof, secrets, headers):
+    if authentication.has_valid_header(source.scheme, secrets, headers):
         return True
-    claims = authentication.claims(source.proof, headers)
-    return bool(claims and secrets) and authentication.proves_body(claims, secrets, _body())
+    sent = authentication.signatures(source.scheme, headers)
+    return bool(sent and secrets) and authentication.has_valid_signature(sent, secrets, _body())
 
 
 def _unroutable(error: HTTPException) -> Any:
-    """Return Flask's own errors in the form of ours, with their headers."""
+    """Return an error of Flask as plain text, with its headers."""
     response = error.get_response()
     response.data = f"{error.description or error.name}\n".encode()
     response.content_type = "text/plain; charset=utf-8"
@@ -267,7 +270,7 @@ def _unroutable(error: HTTPException) -> Any:
 
 
 def _failed(error: Exception) -> Response:
-    """Answer 500. Flask's own handler would log the path, which may hold a secret."""
+    """Answer 500. Flask's own handler would log the path, which may have a secret."""
     log.error("answered 500", exc_info=error)
     return _answer(500, "internal error")
 
@@ -283,13 +286,16 @@ def _is_test_call() -> bool:
 
 
 def _body() -> bytes:
-    """Return the body. Raises RequestEntityTooLarge: of a chunked body Werkzeug cuts the rest."""
+    """Return the body. Raises RequestEntityTooLarge.
+
+    Werkzeug returns only the first part of a chunked body that is too long.
+    """
     try:
         body = request.get_data()
     except HTTPException:
         raise
     except Exception as error:
-        # Errors of the server: a malformed chunk, or a connection that was cut.
+        # Errors of the web server: a malformed chunk, or a closed connection.
         raise BadEventError(f"the body can't be read: {type(error).__name__}") from error
     if len(body) > limits.BODY_BYTES:
         raise RequestEntityTooLarge
@@ -297,7 +303,7 @@ def _body() -> bytes:
 
 
 def _accepted() -> Response:
-    # A Broker counts a body that is no CloudEvent as a failure. No cache may keep a URL with a
+    # A Broker takes a body that is no CloudEvent as a failure. No cache may keep a URL with a
     # secret (RFC 6750, 2.3).
     return Response(status=202, headers={"Cache-Control": "private"})
 

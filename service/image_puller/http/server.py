@@ -1,4 +1,4 @@
-"""Gunicorn: the web server that runs the Flask application in one process with threads."""
+"""The web server: gunicorn runs the Flask application in one process with threads."""
 
 import socket
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from gunicorn.workers.gthread import ThreadWorker
 
 _THREADS = 32
 _KEEP_ALIVE_SECONDS = 95
-"""Longer than Knative's queue-proxy keeps an idle connection (90 s), so that it meets no reset."""
+"""Longer than Knative's queue-proxy keeps an idle connection (90 s), so that none is reset."""
 _GRACEFUL_SECONDS = 15
-_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn's heartbeat file; no disk may delay it
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - for gunicorn's heartbeat file; a disk can be slow
 
 
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
-    """A gunicorn worker that repeats nothing of an unreadable request: it may hold a secret."""
+    """A gunicorn worker that logs no part of an unreadable request, which may have a secret."""
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:  # noqa: ARG002
-        """Log and answer the kind of error, without the request's own text."""
+        """Log and answer the kind of error, without any text of the request."""
         if isinstance(exc, ParseException):
             hidden = f"{type(exc).__name__}, not shown"
             for name, value in vars(exc).items():
@@ -30,8 +30,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().handle_error(None, client, addr, exc)
 
 
-class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
-    """Gunicorn with one process, because one process must hold the writer and its state.
+class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
+    """Gunicorn with one process, because only one process may have the writer and its state.
 
     `on_start` runs in that process before the first request, `on_stop` after the last one.
     """
@@ -77,7 +77,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
 
 
 def all_addresses(port: int, *, new_socket: Callable[..., socket.socket] = socket.socket) -> str:
-    """Return what to bind: all IPv6 addresses, which include IPv4, or only IPv4 without IPv6."""
+    """Return the address to bind: all of IPv6, which includes IPv4, or of IPv4 without IPv6."""
     return f"[::]:{port}" if _has_ipv6(new_socket) else f"0.0.0.0:{port}"
 
 

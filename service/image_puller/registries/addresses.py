@@ -3,7 +3,7 @@
 The first request goes to a host that `IMAGES` or an alias names. A redirect or a token realm may
 lead to another host under these rules:
 
-- The other host is asked by https only, so that it must prove its name.
+- The other host is asked by https only, so TLS verifies its name.
 - It is never an IP address or a local name.
 - A registry in `INSECURE_REGISTRIES` may also lead to another host in `INSECURE_REGISTRIES`.
 """
@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
-"""Registries whose API has another host than their references name."""
+"""The hosts of the API of registries whose references have another host."""
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[a-f0-9:.]+\])(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>[/?][!-~]*)?",
@@ -28,7 +28,7 @@ _LOCAL = re.compile(r"(ip6-)?(localhost|localdomain|loopback)[46]?")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An http or https URL in parts that leave no doubt about the host."""
+    """An http or https URL, in parts that make its host unambiguous."""
 
     scheme: str
     host: str
@@ -42,7 +42,7 @@ class Address:
 
     @property
     def netloc(self) -> str:
-        """Return the host as references write it: without the scheme's default port."""
+        """Return host and port as in a reference: without the default port of the scheme."""
         return self.host if self.port == _DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
 
     def at(self, path: str) -> "Address":
@@ -54,7 +54,7 @@ class Address:
 
 
 def parse(url: str) -> Address | None:
-    """Return the parts of a URL, or None where it has a user, odd characters or another scheme."""
+    """Return the parts of a URL, or None if it has a user, other characters or another scheme."""
     match = _URL.fullmatch(url)
     if match is None:
         return None
@@ -65,9 +65,9 @@ def parse(url: str) -> Address | None:
 
 
 def of_registry(registry: str, insecure: Collection[str]) -> Address | None:
-    """Return the root of a registry's API, or None where its name is not that of a host.
+    """Return the root of a registry's API, or None if its name is not that of a host.
 
-    `insecure` holds the registries to ask by plain HTTP, as `Address.netloc` writes them.
+    `insecure` has the registries to ask by plain HTTP, in the form of `Address.netloc`.
     """
     host = _API_HOSTS.get(registry, registry)
     plain = parse(f"http://{host}/")
@@ -75,12 +75,12 @@ def of_registry(registry: str, insecure: Collection[str]) -> Address | None:
 
 
 def resolve(start: Address, link: str) -> Address | None:
-    """Return where a relative or absolute link leads, or None where that is no plain URL."""
+    """Return the target of a relative or absolute link, or None if `parse` does not accept it."""
     if not _PRINTABLE.fullmatch(link):
         return None
     try:
         return parse(urljoin(str(start), link))
-    except ValueError:  # brackets around something that is no IPv6 address
+    except ValueError:  # the text in brackets is no IPv6 address
         return None
 
 
@@ -94,6 +94,6 @@ def may_lead(start: Address, target: Address, insecure: Collection[str]) -> bool
 
 
 def _is_local(host: str) -> bool:
-    """Whether a host is an IP address, in any notation, or names this machine."""
+    """Whether a host is an IP address in any notation, or a name of this machine."""
     last = host.rstrip(".").rpartition(".")[2]
     return host.startswith("[") or bool(_LOCAL.fullmatch(last) or _NUMERIC.fullmatch(last))

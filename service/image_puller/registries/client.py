@@ -1,6 +1,6 @@
 """The client of container registries: the distribution API over HTTP.
 
-No other module sends a request to a registry. `addresses` says which hosts may be asked.
+No other module sends requests to a registry. `addresses` decides which hosts may be asked.
 """
 
 import base64
@@ -39,13 +39,13 @@ from image_puller.values.reference import Reference, is_digest, is_repository, i
 log = logging.getLogger(__name__)
 
 ANSWER_BYTES = 4 * 1024 * 1024
-"""Any answer; the distribution specification has registries take manifests of 4 MiB."""
+"""The length of an answer. The distribution specification allows manifests of 4 MiB."""
 REDIRECTS = 3
 LIMITED_SECONDS = 60.0
-"""How long a registry that limits requests is left alone where it does not say."""
+"""How long a host that limits requests is not asked, if its answer has no time."""
 LIMITED_SECONDS_MOST = 3600.0
 TOKEN_SECONDS = 60.0
-"""How long a token is good where its server does not say, as the specification has it."""
+"""How long a token is valid if its answer has no time. The specification sets this default."""
 TOKEN_SECONDS_MOST = 3600.0
 
 _MANIFEST_TYPES = (
@@ -56,12 +56,12 @@ _MANIFEST_TYPES = (
 )
 _REDIRECTIONS = (301, 302, 303, 307, 308)
 _REFUSALS = (401, 403)
-_OK, _UNAUTHENTICATED, _NOT_FOUND, _TOO_MANY, _UNAVAILABLE = 200, 401, 404, 429, 503
+_OK, _UNAUTHENTICATED, _NOT_FOUND, _TOO_MANY_REQUESTS, _UNAVAILABLE = 200, 401, 404, 429, 503
 _WITHOUT_HEAD = (405, 501)
 _REALM_REFUSALS = (400, 401, 403)
-_CHUNK = 64 * 1024
-_HEADER_CHARACTERS = 8192  # of a challenge that are read
-_TOKEN_MARGIN_SECONDS = 5.0  # a token that ends while it is on its way is of no use
+_CHUNK_BYTES = 64 * 1024
+_HEADER_CHARACTERS = 8192  # the length of a header that is read
+_TOKEN_MARGIN_SECONDS = 5.0  # so that a token does not expire during a request
 _PRINTABLE = re.compile(r"[!-~]+")
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
@@ -78,18 +78,18 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How much is read of a listing of tags, and how much is remembered."""
+    """Limits of the list of tags that is read, and of the caches."""
 
     tags_per_page: int = 1000
     tag_pages: int = 100
     tags: int = 50_000
     remembered: int = 1000
-    """Challenges, tokens and limited hosts, of each."""
+    """The length of each cache: challenges, tokens, and hosts that limit requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Response:
-    """A response, read as far as it was allowed to be; `body` is None where it was longer."""
+    """A response. `body` is None if it is longer than `ANSWER_BYTES`."""
 
     address: Address
     status: int
@@ -99,7 +99,7 @@ class _Response:
 
 @dataclass(frozen=True, slots=True)
 class _Challenge:
-    """What a registry says that it must be shown: `scheme` is bearer or basic."""
+    """A registry's `WWW-Authenticate` header. `scheme` is bearer or basic."""
 
     scheme: str
     realm: str
@@ -109,7 +109,7 @@ class _Challenge:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What is asked, of which registry, and until when an answer is of use."""
+    """A question to a registry about an image, with its deadline."""
 
     reference: Reference
     base: Address
@@ -122,11 +122,11 @@ class _Request:
 
     def refused(self, why: str) -> RefusedByRegistryError:
         return RefusedByRegistryError(
-            f"registry {self.reference.registry} does not show {self.reference}: {why}"
+            f"registry {self.reference.registry} refuses access to {self.reference}: {why}"
         )
 
     def remaining(self) -> float:
-        """The seconds that are left; raises RegistryUnavailableError."""
+        """Return the seconds until the deadline. Raises RegistryUnavailableError after it."""
         seconds = self.deadline - self.clock()
         if seconds <= 0:
             raise self.unavailable("it took too long to answer")
@@ -134,7 +134,7 @@ class _Request:
 
 
 class _Authorization(AuthBase):
-    """Sends exactly this header, or none: with it, requests looks for nothing in a .netrc."""
+    """Sets exactly this header, or none. Without it, requests would read a .netrc file."""
 
     def __init__(self, header: str | None) -> None:
         self._header = header
@@ -146,39 +146,39 @@ class _Authorization(AuthBase):
 
 
 class _Session(requests.Session):
-    """Looks at no redirect: even told not to follow it, requests would read its whole body."""
+    """Ignores redirects. Otherwise requests reads their whole body, even if it follows none."""
 
     def get_redirect_target(self, _: requests.Response) -> None:
         return None
 
 
 class _Adapter(HTTPAdapter):
-    """Trusts a CA beside those that are trusted anyway, through proxies too."""
+    """Uses this TLS context, also through proxies."""
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
-        self._more = {} if context is None else {"ssl_context": context}
+        self._tls = {} if context is None else {"ssl_context": context}
         super().__init__()
 
     def init_poolmanager(
         self,
         connections: int,
         maxsize: int,
-        block: bool = False,  # noqa: FBT001, FBT002 - as its base class has it
+        block: bool = False,  # noqa: FBT001, FBT002 - the signature of the base class
         **options: Any,
     ) -> None:
-        super().init_poolmanager(connections, maxsize, block, **options, **self._more)
+        super().init_poolmanager(connections, maxsize, block, **options, **self._tls)
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        return super().proxy_manager_for(proxy, **options, **self._more)
+        return super().proxy_manager_for(proxy, **options, **self._tls)
 
 
-def _nobody(_: Reference) -> Sequence[Credentials]:
+def _no_credentials(_: Reference) -> Sequence[Credentials]:
     return ()
 
 
 @dataclass(slots=True)
 class _Remembered:
-    """Caches that several threads share; each forgets everything rather than grow for ever."""
+    """Caches that several threads share. A cache that is full is cleared."""
 
     most: int
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -194,24 +194,24 @@ class _Remembered:
 
 
 class RegistryClient:
-    """The registries that are named, asked by the distribution API; for several threads at once.
+    """Asks registries by the distribution API, for several threads at once.
 
-    `hosts` and `insecure_hosts` are written as references write them (`docker.io`, `host:port`).
-    `credentials` tells what to ask for an image with, in the order to try. Proxies and CA bundles
-    come from the environment, as with requests; passwords never do.
+    Only registries in `hosts` are asked. `hosts` and `insecure_hosts` are written as in references
+    (`docker.io`, `host:port`). `credentials` returns the credentials for an image, in the order to
+    try. Proxies and CA bundles come from the environment, as with requests. Passwords do not.
     """
 
     def __init__(
         self,
         *,
         hosts: Collection[str],
-        credentials: Callable[[Reference], Sequence[Credentials]] = _nobody,
+        credentials: Callable[[Reference], Sequence[Credentials]] = _no_credentials,
         insecure_hosts: Collection[str] = (),
         ca_file: Path | None = None,
         clock: Clock = time.monotonic,
         bounds: Bounds = Bounds(),
     ) -> None:
-        """Raises ConfigurationError where `ca_file` holds no certificates."""
+        """Raise ConfigurationError if `ca_file` has no certificates."""
         self._hosts = frozenset(host.lower() for host in hosts)
         insecure = (addresses.parse(f"http://{host}/") for host in insecure_hosts)
         self._insecure = frozenset(address.netloc for address in insecure if address)
@@ -228,19 +228,19 @@ class RegistryClient:
         self.close()
 
     def close(self) -> None:
-        """Closes connections that are kept; a later question opens new ones."""
+        """Close the kept connections. A later question opens new ones."""
         self._adapter.close()
 
     def digest(
         self, reference: Reference, *, timeout: float = limits.QUESTION_SECONDS
     ) -> str | None:
-        """The digest that the registry has for a tag now; None where it has no such image.
+        """Return the digest that the registry has for a tag now, or None if it has no such image.
 
-        Without a tag the reference's digest is asked for, without either `latest`. Raises
-        UnknownRegistryError, RefusedByRegistryError and RegistryUnavailableError.
+        Without a tag the question is about the reference's digest, without either about `latest`.
+        Raises UnknownRegistryError, RefusedByRegistryError and RegistryUnavailableError.
         """
         request = self._new_request(reference, timeout)
-        path = f"/v2/{reference.repository}/manifests/{_asked(reference)}"
+        path = f"/v2/{reference.repository}/manifests/{_version(reference)}"
         accept = {"Accept": ", ".join(_MANIFEST_TYPES)}
         response = self._ask(request, "HEAD", path, accept)
         if response.status == _OK:
@@ -256,10 +256,10 @@ class RegistryClient:
         raise request.unavailable(f"it answered {response.status}")
 
     def tags(self, name: Reference, *, timeout: float = limits.QUESTION_SECONDS) -> tuple[str, ...]:
-        """The tags of a repository, in the registry's order; none where there is no such one.
+        """Return the tags of a repository, in the registry's order; none if it does not exist.
 
-        What is no tag by the grammar is left out. A list that is too long is cut off, and that is
-        logged. Raises as `digest` does.
+        Malformed tags are left out. A list that is too long is cut off, with a warning in the log.
+        Raises as `digest` does.
         """
         request = self._new_request(name, timeout)
         path = f"/v2/{name.repository}/tags/list"
@@ -272,23 +272,24 @@ class RegistryClient:
             if response.status != _OK:
                 raise request.unavailable(f"it answered {response.status}")
             found.update(dict.fromkeys(_tags_of_page(request, response)))
-            following = _next_query(request, response)
-            if following is None:
+            next_query = _next_query(request, response)
+            if next_query is None:
                 return tuple(found)
             if len(found) > self._bounds.tags:
                 break
-            query = following
-        log.warning("%s has more tags than are read: %d are considered", name.name, len(found))
-        return tuple(found)[: self._bounds.tags]
+            query = next_query
+        tags = tuple(found)[: self._bounds.tags]
+        log.warning("%s has too many tags: only the first %d are used", name.name, len(tags))
+        return tags
 
     def _new_request(self, reference: Reference, timeout: float) -> _Request:
         registry = reference.registry
         if registry not in self._hosts:
             raise UnknownRegistryError(
-                f"registry {registry[:80]!r} is named by no entry of IMAGES and by no alias: "
-                "it is not asked"
+                f"no entry of IMAGES and no alias names registry {registry[:80]!r}, "
+                "so it is not asked"
             )
-        if not is_repository(reference.repository) or not _is_named(reference):
+        if not is_repository(reference.repository) or not _has_valid_version(reference):
             raise UnknownRegistryError(f"{str(reference)[:80]!r} is not the name of an image")
         base = addresses.of_registry(registry, self._insecure)
         if base is None:
@@ -298,7 +299,10 @@ class RegistryClient:
     def _ask(
         self, request: _Request, method: str, path: str, headers: Mapping[str, str]
     ) -> _Response:
-        """The answer to whoever may see it; what one of them does not find another one may."""
+        """Return the answer to the first credentials that have access to the image.
+
+        Some registries answer 404 instead of 403, so the next credentials are tried after either.
+        """
         missing: list[_Response] = []
         refusals: list[RefusedByRegistryError] = []
         for credentials in self._credentials(request.reference) or (None,):
@@ -322,23 +326,26 @@ class RegistryClient:
         path: str,
         headers: Mapping[str, str],
     ) -> _Response:
-        """The answer to one of the credentials; raises RefusedByRegistryError."""
+        """Return the answer to these credentials. Raises RefusedByRegistryError."""
         address = request.base.at(path)
-        shown = self._known_proof(request, method, credentials)
-        response = self._send(request, method, address, headers, shown)
+        first = self._remembered_authorization(request, method, credentials)
+        response = self._send(request, method, address, headers, first)
         if response.status == _UNAUTHENTICATED and response.address.origin == address.origin:
             challenge = _challenge(response.headers.get("WWW-Authenticate", ""))
-            proof = challenge and self._new_proof(request, method, challenge, credentials)
-            if proof and proof != shown:
-                response = self._send(request, method, address, headers, proof)
+            second = challenge and self._new_authorization(request, method, challenge, credentials)
+            if second and second != first:
+                response = self._send(request, method, address, headers, second)
         if response.status in _REFUSALS:
             raise request.refused(f"it answered {response.status}; {_advice(credentials)}")
         return response
 
-    def _known_proof(
+    def _remembered_authorization(
         self, request: _Request, method: str, credentials: Credentials | None
     ) -> str | None:
-        """What the registry took last time, as long as it is good: it saves being refused first."""
+        """Return the Authorization header for the last challenge, if it is still valid.
+
+        It saves the request that the registry would answer with a challenge.
+        """
         challenge = self._remembered.challenges.get((request.reference.name, method))
         if challenge is None:
             return None
@@ -348,21 +355,21 @@ class RegistryClient:
         token, until = self._remembered.tokens.get(key, (None, 0.0))
         return token if self._clock() < until else None
 
-    def _new_proof(
+    def _new_authorization(
         self,
         request: _Request,
         method: str,
         challenge: _Challenge,
         credentials: Credentials | None,
     ) -> str | None:
-        """The Authorization header that a challenge asks for."""
+        """Return the Authorization header that a challenge asks for, and remember the challenge."""
         name = (request.reference.name, method)
         self._remembered.put(self._remembered.challenges, name, challenge)
         if challenge.scheme == "basic":
             return _basic(credentials)
         asked = self._clock()
         token, seconds = self._token(request, challenge, credentials)
-        # The registry is part of the key: what one may see must not be told to another.
+        # The registry is part of the key, so that no registry gets the token of another one.
         key = (request.base.origin, credentials, challenge)
         self._remembered.put(self._remembered.tokens, key, (token, asked + seconds))
         return token
@@ -370,12 +377,12 @@ class RegistryClient:
     def _token(
         self, request: _Request, challenge: _Challenge, credentials: Credentials | None
     ) -> tuple[str, float]:
-        """A token from a registry's realm as a header, and how many seconds it is good for."""
+        """Return a token from a registry's realm, as a header, and its validity in seconds."""
         realm = addresses.parse(challenge.realm)
         if realm is None or not addresses.may_lead(request.base, realm, self._insecure):
             raise request.unavailable(
-                f"it sends the service for a token to {challenge.realm[:200]!r}, and that is not "
-                "asked: another host must have a name and https"
+                f"its token server is {challenge.realm[:200]!r}, and that is not asked: "
+                "a token server on another host must have a name and https"
             )
         asked = {"service": challenge.service, "scope": challenge.scope}
         asked = {name: text for name, text in asked.items() if text}
@@ -414,7 +421,7 @@ class RegistryClient:
         authorization: str | None = None,
         form: Mapping[str, str] | None = None,
     ) -> _Response:
-        """The answer at the end of the redirects, on whose way other hosts get no credentials."""
+        """Return the answer after redirects. Another host gets no credentials."""
         for _ in range(REDIRECTS + 1):
             response = self._send_once(request, method, address, headers, authorization, form)
             if response.status not in _REDIRECTIONS:
@@ -443,7 +450,7 @@ class RegistryClient:
         authorization: str | None,
         form: Mapping[str, str] | None,
     ) -> _Response:
-        self._wait_for(request, address)
+        self._check_not_limited(request, address)
         seconds = request.remaining()
         try:
             received = self._session().request(
@@ -461,11 +468,11 @@ class RegistryClient:
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise request.unavailable(_failure(address, error)) from error
         response = _Response(address, received.status_code, received.headers, body)
-        self._heed_limit(request, response)
+        self._check_rate_limit(request, response)
         return response
 
     def _session(self) -> requests.Session:
-        """A session with nothing in it but the connections, which all of them share."""
+        """Return a session without cookies. All sessions share the connections."""
         session = _Session()
         session.mount("https://", self._adapter)
         session.mount("http://", self._adapter)
@@ -474,18 +481,21 @@ class RegistryClient:
         session.headers["Accept-Encoding"] = "identity"
         return session
 
-    def _wait_for(self, request: _Request, address: Address) -> None:
-        """Raises RegistryUnavailableError while a host wants to be left alone."""
+    def _check_not_limited(self, request: _Request, address: Address) -> None:
+        """Raise RegistryUnavailableError while a host limits requests."""
         seconds = self._remembered.limited.get(address.netloc, 0.0) - self._clock()
         if seconds > 0:
             raise request.unavailable(
                 f"{address.netloc} limits requests for another {seconds:.0f} s"
             )
 
-    def _heed_limit(self, request: _Request, response: _Response) -> None:
-        told = _retry_after(response.headers)
-        if response.status == _TOO_MANY or (response.status == _UNAVAILABLE and told is not None):
-            seconds = min(LIMITED_SECONDS if told is None else told, LIMITED_SECONDS_MOST)
+    def _check_rate_limit(self, request: _Request, response: _Response) -> None:
+        """Raise RegistryUnavailableError if a host limits requests, and remember how long."""
+        wanted = _retry_after(response.headers)
+        if response.status == _TOO_MANY_REQUESTS or (
+            response.status == _UNAVAILABLE and wanted is not None
+        ):
+            seconds = min(LIMITED_SECONDS if wanted is None else wanted, LIMITED_SECONDS_MOST)
             until = self._clock() + seconds
             self._remembered.put(self._remembered.limited, response.address.netloc, until)
             raise request.unavailable(
@@ -498,25 +508,28 @@ def _context(ca_file: Path) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context()
         context.load_verify_locations(ca_file)
-        # Private CAs often leave out extensions that no container runtime asks for.
+        # Certificates of private CAs often lack extensions that container runtimes don't check.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     except OSError as error:
-        raise ConfigurationError(f"{ca_file} holds no CA certificates: {error}") from error
+        raise ConfigurationError(f"{ca_file} has no CA certificates: {error}") from error
     return context
 
 
-def _asked(reference: Reference) -> str:
+def _version(reference: Reference) -> str:
     return reference.tag or reference.digest or "latest"
 
 
-def _is_named(reference: Reference) -> bool:
-    return is_tag(_asked(reference)) or is_digest(_asked(reference))
+def _has_valid_version(reference: Reference) -> bool:
+    return is_tag(_version(reference)) or is_digest(_version(reference))
 
 
 def _body(request: _Request, received: requests.Response) -> bytes | None:
-    """The body as it was sent, if it comes in time; None where it is longer than allowed."""
+    """Return the body without decoding, or None if it is longer than `ANSWER_BYTES`.
+
+    Raises RegistryUnavailableError after the deadline.
+    """
     body = bytearray()
-    while chunk := received.raw.read1(_CHUNK, decode_content=False):
+    while chunk := received.raw.read1(_CHUNK_BYTES, decode_content=False):
         body += chunk
         if len(body) > ANSWER_BYTES:
             return None
@@ -529,7 +542,7 @@ def _failure(address: Address, error: Exception) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return f"no trusted TLS connection to {where} ({error}); is its CA configured?"
     if isinstance(error, requests.exceptions.ProxyError):
-        return f"no way to {where} through the proxy ({error}); see HTTPS_PROXY and NO_PROXY"
+        return f"no connection to {where} through the proxy ({error}); see HTTPS_PROXY and NO_PROXY"
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return f"no connection to {where} in time ({error})"
     if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
@@ -539,7 +552,9 @@ def _failure(address: Address, error: Exception) -> str:
 
 def _json(request: _Request, response: _Response) -> Mapping[str, Any]:
     if response.body is None:
-        raise request.unavailable(f"{response.address.netloc} answered far more than it should")
+        raise request.unavailable(
+            f"the answer of {response.address.netloc} is longer than {ANSWER_BYTES} bytes"
+        )
     try:
         value = json.loads(response.body)
     except (ValueError, RecursionError) as error:
@@ -550,10 +565,13 @@ def _json(request: _Request, response: _Response) -> Mapping[str, Any]:
 
 
 def _digest_of_manifest(request: _Request, response: _Response) -> str:
-    """The digest of what a registry sent, if it is a manifest: not a proxy's page for people."""
+    """Return the digest of a manifest. Raises RegistryUnavailableError if it is none.
+
+    A proxy may answer with a web page instead.
+    """
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
     if kind not in _MANIFEST_TYPES or "Content-Encoding" in response.headers:
-        raise request.unavailable(f"it answered {kind[:80]!r}, which is no image's manifest")
+        raise request.unavailable(f"it answered {kind[:80]!r}, which is not an image manifest")
     _json(request, response)
     return f"sha256:{hashlib.sha256(response.body or b'').hexdigest()}"
 
@@ -561,14 +579,14 @@ def _digest_of_manifest(request: _Request, response: _Response) -> str:
 def _tags_of_page(request: _Request, response: _Response) -> Iterator[str]:
     tags = _json(request, response).get("tags")
     if tags is not None and not isinstance(tags, list):
-        raise request.unavailable("its list of tags is no list")
+        raise request.unavailable("its tags are not a list")
     return (tag for tag in tags or () if isinstance(tag, str) and is_tag(tag))
 
 
 def _next_query(request: _Request, response: _Response) -> str | None:
-    """The query of the next page; None on the last one.
+    """Return the query of the next page, or None on the last page.
 
-    The path stays our own, so a link may say nothing but where to go on.
+    Only the query of the link is used, so that a link can't change the path.
     """
     header = response.headers.get("Link", "")[:_HEADER_CHARACTERS]
     link = next((url for url, rest in _LINK.findall(header) if _NEXT.search(rest)), None)
@@ -576,12 +594,14 @@ def _next_query(request: _Request, response: _Response) -> str | None:
         return None
     target = addresses.resolve(response.address, link)
     if target is None or target.host != response.address.host:
-        raise request.unavailable(f"its list of tags goes on at {link[:200]!r}: not followed")
+        raise request.unavailable(
+            f"the next page of its tags is at {link[:200]!r}, and that is not asked"
+        )
     return target.path.partition("?")[2] or None
 
 
 def _challenge(header: str) -> _Challenge | None:
-    """The challenge that can be met: a token, else a password."""
+    """Return the challenge that asks for a token, or else the one that asks for a password."""
     offered: dict[str, dict[str, str]] = {}
     parameters: dict[str, str] = {}
     text = header[:_HEADER_CHARACTERS]
@@ -595,9 +615,8 @@ def _challenge(header: str) -> _Challenge | None:
             parameters.setdefault(part["key"].lower(), value)
     for scheme in ("bearer", "basic"):
         if scheme in offered:
-            told = offered[scheme]
-            realm, service, scope = (told.get(key, "") for key in ("realm", "service", "scope"))
-            return _Challenge(scheme, realm, service, scope)
+            parts = (offered[scheme].get(key, "") for key in ("realm", "service", "scope"))
+            return _Challenge(scheme, *parts)
     return None
 
 
@@ -619,19 +638,19 @@ def _token_of(request: _Request, realm: Address, response: _Response) -> tuple[s
     token = document.get("token") or document.get("access_token")
     if not isinstance(token, str) or not _PRINTABLE.fullmatch(token):
         raise request.unavailable(f"its token server {realm.netloc} answered no token")
-    told = document.get("expires_in")
-    seconds = told if isinstance(told, int) else TOKEN_SECONDS
+    expires_in = document.get("expires_in")
+    seconds = expires_in if isinstance(expires_in, int) else TOKEN_SECONDS
     return f"Bearer {token}", min(seconds, TOKEN_SECONDS_MOST) - _TOKEN_MARGIN_SECONDS
 
 
 def _advice(credentials: Credentials | None) -> str:
     if credentials is None:
-        return "if the image is there, name a pull secret that covers it in IMAGE_PULL_SECRETS"
-    return f"see whether the credentials in pull secret {credentials.secret} are still right"
+        return "if the image exists, name a pull secret that covers it in IMAGE_PULL_SECRETS"
+    return f"check the credentials in pull secret {credentials.secret}"
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a host asks for, as a number or as a time by its own clock."""
+    """Return the seconds in `Retry-After`: a number, or a time by the clock of the host."""
     text = headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(text):
         return float(text)

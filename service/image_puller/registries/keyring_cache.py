@@ -1,4 +1,4 @@
-"""The pull secrets' credentials, kept for a while and then read again."""
+"""The credentials of the pull secrets, kept for a while and then read again."""
 
 import logging
 import threading

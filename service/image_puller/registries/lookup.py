@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Registries(Protocol):
-    """What is asked. Each method may raise RegistryError."""
+    """Answers questions about images. Each method may raise RegistryError."""
 
     def digest(self, reference: Reference, *, timeout: float) -> str | None:
         """Return the digest of a tag, or None where the registry has no such tag."""
@@ -44,7 +44,7 @@ class Lookup:
     def digests(
         self, references: Collection[Reference], *, seconds: float
     ) -> Mapping[Reference, Answer]:
-        """Return the answers about tags, after so many seconds at most."""
+        """Return the answers about tags, after at most `seconds`."""
 
         def ask(reference: Reference, timeout: float) -> Answer:
             digest = self._registries.digest(reference, timeout=timeout)
@@ -55,7 +55,7 @@ class Lookup:
     def tags(
         self, names: Collection[Reference], *, seconds: float
     ) -> Mapping[Reference, tuple[str, ...] | Unanswered]:
-        """Return the tags of repositories, after so many seconds at most."""
+        """Return the tags of repositories, after at most `seconds`."""
         return self._ask(self._list, names, seconds)
 
     def _list(self, name: Reference, timeout: float) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Pull secrets: the credentials that an image is asked for with, matched as the kubelet does."""
+"""Pull secrets: the credentials for an image, matched in the same way as by the kubelet."""
 
 import base64
 import binascii
@@ -21,12 +21,12 @@ _HELPERS = ("credHelpers", "credsStore")
 _SCHEME = re.compile(r"https?://")
 _API_PATH = re.compile(r"/v[12]/")
 _PORT = re.compile(r":([0-9]*)\Z")
-_KEY_CHARACTERS = 200  # of a key that is shown
+_KEY_CHARACTERS = 200  # the length of a key in a warning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What one entry of a pull secret proves itself by; `secret` is for messages."""
+    """The credentials in one entry of a pull secret. `secret` is its name, for messages."""
 
     secret: str
     username: str = ""
@@ -35,19 +35,19 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """What a key of a pull secret covers: hosts, by globs for each label, and paths."""
+class Key:
+    """A key of a pull secret, which covers images. `host` has a glob for each label."""
 
     host: str
     port: str
     path: str
 
     def covers(self, reference: Reference) -> bool:
-        """Whether the kubelet would use this key's credentials for that image.
+        """Whether the kubelet uses the credentials of this key for an image.
 
-        Ports must be the same, and a path covers whatever begins with it.
+        Ports must be equal. A path covers all paths that begin with it.
         """
-        target = _place(reference.name)
+        target = _split(reference.name)
         globs, labels = self.host.split("."), target.host.split(".")
         return (
             self.port == target.port
@@ -63,27 +63,29 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The credentials of all pull secrets, the most specific place first."""
+    """The credentials of all pull secrets, the most specific key first."""
 
-    entries: tuple[tuple[Place, Credentials], ...] = ()
+    entries: tuple[tuple[Key, Credentials], ...] = ()
 
     def credentials(self, reference: Reference) -> tuple[Credentials, ...]:
-        """What to ask for that image with, in the order to try; none is asked for anonymously.
+        """Return the credentials for an image, in the order to try. None means anonymous access.
 
-        Docker Hub's legacy name `index.docker.io` counts where no other key covers the image.
+        Docker Hub's legacy name `index.docker.io` counts only if no other key covers the image.
         """
-        found = tuple(held for place, held in self.entries if place.covers(reference))
+        found = tuple(credentials for key, credentials in self.entries if key.covers(reference))
         if found or reference.registry != _DOCKER_HUB:
             return found
-        return tuple(held for place, held in self.entries if str(place) == _LEGACY_DOCKER_HUB)
+        return tuple(
+            credentials for key, credentials in self.entries if str(key) == _LEGACY_DOCKER_HUB
+        )
 
 
 def read(secrets: Iterable[Mapping[str, Any]]) -> tuple[Keyring, tuple[str, ...]]:
-    """What Secret objects of the API hold, then warnings, each naming its secret.
+    """Return the credentials in Secret objects of the API, and warnings that name the secret.
 
-    An entry that can't be read stops no other one.
+    An entry that can't be read does not affect the others.
     """
-    entries: list[tuple[Place, Credentials]] = []
+    entries: list[tuple[Key, Credentials]] = []
     warnings: list[str] = []
     for secret in secrets:
         name = str(secret["metadata"]["name"])
@@ -92,27 +94,27 @@ def read(secrets: Iterable[Mapping[str, Any]]) -> tuple[Keyring, tuple[str, ...]
         except ValueError as error:
             warnings.append(f"pull secret {name}: {error}; the secret is ignored")
             continue
-        warnings.extend(f"pull secret {name}: {problem}" for problem in _helpers(document))
+        warnings.extend(f"pull secret {name}: {problem}" for problem in _helper_problems(document))
         for key, entry in _entries(secret, document):
             try:
-                entries.append((_place_of_key(key), _credentials(name, entry)))
+                entries.append((_parse_key(key), _credentials(name, entry)))
             except ValueError as error:
                 shown = repr(key[:_KEY_CHARACTERS])
                 warnings.append(f"pull secret {name}: {shown}: {error}; the entry is ignored")
-    # Stable: of two secrets with the same key, that named first is tried first.
+    # The order is stable: of two secrets with the same key, the first one is tried first.
     entries.sort(key=lambda entry: str(entry[0]), reverse=True)
     return Keyring(tuple(entries)), tuple(warnings)
 
 
 def _document(secret: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The Docker configuration that a Secret holds."""
+    """Return the Docker configuration in a Secret. Raises ValueError."""
     kind = secret.get("type")
     if kind not in _DATA_KEYS:
         raise ValueError(f"its type is {kind!r}, not one of {', '.join(_DATA_KEYS)}")
     key = _DATA_KEYS[kind]
     encoded = (secret.get("data") or {}).get(key)
     if not encoded:
-        raise ValueError(f"it holds no {key}")
+        raise ValueError(f"it has no {key}")
     try:
         document = json.loads(base64.b64decode(encoded, validate=True))
     except (ValueError, RecursionError) as error:
@@ -125,12 +127,12 @@ def _document(secret: Mapping[str, Any]) -> Mapping[str, Any]:
     return document
 
 
-def _helpers(document: Mapping[str, Any]) -> Iterator[str]:
+def _helper_problems(document: Mapping[str, Any]) -> Iterator[str]:
     for key in _HELPERS:
         if document.get(key):
             yield (
-                f"{key} is refused, because no credential helper runs here; put a username and a "
-                f"password into auths"
+                f"{key} is ignored, because the service runs no credential helper; put a username "
+                "and a password into auths"
             )
 
 
@@ -149,7 +151,7 @@ def _credentials(secret: str, entry: Any) -> Credentials:
     if not all(isinstance(text, str) for text in texts.values()):
         raise ValueError(f"one of {', '.join(known)} is not a string")
     username, password = texts["username"], texts["password"]
-    if texts["auth"]:  # wins over the other two, as for the kubelet
+    if texts["auth"]:  # has priority over the other two, as for the kubelet
         username, password = _decoded(texts["auth"])
     if not (username or texts["identitytoken"]):
         raise ValueError("it has neither auth nor a username nor an identitytoken")
@@ -173,21 +175,21 @@ def _decoded(auth: str) -> tuple[str, str]:
     return username, password
 
 
-def _place_of_key(key: str) -> Place:
-    """A key may be a URL; the path of a registry's API counts as none."""
-    place = _place(_SCHEME.sub("", key, count=1))
-    path = place.path
+def _parse_key(text: str) -> Key:
+    """Parse a key, which may be a URL. The path of a registry's API is left out."""
+    key = _split(_SCHEME.sub("", text, count=1))
+    path = key.path
     if _API_PATH.match(path):
         path = path[3:]
-    if not place.host:
+    if not key.host:
         raise ValueError("it names no host")
-    return Place(host=place.host, port=place.port, path="" if path == "/" else path)
+    return Key(host=key.host, port=key.port, path="" if path == "/" else path)
 
 
-def _place(name: str) -> Place:
+def _split(name: str) -> Key:
     host, slash, path = name.partition("/")
     port = _PORT.search(host)
-    return Place(
+    return Key(
         host=(host[: port.start()] if port else host).lower(),
         port=port[1] if port else "",
         path=slash + path,

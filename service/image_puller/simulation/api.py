@@ -1,22 +1,22 @@
-"""The verbs of the API: what each does to the store, and what it answers."""
+"""The verbs of the API: each reads or changes the store, and returns the response's object."""
 
 import copy
 import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from image_puller.simulation import answers, objects, patches, selectors
+from image_puller.simulation import objects, patches, responses, selectors
 from image_puller.simulation.admission import Admission
-from image_puller.simulation.answers import Json, RefusedError
 from image_puller.simulation.resources import NAMESPACES, Resource, Target
-from image_puller.simulation.store import Change, Key, Store
+from image_puller.simulation.responses import ApiError, Json
+from image_puller.simulation.store import Key, Store, WatchEvent
 
 
 @dataclass(slots=True)
 class Api:
-    """Safe to call from several threads; every method refuses with `RefusedError`.
+    """The verbs, over one store. Each method may raise ApiError. Thread-safe.
 
-    With `namespaces` given there are no others; without, there is every one.
+    `namespaces` are the namespaces that exist. None means that every namespace exists.
     """
 
     now: Callable[[], str]
@@ -25,11 +25,11 @@ class Api:
     admission: Admission = field(default_factory=Admission)
 
     def get(self, target: Target) -> Json:
-        """Give one object."""
+        """Return one object."""
         return self.store.get(_key(target))
 
-    def index(self, target: Target, *, labels: str = "", fields: str = "") -> Json:
-        """List objects; those in a list don't say their kind."""
+    def list_objects(self, target: Target, *, labels: str = "", fields: str = "") -> Json:
+        """Return a list of objects. As on a real server, its items have no `kind`."""
         selected = _selected(labels, fields)
         with self.store.changed:
             found = self.store.all(target.resource, target.namespace)
@@ -38,32 +38,32 @@ class Api:
             "kind": f"{target.resource.kind}List",
             "apiVersion": target.resource.api_version,
             "metadata": {"resourceVersion": str(version)},
-            "items": [_bare(item) for item in found if selected(item)],
+            "items": [_without_kind(item) for item in found if selected(item)],
         }
 
-    def changes(
+    def events_since(
         self, target: Target, since: int, *, labels: str = "", fields: str = ""
-    ) -> tuple[list[Change], int]:
-        """List the writes after a version, oldest first, and give the version up to now."""
+    ) -> tuple[list[WatchEvent], int]:
+        """Return the watch events after version `since`, oldest first, and the current version."""
         selected = _selected(labels, fields)
         with self.store.changed:
-            changes, version = self.store.since(since), self.store.version
-        concerned = [
-            change
-            for change in changes
-            if change.key.resource is target.resource
-            and target.namespace in (None, change.key.namespace)
-            and selected(change.item)
+            events, version = self.store.events_since(since), self.store.version
+        matching = [
+            event
+            for event in events
+            if event.key.resource is target.resource
+            and target.namespace in (None, event.key.namespace)
+            and selected(event.item)
         ]
-        return concerned, version
+        return matching, version
 
     def create(self, target: Target, body: bytes, *, dry_run: bool = False) -> Json:
-        """Admit and store a new object."""
+        """Create the object in the body of a request."""
         manifest = _manifest(target.resource, body)
         return self.admit(target, manifest, dry_run=dry_run)
 
     def admit(self, target: Target, manifest: Json, *, dry_run: bool = False) -> Json:
-        """Complete, check and store a new object; in a dry run it is only answered."""
+        """Complete, validate and store a new object. A dry run only returns it."""
         resource, namespace = target.resource, target.namespace or ""
         self._check_namespace(manifest, namespace)
         item = objects.created(resource, manifest, namespace, self.now())
@@ -74,7 +74,7 @@ class Api:
         return self.store.insert(key, item, dry_run=dry_run)
 
     def patch(self, target: Target, body: bytes, *, dry_run: bool = False) -> Json:
-        """Apply a JSON Patch; one that changes nothing is no write."""
+        """Apply a JSON Patch. A patch without effect keeps the `resourceVersion`."""
         resource, key = target.resource, _key(target)
         with self.store.changed:
             live = self.store.get(key)
@@ -85,7 +85,7 @@ class Api:
             return self.store.replace(key, item, dry_run=dry_run)
 
     def edit(self, target: Target, change: Callable[[Json], None]) -> None:
-        """Change an object in place, with no admission."""
+        """Change an object by a function, without validation and admission."""
         key = _key(target)
         with self.store.changed:
             live = self.store.get(key)
@@ -94,7 +94,7 @@ class Api:
             self.store.replace(key, objects.changed(target.resource, proposal, live))
 
     def delete(self, target: Target, body: bytes, *, dry_run: bool = False) -> Json:
-        """Delete an object; its dependents are the garbage collector's."""
+        """Delete an object. Its dependents are left to the garbage collector."""
         key = _key(target)
         options = json.loads(body or b"{}")
         with self.store.changed:
@@ -102,13 +102,13 @@ class Api:
             _check_preconditions(key, options.get("preconditions") or {}, metadata)
             if not (dry_run or options.get("dryRun")):
                 self.store.remove(key)
-        return answers.success(key.resource, key.name, metadata["uid"])
+        return responses.success(key.resource, key.name, metadata["uid"])
 
     def _check_namespace(self, manifest: Json, namespace: str) -> None:
         if self.namespaces is not None and namespace and namespace not in self.namespaces:
-            raise answers.not_found(NAMESPACES, namespace)
+            raise responses.not_found(NAMESPACES, namespace)
         if (manifest.get("metadata") or {}).get("namespace", namespace) != namespace:
-            raise RefusedError(
+            raise ApiError(
                 400,
                 "the namespace of the provided object does not match the namespace sent on the "
                 "request",
@@ -119,7 +119,7 @@ def _key(target: Target) -> Key:
     return Key(target.resource, target.namespace or "", target.name or "")
 
 
-def _bare(item: Json) -> Json:
+def _without_kind(item: Json) -> Json:
     return {name: value for name, value in item.items() if name not in ("apiVersion", "kind")}
 
 
@@ -133,13 +133,13 @@ def _manifest(resource: Resource, body: bytes) -> Json:
     try:
         manifest = json.loads(body)
     except ValueError as error:
-        raise RefusedError(400, f"{expected}: json parse error: {error}") from error
+        raise ApiError(400, f"{expected}: json parse error: {error}") from error
     if not isinstance(manifest, dict):
-        raise RefusedError(400, f"{expected}: json parse error: not an object")
+        raise ApiError(400, f"{expected}: json parse error: not an object")
     kind = manifest.get("kind", resource.kind)
     if kind != resource.kind:
         message = f'{kind} in version "v1" cannot be handled as a {resource.kind}'
-        raise RefusedError(400, message)
+        raise ApiError(400, message)
     return manifest
 
 
@@ -148,15 +148,15 @@ def _proposal(resource: Resource, live: Json, body: bytes) -> Json:
     name = live["metadata"]["name"]
     try:
         proposal = objects.completed(resource, patched)
-    except RefusedError as error:
-        raise answers.unreadable_patch(str(error)) from error
+    except ApiError as error:
+        raise responses.unreadable_patch(str(error)) from error
     version = proposal["metadata"].get("resourceVersion")
     if proposal["metadata"]["name"] != name:
-        asked = proposal["metadata"]["name"]
-        message = f"the name of the object ({asked}) does not match the name on the URL ({name})"
-        raise RefusedError(400, message)
+        proposed = proposal["metadata"]["name"]
+        message = f"the name of the object ({proposed}) does not match the name on the URL ({name})"
+        raise ApiError(400, message)
     if version not in (None, live["metadata"]["resourceVersion"]):
-        raise answers.modified(resource, name)
+        raise responses.modified(resource, name)
     return proposal
 
 
@@ -167,8 +167,8 @@ def _check_preconditions(key: Key, preconditions: Json, metadata: Json) -> None:
     ):
         expected = preconditions.get(name, metadata[name])
         if expected != metadata[name]:
-            complaint = (
+            problem = (
                 f"the {label} in the precondition ({expected}) does not match the {label} in "
                 f"record ({metadata[name]}). The object might have been {consequence}"
             )
-            raise answers.precondition_failed(key.resource, key.name, complaint)
+            raise responses.precondition_failed(key.resource, key.name, problem)

@@ -1,4 +1,4 @@
-"""A Kubernetes cluster in memory: an API server on a real socket, and nodes that take time."""
+"""A Kubernetes cluster in memory: an API server on a real socket, and nodes that pull images."""
 
 import copy
 import threading
@@ -7,13 +7,13 @@ from types import TracebackType
 from typing import Self
 
 from image_puller.simulation import faults
-from image_puller.simulation.answers import Json
 from image_puller.simulation.api import Api
-from image_puller.simulation.clock import Clock, stamp
+from image_puller.simulation.clock import SimulatedClock, timestamp
 from image_puller.simulation.faults import Faults
-from image_puller.simulation.kubelet import Registries
+from image_puller.simulation.kubelet import SimulatedRegistries
 from image_puller.simulation.nodes import Nodes
 from image_puller.simulation.resources import DAEMON_SETS, EVENTS, NODES, PODS, Target, of_kind
+from image_puller.simulation.responses import Json
 from image_puller.simulation.routes import Routes
 from image_puller.simulation.server import Request, Server
 from image_puller.simulation.store import Key
@@ -23,10 +23,9 @@ _RESOURCES = {resource.plural: resource for resource in (DAEMON_SETS, PODS)}
 
 
 class SimulatedCluster:
-    """`with SimulatedCluster(nodes=3) as cluster:` then talk to `cluster.url`.
+    """A cluster with an API server at `url`, to be used in a `with` statement. Thread-safe.
 
-    Time stands still but for `advance` and `settle`; `run` lets it go on with the real one.
-    Everything may be asked and told from any thread.
+    Its time passes only in `advance` and `settle`, until `run` makes it real time.
     """
 
     def __init__(
@@ -34,14 +33,14 @@ class SimulatedCluster:
         nodes: int = 3,
         *,
         token: str | None = None,
-        clock: Clock | None = None,
+        clock: SimulatedClock | None = None,
         namespaces: Collection[str] | None = None,
         pull_seconds: float = 2.0,
     ) -> None:
-        self.clock = clock or Clock.now()
+        self.clock = clock or SimulatedClock.from_real_time()
         self.token = token
-        self._registries = Registries(default_pull_seconds=pull_seconds)
-        self._api = Api(now=lambda: stamp(self.clock()), namespaces=namespaces)
+        self._registries = SimulatedRegistries(default_pull_seconds=pull_seconds)
+        self._api = Api(now=lambda: timestamp(self.clock()), namespaces=namespaces)
         self._nodes = Nodes(self._api, self.clock, self._registries)
         self._faults = Faults()
         self._routes = Routes(self._api, self._faults, token)
@@ -62,7 +61,7 @@ class SimulatedCluster:
         self.close()
 
     def close(self) -> None:
-        """Hang up on all clients, and end every thread."""
+        """Close all connections, and stop all threads."""
         self._faults.closing.set()
         with self._api.store.changed:
             self._api.store.changed.notify_all()
@@ -72,11 +71,11 @@ class SimulatedCluster:
 
     @property
     def url(self) -> str:
-        """Where the API server listens."""
+        """The URL of the API server."""
         return self._server.url
 
     def kubeconfig(self, namespace: str = "default") -> Json:
-        """Give a kubeconfig that leads here."""
+        """Return a kubeconfig for this cluster."""
         user = {"token": self.token} if self.token else {}
         context = {"cluster": "simulated", "user": "simulated", "namespace": namespace}
         return {
@@ -91,18 +90,18 @@ class SimulatedCluster:
     # Time
 
     def advance(self, seconds: float = 0.0) -> None:
-        """Let everything happen that happens within some seconds; with 0 what is due now."""
+        """Let some seconds pass. With 0, only what is due now happens."""
         self._nodes.advance(self.clock() + seconds)
 
     def settle(self) -> None:
-        """Let time pass until every container runs, or for an hour if one never does."""
+        """Let time pass until every container runs, for an hour at most."""
         self.advance()
         deadline = self.clock() + _LONGEST_SETTLING_SECONDS
         while (due := self._nodes.next_due()) is not None and due <= deadline:
             self._nodes.advance(due)
 
     def run(self) -> None:
-        """From here on let time pass by itself."""
+        """Let time pass in real time from now on."""
         if self._driver is None:
             self.clock.run()
             self._driver = threading.Thread(target=self._drive, name="simulated nodes")
@@ -117,26 +116,26 @@ class SimulatedCluster:
             timeout = None if due is None else max(0.0, due - self.clock())
             store.wait(seen, timeout, self._faults.closing)
 
-    # What is in the cluster
+    # Objects
 
     def daemonset(self, name: str, namespace: str) -> Json | None:
-        """Give a DaemonSet as it is now, None if there is none."""
+        """Return a DaemonSet, or None if it does not exist."""
         return copy.deepcopy(self._api.store.find(Key(DAEMON_SETS, namespace, name)))
 
     def pods(self, namespace: str | None = None) -> list[Json]:
-        """Give the pods of a namespace, or all."""
+        """Return the pods of a namespace, or of all namespaces."""
         return copy.deepcopy(self._api.store.all(PODS, namespace))
 
     def nodes(self) -> list[Json]:
-        """Give the nodes."""
+        """Return the nodes."""
         return copy.deepcopy(self._api.store.all(NODES))
 
     def events(self, namespace: str | None = None) -> list[Json]:
-        """Give the Events of a namespace, or all."""
+        """Return the Events of a namespace, or of all namespaces."""
         return copy.deepcopy(self._api.store.all(EVENTS, namespace))
 
     def add(self, manifest: Json, namespace: str = "") -> Json:
-        """Put an object there as if somebody else had: a Deployment, a Knative Service."""
+        """Create an object as another client, and return it. Its API group is added to `/apis`."""
         resource = of_kind(manifest["kind"], manifest["apiVersion"])
         where = manifest["metadata"].get("namespace", namespace)
         if resource.group and resource.group not in self.groups:
@@ -144,67 +143,70 @@ class SimulatedCluster:
         return copy.deepcopy(self._api.admit(Target(resource, where, None), manifest))
 
     def change(self, name: str, namespace: str, edit: Callable[[Json], None]) -> None:
-        """Change a DaemonSet in place as if somebody else had."""
+        """Change a DaemonSet as another client."""
         self._api.edit(Target(DAEMON_SETS, namespace, name), edit)
 
     def delete(self, name: str, namespace: str) -> None:
-        """Delete a DaemonSet as if somebody else had."""
+        """Delete a DaemonSet as another client."""
         self._api.delete(Target(DAEMON_SETS, namespace, name), b"")
 
     @property
     def groups(self) -> list[str]:
-        """The API groups that `/apis` tells; may be changed."""
+        """The API groups that `/apis` lists. Callers may change the list."""
         return self._routes.groups
 
     @property
     def documents(self) -> dict[str, Json]:
-        """What else is served, by its path; may be changed."""
+        """Other documents that the server has, by path. Callers may change them."""
         return self._routes.documents
 
     # Nodes and images
 
     @property
     def images(self) -> dict[str, str]:
-        """The digests that pulls get, by image; may be changed. Others have one of their own."""
+        """The digests of images, by name. Callers may change them.
+
+        Other images have a digest derived from their name.
+        """
         return self._registries.digests
 
     @property
     def unpullable(self) -> dict[str, str]:
-        """Images that can't be pulled, and why; may be changed."""
+        """The errors of images that can't be pulled, by image name. Callers may change them."""
         return self._registries.unpullable
 
     @property
     def pull_seconds(self) -> dict[str, float]:
-        """How long pulls take, by image; may be changed."""
+        """The seconds that pulls take, by image name. Callers may change them."""
         return self._registries.pull_seconds
 
     def join(
         self, name: str, *, labels: Mapping[str, str] | None = None, taints: Sequence[Json] = ()
     ) -> None:
-        """Register a node."""
+        """Add a ready node."""
         self._nodes.join(name, dict(labels or {}), taints)
 
     def leave(self, name: str) -> None:
-        """Remove a node for good."""
+        """Remove a node, and its pods."""
         self._nodes.leave(name)
 
     def kill(self, name: str) -> None:
-        """Let a node fall silent."""
+        """Stop a node. It becomes not ready."""
         self._nodes.kill(name)
 
     def revive(self, name: str) -> None:
-        """Let a silent node come back."""
+        """Start a stopped node again."""
         self._nodes.revive(name)
 
     def images_on(self, node: str) -> dict[str, str]:
-        """Tell which images a node holds: digests by reference."""
+        """Return the digests of the images on a node, by image name."""
         return self._nodes.images(node)
 
-    # What goes wrong
+    # Faults
 
     @property
     def requests(self) -> list[Request]:
-        """All requests so far, oldest first, each with the status of its answer."""
+        """All requests so far, oldest first, each with the status of its response."""
         return self._routes.requests
 
     def deny(
@@ -215,23 +217,28 @@ class SimulatedCluster:
         status: int = 422,
         resource: str = "daemonsets",
     ) -> None:
-        """Refuse objects: with 422 as a ValidatingAdmissionPolicy does; with 403 DaemonSets as a
+        """Reject the objects to which `applies` returns true.
+
+        Status 422 rejects as a ValidatingAdmissionPolicy does. Status 403 rejects DaemonSets as a
         webhook does, and pods as Pod Security or a quota does.
         """
         self._api.admission.deny(_RESOURCES[resource], applies, message, status)
 
     def mutate(self, change: Callable[[Json], None], *, resource: str = "daemonsets") -> None:
-        """Let a webhook change objects in place on their way in."""
+        """Add a mutating webhook, which changes objects in place."""
         self._api.admission.mutate(_RESOURCES[resource], change)
 
     def allow_everything(self) -> None:
-        """Take back all that `deny` and `mutate` said."""
+        """Remove all rules that `deny` and `mutate` added."""
         self._api.admission.clear()
 
     def before(
         self, method: str, callback: Callable[[], None], *, path: str = "", times: int = 1
     ) -> None:
-        """Call back before requests of a method are served: somebody else may be faster."""
+        """Call a function before requests are served, as often as `times`.
+
+        So a test can let another client write first.
+        """
         self._faults.before(callback, method, path=path, times=times)
 
     def fail(
@@ -243,22 +250,22 @@ class SimulatedCluster:
         method: str | None = None,
         path: str = "",
     ) -> None:
-        """Answer requests with an error instead of serving them."""
+        """Respond to requests with an error, and don't serve them."""
 
-        def act() -> None:
+        def fail() -> None:
             raise faults.failure(status, retry_after)
 
-        self._faults.before(act, method, path=path, times=times)
+        self._faults.before(fail, method, path=path, times=times)
 
     def delay(
         self, seconds: float, *, times: int = 1, method: str | None = None, path: str = ""
     ) -> None:
-        """Serve requests at once, and answer them late (in real time)."""
+        """Serve requests, and send the responses some seconds of real time later."""
         self._faults.after(lambda: self._faults.wait(seconds), method, path=path, times=times)
 
     def hang_up(
         self, *, times: int = 1, method: str | None = None, path: str = "", served: bool = False
     ) -> None:
-        """Close the connection instead of answering; what was `served` is done all the same."""
-        strike = self._faults.after if served else self._faults.before
-        strike(faults.hang_up, method, path=path, times=times)
+        """Close the connection without a response. A `served` request takes effect."""
+        add = self._faults.after if served else self._faults.before
+        add(faults.hang_up, method, path=path, times=times)

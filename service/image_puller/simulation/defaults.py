@@ -1,10 +1,10 @@
-"""What the API server fills in, drops and rewrites before it stores an object."""
+"""The defaults that the API server adds to objects, and the values that it drops or rewrites."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from image_puller.simulation import quantities, references
-from image_puller.simulation.answers import Json
+from image_puller.simulation import canonical_quantities, image_names
+from image_puller.simulation.responses import Json
 
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 
@@ -16,7 +16,7 @@ _POD = {
     "securityContext": {},
     "terminationGracePeriodSeconds": 30,
 }
-_POD_ALONE = {
+_STANDALONE_POD = {
     "enableServiceLinks": True,
     "preemptionPolicy": "PreemptLowerPriority",
     "priority": 0,
@@ -28,22 +28,22 @@ _CONTAINER = {
     "terminationMessagePath": "/dev/termination-log",
     "terminationMessagePolicy": "File",
 }
-_ROLLING = {"maxUnavailable": 1, "maxSurge": 0}
+_ROLLING_UPDATE = {"maxUnavailable": 1, "maxSurge": 0}
 _FILE_MODE = 0o644
-# An empty struct behind a pointer is kept, an empty map is not: Go's `omitempty`.
-_KEPT_EMPTY = frozenset(
+# Go's `omitempty` keeps an empty struct behind a pointer, and omits an empty map.
+_KEPT_WHEN_EMPTY = frozenset(
     {"affinity", "emptyDir", "resources", "securityContext", "selector", "spec", "template"}
 )
-_NAMED_BY_USER = frozenset(
+_MAPS_WITH_FREE_KEYS = frozenset(
     {"annotations", "labels", "limits", "matchLabels", "nodeSelector", "requests"}
 )
-_DROPPED_ZEROES = frozenset(
+_OMITTED_WHEN_ZERO = frozenset(
     {"hostIPC", "hostNetwork", "hostPID", "minReadySeconds", "readOnly", "stdin", "tty"}
 )
 
 
 def daemon_set_spec(spec: Mapping[str, Any]) -> Json:
-    """Complete the spec of a DaemonSet as the API server does."""
+    """Return the spec of a DaemonSet with its defaults."""
     complete = {**_DAEMON_SET, **_without_empty(spec)}
     complete["updateStrategy"] = _update_strategy(complete.get("updateStrategy", {}))
     template = complete.get("template", {})
@@ -53,12 +53,12 @@ def daemon_set_spec(spec: Mapping[str, Any]) -> Json:
 
 
 def pod_spec(spec: Mapping[str, Any]) -> Json:
-    """Complete the spec of a pod of its own: what a template gets, and a service account."""
-    return {**_POD_ALONE, **_pod_template_spec(_without_empty(spec))}
+    """Return the spec of a pod with the defaults of a pod template, and with a service account."""
+    return {**_STANDALONE_POD, **_pod_template_spec(_without_empty(spec))}
 
 
 def compact(given: Mapping[str, Any]) -> Json:
-    """Drop what is empty, as Go does where it writes JSON."""
+    """Return an object without its empty fields, which Go omits from JSON."""
     kept: Json = _without_empty(given)
     return kept
 
@@ -66,7 +66,7 @@ def compact(given: Mapping[str, Any]) -> Json:
 def _update_strategy(strategy: Mapping[str, Any]) -> Json:
     complete = {"type": "RollingUpdate", **strategy}
     if complete["type"] == "RollingUpdate":
-        complete["rollingUpdate"] = {**_ROLLING, **complete.get("rollingUpdate", {})}
+        complete["rollingUpdate"] = {**_ROLLING_UPDATE, **complete.get("rollingUpdate", {})}
     return complete
 
 
@@ -82,10 +82,10 @@ def _pod_template_spec(spec: Mapping[str, Any]) -> Json:
 
 
 def _container(container: Mapping[str, Any]) -> Json:
-    policy = references.default_pull_policy(container.get("image", ""))
+    policy = image_names.default_pull_policy(container.get("image", ""))
     complete = {**_CONTAINER, "imagePullPolicy": policy, **container}
     complete["resources"] = {
-        kind: {name: quantities.canonical(quantity) for name, quantity in amounts.items()}
+        kind: {name: canonical_quantities.canonical(quantity) for name, quantity in amounts.items()}
         for kind, amounts in complete["resources"].items()
     }
     return complete
@@ -106,11 +106,11 @@ def _without_empty(value: Any, name: str = "") -> Any:
         return [_without_empty(item) for item in value]
     if not isinstance(value, Mapping):
         return value
-    # What stands under a name of the user's (labels, quantities) may be empty; a field may not.
-    named_by_user = name in _NAMED_BY_USER
+    # Maps whose keys are free (labels, quantities) may have empty values. Fields may not.
+    has_free_keys = name in _MAPS_WITH_FREE_KEYS
     cleaned = {key: _without_empty(item, key) for key, item in value.items()}
     return {
-        key: item for key, item in cleaned.items() if named_by_user or not _is_omitted(key, item)
+        key: item for key, item in cleaned.items() if has_free_keys or not _is_omitted(key, item)
     }
 
 
@@ -118,5 +118,5 @@ def _is_omitted(name: str, value: Any) -> bool:
     if value is None or value in ("", []):
         return True
     if value == {}:
-        return name not in _KEPT_EMPTY
-    return value in (False, 0) and name in _DROPPED_ZEROES
+        return name not in _KEPT_WHEN_EMPTY
+    return value in (False, 0) and name in _OMITTED_WHEN_ZERO

@@ -1,15 +1,15 @@
-"""What goes wrong between a client and the API server, on demand."""
+"""Faults between a client and the API server, which tests add."""
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from image_puller.simulation.answers import RefusedError
+from image_puller.simulation.responses import ApiError
 
 _TOO_MANY_REQUESTS = 429
 _MESSAGES = {
     429: "Too many requests, please try again later.",
-    500: "Internal error occurred: the simulation was told to fail",
+    500: "Internal error occurred: a test asked for this failure",
     503: "the server is currently unable to handle the request",
 }
 
@@ -19,19 +19,19 @@ class _Fault:
     method: str | None
     path: str
     times: int
-    act: Callable[[], None]
+    action: Callable[[], None]
 
-    def concerns(self, method: str, path: str) -> bool:
+    def applies_to(self, method: str, path: str) -> bool:
         return self.times > 0 and self.method in (None, method) and self.path in path
 
 
 class HungUpError(Exception):
-    """The connection is to be closed without an answer."""
+    """The server must close the connection without a response."""
 
 
 @dataclass(slots=True)
 class Faults:
-    """Faults wait for the requests that they concern; several may strike one request."""
+    """The faults. Several may apply to one request."""
 
     closing: threading.Event = field(default_factory=threading.Event)
     _before: list[_Fault] = field(default_factory=list)
@@ -39,49 +39,49 @@ class Faults:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def before(
-        self, act: Callable[[], None], method: str | None, *, path: str = "", times: int = 1
+        self, action: Callable[[], None], method: str | None, *, path: str = "", times: int = 1
     ) -> None:
-        """Act on requests before they are served."""
-        self._before.append(_Fault(method=method, path=path, times=times, act=act))
+        """Add an action that runs before a request is served, as often as `times`."""
+        self._before.append(_Fault(method=method, path=path, times=times, action=action))
 
     def after(
-        self, act: Callable[[], None], method: str | None, *, path: str = "", times: int = 1
+        self, action: Callable[[], None], method: str | None, *, path: str = "", times: int = 1
     ) -> None:
-        """Act on requests after they are served, before they are answered."""
-        self._after.append(_Fault(method=method, path=path, times=times, act=act))
+        """Add an action that runs after a request is served, before the response is sent."""
+        self._after.append(_Fault(method=method, path=path, times=times, action=action))
 
-    def strike_before(self, method: str, path: str) -> None:
-        """Let the faults that concern a request act; may raise what becomes its answer."""
-        self._strike(self._before, method, path)
+    def apply_before(self, method: str, path: str) -> None:
+        """Run the actions before a request. They may raise ApiError or HungUpError."""
+        self._apply(self._before, method, path)
 
-    def strike_after(self, method: str, path: str) -> None:
-        """Do the same for those that come after the request is served."""
-        self._strike(self._after, method, path)
+    def apply_after(self, method: str, path: str) -> None:
+        """Run the actions after a request. They may raise ApiError or HungUpError."""
+        self._apply(self._after, method, path)
 
     def wait(self, seconds: float) -> None:
-        """Make a request wait; a server that closes waits no longer."""
+        """Wait some seconds, or until the server closes."""
         self.closing.wait(seconds)
 
-    def _strike(self, faults: list[_Fault], method: str, path: str) -> None:
+    def _apply(self, faults: list[_Fault], method: str, path: str) -> None:
         with self._lock:
-            concerned = [fault for fault in faults if fault.concerns(method, path)]
-            for fault in concerned:
+            applied = [fault for fault in faults if fault.applies_to(method, path)]
+            for fault in applied:
                 fault.times -= 1
-        for fault in concerned:
-            fault.act()
+        for fault in applied:
+            fault.action()
 
 
-def failure(status: int, retry_after: int | None) -> RefusedError:
-    """Give the answer of a server in trouble."""
-    error = RefusedError(status, _MESSAGES.get(status, f"simulated answer {status}"))
+def failure(status: int, retry_after: int | None) -> ApiError:
+    """Return the error response of a failing server."""
+    error = ApiError(status, _MESSAGES.get(status, f"simulated response {status}"))
     error.retry_after = retry_after
     if status == _TOO_MANY_REQUESTS:
-        # Said by what stands before the API, which knows no Status objects.
+        # The real server's priority and fairness filter responds in plain text.
         error.body = f"{error}\n"
         error.retry_after = retry_after or 1
     return error
 
 
 def hang_up() -> None:
-    """Close the connection."""
+    """Raise HungUpError."""
     raise HungUpError

@@ -1,22 +1,22 @@
-"""A simulated node: it pulls images, which takes time, and starts the containers of its pods."""
+"""A simulated kubelet: it pulls images, which takes time, and starts the containers of pods."""
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
-from image_puller.simulation import references
-from image_puller.simulation.answers import Json
+from image_puller.simulation import image_names
 from image_puller.simulation.pod_status import PodStatus
+from image_puller.simulation.responses import Json
 from image_puller.values.reference import Reference
 
 SANDBOX_SECONDS = 0.1
-CHECK_SECONDS = 0.1  # asking the registry about an image whose layers are all there
+CHECK_SECONDS = 0.1  # to ask the registry for an image that is already on the node
 BACK_OFF_SECONDS = 10.0
 LONGEST_BACK_OFF_SECONDS = 300.0
 
 
 @dataclass(slots=True)
-class Registries:
-    """What registries hold, by the name that a container gives to an image, or by the full one.
+class SimulatedRegistries:
+    """The content of registries, by the image name in a container or by the full image name.
 
     An image that is not in `digests` has a digest derived from its name.
     """
@@ -27,23 +27,23 @@ class Registries:
     default_pull_seconds: float = 2.0
 
     def digest(self, name: str, image: Reference) -> str:
-        """Tell which manifest a pull of this image gets now."""
+        """Return the digest that a pull of this image gets now."""
         found = self.digests.get(name) or self.digests.get(str(image))
-        return found or references.derived_digest(image)
+        return found or image_names.derived_digest(image)
 
-    def refusal(self, name: str, image: Reference) -> str | None:
-        """Tell why this image can't be pulled now."""
+    def pull_error(self, name: str, image: Reference) -> str | None:
+        """Return why this image can't be pulled now, or None."""
         return self.unpullable.get(name) or self.unpullable.get(str(image))
 
     def seconds(self, name: str, image: Reference) -> float:
-        """Tell how long its layers take."""
+        """Return the seconds that a pull of this image takes."""
         return self.pull_seconds.get(
             name, self.pull_seconds.get(str(image), self.default_pull_seconds)
         )
 
 
 class StartError(Exception):
-    """A container does not run, and why: it has no image yet, or nothing that could run in it."""
+    """A container can't start: its image or its command is missing."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -52,18 +52,18 @@ class StartError(Exception):
 
 @dataclass(slots=True)
 class Kubelet:
-    """One node's images, and whether it lives: a dead one does nothing and says nothing."""
+    """The kubelet of one node, and the images on that node."""
 
-    registries: Registries
+    registries: SimulatedRegistries
     now: Callable[[], float]
     alive: bool = True
     images: dict[str, str] = field(default_factory=dict)
 
-    def life(self, pod: Json, report: Callable[[Json], None]) -> Iterator[float]:
-        """Run a pod: yields the seconds until its next step, and reports its status meanwhile.
+    def run_pod(self, pod: Json, report: Callable[[Json], None]) -> Iterator[float]:
+        """Start the containers of a pod, yield the seconds until each next step, report the status.
 
-        As in a real pod nothing is pulled at the same time, containers start in their order, each
-        after the last one's hook, and one that fails holds up none of its neighbours.
+        As in a real pod, images are pulled one after the other, and containers start in order.
+        Each starts after the hook of the one before it. One that fails delays no other.
         """
         status, installed = PodStatus(pod, report, self.now), set[str]()
         yield SANDBOX_SECONDS
@@ -85,17 +85,17 @@ class Kubelet:
         self, container: Json, installed: set[str], status: PodStatus
     ) -> Generator[float, None, bool]:
         try:
-            image = _resolved(container["image"])
-            digest = yield from self._find(container, image)
-            _look_for_command(container, installed)
+            image = _resolve(container["image"])
+            digest = yield from self._get_image(container, image)
+            _check_command(container, installed)
         except StartError as error:
             status.wait(container, error.reason, str(error))
             return False
-        installed.update(_installs(container))
+        installed.update(_installed_paths(container))
         status.run(container, image, digest)
         return True
 
-    def _find(self, container: Json, image: Reference) -> Generator[float, None, str]:
+    def _get_image(self, container: Json, image: Reference) -> Generator[float, None, str]:
         name, policy = container["image"], container["imagePullPolicy"]
         if policy != "Always" and str(image) in self.images:
             return self.images[str(image)]
@@ -105,24 +105,24 @@ class Kubelet:
         return (yield from self._pull(name, image))
 
     def _pull(self, name: str, image: Reference) -> Generator[float, None, str]:
-        refusal = self.registries.refusal(name, image)
-        if refusal:
+        error = self.registries.pull_error(name, image)
+        if error:
             yield CHECK_SECONDS
             message = (
                 "rpc error: code = NotFound desc = failed to pull and unpack image "
-                f'"{image}": failed to resolve reference "{image}": {refusal}'
+                f'"{image}": failed to resolve reference "{image}": {error}'
             )
             raise StartError("ErrImagePull", message)
         digest = self.registries.digest(name, image)
-        exact = f"{image.name}@{digest}"
-        is_here = exact in self.images
-        yield CHECK_SECONDS if is_here else self.registries.seconds(name, image)
-        self.images |= {str(image): digest, exact: digest}
+        by_digest = f"{image.name}@{digest}"
+        is_on_node = by_digest in self.images
+        yield CHECK_SECONDS if is_on_node else self.registries.seconds(name, image)
+        self.images |= {str(image): digest, by_digest: digest}
         return digest
 
 
-def _resolved(name: str) -> Reference:
-    image = references.resolve(name)
+def _resolve(name: str) -> Reference:
+    image = image_names.resolve(name)
     if image is None:
         message = (
             f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}": '
@@ -132,8 +132,11 @@ def _resolved(name: str) -> Reference:
     return image
 
 
-def _look_for_command(container: Json, installed: set[str]) -> None:
-    """Refuse a command in a volume where nobody has put it; what images hold is not known."""
+def _check_command(container: Json, installed: set[str]) -> None:
+    """Raise StartError for a command in a volume if no hook has installed it.
+
+    The files of images are not simulated, so a command outside of volumes counts as found.
+    """
     command = container.get("command", [""])[0]
     mounts = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
     if command not in installed and any(command.startswith(f"{mount}/") for mount in mounts):
@@ -145,8 +148,8 @@ def _look_for_command(container: Json, installed: set[str]) -> None:
         raise StartError("RunContainerError", message)
 
 
-def _installs(container: Json) -> list[str]:
-    """The path at which a container's hook installs the sleep, if it is such a one."""
+def _installed_paths(container: Json) -> list[str]:
+    """Return the path at which the container's hook installs the binary, if it has such a hook."""
     match container.get("lifecycle", {}).get("postStart", {}):
         case {"exec": {"command": [_, "--install", path]}}:
             return [path]

@@ -1,16 +1,16 @@
-"""How the API server makes of a request's object one to store: pure functions of values."""
+"""Turns the object of a request into the object to store. Pure, but for random names and UIDs."""
 
 import copy
 import random
 import uuid
 from typing import Any
 
-from image_puller.simulation import answers, defaults, validation
-from image_puller.simulation.answers import Cause, Json, RefusedError
+from image_puller.simulation import defaults, responses, validation
 from image_puller.simulation.defaults import TEMPLATE_GENERATION
 from image_puller.simulation.resources import DAEMON_SETS, EVENTS, NODES, PODS, Resource
+from image_puller.simulation.responses import ApiError, Cause, Json
 
-# What Kubernetes makes random names of: no vowels, so no words.
+# The letters of Kubernetes' random names. There are no vowels, so that no words arise.
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _SET_BY_SERVER = ("creationTimestamp", "deletionTimestamp", "generation", "managedFields")
 _EMPTY_STATUS = {
@@ -23,7 +23,7 @@ _EVENT = {"eventTime": None, "reportingComponent": "", "reportingInstance": ""}
 
 
 def created(resource: Resource, manifest: Json, namespace: str, now: str) -> Json:
-    """Give a new object of a request's: named, identified, complete."""
+    """Return the new object for a request, with name, UID and defaults."""
     metadata = {**manifest.get("metadata", {}), "uid": str(uuid.uuid4()), "creationTimestamp": now}
     for name in ("resourceVersion", "managedFields"):
         metadata.pop(name, None)
@@ -44,33 +44,33 @@ def created(resource: Resource, manifest: Json, namespace: str, now: str) -> Jso
 
 
 def completed(resource: Resource, item: Json) -> Json:
-    """Fill in defaults, and write what can be written in two ways in the one of the server.
+    """Return an object with defaults, and with values in their canonical form.
 
-    Refuses what is not of the shape of its kind.
+    Raises ApiError for an object that does not have the fields of its kind.
     """
     try:
         return _completed(resource, copy.deepcopy(item))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RefusedError(
+        raise ApiError(
             400, f'{resource.kind} in version "v1" cannot be handled as a {resource.kind}: {error}'
         ) from error
 
 
 def changed(resource: Resource, proposal: Json, live: Json) -> Json:
-    """Give a patched object with what only the server may set.
+    """Return a patched object with the fields that only the server may set.
 
-    The generation counts changes of the spec, an annotation those of the template.
+    The generation counts changes of the spec. An annotation counts those of the template.
     """
-    metadata, was = dict(proposal["metadata"]), live["metadata"]
+    metadata, previous = dict(proposal["metadata"]), live["metadata"]
     for name in _SET_BY_SERVER:
         metadata.pop(name, None)
-        if name in was:
-            metadata[name] = was[name]
-    metadata.setdefault("resourceVersion", was["resourceVersion"])
+        if name in previous:
+            metadata[name] = previous[name]
+    metadata.setdefault("resourceVersion", previous["resourceVersion"])
     item = {**proposal, "metadata": metadata, "status": live["status"]}
     if resource is not DAEMON_SETS:
         return completed(resource, item)
-    template_generation = was["annotations"][TEMPLATE_GENERATION]
+    template_generation = previous["annotations"][TEMPLATE_GENERATION]
     metadata["annotations"] = {
         **(metadata.get("annotations") or {}),
         TEMPLATE_GENERATION: template_generation,
@@ -84,15 +84,15 @@ def changed(resource: Resource, proposal: Json, live: Json) -> Json:
 
 
 def check(resource: Resource, item: Json, live: Json | None = None) -> None:
-    """Refuse an object that breaks the rules of its kind, or changes what can't be changed."""
+    """Raise ApiError for an object that is not valid, or that changes an immutable field."""
     name = item["metadata"]["name"]
     causes = [*_identity(item, live), *_rules(resource, item, live)]
     if causes:
-        raise answers.invalid(resource, name, causes)
+        raise responses.invalid(resource, name, causes)
 
 
 def partial(item: Json) -> Json:
-    """Give an object's metadata alone; the server keeps the template's generation elsewhere."""
+    """Return the metadata of an object. The server leaves out the template's generation."""
     metadata = dict(item["metadata"])
     annotations = dict(metadata.pop("annotations", {}))
     annotations.pop(TEMPLATE_GENERATION, None)
@@ -106,8 +106,8 @@ def partial(item: Json) -> Json:
 
 
 def random_name(prefix: str) -> str:
-    """Complete a `generateName`; nothing comes of nothing."""
-    return prefix and prefix + "".join(random.choices(_LETTERS, k=5))  # noqa: S311  no secret
+    """Return a random name for a `generateName`. An empty prefix gives an empty name."""
+    return prefix and prefix + "".join(random.choices(_LETTERS, k=5))  # noqa: S311  not a secret
 
 
 def _completed(resource: Resource, item: Json) -> Json:

@@ -7,19 +7,22 @@ from typing import Any
 import jsonpatch
 from jsonpointer import JsonPointerException
 
-from image_puller.simulation import answers
-from image_puller.simulation.answers import Json, RefusedError
+from image_puller.simulation import responses
+from image_puller.simulation.responses import ApiError, Json
 
 JSON_PATCH = "application/json-patch+json"
 
 
 def apply(document: Json, text: bytes) -> Json:
-    """Give the patched document, or refuse: 400 for what is no patch, 422 for one that fails."""
+    """Return the patched document.
+
+    Raises ApiError: 400 if the text is not a JSON Patch, 422 if the patch can't be applied.
+    """
     operations = _operations(text)
     try:
         patched: Json = _ServerPatch(operations).apply(document)
     except (jsonpatch.JsonPatchException, JsonPointerException, TypeError) as error:
-        raise answers.patch_refused() from error
+        raise responses.patch_rejected() from error
     return patched
 
 
@@ -27,15 +30,15 @@ def _operations(text: bytes) -> list[Json]:
     try:
         operations = json.loads(text)
     except ValueError as error:
-        raise RefusedError(400, f"error decoding patch: {error}") from error
+        raise ApiError(400, f"error decoding patch: {error}") from error
     if not isinstance(operations, list) or not all(isinstance(one, dict) for one in operations):
-        raise RefusedError(400, "error decoding patch: json: cannot unmarshal into []jsonPatchOp")
+        raise ApiError(400, "error decoding patch: json: cannot unmarshal into []jsonPatchOp")
     return operations
 
 
 class _Test(jsonpatch.TestOperation):
     def apply(self, obj: Any) -> Any:
-        # The server's library takes a missing member for null.
+        # The server's library treats a missing member as null.
         holder, member = self.pointer.to_last(obj)
         if self.operation.get("value", "") is None and isinstance(holder, dict):
             return obj if holder.get(member) is None else super().apply(obj)

@@ -1,29 +1,29 @@
-"""What a kubelet says of a pod while its containers come up."""
+"""The status that a kubelet reports of a pod while its containers start."""
 
 import hashlib
 from collections.abc import Callable
 
-from image_puller.simulation.answers import Json
-from image_puller.simulation.clock import stamp
+from image_puller.simulation.clock import timestamp
+from image_puller.simulation.responses import Json
 from image_puller.values.reference import Reference
 
 
 class PodStatus:
-    """A pod's status as its kubelet reports it, from the first moment on."""
+    """The status of one pod. Each change is reported, and so is the first status."""
 
     def __init__(self, pod: Json, report: Callable[[Json], None], now: Callable[[], float]) -> None:
         self._report, self._now = report, now
         spec = pod["spec"]
         self._statuses = {one["name"]: _waiting(one) for one in spec["containers"]}
-        self._started = stamp(now())
-        self._tell()
+        self._started = timestamp(now())
+        self._report_all()
 
     def wait(self, container: Json, reason: str, message: str) -> None:
-        """Say why a container does not run yet."""
+        """Report why a container waits."""
         self._set(container, {"state": {"waiting": {"reason": reason, "message": message}}})
 
     def back_off(self, containers: list[Json]) -> None:
-        """Say of the containers that have failed that they are tried again later."""
+        """Report that failed containers are tried again later."""
         for container in containers:
             waiting = self._statuses[container["name"]]["state"]["waiting"]
             if waiting["reason"] == "ErrImagePull":
@@ -34,7 +34,7 @@ class PodStatus:
                 self.wait(container, "CrashLoopBackOff", message)
 
     def run(self, container: Json, image: Reference, digest: str) -> None:
-        """Say that a container runs, and of which manifest."""
+        """Report that a container runs an image with this digest."""
         identity = f"{self._started}{container['name']}{digest}"
         running = {
             "containerID": f"containerd://{hashlib.sha256(identity.encode()).hexdigest()}",
@@ -42,15 +42,15 @@ class PodStatus:
             "imageID": f"{image.name}@{digest}",
             "ready": True,
             "started": True,
-            "state": {"running": {"startedAt": stamp(self._now())}},
+            "state": {"running": {"startedAt": timestamp(self._now())}},
         }
         self._set(container, running)
 
     def _set(self, container: Json, change: Json) -> None:
         self._statuses[container["name"]].update(change)
-        self._tell()
+        self._report_all()
 
-    def _tell(self) -> None:
+    def _report_all(self) -> None:
         ready = all(one["ready"] for one in self._statuses.values())
         running = any(one["started"] for one in self._statuses.values())
         conditions = {
@@ -68,8 +68,8 @@ class PodStatus:
         self._report(status)
 
 
-def condition(type_: str, is_true: bool) -> Json:  # noqa: FBT001  the condition itself
-    """Write a condition of a pod or a node."""
+def condition(type_: str, is_true: bool) -> Json:  # noqa: FBT001  the value of the condition
+    """Return a condition of a pod or a node."""
     return {"type": type_, "status": "True" if is_true else "False"}
 
 

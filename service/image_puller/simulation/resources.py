@@ -1,4 +1,4 @@
-"""The kinds of objects that the simulated API server knows, and where they stand in its paths."""
+"""The kinds of objects that the simulated API server has, and their paths."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """A kind of object, by all its names."""
+    """A kind of object: its names, and the HTTP methods that it supports."""
 
     group: str
     version: str
@@ -18,16 +18,16 @@ class Resource:
 
     @property
     def api_version(self) -> str:
-        """What an object of this kind carries as `apiVersion`."""
+        """The `apiVersion` of an object of this kind."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
     def qualified(self) -> str:
-        """How messages name it: `daemonsets.apps`."""
+        """The name of the resource in messages, such as `daemonsets.apps`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     def typed(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Let an object say its kind, as all do but those in lists."""
+        """Return an object of a list with its `kind` and `apiVersion`."""
         return {"kind": self.kind, "apiVersion": self.api_version, **item}
 
 
@@ -77,7 +77,10 @@ _PATH = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a path addresses: one object, or (no name) all of its kind; no namespace means all."""
+    """What a path addresses: one object, or without a name, all objects of a kind.
+
+    Without a namespace, those of all namespaces.
+    """
 
     resource: Resource
     namespace: str | None
@@ -85,7 +88,7 @@ class Target:
 
 
 def locate(path: str) -> Target | None:
-    """Read a path; None if no kind of object stands there."""
+    """Return what a path addresses, or None if it is not the path of a known kind."""
     found = _PATH.fullmatch(path)
     if found is None:
         return None
@@ -97,5 +100,5 @@ def locate(path: str) -> Target | None:
 
 
 def of_kind(manifest_kind: str, api_version: str) -> Resource:
-    """Find the kind that a manifest names; it must be one of `RESOURCES`."""
+    """Return the resource of a manifest. It must be one of `RESOURCES`."""
     return next(r for r in RESOURCES if (r.kind, r.api_version) == (manifest_kind, api_version))

@@ -1,4 +1,4 @@
-"""From a request to its answer: who asks, what goes wrong, which verb of the API is meant."""
+"""Routes requests: authenticates them, applies faults, and calls the verbs of the API."""
 
 import dataclasses
 import itertools
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic
 
-from image_puller.simulation import answers, objects, patches
-from image_puller.simulation.answers import Json, RefusedError
+from image_puller.simulation import objects, patches, responses
 from image_puller.simulation.api import Api
 from image_puller.simulation.faults import Faults, HungUpError
 from image_puller.simulation.resources import Resource, Target, locate
-from image_puller.simulation.server import Answer, Request
+from image_puller.simulation.responses import ApiError, Json
+from image_puller.simulation.server import Request, Response
 
 _VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.4", "platform": "linux/amd64"}
 _OK, _CREATED = 200, 201
@@ -19,7 +19,7 @@ _OK, _CREATED = 200, 201
 
 @dataclass(slots=True)
 class Routes:
-    """Serves requests, and remembers them with the status of their answers."""
+    """Serves requests, and records them with the status of their responses."""
 
     api: Api
     faults: Faults
@@ -28,106 +28,109 @@ class Routes:
     groups: list[str] = field(default_factory=lambda: ["apps"])
     documents: dict[str, Json] = field(default_factory=lambda: {"/version": _VERSION})
 
-    def serve(self, request: Request) -> Answer:
-        """Answer a request, with a Status object if it is refused; may hang up instead."""
+    def serve(self, request: Request) -> Response:
+        """Return the response to a request. Raises HungUpError where a fault asks for it."""
         try:
-            answer = self._serve(request)
-        except RefusedError as error:
-            answer = _refusal(error)
+            response = self._serve(request)
+        except ApiError as error:
+            response = _error_response(error)
         except HungUpError:
             self.requests.append(request)
             raise
-        self.requests.append(dataclasses.replace(request, status=answer.status))
-        return answer
+        self.requests.append(dataclasses.replace(request, status=response.status))
+        return response
 
-    def _serve(self, request: Request) -> Answer:
-        self.faults.strike_before(request.method, request.path)
+    def _serve(self, request: Request) -> Response:
+        self.faults.apply_before(request.method, request.path)
         if self.token and request.headers.get("authorization") != f"Bearer {self.token}":
-            raise RefusedError(401, "Unauthorized")
+            raise ApiError(401, "Unauthorized")
         try:
             return self._route(request)
         finally:
-            self.faults.strike_after(request.method, request.path)
+            self.faults.apply_after(request.method, request.path)
 
-    def _route(self, request: Request) -> Answer:
+    def _route(self, request: Request) -> Response:
         if request.path == "/readyz":
-            return Answer(_OK, "ok")
+            return Response(_OK, "ok")
         if request.path == "/apis":
-            return Answer(_OK, self._group_list())
+            return Response(_OK, self._group_list())
         if request.path in self.documents:
-            return Answer(_OK, self.documents[request.path])
+            return Response(_OK, self.documents[request.path])
         target = locate(request.path)
         if target is None or (target.resource.group not in ("", *self.groups)):
-            return self._nowhere(request.path)
-        return self._call(request, target)
+            return self._unknown_path(request.path)
+        return self._dispatch(request, target)
 
-    def _call(self, request: Request, target: Target) -> Answer:
-        verbs: dict[str, Callable[[Request, Target], Answer]] = {
+    def _dispatch(self, request: Request, target: Target) -> Response:
+        verbs: dict[str, Callable[[Request, Target], Response]] = {
             "GET": self._get if target.name else self._list,
             "POST": self._create,
             "PATCH": self._patch,
             "DELETE": self._delete,
         }
-        on_object = request.method in ("PATCH", "DELETE")
-        is_misplaced = request.method != "GET" and on_object != bool(target.name)
-        if request.method not in target.resource.verbs or is_misplaced:
-            raise answers.method_not_allowed()
+        needs_name = request.method in ("PATCH", "DELETE")
+        is_wrong_path = request.method != "GET" and needs_name != bool(target.name)
+        if request.method not in target.resource.verbs or is_wrong_path:
+            raise responses.method_not_allowed()
         return verbs[request.method](request, target)
 
-    def _get(self, request: Request, target: Target) -> Answer:
-        return Answer(_OK, _shaped(request, self.api.get(target)))
+    def _get(self, request: Request, target: Target) -> Response:
+        return Response(_OK, _in_requested_form(request, self.api.get(target)))
 
-    def _list(self, request: Request, target: Target) -> Answer:
+    def _list(self, request: Request, target: Target) -> Response:
         if request.query.get("watch") in ("true", "1"):
-            return Answer(_OK, self._watch(request, target))
+            return Response(_OK, self._watch(request, target))
         if _wants_metadata(request):
             kind = target.resource.kind
-            raise RefusedError(
+            raise ApiError(
                 406,
                 "you requested PartialObjectMetadata, but the requested object is a list "
                 f"(*{target.resource.group or 'core'}.{kind}List)",
             )
-        return Answer(_OK, self.api.index(target, **_selection(request)))
+        return Response(_OK, self.api.list_objects(target, **_selection(request)))
 
-    def _create(self, request: Request, target: Target) -> Answer:
+    def _create(self, request: Request, target: Target) -> Response:
         item = self.api.create(target, request.body, dry_run=_is_dry_run(request))
-        return Answer(_CREATED, _shaped(request, item))
+        return Response(_CREATED, _in_requested_form(request, item))
 
-    def _patch(self, request: Request, target: Target) -> Answer:
+    def _patch(self, request: Request, target: Target) -> Response:
         if request.content_type != patches.JSON_PATCH:
-            raise RefusedError(415, "415: Unsupported Media Type", details={})
+            raise ApiError(415, "415: Unsupported Media Type", details={})
         item = self.api.patch(target, request.body, dry_run=_is_dry_run(request))
-        return Answer(_OK, _shaped(request, item))
+        return Response(_OK, _in_requested_form(request, item))
 
-    def _delete(self, request: Request, target: Target) -> Answer:
-        return Answer(_OK, self.api.delete(target, request.body, dry_run=_is_dry_run(request)))
+    def _delete(self, request: Request, target: Target) -> Response:
+        return Response(_OK, self.api.delete(target, request.body, dry_run=_is_dry_run(request)))
 
     def _watch(self, request: Request, target: Target) -> Iterator[Json]:
-        """Tell what is there (unless a version is given), then every change, until time is up."""
+        """Yield the events of a watch until its `timeoutSeconds` have passed.
+
+        Without a `resourceVersion`, it begins with the objects that exist.
+        """
         selection = _selection(request)
-        listed = self.api.index(target, **selection)
+        listed = self.api.list_objects(target, **selection)
         since = int(request.query.get("resourceVersion") or 0)
-        ends = monotonic() + float(request.query.get("timeoutSeconds", "3600"))
-        present = [] if since else listed["items"]
+        deadline = monotonic() + float(request.query.get("timeoutSeconds", "3600"))
+        existing = [] if since else listed["items"]
         seen = since or int(listed["metadata"]["resourceVersion"])
         return itertools.chain(
-            ({"type": "ADDED", "object": target.resource.typed(item)} for item in present),
-            self._changes(target, seen, ends, selection),
+            ({"type": "ADDED", "object": target.resource.typed(item)} for item in existing),
+            self._events(target, seen, deadline, selection),
         )
 
-    def _changes(
-        self, target: Target, seen: int, ends: float, selection: dict[str, str]
+    def _events(
+        self, target: Target, seen: int, deadline: float, selection: dict[str, str]
     ) -> Iterator[Json]:
         store, closing = self.api.store, self.faults.closing
-        while not closing.is_set() and monotonic() < ends:
+        while not closing.is_set() and monotonic() < deadline:
             try:
-                changes, seen = self.api.changes(target, seen, **selection)
-            except RefusedError as error:
+                events, seen = self.api.events_since(target, seen, **selection)
+            except ApiError as error:
                 yield {"type": "ERROR", "object": error.body}
                 return
-            for change in changes:
-                yield {"type": change.type, "object": change.item}
-            store.wait(seen, max(0.0, ends - monotonic()), closing)
+            for event in events:
+                yield {"type": event.type, "object": event.item}
+            store.wait(seen, max(0.0, deadline - monotonic()), closing)
 
     def _group_list(self) -> Json:
         groups = []
@@ -136,24 +139,24 @@ class Routes:
             groups.append({"name": name, "versions": [version], "preferredVersion": version})
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
-    def _nowhere(self, path: str) -> Answer:
+    def _unknown_path(self, path: str) -> Response:
         roots = ["/api/v1/", *(f"/apis/{group}/" for group in self.groups)]
         if any(path.startswith(root) for root in roots):
-            raise answers.unknown_resource()
-        return Answer(404, "404 page not found\n")
+            raise responses.unknown_resource()
+        return Response(404, "404 page not found\n")
 
 
-def _refusal(error: RefusedError) -> Answer:
-    after = error.retry_after
-    headers = {} if after is None else {"Retry-After": str(after)}
-    return Answer(error.code, error.body, headers)
+def _error_response(error: ApiError) -> Response:
+    seconds = error.retry_after
+    headers = {} if seconds is None else {"Retry-After": str(seconds)}
+    return Response(error.code, error.body, headers)
 
 
 def _wants_metadata(request: Request) -> bool:
     return "as=PartialObjectMetadata;" in request.headers.get("accept", "")
 
 
-def _shaped(request: Request, item: Json) -> Json:
+def _in_requested_form(request: Request, item: Json) -> Json:
     return objects.partial(item) if _wants_metadata(request) else item
 
 
@@ -165,11 +168,11 @@ def _selection(request: Request) -> dict[str, str]:
 
 
 def _is_dry_run(request: Request) -> bool:
-    asked = request.query.get("dryRun")
-    if asked not in (None, "All"):
+    value = request.query.get("dryRun")
+    if value not in (None, "All"):
         kind = {"POST": "CreateOptions", "PATCH": "PatchOptions", "DELETE": "DeleteOptions"}
         options = Resource(group="meta.k8s.io", version="v1", plural="", kind=kind[request.method])
-        complaint = f'Unsupported value: ["{asked}"]: supported values: "All"'
-        cause = answers.Cause("FieldValueNotSupported", complaint, "dryRun")
-        raise answers.invalid(options, "", [cause])
-    return asked == "All"
+        problem = f'Unsupported value: ["{value}"]: supported values: "All"'
+        cause = responses.Cause("FieldValueNotSupported", problem, "dryRun")
+        raise responses.invalid(options, "", [cause])
+    return value == "All"

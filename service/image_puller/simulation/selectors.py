@@ -1,10 +1,10 @@
-"""Label and field selectors, as far as the service uses them."""
+"""The label and field selectors that the service uses."""
 
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from image_puller.simulation.answers import Json, RefusedError
+from image_puller.simulation.responses import ApiError, Json
 
 Predicate = Callable[[Json], bool]
 
@@ -20,13 +20,13 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Tell whether a selector of `matchLabels` selects these labels."""
+    """Whether a selector of `matchLabels` selects these labels."""
     wanted: Mapping[str, str] = selector.get("matchLabels", {})
     return wanted.items() <= labels.items()
 
 
 def by_labels(text: str) -> Predicate:
-    """Read a labelSelector of equalities: `a=b,c!=d,e`."""
+    """Return the predicate of a labelSelector such as `a=b,c!=d,e`."""
     tests = [_requirement(part) for part in text.split(",") if part]
     return lambda item: all(
         test(item["metadata"].get("labels", {}).get(key)) for key, test in tests
@@ -34,7 +34,7 @@ def by_labels(text: str) -> Predicate:
 
 
 def by_fields(text: str) -> Predicate:
-    """Read a fieldSelector of equalities."""
+    """Return the predicate of a fieldSelector such as `metadata.name=a`."""
     wanted = [_field(part) for part in text.split(",") if part]
     return lambda item: all(_at(item, path) == value for path, value in wanted)
 
@@ -42,7 +42,7 @@ def by_fields(text: str) -> Predicate:
 def _requirement(part: str) -> tuple[str, Callable[[str | None], bool]]:
     found = _REQUIREMENT.fullmatch(part)
     if found is None:
-        raise RefusedError(400, f"unable to parse requirement: {part}")
+        raise ApiError(400, f"unable to parse requirement: {part}")
     operator, value = found["operator"], found["value"]
     if operator is None:
         return found["key"], lambda label: label is not None
@@ -55,7 +55,7 @@ def _field(part: str) -> tuple[tuple[str, ...], str]:
     name, _, value = part.partition("=")
     if name not in _FIELDS:
         known = ", ".join(f'"{field}"' for field in ("metadata.name", "metadata.namespace"))
-        raise RefusedError(400, f'"{name}" is not a known field selector: only {known}')
+        raise ApiError(400, f'"{name}" is not a known field selector: only {known}')
     return _FIELDS[name], value.removeprefix("=")
 
 

@@ -1,4 +1,4 @@
-"""The simulated API server on a socket: HTTP/1.1 with kept-alive connections."""
+"""The HTTP server of the simulated API server: HTTP/1.1 with keep-alive connections."""
 
 import contextlib
 import json
@@ -11,15 +11,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from image_puller.simulation.answers import Json
 from image_puller.simulation.faults import HungUpError
+from image_puller.simulation.responses import Json
 
 Headers = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request as it came over the wire; header names are in lower case."""
+    """A request. Header names are in lower case. `status` is that of its response, 0 if none."""
 
     method: str
     path: str
@@ -30,44 +30,44 @@ class Request:
 
     @property
     def dry_run(self) -> bool:
-        """Whether it asks to change nothing."""
+        """Whether the request is a dry run."""
         return self.query.get("dryRun") == "All"
 
     @property
     def user_agent(self) -> str:
-        """Who says to have sent it."""
+        """The User-Agent header, or an empty text."""
         return self.headers.get("user-agent", "")
 
     @property
     def content_type(self) -> str:
-        """What its body is; empty if it has none."""
+        """The media type of the body, or an empty text."""
         return self.headers.get("content-type", "").partition(";")[0]
 
     @property
     def json(self) -> Any:
-        """Its body, which must be JSON."""
+        """The body, parsed as JSON."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back: a JSON value or a text, or for a watch one JSON value after the other."""
+class Response:
+    """A response. Its body is a JSON object, a text, or the JSON objects of a watch."""
 
     status: int
     body: Json | str | Iterator[Json]
     headers: Headers = field(default_factory=dict)
 
 
-Serve = Callable[[Request], Answer]
+Handler = Callable[[Request], Response]
 
 
 class Server(ThreadingHTTPServer):
-    """Listens on a port of its own on 127.0.0.1; `close` ends every connection and thread."""
+    """Listens on a free port of 127.0.0.1, until `close` ends all connections and threads."""
 
-    daemon_threads = False  # so that closing joins them
+    daemon_threads = False  # so that `close` joins them
     request_queue_size = 128
 
-    def __init__(self, serve: Serve) -> None:
+    def __init__(self, serve: Handler) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
         self.serve = serve
         self._connections: set[socket.socket] = set()
@@ -78,11 +78,11 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the server."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def close(self) -> None:
-        """Stop listening, and hang up on everybody."""
+        """Stop to listen, and close all connections."""
         self.shutdown()
         self._thread.join()
         for connection in list(self._connections):
@@ -99,7 +99,7 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that hangs up is no news; anything else is a fault of the simulation.
+        # Clients may close connections. Any other error is a bug of the simulation.
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -110,7 +110,7 @@ class _Connection(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1  # headers and body in one packet
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         address = urlsplit(self.path)
         length = int(self.headers.get("Content-Length") or 0)
         request = Request(
@@ -125,16 +125,16 @@ class _Connection(BaseHTTPRequestHandler):
         except HungUpError:
             self.close_connection = True
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815  http.server's names
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _respond  # noqa: N815  http.server's names
 
-    def _send(self, answer: Answer) -> None:
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
+    def _send(self, response: Response) -> None:
+        self.send_response(response.status)
+        for name, value in response.headers.items():
             self.send_header(name, value)
-        if isinstance(answer.body, dict | str):
-            self._send_body(answer.body)
+        if isinstance(response.body, dict | str):
+            self._send_body(response.body)
         else:
-            self._send_stream(answer.body)
+            self._send_stream(response.body)
 
     def _send_body(self, body: Json | str) -> None:
         is_text = isinstance(body, str)
@@ -158,4 +158,4 @@ class _Connection(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def log_message(self, *args: Any) -> None:
-        """Keep quiet: `SimulatedCluster.requests` tells more."""
+        """Log nothing. `SimulatedCluster.requests` has all requests."""

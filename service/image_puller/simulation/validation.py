@@ -1,14 +1,17 @@
-"""The rules of DaemonSets and pods that a wrong configuration can break, as they are worded."""
+"""The validation of DaemonSets and pods, for the errors that a wrong configuration can cause.
+
+The messages are those of the real server.
+"""
 
 import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from image_puller.simulation import quantities, selectors
-from image_puller.simulation.answers import Cause, Json
+from image_puller.simulation import canonical_quantities, selectors
+from image_puller.simulation.responses import Cause, Json
 
-ANNOTATIONS_LIMIT = 256 * 1024  # bytes, names and values of all annotations of an object
+ANNOTATIONS_LIMIT = 256 * 1024  # bytes of all names and values of an object's annotations
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _LABEL_LENGTH = 63
@@ -27,14 +30,14 @@ _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _PERCENT = re.compile(r"(\d+)%")
 
 
-def invalid(field: str, value: object, complaint: str) -> Cause:
-    """Say that a value breaks a rule; the value is shown as JSON."""
+def invalid(field: str, value: object, problem: str) -> Cause:
+    """Return the cause for a value that is not valid. The message shows the value as JSON."""
     shown = json.dumps(value, separators=(",", ":"), sort_keys=True)
-    return Cause("FieldValueInvalid", f"Invalid value: {shown}: {complaint}", field)
+    return Cause("FieldValueInvalid", f"Invalid value: {shown}: {problem}", field)
 
 
 def daemon_set(manifest: Json, live: Json | None) -> list[Cause]:
-    """Find what is wrong with a DaemonSet, and with it as a change of the live one."""
+    """Return what is wrong with a DaemonSet, and with the change if `live` is given."""
     return [
         *metadata(manifest["metadata"]),
         *_changed_selector(manifest["spec"], live),
@@ -46,33 +49,33 @@ def daemon_set(manifest: Json, live: Json | None) -> list[Cause]:
 
 
 def pod(manifest: Json) -> list[Cause]:
-    """Find what is wrong with a pod."""
+    """Return what is wrong with a pod."""
     return [*metadata(manifest["metadata"]), *_pod(manifest["spec"], "spec")]
 
 
 def event(manifest: Json) -> list[Cause]:
-    """Find what is wrong with an Event."""
+    """Return what is wrong with an Event."""
     causes = list(metadata(manifest["metadata"]))
-    concerned = manifest.get("involvedObject", {}).get("namespace")
-    if concerned != manifest["metadata"]["namespace"]:
+    namespace = manifest.get("involvedObject", {}).get("namespace")
+    if namespace != manifest["metadata"]["namespace"]:
         field = "involvedObject.namespace"
-        causes.append(invalid(field, concerned or "", "does not match event.namespace"))
+        causes.append(invalid(field, namespace or "", "does not match event.namespace"))
     return causes
 
 
 def metadata(given: Json) -> Iterator[Cause]:
-    """Find what is wrong with an object's name and annotations."""
+    """Yield what is wrong with an object's name and annotations."""
     name = given["name"]
     if not name:
-        complaint = "Required value: name or generateName is required"
-        yield Cause("FieldValueRequired", complaint, "metadata.name")
+        problem = "Required value: name or generateName is required"
+        yield Cause("FieldValueRequired", problem, "metadata.name")
     elif not re.fullmatch(_SUBDOMAIN, name):
         yield invalid("metadata.name", name, _NOT_A_SUBDOMAIN)
     annotations: dict[str, str] = given.get("annotations", {})
     size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
     if size > ANNOTATIONS_LIMIT:
-        complaint = f"Too long: may not be more than {ANNOTATIONS_LIMIT} bytes"
-        yield Cause("FieldValueTooLong", complaint, "metadata.annotations")
+        problem = f"Too long: may not be more than {ANNOTATIONS_LIMIT} bytes"
+        yield Cause("FieldValueTooLong", problem, "metadata.annotations")
 
 
 def _changed_selector(spec: Json, live: Json | None) -> Iterator[Cause]:
@@ -137,9 +140,13 @@ def _resources(resources: Mapping[str, Mapping[str, str]], field: str) -> Iterat
     limits = resources.get("limits", {})
     for name, request in sorted(resources.get("requests", {}).items()):
         limit = limits.get(name)
-        if limit is not None and quantities.value(request) > quantities.value(limit):
-            complaint = f"must be less than or equal to {name} limit of {limit}"
-            yield invalid(field, request, complaint)
+        if limit is not None and _exceeds(request, limit):
+            problem = f"must be less than or equal to {name} limit of {limit}"
+            yield invalid(field, request, problem)
+
+
+def _exceeds(request: str, limit: str) -> bool:
+    return canonical_quantities.parse(request) > canonical_quantities.parse(limit)
 
 
 def _restart_policy(spec: Json) -> Iterator[Cause]:
@@ -157,8 +164,8 @@ def _max_unavailable(rolling: Json | None) -> Iterator[Cause]:
     if percent and int(percent[1]) > 100:  # noqa: PLR2004  per cent
         yield invalid(field, given, "must not be greater than 100%")
     if given in (0, "0%") and rolling["maxSurge"] in (0, "0%"):
-        complaint = "Required value: cannot be 0 when maxSurge is 0"
-        yield Cause("FieldValueRequired", complaint, field)
+        problem = "Required value: cannot be 0 when maxSurge is 0"
+        yield Cause("FieldValueRequired", problem, field)
 
 
 def _required(field: str) -> Cause:
@@ -167,5 +174,5 @@ def _required(field: str) -> Cause:
 
 def _unsupported(field: str, value: str, supported: tuple[str, ...]) -> Cause:
     listed = ", ".join(f'"{choice}"' for choice in supported)
-    complaint = f'Unsupported value: "{value}": supported values: {listed}'
-    return Cause("FieldValueNotSupported", complaint, field)
+    problem = f'Unsupported value: "{value}": supported values: {listed}'
+    return Cause("FieldValueNotSupported", problem, field)

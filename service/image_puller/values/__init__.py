@@ -1,1 +1,1 @@
-"""Small immutable values that everything else is built from."""
+"""Small immutable values that all other packages use."""

@@ -1,4 +1,4 @@
-"""What a registry says of one image."""
+"""The answers of a registry to a question about one tag."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,15 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """The registry shows no such tag."""
+    """The registry does not have the tag."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
     """The registry gave no answer, for this reason.
 
-    `is_unqueryable`: the registry refuses this service, or must not be asked, so that asking later
-    is of no use. Nodes may still pull from it.
+    `is_unqueryable`: the registry refuses this service, or must not be asked. Asking again later
+    would not help. Nodes may still pull from it.
     """
 
     reason: str

@@ -16,7 +16,10 @@ _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 
 
 def parse(text: str) -> Decimal:
-    """The amount in base units (bytes, cores); raises ValueError for anything else or below 0."""
+    """Return the amount of a quantity in base units, such as bytes or cores.
+
+    Raises ValueError if the text is no quantity, or is negative.
+    """
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f"not a Kubernetes quantity such as 10Mi or .05: {text[:80]!r}")
@@ -29,9 +32,9 @@ def parse(text: str) -> Decimal:
 
 
 def render(amount: Decimal) -> str:
-    """An amount in base units as a quantity: whole Mi or whole units if it is so, else m, upwards.
+    """Return the quantity of an amount, in the first unit that gives a whole number.
 
-    `parse` reads the same amount from it, unless it had less than thousandths.
+    The units are Mi, the base unit, and thousandths (m). A part below a thousandth is rounded up.
     """
     mebibytes, rest = divmod(amount, Decimal(1024) ** 2)
     if amount and not rest:

@@ -9,10 +9,10 @@ _DOCKER_HUB = "docker.io"
 _LEGACY_DOCKER_HUB = "index.docker.io"
 _DOCKER_HUB_API = frozenset({"registry-1.docker.io", "registry.hub.docker.com"})
 _NAME_LENGTH = 255  # characters of a path, and of a host
-_DIGEST_LENGTH = 255  # the grammar has no limit, but a sender must have one
+_DIGEST_LENGTH = 255  # the grammar sets no limit, but input from senders needs one
 _ENCODED_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
 
-# Neighbouring repetitions share no character, so matching takes linear time.
+# Adjacent repetitions have no character in common, so matching takes linear time.
 _LABEL = r"[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[A-Fa-f0-9]*:[A-Fa-f0-9:]*\])(?::[0-9]+)?")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
@@ -23,7 +23,7 @@ _IMAGE_ID = re.compile(r"[a-f0-9]{64}")
 
 
 class InvalidReferenceError(ImagePullerError, ValueError):
-    """A text is not an image reference; the message says which part of it is wrong."""
+    """A text is not an image reference. The message names the wrong part."""
 
     def __init__(self, text: str, problem: str) -> None:
         super().__init__(f"{text[:80]!r} is not an image reference: {problem}")
@@ -31,7 +31,7 @@ class InvalidReferenceError(ImagePullerError, ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """An image by its full name, with no part left to a default.
+    """An image by its full name, with its registry and repository.
 
     Without tag and digest it names a repository.
     """
@@ -58,10 +58,10 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Read a reference as container runtimes do, Docker Hub's short names included.
+    """Parse a reference as container runtimes do, including Docker Hub's short names.
 
-    The host comes out in lower case; a missing tag stays missing. Parsing what a reference prints
-    gives the same reference. Raises InvalidReferenceError.
+    The host becomes lower-case. A missing tag stays None. The `str` of a reference parses to the
+    same reference. Raises InvalidReferenceError.
     """
     if _IMAGE_ID.fullmatch(text):
         raise InvalidReferenceError(text, "64 hexadecimal digits are an image ID, not a name")
@@ -82,9 +82,9 @@ def parse(text: str) -> Reference:
 
 
 def normalise_name(registry: str, repository: str) -> tuple[str, str]:
-    """Give a host and a path, known apart, the form that `parse` gives to a whole name.
+    """Return a host and a path in the form in which `parse` returns them.
 
-    Beyond `parse`, every host of Docker Hub's API counts as docker.io. Nothing is checked.
+    In addition, the hosts of Docker Hub's API become docker.io. Nothing is validated.
     """
     host, path = _qualify(registry, repository)
     return _qualify(_DOCKER_HUB, path) if host in _DOCKER_HUB_API else (host, path)
@@ -96,7 +96,7 @@ def is_tag(text: str) -> bool:
 
 
 def is_digest(text: str) -> bool:
-    """Whether the grammar allows this digest: for SHA-2 the exact length, in lower case."""
+    """Whether the grammar allows this digest. For SHA-2, check the exact length and lower case."""
     if len(text) > _DIGEST_LENGTH or not _DIGEST.fullmatch(text):
         return False
     algorithm, _, encoded = text.partition(":")
@@ -105,23 +105,23 @@ def is_digest(text: str) -> bool:
 
 
 def is_repository(text: str) -> bool:
-    """Whether the grammar allows this path of a repository, given without its host."""
+    """Whether the grammar allows this path of a repository, without a host."""
     return _problem_of(text) is None
 
 
 def _split_tag(text: str) -> tuple[str, str | None]:
     name, colon, tag = text.rpartition(":")
-    if not colon or "/" in tag:  # no colon, or that of a port
+    if not colon or "/" in tag:  # there is no colon, or it belongs to a port
         return text, None
     return name, tag
 
 
 def _split_host(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
-    return (first, rest) if slash and _reads_as_host(first) else (_DOCKER_HUB, name)
+    return (first, rest) if slash and _looks_like_host(first) else (_DOCKER_HUB, name)
 
 
-def _reads_as_host(part: str) -> bool:
+def _looks_like_host(part: str) -> bool:
     return (
         part == "localhost"
         or part.startswith("[")
@@ -137,7 +137,7 @@ def _is_host(text: str) -> bool:
 
 def _qualify(host: str, path: str) -> tuple[str, str]:
     lowered = host.lower() if host.isascii() else host
-    if not _reads_as_host(lowered):  # in lower case, `HOST/app` would be an image of Docker Hub
+    if not _looks_like_host(lowered):  # `host/app` would be an image of Docker Hub
         lowered = host
     registry = _DOCKER_HUB if lowered == _LEGACY_DOCKER_HUB else lowered
     official = registry == _DOCKER_HUB and path != "" and "/" not in path

@@ -1,4 +1,4 @@
-"""Versions in tags: their shape, their precedence, and SemVer ranges of them."""
+"""Versions in tags: their shape, their order, and SemVer ranges."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -9,18 +9,18 @@ from typing import TypeAlias
 from image_puller.errors import ImagePullerError
 from image_puller.values.reference import is_tag
 
-# A number sorts before a word, as SemVer has it: (0, number, "") and (1, 0, word).
+# An identifier of a pre-release: (0, number, "") or (1, 0, text). In SemVer numbers sort first.
 Identifier: TypeAlias = tuple[int, int, str]
-# What orders versions: their numbers, then stable after pre-release, then the pre-release's parts.
+# A sort key: the numbers, whether the version is stable, and the pre-release's identifiers.
 Rank: TypeAlias = tuple[tuple[int, ...], bool, tuple[Identifier, ...]]
 
 LOWEST: Rank = ((), False, ())  # below every version
-_HIGHEST: Rank = ((10**128,), False, ())  # above every version: a tag has 128 characters
+_HIGHEST: Rank = ((10**128,), False, ())  # above every version in a tag of 128 characters
 _FIRST_IDENTIFIER: Identifier = (-1, 0, "")  # before every identifier
 _SEMVER_NUMBERS = 3
-_RANGE_LENGTH = 512  # characters; int() refuses numbers of thousands of digits
+_RANGE_LENGTH = 512  # characters; int() raises ValueError on thousands of digits
 
-# `.Final` is a suffix, `.1` a part of the version: a suffix's dot needs a letter after it.
+# A dot starts a suffix only before a letter: `.Final` is a suffix, and `.1` is a number.
 _FULL = re.compile(
     r"""
     (?P<prefix>v?)
@@ -47,14 +47,14 @@ _TERM = re.compile(
 
 
 class InvalidRangeError(ImagePullerError, ValueError):
-    """A text is not a range of versions; the message says which part of it is wrong."""
+    """A text is not a range of versions. The message names the wrong part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A version that a tag spells out, taken apart.
+    """The parts of a version in a tag.
 
-    Two spellings of one version (`1.2.3`, `01.02.03`) have the same rank.
+    Two spellings of one version, such as `1.2.3` and `01.02.03`, have the same rank.
     """
 
     prefix: str
@@ -64,20 +64,20 @@ class Version:
 
     @property
     def shape(self) -> tuple[str, int, str]:
-        """What all versions of one line of tags have in common."""
+        """Return the parts that versions must have in common to be compared."""
         return self.prefix, len(self.numbers), self.suffix
 
     @property
     def rank(self) -> Rank:
-        """The version's place among those of its shape."""
+        """Return the sort key among the versions of this shape."""
         return self.numbers, not self.prerelease, self.prerelease
 
 
 def read_full(tag: str) -> Version | None:
-    """Read a full version: three or more numbers, maybe a `v`, a pre-release, a suffix.
+    """Parse a full version: three or more numbers, and optional `v`, pre-release and suffix.
 
-    A pre-release is a kind and a number, as in `-rc.1`, `-RC1` and `rc1`. A kind with no number is
-    a suffix, because it often names a variant (`-dev` with a shell). Anything else is None.
+    A pre-release is a kind and a number, as in `-rc.1`, `-RC1` and `rc1`. A kind without a number
+    is a suffix, because it often names a variant, such as `-dev`. Any other tag gives None.
     """
     match = _FULL.fullmatch(tag) if is_tag(tag) else None
     if match is None:
@@ -92,7 +92,7 @@ def read_full(tag: str) -> Version | None:
 
 
 def read_semver(tag: str) -> Version | None:
-    """Read a version of exactly the form of https://semver.org, maybe with a `v`; else None."""
+    """Parse a version by https://semver.org, with an optional `v`. Any other tag gives None."""
     match = _SEMVER.fullmatch(tag) if is_tag(tag) else None
     if match is None:
         return None
@@ -105,7 +105,7 @@ def read_semver(tag: str) -> Version | None:
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """A version as a range names it: three numbers or fewer, the rest being open."""
+    """A version in a range. It may have fewer than three numbers, so it spans a set of ranks."""
 
     numbers: tuple[int, ...]
     prerelease: tuple[Identifier, ...]
@@ -130,20 +130,20 @@ class _Bound:
         return self.end_of_line(zeros + 1)
 
     def end_of_line(self, length: int) -> Rank:
-        """The end of all versions that begin with the same numbers, up to so many of them."""
+        """Return the end of the versions that have the first `length` numbers in common."""
         line = self.numbers[:length]
         return (_padded((*line[:-1], line[-1] + 1)), False, ()) if line else _HIGHEST
 
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """All ranks from the start up to, and without, the end; or all others."""
+    """All ranks from `start` to before `end`, or, without `inside`, all other ranks."""
 
     start: Rank
     end: Rank
     inside: bool = True
 
-    def holds(self, rank: Rank) -> bool:
+    def contains(self, rank: Rank) -> bool:
         return (self.start <= rank < self.end) is self.inside
 
 
@@ -154,7 +154,7 @@ class _Alternative:
 
     def contains(self, version: Version) -> bool:
         allowed = self.prereleases or not version.prerelease
-        return allowed and all(span.holds(version.rank) for span in self.spans)
+        return allowed and all(span.contains(version.rank) for span in self.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +165,16 @@ class Range:
     alternatives: tuple[_Alternative, ...]
 
     def contains(self, version: Version) -> bool:
-        """Whether a version that `read_semver` gave is in the range."""
+        """Whether a version is in the range. It must be one that `read_semver` returned."""
         return any(alternative.contains(version) for alternative in self.alternatives)
 
 
 def parse_range(text: str) -> Range:
-    """Read a range in the notation of npm, Flux and Argo CD: `>=1.2 <2`, `~1.2.3`, `^1 || 3.x`.
+    """Parse a range in the notation of npm, Flux and Argo CD: `>=1.2 <2`, `~1.2.3`, `^1 || 3.x`.
 
-    A space or comma means and, `||` means or. Pre-releases are in the range only where one of the
-    terms joined by "and" names a pre-release (`>=1.2.0-0 <2`), and never those of an upper bound
-    that names none: `<2` is without 2.0.0-rc.1. Raises InvalidRangeError.
+    A space or a comma means "and"; `||` means "or". Terms joined by "and" include pre-releases only
+    if one of them names a pre-release, as in `>=1.2.0-0 <2`. An upper bound without a pre-release
+    excludes its own pre-releases: `<2` excludes 2.0.0-rc.1. Raises InvalidRangeError.
     """
     if len(text) > _RANGE_LENGTH:
         raise InvalidRangeError(f"a range has at most {_RANGE_LENGTH} characters")
@@ -186,11 +186,11 @@ def _parse_alternative(text: str) -> _Alternative:
     prereleases = False
     for operator, bound in _terms(text.strip()):
         if operator not in _SPANS:
-            raise InvalidRangeError(f"there is no operator {operator[:80]!r}")
+            raise InvalidRangeError(f"{operator[:80]!r} is not an operator of ranges")
         spans.append(_SPANS[operator](bound))
         prereleases |= bound.prerelease != ()
     if not spans:
-        raise InvalidRangeError("a range, or one side of its '||', is empty")
+        raise InvalidRangeError("the range, or one side of '||', is empty")
     return _Alternative(tuple(spans), prereleases)
 
 

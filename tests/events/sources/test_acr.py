@@ -1,12 +1,13 @@
-"""Azure Container Registry: its webhooks, and Event Grid in both of its schemas."""
+"""Tests of Azure Container Registry: its webhooks, and Event Grid in both of its schemas."""
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.sources import acr, decode
 from tests.support.samples import sample
 
@@ -16,13 +17,17 @@ VALIDATION = "Microsoft.EventGrid.SubscriptionValidationEvent"
 CODE = "512d38b6-c7b8-40c8-89fe-f46f9e9622b6"
 
 
-def image(kind=ImagePushed, tag="v1", digest=DIGEST):
+def image(
+    kind: type[ImagePushed | ImageDeleted] = ImagePushed,
+    tag: str | None = "v1",
+    digest: str | None = DIGEST,
+) -> Event:
     return kind(
         registry="demo.azurecr.io", repository="aci-helloworld", tag=tag, digest=digest, time=TIME
     )
 
 
-def notification(action="push", **target):
+def notification(action: str = "push", **target: Any) -> dict[str, Any]:
     plain = {
         "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
         "size": 3023,
@@ -38,20 +43,20 @@ def notification(action="push", **target):
     }
 
 
-def grid(kind, data):
+def grid_event(kind: str, data: Any) -> dict[str, Any]:
     return {"id": "1", "topic": "/x", "eventType": kind, "eventTime": "x", "data": data}
 
 
-def validation(**data):
-    return grid(VALIDATION, {"validationCode": CODE, "validationUrl": "https://x/"} | data)
+def validation(**data: Any) -> dict[str, Any]:
+    return grid_event(VALIDATION, {"validationCode": CODE, "validationUrl": "https://x/"} | data)
 
 
-def decoded(payload):
+def decoded(payload: Any) -> tuple[Event, ...]:
     return decode("acr", {}, json.dumps(payload).encode())
 
 
 @pytest.mark.parametrize("source", ["acr", "cloudevents"])
-def test_a_sample_of_a_batch_is_two_pushes(source):
+def test_sample_of_batch_is_two_pushes(source: str) -> None:
     request = sample("eventgrid-cloudevents-imagepushed-batch")
     assert decode(source, *request) == (image(), image(tag="v2"))
 
@@ -72,7 +77,7 @@ CHART = {"action": "chart_push", "target": {"repository": "repo", "tag": "x-5.4.
         ({"action": "ping"}, Ignored(reason="test")),
     ],
 )
-def test_a_webhook_is_one_event(payload, event):
+def test_webhook_is_one_event(payload: Any, event: Event) -> None:
     assert decoded(payload) == (event,)
 
 
@@ -88,15 +93,19 @@ TYPED = [
 
 
 @pytest.mark.parametrize(("kind", "data", "event"), TYPED)
-def test_event_grid_says_the_type_in_both_schemas(kind, data, event):
-    assert decoded([grid(kind, data)]) == (event,)
+def test_event_grid_type_decides_in_both_schemas(kind: str, data: Any, event: Event) -> None:
+    assert decoded([grid_event(kind, data)]) == (event,)
     envelope = {"specversion": "1.0", "id": "1", "source": "/s", "type": kind, "data": data}
     headers = {"content-type": "application/cloudevents+json; charset=utf-8"}
     assert decode("acr", headers, json.dumps(envelope).encode()) == (event,)
 
 
-def test_its_own_schema_is_a_list():
-    payload = [grid(PUSHED, notification(tag="v1")), validation(), grid("Other.Type", None)]
+def test_event_grid_schema_is_a_list_of_events() -> None:
+    payload = [
+        grid_event(PUSHED, notification(tag="v1")),
+        validation(),
+        grid_event("Other.Type", None),
+    ]
     assert decoded(payload) == (
         image(),
         Ignored(reason="test"),
@@ -113,13 +122,19 @@ def test_its_own_schema_is_a_list():
         ({"action": "push"}, "'target' is missing"),
         ([1], "'events[0]' is not an object: 1"),
         ([{}], "'eventType' is missing"),
-        ([grid(PUSHED, None)], "the payload is not an object: None"),
-        # Whoever reads only one of the two takes a deletion for a push.
-        ([grid(PUSHED, notification("delete"))], f"'action' is not that of {PUSHED}: 'delete'"),
-        ([grid(DELETED, notification("push"))], f"'action' is not that of {DELETED}: 'push'"),
+        ([grid_event(PUSHED, None)], "the payload is not an object: None"),
+        # With only one of the two, a deletion could count as a push.
+        (
+            [grid_event(PUSHED, notification("delete"))],
+            f"'action' contradicts the type {PUSHED}: 'delete'",
+        ),
+        (
+            [grid_event(DELETED, notification("push"))],
+            f"'action' contradicts the type {DELETED}: 'push'",
+        ),
     ],
 )
-def test_an_unreadable_notification_is_refused(payload, message):
+def test_malformed_notification_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decoded(payload)
     assert str(error.value) == message
@@ -128,8 +143,8 @@ def test_an_unreadable_notification_is_refused(payload, message):
 # The handshake
 
 
-@pytest.mark.parametrize("payload", [[validation()], [grid("Other.Type", {}), validation()]])
-def test_event_grid_is_told_its_code(payload):
+@pytest.mark.parametrize("payload", [[validation()], [grid_event("Other.Type", {}), validation()]])
+def test_handshake_returns_the_validation_code(payload: Any) -> None:
     assert acr.handshake(json.dumps(payload).encode()) == {"validationResponse": CODE}
 
 
@@ -138,12 +153,12 @@ def test_event_grid_is_told_its_code(payload):
     [
         [],
         notification(tag="v1"),
-        validation(),  # its own schema is always a list
-        [grid(PUSHED, notification(tag=VALIDATION))],
+        validation(),  # Event Grid's own schema is always a list
+        [grid_event(PUSHED, notification(tag=VALIDATION))],
         {"action": VALIDATION},
     ],
 )
-def test_another_request_is_no_handshake(payload):
+def test_other_request_is_no_handshake(payload: Any) -> None:
     assert acr.handshake(json.dumps(payload).encode()) is None
 
 
@@ -156,7 +171,7 @@ def test_another_request_is_no_handshake(payload):
         (json.dumps([VALIDATION]), f"'events[0]' is not an object: '{VALIDATION}'"),
     ],
 )
-def test_an_unreadable_handshake_is_refused(body, message):
+def test_malformed_handshake_is_rejected(body: bytes | str, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         acr.handshake(body if isinstance(body, bytes) else body.encode())
     assert str(error.value) == message

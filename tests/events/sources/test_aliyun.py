@@ -1,22 +1,25 @@
-"""The webhooks of Alibaba Cloud Container Registry."""
+"""Tests of the webhooks of Alibaba Cloud Container Registry."""
 
 import json
+from typing import Any
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImagePushed
+from image_puller.events.event import Event, Ignored, ImagePushed
 from image_puller.events.sources import decode
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 HOST = "registry.cn-hangzhou.aliyuncs.com"
 
 
-def pushed(tag="1.2.3", *, registry=HOST, digest=DIGEST):
+def pushed(
+    tag: str | None = "1.2.3", *, registry: str | None = HOST, digest: str | None = DIGEST
+) -> Event:
     return ImagePushed(registry=registry, repository="team/app", tag=tag, digest=digest)
 
 
-def decoded(repository=None, **push):
+def decoded(repository: dict[str, Any] | None = None, **push: Any) -> tuple[Event, ...]:
     payload = {
         "push_data": {"digest": DIGEST, "pushed_at": "2026-08-20 10:11:12", "tag": "1.2.3"} | push,
         "repository": {
@@ -46,7 +49,9 @@ def decoded(repository=None, **push):
         ({"tag": "", "digest": None}, Ignored(reason="neither tag nor digest")),
     ],
 )
-def test_a_push_has_a_digest_and_the_host_of_its_region(changes, event):
+def test_push_has_a_digest_and_the_host_of_its_region(
+    changes: dict[str, Any], event: Event
+) -> None:
     assert decoded(**changes) == (event,)
 
 
@@ -56,7 +61,7 @@ def test_a_push_has_a_digest_and_the_host_of_its_region(changes, event):
         ([], "the payload is not an object: []"),
         ({"repository": {}}, "'push_data' is missing"),
         ({"push_data": {}}, "'repository' is missing"),
-        # Docker Hub's, which looks like it
+        # a payload of Docker Hub, which is similar
         (
             {"push_data": {}, "repository": {"repo_name": "team/app"}},
             "'repo_full_name' is missing",
@@ -67,7 +72,7 @@ def test_a_push_has_a_digest_and_the_host_of_its_region(changes, event):
         ),
     ],
 )
-def test_an_unreadable_notification_is_refused(payload, message):
+def test_malformed_notification_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decode("aliyun", {}, json.dumps(payload).encode())
     assert str(error.value) == message

@@ -1,6 +1,8 @@
-"""What holds for every source and any request."""
+"""Property tests of the decoders of all sources, with arbitrary requests."""
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,9 @@ from image_puller.errors import BadEventError
 from image_puller.events.sources import SOURCES, decode
 from tests.support.decoding import check
 
-# Keys and values that lead deep into the decoders, among any others.
+Path = tuple[Any, ...]
+
+# Keys and values that the decoders know. Only with them arbitrary requests reach all branches.
 KEYS = st.sampled_from(
     """
     account action action-type apiVersion component container_metadata context created_at data
@@ -60,25 +64,25 @@ HEADERS = st.dictionaries(
 
 every_source = pytest.mark.parametrize("source", sorted(SOURCES))
 
-# What is made up goes to every source: to make it up takes a hundred times as long as to decode it.
+# Each generated request goes to every source, because generating takes longer than decoding.
 
 
 @given(HEADERS, st.binary())
-def test_any_bytes_are_decoded_or_refused(headers, body):
+def test_any_bytes_are_decoded_or_rejected(headers: dict[str, str], body: bytes) -> None:
     for source in SOURCES:
         check(source, headers, body)
 
 
 @given(HEADERS, PAYLOADS)
 @settings(max_examples=200)
-def test_any_json_is_decoded_or_refused(headers, payload):
+def test_any_json_is_decoded_or_rejected(headers: dict[str, str], payload: Any) -> None:
     body = json.dumps(payload).encode()
     for source in SOURCES:
         check(source, headers, body)
 
 
 @every_source
-def test_an_error_never_shows_more_than_a_little_of_what_was_sent(source):
+def test_error_quotes_little_of_the_request(source: str) -> None:
     check(source, {"ce-specversion": "1.0", f"ce-{'x' * 9999}": "%ff"}, b"{}")
     check(source, {"ce-specversion": "1.0", "ce-id": "%ff" * 9999}, b"{}")
     check(source, {"content-type": f"application/cloudevents+{'x' * 9999}"}, b"{}")
@@ -86,13 +90,13 @@ def test_an_error_never_shows_more_than_a_little_of_what_was_sent(source):
 
 @every_source
 @pytest.mark.parametrize("body", [b"[" * 200_000, b'{"type":' * 200_000, b"9" * 10_000])
-def test_a_malicious_body_is_refused(source, body):
+def test_malicious_body_is_rejected(source: str, body: bytes) -> None:
     with pytest.raises(BadEventError):
         decode(source, {}, body)
 
 
-# The requests that are read deepest, whose every value is then replaced by any other.
-DEEP = [
+# Requests that the decoders read completely. Tests replace each of their values by another.
+DEEP: list[tuple[str, Any]] = [
     ("dockerhub", {"push_data": {"tag": "v1", "pushed_at": 1}, "repository": {"repo_name": "a/b"}}),
     (
         "aliyun",
@@ -201,30 +205,30 @@ DEEP = [
 ]
 
 
-def places(value, path=()):
-    """The path of every value within one, itself included."""
+def paths_in(value: Any, path: Path = ()) -> Iterator[Path]:
+    """Yield the path of each value inside a value, and its own empty path."""
     yield path
     if isinstance(value, dict | list):
         for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from places(child, (*path, key))
+            yield from paths_in(child, (*path, key))
 
 
-def with_other(value, path, other):
+def with_replaced(value: Any, path: Path, other: Any) -> Any:
     if not path:
         return other
     copy = value.copy()
-    copy[path[0]] = with_other(value[path[0]], path[1:], other)
+    copy[path[0]] = with_replaced(value[path[0]], path[1:], other)
     return copy
 
 
 @given(VALUES)
-def test_any_value_anywhere_is_decoded_or_refused(other):
+def test_any_value_in_any_place_is_decoded_or_rejected(other: Any) -> None:
     for source, payload in DEEP:
-        for path in places(payload):
-            check(source, {}, json.dumps(with_other(payload, path, other)).encode())
+        for path in paths_in(payload):
+            check(source, {}, json.dumps(with_replaced(payload, path, other)).encode())
 
 
-def test_the_patience_of_each_source():
+def test_each_source_has_its_timeout() -> None:
     assert {source.name: source.timeout for source in SOURCES.values()} == {
         "harbor": 2.5,
         "quay": 8,
@@ -245,6 +249,6 @@ def test_the_patience_of_each_source():
     }
 
 
-def test_an_unknown_source_is_an_error_of_the_caller():
+def test_unknown_source_raises_key_error() -> None:
     with pytest.raises(KeyError):
         decode("unknown", {}, b"{}")

@@ -1,33 +1,47 @@
-"""CDEvents about artifacts."""
+"""Tests of CDEvents about artifacts."""
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.sources import decode
 
 DIGEST = "sha256:0b31b1c02ff458ad9b7b81cbdf8f028bd54699fa151f221d1e8de6817db93427"
 ENCODED = DIGEST.replace(":", "%3A")
 TIME = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
+PACKAGED = "dev.cdevents.artifact.packaged.0.2.0"
 PUBLISHED = "dev.cdevents.artifact.published.0.3.0"
 
 
-def image(kind=ImagePushed, tag=None, digest=DIGEST, **changes):
-    named = {"registry": "mycr.io", "repository": "team/app", "time": TIME}
+def image(
+    kind: type[ImagePushed | ImageDeleted] = ImagePushed,
+    tag: str | None = None,
+    digest: str | None = DIGEST,
+    **changes: Any,
+) -> Event:
+    named: dict[str, Any] = {"registry": "mycr.io", "repository": "team/app", "time": TIME}
     return kind(tag=tag, digest=digest, **named | changes)
 
 
-def cdevent(kind=PUBLISHED, purl=f"pkg:oci/app@{ENCODED}?repository_url=mycr.io/team/app"):
+def cdevent(
+    kind: str = PUBLISHED, purl: Any = f"pkg:oci/app@{ENCODED}?repository_url=mycr.io/team/app"
+) -> dict[str, Any]:
     return {
         "context": {"type": kind, "timestamp": "2026-08-20T10:11:12Z"},
         "subject": {"id": purl, "content": {}},
     }
 
 
-def wrapped(payload, kind=PUBLISHED, source="cdevents", time=None):
+def wrapped(
+    payload: Any,
+    kind: str = PUBLISHED,
+    source: str = "cdevents",
+    time: dict[str, str] | None = None,
+) -> tuple[Event, ...]:
     headers = {
         "ce-specversion": "1.0",
         "ce-id": "1",
@@ -52,7 +66,7 @@ def wrapped(payload, kind=PUBLISHED, source="cdevents", time=None):
         ("publishedtoo.0.1.0", Ignored(reason="unknown type")),
     ],
 )
-def test_the_type_says_what_has_happened_in_any_version(predicate, event):
+def test_type_decides_in_any_version(predicate: str, event: Event) -> None:
     kind = f"dev.cdevents.artifact.{predicate}"
     assert wrapped(cdevent(kind), kind) == (event,)
     assert wrapped(cdevent(kind), kind, "cloudevents") == (event,)
@@ -62,7 +76,7 @@ def test_the_type_says_what_has_happened_in_any_version(predicate, event):
 @pytest.mark.parametrize(
     "kind", ["dev.cdevents.service.deployed.0.1.0", "published", "com.example.x"]
 )
-def test_another_subject_is_ignored(kind):
+def test_event_about_another_subject_is_ignored(kind: str) -> None:
     body = json.dumps(cdevent(kind)).encode()
     assert decode("cdevents", {}, body) == (Ignored(reason="unknown type"),)
 
@@ -83,16 +97,16 @@ def test_another_subject_is_ignored(kind):
         ("", Ignored(reason="repository outside the grammar")),
     ],
 )  # fmt: skip
-def test_the_image_is_a_package_url(purl, event):
+def test_image_comes_from_the_package_url(purl: str, event: Event) -> None:
     assert wrapped(cdevent(purl=f"pkg:oci/{purl}")) == (event,)
 
 
 @pytest.mark.parametrize("purl", ["pkg:golang/mygit.com/myorg/myapp@234fd47e", "mycr.io/app", ""])
-def test_another_artifact_is_ignored(purl):
+def test_artifact_that_is_no_image_is_ignored(purl: str) -> None:
     assert wrapped(cdevent(purl=purl)) == (Ignored(reason="artifact that is no image"),)
 
 
-def test_without_a_time_of_its_own_the_cloudevents_counts():
+def test_time_of_the_cloudevent_counts_where_the_cdevent_has_none() -> None:
     payload = cdevent()
     payload["context"]["timestamp"] = "never"
     assert wrapped(payload) == (image(time=None),)
@@ -106,14 +120,14 @@ def test_without_a_time_of_its_own_the_cloudevents_counts():
         ({}, "'context.type' is missing"),
         ({"context": {"type": PUBLISHED}}, "'subject.id' is missing"),
         (cdevent(purl=1), "'subject.id' is not a string: 1"),
-        # Whoever reads only one of the two takes what is built for what is pushed.
+        # With only one of the two, a build could count as a push.
         (
-            cdevent("dev.cdevents.artifact.packaged.0.2.0"),
-            "'context.type' is not the CloudEvent's: 'dev.cdevents.artifact.packaged.0.2.0'",
+            cdevent(PACKAGED),
+            f"'context.type' differs from the CloudEvent's type: {PACKAGED!r}",
         ),
     ],
 )
-def test_an_unreadable_event_is_refused(payload, message):
+def test_malformed_event_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         wrapped(payload)
     assert str(error.value) == message

@@ -1,12 +1,20 @@
-"""What CloudEvents mean, by type."""
+"""Tests of the types of CloudEvents."""
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import CheckRequested, Ignored, ImageDeleted, ImagePushed, NodeJoined
+from image_puller.events.event import (
+    CheckRequested,
+    Event,
+    Ignored,
+    ImageDeleted,
+    ImagePushed,
+    NodeJoined,
+)
 from image_puller.events.sources import decode
 from tests.support.samples import sample
 
@@ -16,17 +24,23 @@ TIME = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
 NODE = {"ce-kind": "Node", "ce-apiversion": "v1", "ce-name": "worker-3", "ce-namespace": ""}
 
 
-def decoded(kind, body=b"", **headers):
+def decoded(kind: str, body: bytes = b"", **headers: str) -> tuple[Event, ...]:
     binary = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": kind}
     return decode("cloudevents", binary | headers, body)
 
 
-def decoded_image(kind, **changes):
+def decoded_image(kind: str, **changes: Any) -> tuple[Event, ...]:
     body = json.dumps(IMAGE | changes).encode()
     return decoded(kind, body, **{"ce-time": "2026-08-20T10:11:12Z"})
 
 
-def image(kind=ImagePushed, *, tag="v1", digest=None, time=TIME):
+def image(
+    kind: type[ImagePushed | ImageDeleted] = ImagePushed,
+    *,
+    tag: str | None = "v1",
+    digest: str | None = None,
+    time: datetime | None = TIME,
+) -> Event:
     return kind(
         registry="registry.example.com", repository="team/app", tag=tag, digest=digest, time=time
     )
@@ -41,11 +55,11 @@ def image(kind=ImagePushed, *, tag="v1", digest=None, time=TIME):
         ("cloudevents-structured-v03", None),
     ],
 )
-def test_a_sample_is_a_push(name, time):
+def test_sample_is_a_push(name: str, time: datetime | None) -> None:
     assert decode("cloudevents", *sample(name)) == (image(digest=DIGEST, time=time),)
 
 
-def test_a_sample_without_an_id_is_refused():
+def test_sample_without_id_is_rejected() -> None:
     with pytest.raises(BadEventError, match=r"^a CloudEvent has no 'id'$"):
         decode("cloudevents", *sample("cloudevents-structured-missing-id"))
 
@@ -54,13 +68,13 @@ def test_a_sample_without_an_id_is_refused():
     "kind",
     ["io.image-puller.image.pushed", "com.example.container.image.push", "x.image.pushed"],
 )
-def test_an_image_is_pushed(kind):
+def test_image_pushed_type_is_a_push(kind: str) -> None:
     assert decoded_image(kind) == (image(),)
     assert decoded_image(kind, tag=None, digest=DIGEST) == (image(tag=None, digest=DIGEST),)
     assert decoded_image(kind, tag=DIGEST) == (image(tag=None, digest=DIGEST),)
 
 
-def test_an_image_is_deleted():
+def test_image_deleted_type_is_a_deletion() -> None:
     assert decoded_image("io.image-puller.image.deleted") == (image(ImageDeleted),)
 
 
@@ -73,7 +87,7 @@ def test_an_image_is_deleted():
         ({"registry": "https://registry.example.com"}, "registry outside the grammar"),
     ],
 )
-def test_what_names_no_image_is_ignored(changes, reason):
+def test_event_that_names_no_image_is_ignored(changes: dict[str, Any], reason: str) -> None:
     assert decoded_image("x.image.pushed", **changes) == (Ignored(reason=reason),)
 
 
@@ -84,15 +98,15 @@ def test_what_names_no_image_is_ignored(changes, reason):
         "dev.knative.sources.ping.x", "dev.knative.apiserver", "io.image-puller.rollout.started",
     ],
 )  # fmt: skip
-def test_an_unknown_type_is_ignored_whatever_it_carries(kind):
+def test_unknown_type_is_ignored_with_any_data(kind: str) -> None:
     assert decoded(kind, b"{", **{"content-type": "application/json"}) == (
         Ignored(reason="unknown type"),
     )
 
 
 @pytest.mark.parametrize("kind", ["dev.knative.sources.ping", "io.image-puller.check"])
-@pytest.mark.parametrize("body", [b"", b'{"tick":true}', b"{"])
-def test_a_tick_is_a_refresh_whatever_it_carries(kind, body):
+@pytest.mark.parametrize("body", [b"", b'{"check":true}', b"{"])
+def test_check_type_requests_a_check_with_any_data(kind: str, body: bytes) -> None:
     assert decoded(kind, body) == (CheckRequested(),)
 
 
@@ -110,7 +124,7 @@ REF_ADD = "dev.knative.apiserver.ref.add"
         (ADD, {"ce-kind": "Node", "ce-name": ""}, b'{"apiVersion":"v1","metadata":{"name":"worker-3"}}'),  # noqa: E501
     ],
 )  # fmt: skip
-def test_an_added_node_joins(kind, headers, body):
+def test_added_node_has_joined(kind: str, headers: dict[str, str], body: bytes) -> None:
     assert decoded(kind, body, **headers) == (NodeJoined(node="worker-3"),)
 
 
@@ -126,12 +140,12 @@ def test_an_added_node_joins(kind, headers, body):
         (ADD, NODE | {"ce-apiversion": "longhorn.io/v1beta2"}),
     ],
 )
-def test_another_change_of_an_object_is_ignored(kind, headers):
+def test_other_change_of_an_object_is_ignored(kind: str, headers: dict[str, str]) -> None:
     assert decoded(kind, b"{", **headers) == (Ignored(reason="not a node that joins"),)
 
 
 @pytest.mark.parametrize("kind", ["harbor.artifact.pulled", "harbor.new"])
-def test_harbor_s_types_are_harbor_s(kind):
+def test_types_of_harbor_go_to_its_decoder(kind: str) -> None:
     assert decoded(kind) == decode("harbor", {}, json.dumps({"type": kind}).encode())
 
 
@@ -142,7 +156,7 @@ def test_harbor_s_types_are_harbor_s(kind):
             (
                 kind,
                 body,
-                f"the data is not of exactly registry, repository, tag, digest: {quoted}",
+                f"the data must have exactly registry, repository, tag and digest: {quoted}",
             )
             for kind in ("x.image.pushed", "io.image-puller.image.deleted")
             for body, quoted in (
@@ -167,7 +181,7 @@ def test_harbor_s_types_are_harbor_s(kind):
         (ADD, b'{"kind": 1}', "'kind' is not a string: 1"),
     ],
 )  # fmt: skip
-def test_data_that_its_type_forbids_is_refused(kind, body, message):
+def test_malformed_data_of_a_known_type_is_rejected(kind: str, body: bytes, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decoded(kind, body)
     assert str(error.value).startswith(message)
@@ -184,12 +198,14 @@ def test_data_that_its_type_forbids_is_refused(kind, body, message):
         ),
     ],
 )
-def test_a_request_that_is_no_cloudevent_is_refused(headers, body, message):
+def test_request_that_is_no_cloudevent_is_rejected(
+    headers: dict[str, str], body: bytes, message: str
+) -> None:
     with pytest.raises(BadEventError) as error:
         decode("cloudevents", headers, body)
     assert str(error.value) == message
 
 
-def test_an_empty_batch_is_no_event():
+def test_empty_batch_has_no_events() -> None:
     headers = {"content-type": "application/cloudevents-batch+json"}
     assert decode("cloudevents", headers, b"[]") == (Ignored(reason="no events"),)

@@ -1,12 +1,13 @@
-"""The notifications of CNCF Distribution and GitLab."""
+"""Tests of the notifications of CNCF Distribution and GitLab."""
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.sources import decode
 from tests.support.samples import sample
 
@@ -17,11 +18,17 @@ INDEX_DIGEST = "sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bf
 BLOB = Ignored(reason="blob")
 
 
-def pushed(tag, digest=DIGEST, *, registry="registry.example.com", repository="team/app"):
+def pushed(
+    tag: str | None,
+    digest: str | None = DIGEST,
+    *,
+    registry: str | None = "registry.example.com",
+    repository: str = "team/app",
+) -> Event:
     return ImagePushed(registry=registry, repository=repository, tag=tag, digest=digest, time=TIME)
 
 
-def deleted(tag=None, digest=None):
+def deleted(tag: str | None = None, digest: str | None = None) -> Event:
     return ImageDeleted(
         registry="registry.example.com",
         repository="team/app",
@@ -31,7 +38,7 @@ def deleted(tag=None, digest=None):
     )
 
 
-def event(action="push", **target):
+def event(action: str = "push", **target: Any) -> dict[str, Any]:
     plain = {"mediaType": MANIFEST, "digest": DIGEST, "size": 1, "repository": "team/app"}
     return {
         "id": "1",
@@ -42,11 +49,11 @@ def event(action="push", **target):
     }
 
 
-def deletion(**target):
+def deletion(**target: Any) -> dict[str, Any]:
     return event("delete") | {"target": {"repository": "team/app"} | target}
 
 
-def decoded(*events, source="distribution"):
+def decoded(*events: Any, source: str = "distribution") -> tuple[Event, ...]:
     media_type = "application/vnd.docker.distribution.events.v2+json"
     return decode(source, {"content-type": media_type}, json.dumps({"events": events}).encode())
 
@@ -99,7 +106,7 @@ def decoded(*events, source="distribution"):
     ],
 )
 @pytest.mark.parametrize("source", ["distribution", "gitlab"])
-def test_a_sample_means_its_events(source, name, events):
+def test_sample_decodes_to_its_events(source: str, name: str, events: tuple[Event, ...]) -> None:
     assert decode(source, *sample(name)) == events
 
 
@@ -145,7 +152,7 @@ URL = "https://registry.example.com/v2/team/app"
         ({"artifactType": "application/vnd.cncf.helm.config.v1+json"}, Ignored(reason="artifact that is no image")),  # noqa: E501
     ],
 )  # fmt: skip
-def test_a_push_is_of_a_manifest_by_its_media_type_or_its_address(target, expected):
+def test_media_type_or_else_url_shows_a_manifest(target: dict[str, Any], expected: Event) -> None:
     assert decoded(event(**target)) == (expected,)
 
 
@@ -158,7 +165,7 @@ def test_a_push_is_of_a_manifest_by_its_media_type_or_its_address(target, expect
         ("", pushed(None)),
     ],
 )
-def test_only_without_a_size_the_tag_is_that_of_the_address(end, expected):
+def test_tag_comes_from_the_url_only_without_a_size(end: str, expected: Event) -> None:
     new = event(url=f"{URL}/{end}")
     old = event(url=f"{URL}/{end}", length=1)
     del old["target"]["size"]
@@ -166,7 +173,7 @@ def test_only_without_a_size_the_tag_is_that_of_the_address(end, expected):
     assert decoded(old) == (expected,)
 
 
-def test_the_registry_is_the_host_of_the_request_or_else_of_the_address():
+def test_registry_is_the_host_of_the_request_or_else_of_the_url() -> None:
     push = event(url="http://other.example.com:5000/v2/team/app/manifests/v1")
     assert decoded(push) == (pushed(None),)
     assert decoded(push | {"request": {"host": ""}}) == (
@@ -187,18 +194,20 @@ def test_the_registry_is_the_host_of_the_request_or_else_of_the_address():
         ({"repository": "Team"}, Ignored(reason="repository outside the grammar")),
     ],
 )
-def test_a_deletion_is_of_a_tag_a_digest_or_the_repository(target, expected):
+def test_deletion_is_of_a_tag_a_digest_or_the_repository(
+    target: dict[str, Any], expected: Event
+) -> None:
     assert decoded(deletion(**target)) == (expected,)
 
 
 @pytest.mark.parametrize(
     ("action", "reason"), [("pull", "pull"), ("mount", "blob"), ("rename", "unknown type")]
 )
-def test_another_action_is_ignored_whatever_it_carries(action, reason):
+def test_other_action_is_ignored_with_any_target(action: str, reason: str) -> None:
     assert decoded({"action": action, "target": 3}) == (Ignored(reason=reason),)
 
 
-def test_every_event_of_a_request_counts():
+def test_every_event_of_a_notification_is_decoded() -> None:
     assert decoded(event(tag="v1"), event("pull"), deletion(tag="v1"), source="gitlab") == (
         pushed("v1"),
         Ignored(reason="pull"),
@@ -207,12 +216,13 @@ def test_every_event_of_a_request_counts():
 
 
 @pytest.mark.parametrize("timestamp", [None, "", "0001-01-01T00:00:00Z", 1, "yesterday"])
-def test_a_bad_time_is_none(timestamp):
+def test_malformed_time_counts_as_absent(timestamp: Any) -> None:
     (push,) = decoded(event() | {"timestamp": timestamp})
+    assert isinstance(push, ImagePushed)
     assert push.time is None
 
 
-def test_wrapped_notifications_are_read():
+def test_notifications_inside_cloudevents_are_decoded() -> None:
     envelope = {"specversion": "1.0", "id": "1", "source": "/s", "type": "com.example.forwarded"}
     body = json.dumps([envelope | {"data": {"events": [event()]}}, envelope | {"data": {}}])
     headers = {"content-type": "application/cloudevents-batch+json"}
@@ -235,7 +245,7 @@ def test_wrapped_notifications_are_read():
         ({"events": [event() | {"request": 1}]}, "'request' is not an object: 1"),
     ],
 )
-def test_an_unreadable_notification_is_refused(payload, message):
+def test_malformed_notification_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decode("distribution", {}, json.dumps(payload).encode())
     assert str(error.value) == message

@@ -1,23 +1,26 @@
-"""Docker Hub's webhooks."""
+"""Tests of the webhooks of Docker Hub."""
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImagePushed
+from image_puller.events.event import Event, Ignored, ImagePushed
 from image_puller.events.sources import decode
 
 PUSH = {"tag": "1.2.3", "pushed_at": 1767225600, "pusher": "ci"}
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def pushed(tag="1.2.3", *, repository="team/app", time=TIME):
+def pushed(
+    tag: str | None = "1.2.3", *, repository: str = "team/app", time: datetime | None = TIME
+) -> Event:
     return ImagePushed(registry="docker.io", repository=repository, tag=tag, digest=None, time=time)
 
 
-def decoded(repository="team/app", **push):
+def decoded(repository: str = "team/app", **push: Any) -> tuple[Event, ...]:
     payload = {
         "callback_url": "https://registry.hub.docker.com/u/team/app/hook/2141b5/",
         "push_data": PUSH | push,
@@ -42,7 +45,7 @@ def decoded(repository="team/app", **push):
         ({"repository": "Team/App"}, Ignored(reason="repository outside the grammar")),
     ],
 )
-def test_a_push_is_of_a_tag_without_its_digest(push, event):
+def test_push_has_a_tag_and_no_digest(push: dict[str, Any], event: Event) -> None:
     assert decoded(**push) == (event,)
 
 
@@ -54,7 +57,7 @@ def test_a_push_is_of_a_tag_without_its_digest(push, event):
         ({"push_data": "x"}, "'push_data' is not an object: 'x'"),
         ({"push_data": PUSH}, "'repository.repo_name' is missing"),
         ({"push_data": PUSH | {"tag": 1}}, "'repository.repo_name' is missing"),
-        # Alibaba Cloud's, which looks like it
+        # a payload of Alibaba Cloud, which is similar
         (
             {"push_data": PUSH, "repository": {"repo_full_name": "team/app"}},
             "'repository.repo_name' is missing",
@@ -65,7 +68,7 @@ def test_a_push_is_of_a_tag_without_its_digest(push, event):
         ),
     ],
 )
-def test_an_unreadable_notification_is_refused(payload, message):
+def test_malformed_notification_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decode("dockerhub", {}, json.dumps(payload).encode())
     assert str(error.value) == message

@@ -1,26 +1,27 @@
-"""Amazon ECR's events, as EventBridge sends them."""
+"""Tests of Amazon ECR's events, as EventBridge sends them."""
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.sources import decode
 from tests.support.samples import sample
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 HOST = "123456789012.dkr.ecr.us-west-2.amazonaws.com"
 TIME = datetime(2026, 8, 27, 1, 2, 3, tzinfo=UTC)
-DETAIL = {
+DETAIL: dict[str, Any] = {
     "result": "SUCCESS",
     "repository-name": "apps/app",
     "image-digest": DIGEST,
     "action-type": "PUSH",
     "image-tag": "v1",
 }
-EVENT = {
+EVENT: dict[str, Any] = {
     "version": "0",
     "detail-type": "ECR Image Action",
     "source": "aws.ecr",
@@ -31,26 +32,33 @@ EVENT = {
 }
 
 
-def image(kind=ImagePushed, tag="v1", digest=DIGEST, **changes):
-    named = {"registry": HOST, "repository": "apps/app", "time": TIME}
+def image(
+    kind: type[ImagePushed | ImageDeleted] = ImagePushed,
+    tag: str | None = "v1",
+    digest: str | None = DIGEST,
+    **changes: Any,
+) -> Event:
+    named: dict[str, Any] = {"registry": HOST, "repository": "apps/app", "time": TIME}
     return kind(tag=tag, digest=digest, **named | changes)
 
 
-def decoded(payload):
+def decoded(payload: Any) -> tuple[Event, ...]:
     return decode("ecr", {}, json.dumps(payload).encode())
 
 
-def detail(**changes):
+def detail(**changes: Any) -> dict[str, Any]:
     return EVENT | {"detail": DETAIL | changes}
 
 
-def test_a_sample_of_a_failure_is_ignored():
+def test_sample_of_failed_push_is_ignored() -> None:
     assert decode("ecr", *sample("ecr-eventbridge-push-failure")) == (Ignored(reason="not pushed"),)
 
 
-def test_a_sample_of_a_batch_is_two_pushes_whose_short_digests_count_as_absent():
+def test_sample_of_batch_is_two_pushes_without_their_malformed_digests() -> None:
     events = decode("ecr", *sample("ecr-eventbridge-batch-array"))
-    assert [(event.tag, event.digest) for event in events] == [("latest", None), ("v2", None)]
+    images = [event for event in events if isinstance(event, ImagePushed)]
+    assert len(images) == len(events)
+    assert [(image.tag, image.digest) for image in images] == [("latest", None), ("v2", None)]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +79,7 @@ def test_a_sample_of_a_batch_is_two_pushes_whose_short_digests_count_as_absent()
         (EVENT | {"account": "a b"}, Ignored(reason="registry outside the grammar")),
     ],
 )
-def test_an_event_means_what_its_type_and_its_result_say(payload, event):
+def test_type_and_result_decide(payload: Any, event: Event) -> None:
     assert decoded(payload) == (event,)
 
 
@@ -86,7 +94,7 @@ def test_an_event_means_what_its_type_and_its_result_say(payload, event):
         ("application/vnd.in-toto+json", Ignored(reason="artifact that is no image")),
     ],
 )
-def test_the_type_of_the_artifact_tells_an_image(media_type, event):
+def test_media_type_of_the_artifact_shows_an_image(media_type: str | None, event: Event) -> None:
     assert decoded(detail(**{"artifact-media-type": media_type})) == (event,)
 
 
@@ -101,17 +109,17 @@ def test_the_type_of_the_artifact_tells_an_image(media_type, event):
         ("eusc-de-east-1", "amazonaws.eu"),
     ],
 )
-def test_the_registrys_host_has_the_domain_of_its_partition(region, domain):
+def test_host_of_the_registry_has_the_domain_of_its_partition(region: str, domain: str) -> None:
     host = f"123456789012.dkr.ecr.{region}.{domain}"
     assert decoded(EVENT | {"region": region}) == (image(registry=host),)
 
 
-def test_a_batch_has_many_events():
+def test_batch_may_have_several_events() -> None:
     assert decoded([EVENT, detail(result="FAILURE")]) == (image(), Ignored(reason="not pushed"))
     assert decoded([]) == (Ignored(reason="no events"),)
 
 
-DATA = {
+DATA: dict[str, Any] = {
     "repositoryName": "apps/app",
     "imageDigest": DIGEST,
     "imageTag": "v1",
@@ -120,7 +128,12 @@ DATA = {
 SOURCE = "urn:aws:ecr:us-west-2:123456789012:repository/apps/app"
 
 
-def transformed(kind="com.amazon.ecr.image.push", data=None, source=SOURCE, path="ecr"):
+def transformed(
+    kind: str = "com.amazon.ecr.image.push",
+    data: Any = None,
+    source: str = SOURCE,
+    path: str = "ecr",
+) -> tuple[Event, ...]:
     event = {
         "specversion": "1.0",
         "id": "1",
@@ -150,7 +163,9 @@ def transformed(kind="com.amazon.ecr.image.push", data=None, source=SOURCE, path
         ({"data": EVENT, "kind": "com.example.forwarded"}, image()),
     ],
 )
-def test_an_input_transformer_may_make_cloudevents_of_them(changes, event):
+def test_cloudevent_of_an_input_transformer_is_decoded(
+    changes: dict[str, Any], event: Event
+) -> None:
     assert transformed(**changes) == (event,)
 
 
@@ -167,7 +182,7 @@ def test_an_input_transformer_may_make_cloudevents_of_them(changes, event):
         (detail(**{"repository-name": None}), "'repository-name' is missing"),
     ],
 )
-def test_an_unreadable_event_is_refused(payload, message):
+def test_malformed_event_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decoded(payload)
     assert str(error.value) == message
@@ -177,7 +192,7 @@ def test_an_unreadable_event_is_refused(payload, message):
     ("data", "message"),
     [([], "the payload is not an object: []"), ({}, "'repositoryName' is missing")],
 )
-def test_an_unreadable_cloudevent_is_refused(data, message):
+def test_malformed_cloudevent_is_rejected(data: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         transformed(data=data)
     assert str(error.value) == message

@@ -1,24 +1,30 @@
-"""The notifications of Google Artifact Registry, through Pub/Sub and Eventarc."""
+"""Tests of the notifications of Google Artifact Registry, through Pub/Sub and Eventarc."""
 
 import base64
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.sources import decode
 from tests.support.samples import sample
 
 DIGEST = "sha256:b974ebb9a97901339d70cbd59a98baeb15228d9f39e326d41014aa938512c4e9"
 NAME = "us-west1-docker.pkg.dev/my-project/my-repo/hello-world"
-INSERT = {"action": "INSERT", "digest": f"{NAME}@{DIGEST}", "tag": f"{NAME}:1.1"}
+INSERT: dict[str, Any] = {"action": "INSERT", "digest": f"{NAME}@{DIGEST}", "tag": f"{NAME}:1.1"}
 TIME = datetime(2026, 8, 20, 10, 11, 12, 123_000, tzinfo=UTC)
 
 
-def image(kind=ImagePushed, tag="1.1", digest=DIGEST, **changes):
-    named = {
+def image(
+    kind: type[ImagePushed | ImageDeleted] = ImagePushed,
+    tag: str | None = "1.1",
+    digest: str | None = DIGEST,
+    **changes: Any,
+) -> Event:
+    named: dict[str, Any] = {
         "registry": "us-west1-docker.pkg.dev",
         "repository": "my-project/my-repo/hello-world",
         "time": TIME,
@@ -26,13 +32,13 @@ def image(kind=ImagePushed, tag="1.1", digest=DIGEST, **changes):
     return kind(tag=tag, digest=digest, **named | changes)
 
 
-def wrapper(notification, **changes):
+def wrapper(notification: Any, **changes: Any) -> dict[str, Any]:
     data = base64.b64encode(json.dumps(notification).encode()).decode()
     message = {"data": data, "messageId": "1", "publishTime": "2026-08-20T10:11:12.123Z"}
     return {"message": message | changes, "subscription": "projects/p/subscriptions/s"}
 
 
-def decoded(payload, **headers):
+def decoded(payload: Any, **headers: str) -> tuple[Event, ...]:
     return decode("gar", headers, json.dumps(payload).encode())
 
 
@@ -44,7 +50,7 @@ def decoded(payload, **headers):
         ("cloudevents", "eventarc-binary-pubsub-insert"),
     ],
 )
-def test_a_sample_is_a_push(source, name):
+def test_sample_is_a_push(source: str, name: str) -> None:
     assert decode(source, *sample(name)) == (image(),)
 
 
@@ -72,7 +78,7 @@ def test_a_sample_is_a_push(source, name):
         ({"digest": None, "tag": "1.1"}, Ignored(reason="repository outside the grammar")),
     ],
 )
-def test_a_notification_has_full_references(changes, event):
+def test_notification_names_image_by_full_references(changes: dict[str, Any], event: Event) -> None:
     assert decoded(wrapper(INSERT | changes)) == (event,)
 
 
@@ -85,11 +91,11 @@ def test_a_notification_has_full_references(changes, event):
         ({"publishTime": 1}, None),
     ],
 )
-def test_the_time_is_that_of_the_message(changes, time):
+def test_time_is_that_of_the_message(changes: dict[str, Any], time: datetime | None) -> None:
     assert decoded(wrapper(INSERT, **changes)) == (image(time=time),)
 
 
-def test_without_its_wrapper_a_message_may_have_its_time_in_a_header():
+def test_message_without_wrapper_has_its_time_in_a_header() -> None:
     time = {"x-goog-pubsub-publish-time": "2026-08-20T10:11:12.123Z"}
     assert decoded(INSERT, **time) == (image(),)
     assert decoded(INSERT) == (image(time=None),)
@@ -98,7 +104,7 @@ def test_without_its_wrapper_a_message_may_have_its_time_in_a_header():
 
 
 @pytest.mark.parametrize("payload", [{}, {"message": {}}, {"message": {"data": ""}}])
-def test_a_message_about_nothing_is_ignored(payload):
+def test_empty_message_is_ignored(payload: Any) -> None:
     assert decoded(payload) == (Ignored(reason="unknown type"),)
 
 
@@ -117,12 +123,12 @@ OTHER = "gcr.io/my-project/other:1.1"
         (wrapper(INSERT | {"tag": 1}), "'tag' is not a string: 1"),
     ],
 )
-def test_an_unreadable_message_is_refused(payload, message):
+def test_malformed_message_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decoded(payload)
     assert str(error.value) == message
 
 
-def test_a_notification_of_two_images_is_refused():
-    with pytest.raises(BadEventError, match=r"^'digest' and 'tag' are not of one image: \{"):
+def test_notification_that_names_two_images_is_rejected() -> None:
+    with pytest.raises(BadEventError, match=r"^'digest' and 'tag' name two images: \{"):
         decoded(wrapper(INSERT | {"tag": OTHER}))

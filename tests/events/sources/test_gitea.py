@@ -1,19 +1,20 @@
-"""The webhooks of Gitea and Forgejo."""
+"""Tests of the webhooks of Gitea and Forgejo."""
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.sources import decode
 from tests.support.samples import sample
 
 DIGEST = "sha256:ddc9e669194254cef019a29d3619a2c16592e5d52e1a81e98b01bd52319149a3"
 TIME = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
-PACKAGE = {
+PACKAGE: dict[str, Any] = {
     "type": "container",
     "owner": {"login": "acme"},
     "name": "team/api",
@@ -23,12 +24,21 @@ PACKAGE = {
 }
 
 
-def image(kind=ImagePushed, tag="v1.2.3", digest=None, **changes):
-    named = {"registry": "git.example.com:3000", "repository": "acme/team/api", "time": TIME}
+def image(
+    kind: type[ImagePushed | ImageDeleted] = ImagePushed,
+    tag: str | None = "v1.2.3",
+    digest: str | None = None,
+    **changes: Any,
+) -> Event:
+    named: dict[str, Any] = {
+        "registry": "git.example.com:3000",
+        "repository": "acme/team/api",
+        "time": TIME,
+    }
     return kind(tag=tag, digest=digest, **named | changes)
 
 
-def decoded(action="created", **package):
+def decoded(action: str = "created", **package: Any) -> tuple[Event, ...]:
     payload = {"action": action, "repository": None, "package": PACKAGE | package}
     return decode("gitea", {}, json.dumps(payload).encode())
 
@@ -40,7 +50,7 @@ def decoded(action="created", **package):
         ("gitea-package-created-npm", Ignored(reason="artifact that is no image")),
     ],
 )
-def test_a_sample_means_its_event(name, event):
+def test_sample_decodes_to_its_event(name: str, event: Event) -> None:
     assert decode("gitea", *sample(name)) == (event,)
 
 
@@ -60,16 +70,16 @@ def test_a_sample_means_its_event(name, event):
         ({"version": "a b"}, Ignored(reason="tag outside the grammar")),
     ],
 )
-def test_a_package_means_its_event(changes, event):
+def test_package_decodes_to_its_event(changes: dict[str, Any], event: Event) -> None:
     assert decoded(**changes) == (event,)
 
 
 @pytest.mark.parametrize("payload", [{}, {"action": "opened"}, {"ref": "refs/heads/main"}])
-def test_an_event_about_something_else_is_ignored(payload):
+def test_event_about_another_subject_is_ignored(payload: Any) -> None:
     assert decode("gitea", {}, json.dumps(payload).encode()) == (Ignored(reason="unknown type"),)
 
 
-def test_a_form_is_read():
+def test_form_is_decoded() -> None:
     payload = {"action": "created", "package": PACKAGE}
     body = urlencode({"payload": json.dumps(payload)}).encode()
     headers = {"content-type": "application/x-www-form-urlencoded"}
@@ -93,7 +103,7 @@ def test_a_form_is_read():
         ),
     ],
 )
-def test_an_unreadable_notification_is_refused(payload, message):
+def test_malformed_notification_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decode("gitea", {}, json.dumps(payload).encode())
     assert str(error.value) == message

@@ -1,19 +1,21 @@
-"""The webhooks of GitHub Packages."""
+"""Tests of the webhooks of GitHub Packages."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImagePushed
+from image_puller.events.event import Event, Ignored, ImagePushed
 from image_puller.events.sources import decode
 from tests.support.samples import sample
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 OTHER = "sha256:" + "fedcba9876543210" * 4
 SHORT = "sha256:6c62fb45fe66bfb1ea9a66abc38f6a0cc974292b"
-VERSION = {
+VERSION: dict[str, Any] = {
     "version": DIGEST,
     "name": DIGEST,
     "body": {"repository": {}},
@@ -24,7 +26,7 @@ VERSION = {
     },
     "package_url": "ghcr.io/Acme/team/app:v1",
 }
-PACKAGE = {
+PACKAGE: dict[str, Any] = {
     "name": "team/app",
     "namespace": "Acme",
     "owner": {"login": "Acme"},
@@ -36,16 +38,24 @@ PACKAGE = {
 }
 
 
-def pushed(tag="v1", digest=DIGEST, *, registry="ghcr.io", repository="acme/team/app"):
+def pushed(
+    tag: str | None = "v1",
+    digest: str | None = DIGEST,
+    *,
+    registry: str | None = "ghcr.io",
+    repository: str = "acme/team/app",
+) -> Event:
     return ImagePushed(registry=registry, repository=repository, tag=tag, digest=digest)
 
 
-def decoded(package, action="published", key="package"):
+def decoded(
+    package: dict[str, Any], action: str | None = "published", key: str = "package"
+) -> tuple[Event, ...]:
     payload = {"action": action, key: package, "repository": {"full_name": "Acme/another"}}
     return decode("github", {}, json.dumps(payload).encode())
 
 
-def version(**changes):
+def version(**changes: Any) -> dict[str, Any]:
     return PACKAGE | {"package_version": VERSION | changes}
 
 
@@ -63,7 +73,7 @@ def version(**changes):
         ),
     ],
 )
-def test_a_sample_means_its_event(name, event):
+def test_sample_decodes_to_its_event(name: str, event: Event) -> None:
     assert decode("github", *sample(name)) == (event,)
 
 
@@ -78,7 +88,9 @@ def test_a_sample_means_its_event(name, event):
         (None, Ignored(reason="unknown type")),
     ],
 )
-def test_an_action_on_a_package_means_its_event(key, action, event):
+def test_action_on_a_package_decodes_to_its_event(
+    key: str, action: str | None, event: Event
+) -> None:
     assert decoded(PACKAGE, action, key) == (event,)
 
 
@@ -92,7 +104,7 @@ def test_an_action_on_a_package_means_its_event(key, action, event):
         ({"package_type": None, "ecosystem": None, "registry": None}, False),
     ],
 )
-def test_any_of_three_fields_tells_that_it_is_an_image(kinds, is_image):
+def test_any_of_three_fields_shows_an_image(kinds: dict[str, Any], is_image: bool) -> None:
     other = Ignored(reason="artifact that is no image")
     assert decoded(PACKAGE | kinds) == (pushed() if is_image else other,)
 
@@ -121,11 +133,15 @@ def test_any_of_three_fields_tells_that_it_is_an_image(kinds, is_image):
         (version(package_url=None) | {"namespace": None, "registry": None}, pushed()),
     ],
 )
-def test_the_name_is_the_packages_and_not_the_repositorys(package, event):
+def test_name_is_that_of_the_package_and_not_of_the_git_repository(
+    package: dict[str, Any], event: Event
+) -> None:
     assert decoded(package) == (event,)
 
 
-def metadata(tag="", digest=None, manifest=None):
+def metadata(
+    tag: str = "", digest: str | None = None, manifest: str | None = None
+) -> dict[str, Any]:
     return {"tag": {"name": tag, "digest": digest}, "manifest": {"digest": manifest}}
 
 
@@ -148,7 +164,9 @@ def metadata(tag="", digest=None, manifest=None):
         ({"version": "", "name": "", "container_metadata": metadata(), "package_url": "ghcr.io/a/b:"}, Ignored(reason="neither tag nor digest")),  # noqa: E501
     ],
 )  # fmt: skip
-def test_the_version_has_its_digest_and_its_metadata_the_tag(changes, event):
+def test_digest_comes_from_the_version_and_tag_from_its_metadata(
+    changes: dict[str, Any], event: Event
+) -> None:
     assert decoded(version(**changes)) == (event,)
 
 
@@ -160,17 +178,17 @@ def test_the_version_has_its_digest_and_its_metadata_the_tag(changes, event):
         ({}, "unknown type"),
     ],
 )
-def test_another_event_is_ignored(payload, reason):
+def test_other_event_is_ignored(payload: Any, reason: str) -> None:
     assert decode("github", {}, json.dumps(payload).encode()) == (Ignored(reason=reason),)
 
 
 @pytest.mark.parametrize("encode", [urlencode, lambda form: f"payload={quote(form['payload'])}&x="])
-def test_a_form_is_read(encode):
+def test_form_is_decoded(encode: Callable[[dict[str, str]], str]) -> None:
     payload = {"action": "published", "package": PACKAGE | {"description": "a+b & ü = 100%"}}
     assert decode("github", {}, encode({"payload": json.dumps(payload)}).encode()) == (pushed(),)
 
 
-def test_a_wrapped_notification_is_read():
+def test_notification_inside_a_cloudevent_is_decoded() -> None:
     headers = {
         "ce-specversion": "1.0",
         "ce-id": "1",
@@ -205,13 +223,13 @@ def test_a_wrapped_notification_is_read():
         ),
     ],
 )
-def test_an_unreadable_notification_is_refused(payload, message):
+def test_malformed_notification_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decode("github", {}, json.dumps(payload).encode())
     assert str(error.value) == message
 
 
 @pytest.mark.parametrize("body", [b"payload=", b"payload=%7B", b"payload=%ff", b"other=%7B%7D"])
-def test_a_form_without_json_is_refused(body):
+def test_form_without_json_is_rejected(body: bytes) -> None:
     with pytest.raises(BadEventError, match=r"^not JSON: "):
         decode("github", {}, body)

@@ -1,12 +1,13 @@
-"""Harbor's webhooks."""
+"""Tests of the webhooks of Harbor."""
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.sources import decode
 from tests.support.samples import sample
 
@@ -16,11 +17,24 @@ NOON = datetime(2025, 8, 21, 12, tzinfo=UTC)
 JSON = {"content-type": "application/json"}
 
 
-def pushed(repository, tag, digest, *, registry="harbor.example.com", time=NOON):
+def pushed(
+    repository: str,
+    tag: str | None,
+    digest: str | None,
+    *,
+    registry: str | None = "harbor.example.com",
+    time: datetime | None = NOON,
+) -> Event:
     return ImagePushed(registry=registry, repository=repository, tag=tag, digest=digest, time=time)
 
 
-def request(kind="PUSH_ARTIFACT", *, occur_at=1_755_777_600, name="team/app", **resource):
+def request(
+    kind: str = "PUSH_ARTIFACT",
+    *,
+    occur_at: Any = 1_755_777_600,
+    name: str = "team/app",
+    **resource: Any,
+) -> dict[str, Any]:
     plain = {"digest": DIGEST, "tag": "v1", "resource_url": f"harbor.example.com/{name}:v1"}
     return {
         "type": kind,
@@ -33,7 +47,7 @@ def request(kind="PUSH_ARTIFACT", *, occur_at=1_755_777_600, name="team/app", **
     }
 
 
-def decoded(payload):
+def decoded(payload: Any) -> tuple[Event, ...]:
     return decode("harbor", JSON, json.dumps(payload).encode())
 
 
@@ -105,17 +119,17 @@ EIGHT = datetime(2025, 8, 21, 8, tzinfo=UTC)
         ("harbor-test-endpoint", Ignored(reason="test")),
     ],
 )
-def test_a_sample_means_its_event(name, event):
+def test_sample_decodes_to_its_event(name: str, event: Event) -> None:
     assert decode("harbor", *sample(name)) == (event,)
 
 
 @pytest.mark.parametrize("kind", ["PUSH_ARTIFACT", "pushImage"])
-def test_a_push_is_a_push(kind):
+def test_push_type_is_a_push(kind: str) -> None:
     assert decoded(request(kind)) == (pushed("team/app", "v1", DIGEST),)
 
 
 @pytest.mark.parametrize("kind", ["DELETE_ARTIFACT", "deleteImage"])
-def test_a_deletion_is_a_deletion(kind):
+def test_delete_type_is_a_deletion(kind: str) -> None:
     assert decoded(request(kind)) == (
         ImageDeleted(
             registry="harbor.example.com",
@@ -150,11 +164,11 @@ def test_a_deletion_is_a_deletion(kind):
         ("", "unknown type"),
     ],
 )
-def test_another_type_is_ignored_whatever_it_carries(kind, reason):
+def test_other_type_is_ignored_with_any_data(kind: str, reason: str) -> None:
     assert decoded({"type": kind, "event_data": 3}) == (Ignored(reason=reason),)
 
 
-def cloudevent(kind, data):
+def cloudevent(kind: str, data: Any) -> dict[str, Any]:
     envelope = {"specversion": "1.0", "id": "1", "source": "/projects/2/webhook/policies/15"}
     return {
         **envelope,
@@ -166,7 +180,7 @@ def cloudevent(kind, data):
     }
 
 
-def decoded_event(source, kind, data):
+def decoded_event(source: str, kind: str, data: Any) -> tuple[Event, ...]:
     headers = {"content-type": "application/cloudevents+json"}
     return decode(source, headers, json.dumps(cloudevent(kind, data)).encode())
 
@@ -186,12 +200,12 @@ def decoded_event(source, kind, data):
         ("harbor.something.new", "unknown type"),
     ],
 )
-def test_a_cloudevent_of_another_type_is_ignored(source, kind, reason):
+def test_cloudevent_of_other_type_is_ignored(source: str, kind: str, reason: str) -> None:
     assert decoded_event(source, kind, 3) == (Ignored(reason=reason),)
 
 
 @pytest.mark.parametrize("source", ["harbor", "cloudevents"])
-def test_a_cloudevent_carries_the_event_data_and_the_time(source):
+def test_cloudevent_has_the_event_data_and_the_time(source: str) -> None:
     data = request()["event_data"]
     assert decoded_event(source, "harbor.artifact.pushed", data) == (
         pushed("team/app", "v1", DIGEST),
@@ -200,7 +214,7 @@ def test_a_cloudevent_carries_the_event_data_and_the_time(source):
     assert isinstance(deleted, ImageDeleted)
 
 
-def test_a_wrapped_request_of_the_default_format_is_read():
+def test_default_format_inside_a_cloudevent_is_decoded() -> None:
     assert decoded_event("harbor", "com.example.forwarded", request()) == (
         pushed("team/app", "v1", DIGEST),
     )
@@ -220,12 +234,12 @@ def test_a_wrapped_request_of_the_default_format_is_read():
         (None, None),
     ],
 )
-def test_the_registry_is_the_address_without_the_repository(url, registry):
+def test_registry_is_the_url_without_the_repository(url: str | None, registry: str | None) -> None:
     (event,) = decoded(request(resource_url=url))
     assert event == pushed("team/app", "v1", DIGEST, registry=registry)
 
 
-def test_the_repository_may_be_named_as_its_project():
+def test_repository_may_have_the_name_of_its_project() -> None:
     (event,) = decoded(request(name="app/app", resource_url="app/app/app:v1"))
     assert event == pushed("app/app", "v1", DIGEST, registry="app")
 
@@ -247,8 +261,11 @@ def test_the_repository_may_be_named_as_its_project():
         ("sha256-1234567", None, ("sha256-1234567", None)),
     ],
 )
-def test_tag_and_digest_are_told_apart(tag, digest, expected):
+def test_digest_in_place_of_the_tag_counts_as_the_digest(
+    tag: str | None, digest: str | None, expected: tuple[str | None, str | None]
+) -> None:
     (event,) = decoded(request(tag=tag, digest=digest))
+    assert isinstance(event, ImagePushed)
     assert (event.tag, event.digest) == expected
 
 
@@ -277,32 +294,38 @@ def test_tag_and_digest_are_told_apart(tag, digest, expected):
     ],
 )
 @pytest.mark.parametrize("kind", ["PUSH_ARTIFACT", "DELETE_ARTIFACT"])
-def test_what_names_no_image_is_ignored(kind, resource, reason):
+def test_resource_that_names_no_image_is_ignored(
+    kind: str, resource: dict[str, Any], reason: str
+) -> None:
     assert decoded(request(kind, **resource)) == (Ignored(reason=reason),)
 
 
-def test_every_resource_is_an_event():
+def test_every_resource_is_an_event() -> None:
     payload = request()
     resources = payload["event_data"]["resources"]
     resources.append(resources[0] | {"tag": "v2"})
-    assert [event.tag for event in decoded(payload)] == ["v1", "v2"]
+    assert decoded(payload) == (
+        pushed("team/app", "v1", DIGEST),
+        pushed("team/app", "v2", DIGEST),
+    )
 
 
 @pytest.mark.parametrize("resources", [[], None])
-def test_no_resources_are_no_events(resources):
+def test_payload_without_resources_has_no_events(resources: list[Any] | None) -> None:
     payload = request()
     payload["event_data"]["resources"] = resources
     assert decoded(payload) == (Ignored(reason="no events"),)
 
 
 @pytest.mark.parametrize("occur_at", [None, 0, "2025-08-21", True, 1_755_763_200_000, [], -(2**63)])
-def test_a_bad_time_is_none(occur_at):
+def test_malformed_time_counts_as_absent(occur_at: Any) -> None:
     (event,) = decoded(request(occur_at=occur_at))
+    assert isinstance(event, ImagePushed)
     assert event.time is None
 
 
 @pytest.mark.parametrize("body", [b"", b" \r\n"])
-def test_an_empty_body_is_a_test(body):
+def test_empty_body_is_a_test(body: bytes) -> None:
     assert decode("harbor", JSON, body) == (Ignored(reason="test"),)
 
 
@@ -327,15 +350,15 @@ def test_an_empty_body_is_a_test(body):
         (request(digest={}), "'digest' is not a string: {}"),
         (
             request(resource_url="harbor.example.com/other/app:v1"),
-            "'resource_url' is not of the repository: 'harbor.example.com/other/app:v1'",
+            "'resource_url' does not contain the repository: 'harbor.example.com/other/app:v1'",
         ),
         (
             request(resource_url="team/app:v1"),
-            "'resource_url' is not of the repository: 'team/app:v1'",
+            "'resource_url' does not contain the repository: 'team/app:v1'",
         ),
     ],
 )
-def test_an_unreadable_payload_is_refused(payload, message):
+def test_malformed_payload_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decoded(payload)
     assert str(error.value) == message
@@ -349,7 +372,7 @@ def test_an_unreadable_payload_is_refused(payload, message):
         ({"resources": [1], "repository": {"repo_full_name": "a"}}, "'resources[0]' is not an object: 1"),  # noqa: E501
     ],
 )  # fmt: skip
-def test_an_unreadable_cloudevent_is_refused(data, message):
+def test_malformed_cloudevent_is_rejected(data: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decoded_event("harbor", "harbor.artifact.pushed", data)
     assert str(error.value) == message

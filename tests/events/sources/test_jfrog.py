@@ -1,16 +1,17 @@
-"""JFrog Artifactory's webhooks."""
+"""Tests of the webhooks of JFrog Artifactory."""
 
 import json
+from typing import Any
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.sources import decode
 from tests.support.samples import sample
 
 SHA256 = "ba19ebbc3493f16045d196ecddceef7ef4a0776059ca8aebce75b2dd6f556716"
-DATA = {
+DATA: dict[str, Any] = {
     "repo_key": "docker-local",
     "event_type": "pushed",
     "path": "team/app/1.2.3/manifest.json",
@@ -20,7 +21,7 @@ DATA = {
     "tag": "1.2.3",
     "platforms": [],
 }
-PUSH = {
+PUSH: dict[str, Any] = {
     "domain": "docker",
     "event_type": "pushed",
     "data": DATA,
@@ -28,12 +29,18 @@ PUSH = {
 }
 
 
-def image(kind=ImagePushed, tag="1.2.3", *, registry="example.jfrog.io", **changes):
+def image(
+    kind: type[ImagePushed | ImageDeleted] = ImagePushed,
+    tag: str | None = "1.2.3",
+    *,
+    registry: str | None = "example.jfrog.io",
+    **changes: Any,
+) -> Event:
     named = {"repository": "docker-local/team/app", "digest": f"sha256:{SHA256}"} | changes
     return kind(registry=registry, tag=tag, **named)
 
 
-def decoded(payload):
+def decoded(payload: Any) -> tuple[Event, ...]:
     return decode("jfrog", {}, json.dumps(payload).encode())
 
 
@@ -47,7 +54,7 @@ def decoded(payload):
         ("jfrog-artifact-deployed", Ignored(reason="artifact that is no image")),
     ],
 )
-def test_a_sample_means_its_event(name, event):
+def test_sample_decodes_to_its_event(name: str, event: Event) -> None:
     assert decode("jfrog", *sample(name)) == (event,)
 
 
@@ -67,7 +74,7 @@ def test_a_sample_means_its_event(name, event):
         ({"domain": "artifact"}, Ignored(reason="artifact that is no image")),
     ],
 )
-def test_an_event_is_of_the_platform_and_of_its_type(changes, event):
+def test_platform_and_type_decide(changes: dict[str, Any], event: Event) -> None:
     assert decoded(PUSH | changes) == (event,)
 
 
@@ -86,7 +93,7 @@ def test_an_event_is_of_the_platform_and_of_its_type(changes, event):
         ({"repo_key": "Docker"}, Ignored(reason="repository outside the grammar")),
     ],
 )
-def test_the_data_names_the_image_behind_the_key_of_its_repository(changes, event):
+def test_repository_begins_with_its_repository_key(changes: dict[str, Any], event: Event) -> None:
     assert decoded(PUSH | {"data": DATA | changes}) == (event,)
 
 
@@ -103,7 +110,7 @@ def test_the_data_names_the_image_behind_the_key_of_its_repository(changes, even
         (PUSH | {"jpd_origin": 1}, "'jpd_origin' is not a string: 1"),
     ],
 )
-def test_an_unreadable_notification_is_refused(payload, message):
+def test_malformed_notification_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decoded(payload)
     assert str(error.value) == message

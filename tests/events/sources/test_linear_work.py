@@ -1,7 +1,7 @@
-"""The work that a request makes grows with its body, and not faster.
+"""Tests that the work to decode a request grows linearly with the length of the request.
 
-Counted, not timed: Python's calls and lines, and calls into C, while bodies of n, 2n and 4n are
-decoded. What a call into C does is not seen: `make fuzz` gives up on a request after some seconds.
+The tests count Python's calls and lines, and calls into C, for requests of size n, 2n and 4n.
+They do not see the work inside C functions. `make fuzz` limits that by a timeout for each request.
 """
 
 import gc
@@ -21,11 +21,11 @@ from tests.support.samples import FIXTURES, sample, source_of
 
 SIZES = (40, 80, 160)
 MARGIN, SLACK = 1.2, 50
-"""What may differ, in parts and in steps, without being another power of n."""
+"""The tolerances: a factor, and a number of steps for each added byte."""
 
 
 def work(source: str, headers: Any, body: bytes) -> int:
-    """How many steps the decoder takes."""
+    """Return how many steps the decoder takes."""
     steps = 0
 
     def called(_frame: FrameType, _event: str, _argument: object) -> None:
@@ -38,7 +38,7 @@ def work(source: str, headers: Any, body: bytes) -> int:
         return traced
 
     tracing, profiling = sys.gettrace(), sys.getprofile()
-    gc.disable()  # or what other tests left is cleaned up here, and counted
+    gc.disable()  # a collection here would count finalizers of other tests
     sys.setprofile(called)
     sys.settrace(traced)
     try:
@@ -89,8 +89,10 @@ GROWTHS = (with_longer_lists, with_more_keys, with_longer_texts, deeper)
 
 
 def requests() -> list[tuple[str, dict[str, str], Any]]:
-    """Every sample that is JSON, and those that are read deepest; alone and in a CloudEvent."""
-    found = [(source, {}, payload) for source, payload in DEEP]
+    """Return every sample in JSON, and all requests of DEEP."""
+    found: list[tuple[str, dict[str, str], Any]] = [
+        (source, {}, payload) for source, payload in DEEP
+    ]
     for file in sorted(FIXTURES.glob("*.json")):
         headers, body = sample(file.stem)
         found.append((source_of(file.stem), dict(headers), json.loads(body)))
@@ -98,12 +100,12 @@ def requests() -> list[tuple[str, dict[str, str], Any]]:
 
 
 def grows_linearly(source: str, request: Callable[[int], tuple[dict[str, str], bytes]]) -> bool:
-    """Whether a byte more costs no more steps in a large request than in a small one."""
+    """Whether an added byte costs no more steps in a large request than in a small one."""
     lengths, steps = [], []
     for size in SIZES:
         headers, body = request(size)
         lengths.append(len(body) + sum(map(len, (*headers, *headers.values()))))
-        work(source, headers, body)  # what is cached is cached then
+        work(source, headers, body)  # fills the caches
         steps.append(work(source, headers, body))
     first, second = (later - earlier for earlier, later in itertools.pairwise(steps))
     shorter, longer = (later - earlier for earlier, later in itertools.pairwise(lengths))
@@ -111,7 +113,7 @@ def grows_linearly(source: str, request: Callable[[int], tuple[dict[str, str], b
 
 
 @pytest.mark.parametrize("growth", GROWTHS, ids=lambda growth: growth.__name__)
-def test_work_grows_no_faster_than_the_body(growth: Callable[[Any, int], Any]) -> None:
+def test_work_grows_linearly_with_the_body(growth: Callable[[Any, int], Any]) -> None:
     for source, headers, payload in requests():
 
         def request(size: int, payload: Any = payload, headers: Any = headers) -> Any:
@@ -121,7 +123,7 @@ def test_work_grows_no_faster_than_the_body(growth: Callable[[Any, int], Any]) -
 
 
 @pytest.mark.parametrize("source", sorted(SOURCES))
-def test_a_batch_costs_what_its_events_cost(source: str) -> None:
+def test_work_grows_linearly_with_the_size_of_a_batch(source: str) -> None:
     payloads = [payload for name, _, payload in requests() if name == source][:2]
     headers = {"content-type": "application/cloudevents-batch+json"}
     envelope = {"specversion": "1.0", "id": "1", "source": "/s", "type": "com.example.image.pushed"}
@@ -130,7 +132,7 @@ def test_a_batch_costs_what_its_events_cost(source: str) -> None:
 
 
 @pytest.mark.parametrize("source", sorted(SOURCES))
-def test_headers_cost_what_they_are_long(source: str) -> None:
+def test_work_grows_linearly_with_the_headers(source: str) -> None:
     def request(size: int) -> tuple[dict[str, str], bytes]:
         event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t" * size}
         return event | {f"ce-more{number}": "%41" * size for number in range(size)}, b"{}"
@@ -138,7 +140,7 @@ def test_headers_cost_what_they_are_long(source: str) -> None:
     assert grows_linearly(source, request)
 
 
-def test_work_that_grows_faster_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quadratic_work_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     def every_pair(tags: list[str]) -> list[str]:
         return [min(tag, other) for tag in tags for other in tags if tag == other]
 

@@ -1,25 +1,38 @@
-"""Sonatype Nexus' webhooks."""
+"""Tests of the webhooks of Sonatype Nexus."""
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.sources import decode
 from tests.support.samples import sample
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 TIME = datetime(2026, 8, 20, 10, 11, 12, 515_000, tzinfo=UTC)
-COMPONENT = {"format": "docker", "name": "team/backend/api", "group": None, "version": "1.2.3"}
+COMPONENT: dict[str, Any] = {
+    "format": "docker",
+    "name": "team/backend/api",
+    "group": None,
+    "version": "1.2.3",
+}
 
 
-def image(kind=ImagePushed, tag="1.2.3", digest=None, time=TIME):
+def image(
+    kind: type[ImagePushed | ImageDeleted] = ImagePushed,
+    tag: str | None = "1.2.3",
+    digest: str | None = None,
+    time: datetime | None = TIME,
+) -> Event:
     return kind(registry=None, repository="team/backend/api", tag=tag, digest=digest, time=time)
 
 
-def decoded(action="CREATED", timestamp="2026-08-20T10:11:12.515+0000", **component):
+def decoded(
+    action: str = "CREATED", timestamp: Any = "2026-08-20T10:11:12.515+0000", **component: Any
+) -> tuple[Event, ...]:
     payload = {
         "timestamp": timestamp,
         "repositoryName": "docker-hosted",
@@ -32,7 +45,7 @@ def decoded(action="CREATED", timestamp="2026-08-20T10:11:12.515+0000", **compon
 @pytest.mark.parametrize(
     "name", ["nexus-component-created-docker", "nexus-component-updated-docker"]
 )
-def test_a_sample_is_a_push(name):
+def test_sample_is_a_push(name: str) -> None:
     assert decode("nexus", *sample(name)) == (image(),)
 
 
@@ -48,7 +61,7 @@ def test_a_sample_is_a_push(name):
         ({"name": "Team"}, Ignored(reason="repository outside the grammar")),
     ],
 )
-def test_an_action_on_a_component_means_its_event(changes, event):
+def test_action_on_a_component_decodes_to_its_event(changes: dict[str, Any], event: Event) -> None:
     assert decoded(**changes) == (event,)
 
 
@@ -65,12 +78,12 @@ def test_an_action_on_a_component_means_its_event(changes, event):
         (1, None),
     ],
 )
-def test_an_offset_may_lack_its_colon(timestamp, time):
+def test_utc_offset_may_lack_its_colon(timestamp: Any, time: datetime | None) -> None:
     assert decoded(timestamp=timestamp) == (image(time=time),)
 
 
 @pytest.mark.parametrize("payload", [{}, {"action": "CREATED", "asset": {"format": "docker"}}])
-def test_what_is_no_component_is_ignored(payload):
+def test_event_without_component_is_ignored(payload: Any) -> None:
     assert decode("nexus", {}, json.dumps(payload).encode()) == (Ignored(reason="unknown type"),)
 
 
@@ -87,7 +100,7 @@ def test_what_is_no_component_is_ignored(payload):
         ),
     ],
 )
-def test_an_unreadable_notification_is_refused(payload, message):
+def test_malformed_notification_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decode("nexus", {}, json.dumps(payload).encode())
     assert str(error.value) == message

@@ -1,16 +1,17 @@
-"""Quay's notifications."""
+"""Tests of the notifications of Quay."""
 
 import json
+from typing import Any
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImagePushed
+from image_puller.events.event import Event, Ignored, ImagePushed
 from image_puller.events.sources import decode
 from tests.support.samples import sample
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
-PUSH = {
+PUSH: dict[str, Any] = {
     "repository": "team/app",
     "namespace": "team",
     "name": "app",
@@ -20,11 +21,17 @@ PUSH = {
 }
 
 
-def pushed(tag, *, registry="quay.example.com", repository="team/app", digest=None):
+def pushed(
+    tag: str | None,
+    *,
+    registry: str | None = "quay.example.com",
+    repository: str = "team/app",
+    digest: str | None = None,
+) -> Event:
     return ImagePushed(registry=registry, repository=repository, tag=tag, digest=digest)
 
 
-def decoded(payload):
+def decoded(payload: Any) -> tuple[Event, ...]:
     return decode("quay", {"content-type": "application/json"}, json.dumps(payload).encode())
 
 
@@ -48,7 +55,7 @@ def decoded(payload):
         ("quay-repo_mirror_sync_failed", Ignored(reason="mirror status")),
     ],
 )
-def test_a_sample_means_its_event(name, event):
+def test_sample_decodes_to_its_event(name: str, event: Event) -> None:
     assert decode("quay", *sample(name)) == (event,)
 
 
@@ -72,33 +79,33 @@ def test_a_sample_means_its_event(name, event):
         ({"pruned_image_count": None}, (Ignored(reason="test"),)),
     ],
 )  # fmt: skip
-def test_each_updated_tag_is_a_push(changes, events):
+def test_each_updated_tag_is_a_push(changes: dict[str, Any], events: tuple[Event, ...]) -> None:
     assert decoded(PUSH | changes) == events
 
 
-ABOUT = {key: value for key, value in PUSH.items() if key != "updated_tags"}
+WITHOUT_TAGS = {key: value for key, value in PUSH.items() if key != "updated_tags"}
 
 
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
-        (ABOUT | {"build_id": "1", "docker_tags": ["latest"]}, "build"),
-        (ABOUT | {"vulnerability": {"id": "CVE-1"}, "tags": ["latest"]}, "scan"),
-        (ABOUT | {"expiring_in": "5 days", "tags": ["latest"]}, "expiry"),
-        (ABOUT | {"message": "Mirror started"}, "mirror status"),
+        (WITHOUT_TAGS | {"build_id": "1", "docker_tags": ["latest"]}, "build"),
+        (WITHOUT_TAGS | {"vulnerability": {"id": "CVE-1"}, "tags": ["latest"]}, "scan"),
+        (WITHOUT_TAGS | {"expiring_in": "5 days", "tags": ["latest"]}, "expiry"),
+        (WITHOUT_TAGS | {"message": "Mirror started"}, "mirror status"),
         ({"namespace": "team", "homepage": "x", "limit_bytes": 1}, "quota"),
-        (ABOUT, "unknown type"),
-        (ABOUT | {"updated_tags": None}, "unknown type"),
+        (WITHOUT_TAGS, "unknown type"),
+        (WITHOUT_TAGS | {"updated_tags": None}, "unknown type"),
         ({"updated_tags": ["v1"]}, "unknown type"),
         ({"docker_url": None, "updated_tags": ["v1"]}, "unknown type"),
         ({}, "unknown type"),
     ],
 )
-def test_another_notification_is_ignored(payload, reason):
+def test_other_notification_is_ignored(payload: Any, reason: str) -> None:
     assert decoded(payload) == (Ignored(reason=reason),)
 
 
-def test_a_wrapped_notification_is_read():
+def test_notification_inside_a_cloudevent_is_decoded() -> None:
     headers = {
         "ce-specversion": "1.0",
         "ce-id": "1",
@@ -123,12 +130,12 @@ def test_a_wrapped_notification_is_read():
         ),
     ],
 )
-def test_an_unreadable_notification_is_refused(payload, message):
+def test_malformed_notification_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decoded(payload)
     assert str(error.value) == message
 
 
-def test_an_empty_body_is_refused():
+def test_empty_body_is_rejected() -> None:
     with pytest.raises(BadEventError, match=r"^not JSON: "):
         decode("quay", {}, b"")

@@ -1,12 +1,13 @@
-"""zot's CloudEvents."""
+"""Tests of the CloudEvents of zot."""
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from image_puller.errors import BadEventError
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.sources import decode
 from tests.support.samples import sample
 
@@ -21,11 +22,17 @@ BINARY = {
 }
 
 
-def image(kind=ImagePushed, tag="1.20", *, repository="golang", digest=DIGEST):
+def image(
+    kind: type[ImagePushed | ImageDeleted] = ImagePushed,
+    tag: str | None = "1.20",
+    *,
+    repository: str = "golang",
+    digest: str | None = DIGEST,
+) -> Event:
     return kind(registry=None, repository=repository, tag=tag, digest=digest, time=TIME)
 
 
-def decoded(kind, data, source="zot"):
+def decoded(kind: str, data: Any, source: str = "zot") -> tuple[Event, ...]:
     return decode(source, BINARY | {"ce-type": kind}, json.dumps(data).encode())
 
 
@@ -40,7 +47,7 @@ def decoded(kind, data, source="zot"):
     ],
 )
 @pytest.mark.parametrize("source", ["zot", "cloudevents"])
-def test_a_sample_means_its_event_on_its_own_path_and_on_that_of_cloudevents(source, name, event):
+def test_sample_decodes_to_its_event_on_both_paths(source: str, name: str, event: Event) -> None:
     assert decode(source, *sample(name)) == (event,)
 
 
@@ -57,12 +64,12 @@ def test_a_sample_means_its_event_on_its_own_path_and_on_that_of_cloudevents(sou
         ("image.invented", {}, Ignored(reason="unknown type")),
     ],
 )  # fmt: skip
-def test_the_type_says_what_has_happened(kind, changes, event):
+def test_type_decides(kind: str, changes: dict[str, Any], event: Event) -> None:
     assert decoded(f"zotregistry.{kind}", IMAGE | changes) == (event,)
 
 
 @pytest.mark.parametrize("kind", ["zotregistry.image.scanned", "zotregistry.x"])
-def test_of_what_is_ignored_the_data_is_not_read(kind):
+def test_data_of_ignored_type_is_not_parsed(kind: str) -> None:
     (event,) = decode("zot", BINARY | {"ce-type": kind}, b"not JSON")
     assert isinstance(event, Ignored)
 
@@ -75,19 +82,19 @@ def test_of_what_is_ignored_the_data_is_not_read(kind):
         (IMAGE | {"reference": 1}, "'reference' is not a string: 1"),
     ],
 )
-def test_an_unreadable_event_is_refused(data, message):
+def test_malformed_event_is_rejected(data: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decoded("zotregistry.image.updated", data)
     assert str(error.value) == message
 
 
-def test_a_body_of_no_type_is_refused():
+def test_body_without_type_is_rejected() -> None:
     with pytest.raises(BadEventError, match=r"^not a CloudEvent of zot: \{'digest'"):
         decode("zot", {}, json.dumps(IMAGE).encode())
 
 
-def test_the_beginning_of_the_type_can_be_configured_so_on_zots_own_path_any_is_good():
-    # `typePrefix`, https://zotregistry.dev/v2.1.21/articles/events/
+def test_path_of_zot_accepts_any_type_prefix() -> None:
+    # zot's setting `typePrefix`, https://zotregistry.dev/v2.1.21/articles/events/
     assert decoded("com.example.registry.image.updated", IMAGE) == (image(),)
     assert decoded("image.deleted", IMAGE) == (image(ImageDeleted),)
     other = (Ignored(reason="unknown type"),)

@@ -1,4 +1,4 @@
-"""Every sender's request to the events that it means: one module and one row for each source."""
+"""Decodes the requests of all sources. Each source has a row in a table, and a decoder."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,15 +28,15 @@ from image_puller.events.sources import (
     quay,
     zot,
 )
-from image_puller.events.sources.proof import Proof, Signature
 from image_puller.events.sources.reasons import Reason
+from image_puller.events.sources.scheme import Scheme, Signature
 from image_puller.limits import PUSH_SECONDS
 
 _COMPRESSIONS = ("gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd")
-"""A small body could grow without bound; no sender that is known here compresses."""
-_STATIC = Proof(authorization=True)
-_IN_PATH = Proof(authorization=True, in_path=True)
-_GITHUB = Signature(header="x-hub-signature-256", prefix="sha256=")
+"""No known sender compresses, and a small compressed body could exhaust the memory."""
+_IN_HEADER = Scheme(authorization=True)
+_IN_HEADER_OR_PATH = Scheme(authorization=True, in_path=True)
+_GITHUB_SIGNATURE = Signature(header="x-hub-signature-256", prefix="sha256=")
 
 
 def _read_json(_headers: Mapping[str, str], body: bytes) -> Any:
@@ -45,14 +45,15 @@ def _read_json(_headers: Mapping[str, str], body: bytes) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is special about one sender.
+    """How to decode, authenticate and answer the requests of one source.
 
-    `decode` reads its own payload, also where that comes wrapped in a CloudEvent; `read` finds
-    that in a request which is not JSON alone. `types` has the CloudEvents that are its own, by the
-    beginning of their type; one of any other type that comes on its path is read by `decode_other`,
-    or as its wrapped payload. `proof` is how it proves itself, and `timeout` how many seconds it
-    waits for an answer, less a margin. `handshake` has the answer to what is no event, but a
-    question that it wants answered before it sends any.
+    `decode` decodes the source's own payload, which may also be the data of a CloudEvent.
+    `types` has the decoders of the source's own CloudEvents, by the prefix of their type.
+    `decode_other` decodes CloudEvents of other types. Without it their data goes to `decode`.
+    `read` extracts the payload from a request. The default parses the body as JSON.
+    `timeout` is how many seconds the sender waits for an answer, less a margin.
+    `tests_with_empty_body`: the sender tests the webhook with an empty body.
+    `handshake` returns the answer to a handshake, or None for any other request.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Source:
     types: Mapping[str, Callable[[CloudEvent], Iterable[Event]]] = field(default_factory=dict)
     decode_other: Callable[[CloudEvent], Iterable[Event]] | None = None
     read: Callable[[Mapping[str, str], bytes], Any] = _read_json
-    proof: Proof = _STATIC
+    scheme: Scheme = _IN_HEADER
     timeout: float = PUSH_SECONDS
     tests_with_empty_body: bool = False
     handshake: Callable[[bytes], Mapping[str, str] | None] | None = None
@@ -80,29 +81,29 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
                 types={"harbor.": harbor.decode_event},
                 tests_with_empty_body=True,  # 1.9 to 2.7
             ),
-            Source(name="quay", decode=quay.decode, proof=_IN_PATH, timeout=8),
+            Source(name="quay", decode=quay.decode, scheme=_IN_HEADER_OR_PATH, timeout=8),
             Source(name="distribution", decode=distribution.decode, timeout=0.8),
             Source(name="gitlab", decode=distribution.decode, timeout=0.8),
-            Source(name="dockerhub", decode=dockerhub.decode, proof=_IN_PATH),
+            Source(name="dockerhub", decode=dockerhub.decode, scheme=_IN_HEADER_OR_PATH),
             Source(
                 name="github",
                 decode=github.decode,
                 read=form.read,
-                proof=Proof(signatures=(_GITHUB,)),
+                scheme=Scheme(signatures=(_GITHUB_SIGNATURE,)),
                 timeout=8,
             ),
             Source(
                 name="acr",
                 decode=acr.decode,
                 types={"Microsoft.ContainerRegistry.": acr.decode_event},
-                proof=_IN_PATH,  # Event Grid; a webhook can have headers
+                scheme=_IN_HEADER_OR_PATH,  # in the path for Event Grid; webhooks can set headers
                 handshake=acr.handshake,
             ),
             Source(
                 name="ecr",
                 decode=ecr.decode,
                 types={"com.amazon.ecr.": ecr.decode_event},
-                proof=Proof(authorization=True, headers=("x-api-key",)),
+                scheme=Scheme(authorization=True, headers=("x-api-key",)),
                 timeout=4,
             ),
             Source(
@@ -110,12 +111,12 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
                 decode=gar.decode,
                 types={"google.cloud.pubsub.": gar.decode_event},
                 read=gar.read,
-                proof=_IN_PATH,
+                scheme=_IN_HEADER_OR_PATH,
             ),
             Source(
                 name="jfrog",
                 decode=jfrog.decode,
-                proof=Proof(
+                scheme=Scheme(
                     headers=("x-jfrog-event-auth",),
                     signatures=(Signature(header="x-jfrog-event-auth"),),
                 ),
@@ -123,7 +124,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
             Source(
                 name="nexus",
                 decode=nexus.decode,
-                proof=Proof(
+                scheme=Scheme(
                     signatures=(Signature(header="x-nexus-webhook-signature", algorithm="sha1"),)
                 ),
             ),
@@ -131,11 +132,11 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
                 name="gitea",
                 decode=gitea.decode,
                 read=form.read,
-                proof=Proof(
+                scheme=Scheme(
                     signatures=(
                         Signature(header="x-gitea-signature"),
                         Signature(header="x-forgejo-signature"),
-                        _GITHUB,
+                        _GITHUB_SIGNATURE,
                     )
                 ),
                 timeout=4,
@@ -151,18 +152,18 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
                 decode=cdevents.decode,
                 types={cdevents.ARTIFACT: cdevents.decode_event},
             ),
-            Source(name="aliyun", decode=aliyun.decode, proof=_IN_PATH),
-            _CLOUDEVENTS,  # the last: any type is its own
+            Source(name="aliyun", decode=aliyun.decode, scheme=_IN_HEADER_OR_PATH),
+            _CLOUDEVENTS,  # last, because it takes events of any type
         )
     }
 )
-"""The senders by name, which is also the last part of their path."""
+"""The sources by name, as in `/webhooks/<source>`."""
 
 
 def decode(source: str, headers: Mapping[str, str], body: bytes) -> tuple[Event, ...]:
-    """The events of one request to the source of that name, at least one; or BadEventError.
+    """Return the events of one request to a source, at least one.
 
-    Header names are in lower case. Nothing is looked up, and nobody is authenticated here.
+    Header names are in lower case. The caller authenticates the sender. Raises BadEventError.
     """
     return tuple(_decode(SOURCES[source], headers, body)) or (Ignored(reason=Reason.NO_EVENTS),)
 
@@ -170,7 +171,7 @@ def decode(source: str, headers: Mapping[str, str], body: bytes) -> tuple[Event,
 def _decode(source: Source, headers: Mapping[str, str], body: bytes) -> Iterable[Event]:
     encoding = headers.get("content-encoding", "")
     if encoding.strip().lower() in _COMPRESSIONS:
-        raise BadEventError(f"a body with Content-Encoding {encoding.strip()} is never unpacked")
+        raise BadEventError(f"compressed bodies are not accepted: {encoding.strip()}")
     events = cloudevents_http.read(headers, body)
     if events is not None:
         return (found for event in events for found in _decode_event(source, event))
@@ -180,11 +181,11 @@ def _decode(source: Source, headers: Mapping[str, str], body: bytes) -> Iterable
 
 
 def _decode_event(source: Source, event: CloudEvent) -> Iterable[Event]:
-    # `POST /` takes every registry's own CloudEvents; a registry's path only that registry's.
+    # `POST /` takes the CloudEvents of every registry. Other paths take those of one registry.
     owners = SOURCES.values() if source is _CLOUDEVENTS else (source,)
     for owner in owners:
-        for beginning, decode_event in owner.types.items():
-            if event.type.startswith(beginning):
+        for prefix, decode_event in owner.types.items():
+            if event.type.startswith(prefix):
                 return decode_event(event)
     if source.decode_other:
         return source.decode_other(event)

@@ -1,6 +1,7 @@
 """Azure Container Registry: https://learn.microsoft.com/azure/container-registry/container-registry-webhook-reference.
 
-Its webhooks, and Event Grid in both schemas: one event of CNCF Distribution each, without envelope.
+Decodes its webhooks, and Event Grid in both schemas. The payload is one event of CNCF Distribution
+without its envelope.
 https://learn.microsoft.com/azure/event-grid/event-schema-container-registry
 """
 
@@ -29,7 +30,7 @@ _VALIDATION = "Microsoft.EventGrid.SubscriptionValidationEvent"
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """The events of a webhook (an object), or of Event Grid in its own schema (a list)."""
+    """Yield the events of a webhook (an object), or of Event Grid in its own schema (a list)."""
     if not isinstance(payload, list):
         yield from _decode(payload)
         return
@@ -42,16 +43,17 @@ def decode(payload: Any) -> Iterator[Event]:
 
 
 def decode_event(event: CloudEvent) -> Iterable[Event]:
-    """The events of a CloudEvent of Event Grid."""
+    """Return the events of a CloudEvent from Event Grid."""
     return _decode_typed(event.type, event.json())
 
 
 def handshake(body: bytes) -> dict[str, str] | None:
-    """What Event Grid wants to read before it sends events in its own schema; else None.
+    """Return the answer that Event Grid needs before it sends events, or None for other requests.
 
+    It is needed for events in Event Grid's own schema:
     https://learn.microsoft.com/azure/event-grid/end-point-validation-event-grid-events-schema
-    The look at the bytes spares every other request a second parse.
     """
+    # The search in the bytes saves other requests a second parse.
     if _VALIDATION.encode() not in body:
         return None
     payload = load(body)
@@ -68,7 +70,7 @@ def _decode_typed(kind: str, data: Any) -> Iterable[Event]:
     if action is None:
         return (Ignored(reason=Reason.UNKNOWN_TYPE),)
     if field(data, "action", str) != action:
-        raise BadEventError(f"'action' is not that of {kind}: {quote(data['action'])}")
+        raise BadEventError(f"'action' contradicts the type {kind}: {quote(data['action'])}")
     return _decode(data)
 
 

@@ -1,6 +1,7 @@
 """Alibaba Cloud Container Registry: https://www.alibabacloud.com/help/en/acr/user-guide/manage-webhooks.
 
-It looks like Docker Hub's, with a digest. Times have no zone, so they count as absent.
+The payload resembles Docker Hub's, and has a digest. Its times have no time zone, so they count as
+absent.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from image_puller.events.sources.image import image_event
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """The event of a push."""
+    """Yield the event of a push."""
     push = field(payload, "push_data", dict)
     repository = field(payload, "repository", dict)
     yield image_event(
@@ -26,5 +27,5 @@ def decode(payload: Any) -> Iterator[Event]:
 
 
 def _registry(region: str | None) -> str | None:
-    """That of a personal edition; no payload tells that it is of an enterprise's own registry."""
+    """Return the host of the Personal Edition. The payload does not show the edition."""
     return f"registry.{region}.aliyuncs.com" if region else None

@@ -1,6 +1,6 @@
 """CDEvents: https://github.com/cdevents/spec/blob/main/continuous-integration.md#artifact.
 
-The image is a package URL of type `oci`: https://github.com/package-url/purl-spec.
+The subject is a package URL of type `oci`: https://github.com/package-url/purl-spec.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ ARTIFACT = "dev.cdevents.artifact."
 _MEANINGS: dict[str, type[ImagePushed] | type[ImageDeleted] | Reason] = {
     "published": ImagePushed,
     "deleted": ImageDeleted,
-    "packaged": Reason.NOT_PUSHED,  # it need not be in the registry yet
+    "packaged": Reason.NOT_PUSHED,  # the registry may not have it yet
     "signed": Reason.SIGNATURE,
     "downloaded": Reason.PULL,
 }
@@ -27,16 +27,16 @@ _OCI = "pkg:oci/"
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """The event of a CDEvent, of any version."""
+    """Yield the event of a CDEvent of any version."""
     yield _decode(payload, field(payload, "context.type", str), None)
 
 
 def decode_event(event: CloudEvent) -> Iterator[Event]:
-    """The event of a CDEvent in a CloudEvent: it is the data."""
+    """Yield the event of a CloudEvent whose data is a CDEvent."""
     payload = event.json()
     inner = field(payload, "context.type", str)
     if inner != event.type:
-        raise BadEventError(f"'context.type' is not the CloudEvent's: {quote(inner)}")
+        raise BadEventError(f"'context.type' differs from the CloudEvent's type: {quote(inner)}")
     yield _decode(payload, event.type, event.time)
 
 
@@ -56,9 +56,9 @@ def _decode(payload: Any, kind: str, time: datetime | None) -> Event:
 
 
 def _parts(package: str) -> tuple[str, str, str, str]:
-    """The registry, the repository, the tag and the digest of a package URL, each may be empty.
+    """Return the registry, repository, tag and digest of a package URL. Each may be empty.
 
-    `repository_url` is the whole name, but some leave out its last part, which is the package's.
+    `repository_url` should end in the package's name, but some senders leave that part out.
     """
     path, _, query = package.partition("#")[0].partition("?")
     name, _, version = path.partition("@")

@@ -1,4 +1,7 @@
-"""Knative's CloudEvents, https://knative.dev/docs/eventing/sources/, and those of our own types."""
+"""CloudEvents of this project's own types, and of Knative's sources.
+
+https://knative.dev/docs/eventing/sources/
+"""
 
 import re
 from collections.abc import Iterator
@@ -22,7 +25,7 @@ CHECK = "io.image-puller.check"
 IMAGE_DELETED = "io.image-puller.image.deleted"
 IMAGE_PUSHED_ENDINGS = (".image.push", ".image.pushed")
 
-_REFRESHES = (CHECK, "dev.knative.sources.ping")
+_CHECK_TYPES = (CHECK, "dev.knative.sources.ping")
 _OBJECT_CHANGES = "dev.knative.apiserver."
 _OBJECT_ADDED = ("dev.knative.apiserver.resource.add", "dev.knative.apiserver.ref.add")
 _IMAGE_KEYS = {"registry", "repository", "tag", "digest"}
@@ -30,7 +33,7 @@ _NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 
 
 def decode(payload: Any) -> NoReturn:
-    """Refuse a request that is no CloudEvent."""
+    """Raise BadEventError, because the request is not a CloudEvent."""
     raise BadEventError(
         "not a CloudEvent, neither by its Content-Type nor by a ce-specversion header: "
         + quote(payload)
@@ -38,8 +41,8 @@ def decode(payload: Any) -> NoReturn:
 
 
 def decode_event(event: CloudEvent) -> Iterator[Event]:
-    """The event that a CloudEvent means; one of an unknown type means nothing, and is no error."""
-    if event.type in _REFRESHES:
+    """Yield the event of a CloudEvent. A Broker may send any type, so unknown ones are ignored."""
+    if event.type in _CHECK_TYPES:
         yield CheckRequested()
     elif event.type.startswith(_OBJECT_CHANGES):
         yield _node_joined(event)
@@ -52,32 +55,36 @@ def decode_event(event: CloudEvent) -> Iterator[Event]:
 
 
 def _node_joined(event: CloudEvent) -> Event:
-    # Other groups have a kind Node, too: Longhorn's, for one.
+    # Other API groups have a kind Node too, for example Longhorn's.
     if (
         event.type not in _OBJECT_ADDED
-        or _said(event, "kind", "kind") != "Node"
-        or _said(event, "apiversion", "apiVersion") != "v1"
+        or _attribute(event, "kind", "kind") != "Node"
+        or _attribute(event, "apiversion", "apiVersion") != "v1"
     ):
         return Ignored(reason=Reason.NOT_A_JOIN)
-    name = _said(event, "name", "metadata.name", "name")
+    name = _attribute(event, "name", "metadata.name", "name")
     if not _NODE_NAME.fullmatch(name):
         raise BadEventError(f"not the name of a node: {quote(name)}")
     return NodeJoined(node=name)
 
 
-def _said(event: CloudEvent, extension: str, *paths: str) -> str:
-    """What an ApiServerSource says of the object: in a header, or (older ones) only in the data."""
-    if said := event.extensions.get(extension):
-        return str(said)
+def _attribute(event: CloudEvent, extension: str, *paths: str) -> str:
+    """Return an attribute of the object that an ApiServerSource reports, or "".
+
+    Older releases of Knative have it in the data only, and newer ones also as an extension.
+    """
+    if attribute := event.extensions.get(extension):
+        return str(attribute)
     payload = event.json()
-    return next((said for path in paths if (said := optional(payload, path, str))), "")
+    found = (optional(payload, path, str) for path in paths)
+    return next(filter(None, found), "")
 
 
 def _image(kind: type[ImageEvent], event: CloudEvent) -> ImageEvent | Ignored:
     data = event.json()
     if not isinstance(data, dict) or data.keys() != _IMAGE_KEYS:
         raise BadEventError(
-            f"the data is not of exactly registry, repository, tag, digest: {quote(data)}"
+            f"the data must have exactly registry, repository, tag and digest: {quote(data)}"
         )
     tag, digest = optional(data, "tag", str), optional(data, "digest", str)
     if tag is None and digest is None:

@@ -1,4 +1,7 @@
-"""CNCF Distribution, and so GitLab: https://distribution.github.io/distribution/about/notifications/."""
+"""CNCF Distribution, which is also GitLab's registry.
+
+https://distribution.github.io/distribution/about/notifications/
+"""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -27,7 +30,7 @@ _IMAGE_CONFIGS = (
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """One event for each of the request's, whatever it is about."""
+    """Yield one event for each event of the notification."""
     for event in objects(payload, "events"):
         yield _decode(event)
 
@@ -51,7 +54,7 @@ def _pushed(event: dict[str, Any]) -> Event:
     if (optional(target, "artifactType", str) or _IMAGE_CONFIGS[0]) not in _IMAGE_CONFIGS:
         return Ignored(reason=Reason.ARTIFACT)
     if tag is None and "size" not in target:
-        # Only 2.0 sent no size, and the tag nowhere else; 2.1 to 2.3 sent no tag at all.
+        # Release 2.0 has no `size`, and its tag is only in the URL. 2.1 to 2.3 have no tag at all.
         # https://github.com/distribution/distribution/issues/966
         tag = url.partition("/manifests/")[2]
     return image_event(
@@ -65,7 +68,7 @@ def _pushed(event: dict[str, Any]) -> Event:
 
 
 def _is_manifest(media_type: str | None, url: str) -> bool:
-    """Its media type tells; of a type that nobody here knows, its address."""
+    """Whether a push is of a manifest, by its media type. With an unknown type its URL decides."""
     if media_type in _MANIFESTS:
         return True
     is_blob = any(fragment in (media_type or "") for fragment in _BLOBS)
@@ -73,7 +76,10 @@ def _is_manifest(media_type: str | None, url: str) -> bool:
 
 
 def _deleted(event: dict[str, Any]) -> Event:
-    """Of a tag, of a digest (a manifest's or a blob's: nothing tells), or of the repository."""
+    """Return the deletion of a tag, a digest or a repository.
+
+    A digest may be that of a manifest or of a blob. The payload does not show which.
+    """
     target = field(event, "target", dict)
     registry = _registry(event, "")
     repository = field(target, "repository", str)

@@ -1,6 +1,6 @@
 """Docker Hub: https://docs.docker.com/docker-hub/repos/manage/webhooks/.
 
-There is no digest. `callback_url` is no longer supported, and never called.
+The payload has no digest. Docker Hub no longer supports `callback_url`, so it is not called.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _REGISTRY = "docker.io"
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """The event of a push; until about 2015 none named its tag."""
+    """Yield the event of a push. Until about 2015 payloads had no tag."""
     push = field(payload, "push_data", dict)
     if "helm" in (optional(push, "media_type", str) or ""):
         yield Ignored(reason=Reason.CHART)

@@ -1,6 +1,6 @@
 """Amazon ECR through EventBridge: https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html.
 
-Its events as they are, one or a batch, and CloudEvents that an input transformer makes of them.
+Decodes EventBridge's events, one or a batch, and CloudEvents made by an input transformer.
 """
 
 from collections.abc import Iterable, Iterator
@@ -38,14 +38,17 @@ _PARTS_OF_ARN = 5  # arn:<partition>:ecr:<region>:<account>
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """The events of one of EventBridge's, or of a batch."""
+    """Yield the events of one EventBridge event, or of a batch."""
     batch = payload if isinstance(payload, list) else [payload]
     for event in objects({"events": batch}, "events"):
         yield _decode(event)
 
 
 def decode_event(event: CloudEvent) -> Iterable[Event]:
-    """The event of a CloudEvent of type `com.amazon.ecr.…`: a new shape, or EventBridge's own."""
+    """Return the events of a CloudEvent of type `com.amazon.ecr.…`.
+
+    Its data is either an EventBridge event, or has keys such as `repositoryName`.
+    """
     data = event.json()
     if optional(data, "detail-type", str):
         return decode(data)
@@ -59,7 +62,7 @@ def _decode(event: dict[str, Any]) -> Event:
     detail = field(event, "detail", dict)
     if field(detail, "result", str) != "SUCCESS":
         return Ignored(reason=Reason.NOT_PUSHED)
-    # Of a chart, a signature: only a true image's configuration has that part in its name.
+    # Charts and signatures are artifacts too. Only the media types of images have this part.
     if ".image." not in (optional(detail, "artifact-media-type", str) or ".image."):
         return Ignored(reason=Reason.ARTIFACT)
     return _image(
@@ -101,7 +104,7 @@ def _image(
 
 
 def _registry_of(source: str, account: str | None) -> str | None:
-    """From the name of the repository, `urn:aws:ecr:…` or `arn:aws:ecr:…`; else it is not said."""
+    """Return the host from `urn:aws:ecr:…` or `arn:aws:ecr:…`, or None for another source."""
     parts = source.split(":", _PARTS_OF_ARN)
     if len(parts) < _PARTS_OF_ARN or parts[2] != "ecr":
         return None

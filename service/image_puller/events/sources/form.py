@@ -1,4 +1,4 @@
-"""Webhooks as a form, which GitHub and Gitea can send: one field `payload` with the JSON in it.
+"""Reads webhooks that GitHub and Gitea send as a form, with the JSON in its field `payload`.
 
 https://docs.github.com/en/webhooks/using-webhooks/creating-webhooks
 """
@@ -13,7 +13,7 @@ _FIELD = b"payload="
 
 
 def read(_headers: Mapping[str, str], body: bytes) -> Any:
-    """The payload of a form, or of a body that is JSON. No JSON begins as a form does."""
+    """Return the payload of a form, or of a body in JSON. Raises BadEventError."""
     if not body.startswith(_FIELD):
         return load(body)
     encoded = body.removeprefix(_FIELD).partition(b"&")[0]

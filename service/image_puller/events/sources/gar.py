@@ -1,6 +1,7 @@
 """Google Artifact Registry and GCR: https://cloud.google.com/artifact-registry/docs/configure-notifications.
 
-Through Pub/Sub, wrapped (https://cloud.google.com/pubsub/docs/push) or not, and through Eventarc.
+Decodes messages of Eventarc and of Pub/Sub, with Pub/Sub's wrapper or without it.
+https://cloud.google.com/pubsub/docs/push
 """
 
 import base64
@@ -24,7 +25,7 @@ _TIME_HEADER = "x-goog-pubsub-publish-time"
 
 
 def read(headers: Mapping[str, str], body: bytes) -> Any:
-    """The payload: of a message that comes without its wrapper, the time is in a header."""
+    """Return the payload. A message without its wrapper has its time in a header."""
     payload = load(body)
     if isinstance(payload, dict) and _TIME_HEADER in headers:
         return payload | {"publishTime": headers[_TIME_HEADER]}
@@ -32,7 +33,7 @@ def read(headers: Mapping[str, str], body: bytes) -> Any:
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """The event of a message, in its wrapper or without."""
+    """Yield the event of a message, with its wrapper or without it."""
     message = optional(payload, "message", dict)
     if message is None:
         yield _decode(payload, _time(payload))
@@ -43,7 +44,7 @@ def decode(payload: Any) -> Iterator[Event]:
 
 
 def decode_event(event: CloudEvent) -> Iterable[Event]:
-    """The event of a CloudEvent of Eventarc: its data is the wrapper of Pub/Sub."""
+    """Return the event of an Eventarc CloudEvent, whose data is a wrapped Pub/Sub message."""
     return decode(event.json())
 
 
@@ -59,11 +60,11 @@ def _decode(notification: Any, time: datetime | None) -> Event:
 
 
 def _references(notification: Any) -> tuple[str, str, str]:
-    """The name, the digest and the tag: the payload has the last two as full references."""
+    """Return the name, the digest and the tag. The payload has two full references."""
     of_digest, _, digest = (optional(notification, "digest", str) or "").partition("@")
     of_tag, _, tag = (optional(notification, "tag", str) or "").rpartition(":")
     if of_digest and of_tag and of_digest != of_tag:
-        raise BadEventError(f"'digest' and 'tag' are not of one image: {quote(notification)}")
+        raise BadEventError(f"'digest' and 'tag' name two images: {quote(notification)}")
     return of_digest or of_tag, digest, tag
 
 

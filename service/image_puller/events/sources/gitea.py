@@ -1,6 +1,6 @@
 """Gitea and Forgejo: https://docs.gitea.com/usage/webhooks, https://forgejo.org/docs/latest/user/webhooks/.
 
-Only an untagged manifest, a part of an index, has its digest: as its version.
+Only an untagged manifest, which is part of an index, has a digest: it is the package's version.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _MEANINGS: dict[str, type[ImagePushed] | type[ImageDeleted]] = {
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """The event of a package; a webhook may send others, too."""
+    """Yield the event of a package. Other events are ignored."""
     package = optional(payload, "package", dict)
     kind = _MEANINGS.get(optional(payload, "action", str) or "")
     if package is None or kind is None:

@@ -1,7 +1,7 @@
 """GitHub Packages: https://docs.github.com/en/webhooks/webhook-events-and-payloads#package.
 
-Events `package` and `registry_package` differ in the name of their object only. Their times are
-those of the package, or Go's zero time, and not of the push.
+The events `package` and `registry_package` differ only in the key of their object. Their times are
+not those of the push, so they count as absent.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from image_puller.events.sources.reasons import Reason
 from image_puller.values.reference import is_digest
 
 _REGISTRY = "ghcr.io"
-_PUSHES = ("published", "updated", "create")  # the last until 2021
+_PUSHES = ("published", "updated", "create")  # "create" was sent until 2021
 _CONTAINERS = ("container", "docker")
 _KINDS = ("package_type", "ecosystem", "registry.type")
 _DIGESTS = (
@@ -26,7 +26,7 @@ _DIGESTS = (
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """The event of a package's version; a webhook may send others, too."""
+    """Yield the event of a package's version. Other events are ignored."""
     package = optional(payload, "package", dict) or optional(payload, "registry_package", dict)
     if package is None:
         yield Ignored(reason=Reason.TEST if "zen" in payload else Reason.UNKNOWN_TYPE)
@@ -53,14 +53,17 @@ def _pushed(package: dict[str, Any]) -> Event:
 
 
 def _split(url: str) -> tuple[str, str]:
-    """The name and the tag of a `package_url`, which may end in a bare colon."""
+    """Return the name and the tag of a `package_url`, which may end in a colon without a tag."""
     whole = url.partition("@")[0]
     name, colon, tag = whole.rpartition(":")
     return (name, tag) if colon and "/" not in tag else (whole, "")
 
 
 def _name(package: dict[str, Any]) -> str:
-    """The name without a `package_url`: until 2021, and the address of the registry until 2020."""
+    """Return the name of a package without a `package_url`, as payloads had it until 2021.
+
+    Until 2020 `registry.url` was the image's full address.
+    """
     namespace = _text(package, "namespace")
     if namespace:
         return f"{_REGISTRY}/{namespace}/{field(package, 'name', str)}"

@@ -1,6 +1,6 @@
 """Harbor: https://goharbor.io/docs/main/working-with-projects/project-configuration/configure-webhooks/.
 
-Both payload formats, `Default` and `CloudEvents`, and the type names of Harbor 1.9 and 1.10.
+Decodes both payload formats, `Default` and `CloudEvents`, and the types of Harbor 1.9 and 1.10.
 """
 
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ _MEANINGS: dict[str, type[ImagePushed] | type[ImageDeleted] | Reason] = {
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """The events of a payload in the format `Default`."""
+    """Yield the events of a payload in the format `Default`."""
     kind = _MEANINGS.get(field(payload, "type", str), Reason.UNKNOWN_TYPE)
     if isinstance(kind, Reason):
         yield Ignored(reason=kind)
@@ -58,7 +58,7 @@ def decode(payload: Any) -> Iterator[Event]:
 
 
 def decode_event(event: CloudEvent) -> Iterator[Event]:
-    """The events of a CloudEvent of Harbor's own type: its data is the format's `event_data`."""
+    """Yield the events of a CloudEvent, whose data is the `event_data` of the format `Default`."""
     kind = _MEANINGS.get(event.type, Reason.UNKNOWN_TYPE)
     if isinstance(kind, Reason):
         yield Ignored(reason=kind)
@@ -82,13 +82,14 @@ def _images(
 
 
 def _registry(url: str | None, repository: str) -> str | None:
-    """What is left of `resource_url` without the repository and what follows it.
+    """Return the host of `resource_url`, which is the part before the repository.
 
-    So no colon is taken for another: of a port, of IPv6, of `:sha256:…` (Harbor 2.0 and 2.1).
+    A colon does not mark its end. It may belong to a port, to IPv6 or to `:sha256:…`, which Harbor
+    2.0 and 2.1 send.
     """
     if not url:
         return None
     host, path = host_and_path(url)
     if path != repository and not path.startswith((f"{repository}:", f"{repository}@")):
-        raise BadEventError(f"'resource_url' is not of the repository: {quote(url)}")
+        raise BadEventError(f"'resource_url' does not contain the repository: {quote(url)}")
     return host

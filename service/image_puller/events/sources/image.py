@@ -1,6 +1,6 @@
-"""What a registry says of an image, to the event that it means: the rules that all sources share.
+"""Builds events from names, tags and digests, by the rules that all sources share.
 
-https://distribution.github.io/distribution/spec/api/ (the grammar of names, tags and digests)
+Their grammar: https://distribution.github.io/distribution/spec/api/
 """
 
 import re
@@ -17,8 +17,8 @@ _HOST = re.compile(
     r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE
 )
 
-# Cosign's tags, https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md, and the
-# tag of an image's list of referrers where the registry has no API for it (distribution-spec).
+# Cosign's tags (https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md), and the tag
+# of a list of referrers in a registry without the referrers API (OCI distribution-spec).
 _SIGNATURE = re.compile(r"sha256-([0-9a-f]+\.(sig|att|sbom)|[0-9a-f]{64}(\.[\w.-]+)?)", re.ASCII)
 
 
@@ -31,13 +31,13 @@ def image_event(
     digest: str | None,
     time: datetime | None,
 ) -> ImageEvent | Ignored:
-    """The event of one manifest, or why it is none.
+    """Return the event of one manifest, or Ignored if it names no image.
 
-    An empty text is an absent one. A tag that is a digest is the digest; a digest outside the
-    grammar is absent.
+    An empty string counts as absent, and so does a malformed digest. A digest given as the tag
+    counts as the digest.
     """
-    tag, digest = _tell_apart(tag, digest)
-    if reason := _objection_to_name(registry, repository) or _objection_to_tag(tag, digest):
+    tag, digest = _normalised(tag, digest)
+    if reason := _name_problem(registry, repository) or _tag_problem(tag, digest):
         return Ignored(reason=reason)
     return kind(registry=registry or None, repository=repository, tag=tag, digest=digest, time=time)
 
@@ -45,8 +45,8 @@ def image_event(
 def repository_deleted(
     *, registry: str | None, repository: str, time: datetime | None
 ) -> ImageDeleted | Ignored:
-    """The event of a whole repository that is gone, or why it is none."""
-    if reason := _objection_to_name(registry, repository):
+    """Return the event of a deleted repository, or Ignored if its name is malformed."""
+    if reason := _name_problem(registry, repository):
         return Ignored(reason=reason)
     return ImageDeleted(
         registry=registry or None, repository=repository, tag=None, digest=None, time=time
@@ -54,26 +54,26 @@ def repository_deleted(
 
 
 def host_and_path(url: str) -> tuple[str, str]:
-    """The host (with its port) and the path of an image's address, with or without a scheme."""
+    """Return the host, with its port, and the path of an image's address. A scheme is dropped."""
     _, scheme, rest = url.partition("://")
     host, _, path = (rest if scheme else url).partition("/")
     return host, path
 
 
-def _tell_apart(tag: str | None, digest: str | None) -> tuple[str | None, str | None]:
+def _normalised(tag: str | None, digest: str | None) -> tuple[str | None, str | None]:
     digest = digest if digest and is_digest(digest) else None
-    if tag and ":" in tag:  # no tag has a colon: a registry repeats the digest here
+    if tag and ":" in tag:  # a tag has no colon, but some registries put the digest here
         return None, digest or (tag if is_digest(tag) else None)
     return tag or None, digest
 
 
-def _objection_to_name(registry: str | None, repository: str) -> Reason | None:
+def _name_problem(registry: str | None, repository: str) -> Reason | None:
     if registry and not _HOST.fullmatch(registry):
         return Reason.NO_REGISTRY
     return None if is_repository(repository) else Reason.NO_REPOSITORY
 
 
-def _objection_to_tag(tag: str | None, digest: str | None) -> Reason | None:
+def _tag_problem(tag: str | None, digest: str | None) -> Reason | None:
     if tag is None:
         return None if digest else Reason.NO_REFERENCE
     if _SIGNATURE.fullmatch(tag):

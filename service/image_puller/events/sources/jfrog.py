@@ -1,6 +1,6 @@
 """JFrog Artifactory: https://jfrog.com/help/r/jfrog-platform-administration-documentation/webhooks.
 
-A remote repository sends the same for an image that it has only cached. There is no time.
+A remote repository sends the same payload for an image that it cached. The payload has no time.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _MEANINGS: dict[str, type[ImagePushed] | type[ImageDeleted] | Reason] = {
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """The event of a tag; one of the domain `artifact` is about one file of it."""
+    """Yield the event of a tag. Events of the domain `artifact` are about single files."""
     if field(payload, "domain", str) != "docker":
         yield Ignored(reason=Reason.ARTIFACT)
         return
@@ -46,11 +46,11 @@ def _decode(kind: type[ImagePushed] | type[ImageDeleted], payload: Any) -> Event
 
 
 def _registry(origin: str | None) -> str | None:
-    """Where the platform has no custom base URL, it does not say who it is."""
+    """Return the host. A platform without a custom base URL sends none."""
     return host_and_path(origin)[0] or None if origin else None
 
 
 def _image(data: dict[str, Any]) -> str:
-    """The path of a manifest without its last two parts, the tag and the file."""
+    """Return the path of a manifest without its last two parts, the tag and the file."""
     image, *rest = field(data, "path", str).rsplit("/", 2)
     return image if len(rest) == 2 else field(data, "image_name", str)  # noqa: PLR2004

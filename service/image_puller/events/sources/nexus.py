@@ -1,6 +1,7 @@
 """Sonatype Nexus Repository 3: https://help.sonatype.com/en/webhooks.html.
 
-There is no digest and no registry's host: each Docker repository has a port or a name of its own.
+The payload has no digest. It has no host either, because each Docker repository has its own port or
+host name.
 """
 
 import re
@@ -22,7 +23,7 @@ _OFFSET = re.compile(r"([+-]\d\d)(\d\d)$", re.ASCII)
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """The event of a component; an asset (a manifest, a blob) is none."""
+    """Yield the event of a component. An asset, which is a manifest or a blob, is ignored."""
     component = optional(payload, "component", dict)
     if component is None:
         yield Ignored(reason=Reason.UNKNOWN_TYPE)
@@ -47,5 +48,5 @@ def _decode(component: dict[str, Any], action: str, time: datetime | None) -> Ev
 
 
 def _time(timestamp: Any) -> datetime | None:
-    """Its offset has no colon, so it is not of RFC 3339."""
+    """Return the time. Its UTC offset may lack the colon that RFC 3339 requires."""
     return rfc3339_time(_OFFSET.sub(r"\1:\2", timestamp) if isinstance(timestamp, str) else None)

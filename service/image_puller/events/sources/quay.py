@@ -1,6 +1,6 @@
 """Quay: https://docs.quay.io/guides/notifications.html.
 
-Nothing names the kind of a notification, so its keys tell. There is no digest and no time.
+A notification does not name its kind, so its keys decide. It has no digest and no time.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ _OTHER_KINDS = {
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """The events of a notification: one for each tag of a push."""
+    """Yield the events of a notification, one for each tag of a push."""
     address = optional(payload, "docker_url", str)
     tags = payload.get("updated_tags")
     if address is None or tags is None:
@@ -43,7 +43,7 @@ def decode(payload: Any) -> Iterator[Event]:
 
 
 def _tags(tags: Any) -> Iterator[str]:
-    """Until about 2015 an object of tags and image ids: not digests, but of Docker's version 1."""
+    """Yield the tags. Until about 2015 they were the keys of an object of image IDs."""
     if not isinstance(tags, list | dict):
         raise BadEventError(f"'updated_tags' is neither a list nor an object: {quote(tags)}")
     for tag in tags:
@@ -53,7 +53,9 @@ def _tags(tags: Any) -> Iterator[str]:
 
 
 def _is_test(payload: Mapping[str, Any]) -> bool:
-    """Only this count tells a test from a push; real pushes had it until about 2015, with another.
+    """Whether a notification is a test: only a test has `pruned_image_count` alone.
+
+    Until about 2015 pushes had both counts.
 
     https://github.com/quay/quay/blob/master/notifications/notificationevent.py (get_sample_data)
     """

@@ -1,10 +1,10 @@
-"""Why an event changes nothing here: the fixed texts of `Ignored`, which metrics count."""
+"""The reasons to ignore an event. They are labels of a metric, so there are few."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """One of few: a registry's own words never become a label."""
+    """A reason to ignore an event. No text of a payload becomes a label."""
 
     ARTIFACT = "artifact that is no image"
     BLOB = "blob"

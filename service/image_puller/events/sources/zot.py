@@ -1,6 +1,6 @@
 """zot: https://zotregistry.dev/latest/articles/events/.
 
-Its notifications are CloudEvents. None names the registry's host.
+Its notifications are CloudEvents. They do not name the registry's host.
 """
 
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ from image_puller.events.sources.reasons import Reason
 _MEANINGS: dict[str, type[ImagePushed] | type[ImageDeleted] | Reason] = {
     "image.updated": ImagePushed,
     "image.deleted": ImageDeleted,
-    "image.lint_failed": Reason.NOT_PUSHED,  # zot has refused it
+    "image.lint_failed": Reason.NOT_PUSHED,  # zot rejected it
     "image.scanned": Reason.SCAN,
     "repository.created": Reason.NO_IMAGE,
 }
 
 
 def decode(payload: Any) -> NoReturn:
-    """Refuse what is no CloudEvent: nothing but its type tells a push from a deletion."""
+    """Raise BadEventError, because only the type of a CloudEvent shows whether this is a push."""
     raise BadEventError(f"not a CloudEvent of zot: {quote(payload)}")
 
 
 def decode_event(event: CloudEvent) -> Iterator[Event]:
-    """The event that a CloudEvent means, whatever its type begins with: that can be configured."""
+    """Yield the event of a CloudEvent, by the end of its type. The rest is configurable in zot."""
     ending = ".".join(event.type.rsplit(".", 2)[-2:])
     kind = _MEANINGS.get(ending, Reason.UNKNOWN_TYPE)
     if isinstance(kind, Reason):

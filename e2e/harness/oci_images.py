@@ -1,4 +1,4 @@
-"""Images made of bytes: no engine builds them, and equal images have equal digests."""
+"""OCI images made of bytes in memory: equal images have equal digests."""
 
 import io
 import json
@@ -12,14 +12,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from e2e.harness.ground import Ground
+from e2e.harness.workspace import Workspace
 
 SLEEP = Path(__file__).parents[2] / "sleep"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"  # compressing would only cost time
+LAYER = "application/vnd.oci.image.layer.v1.tar"  # uncompressed, to save time
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 Json = dict[str, Any]
@@ -35,9 +35,9 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image of one layer with these files, and of one more layer for each of `layers`.
+    """An image: one layer with these files, and one more layer for each of `layers`.
 
-    The same bytes in `layers` are the same layer, in whichever image they are.
+    Equal bytes in `layers` are the same layer in all images.
     """
 
     files: Mapping[str, File]
@@ -50,7 +50,7 @@ class Image:
 
     @cached_property
     def blobs(self) -> list[bytes]:
-        """What must be at a registry before the manifest: layers, then the config."""
+        """The blobs that a registry needs before the manifest: layers, then the config."""
         return [*self._archives, self._config()]
 
     def manifest(self) -> Json:
@@ -74,7 +74,7 @@ class Image:
         return [digest_of(layer) for layer in self._archives]
 
     def archive(self, name: str) -> bytes:
-        """Return the image as an OCI archive that runtimes import under this name."""
+        """Return the image as an OCI archive, which runtimes import under this name."""
         manifest = canonical(self.manifest())
         named = descriptor(MANIFEST, manifest) | {"annotations": {"io.containerd.image.name": name}}
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [named]}
@@ -122,12 +122,12 @@ def tar(files: Mapping[str, File]) -> bytes:
 
 
 def canonical(document: Json) -> bytes:
-    """Return the JSON of which digests are made."""
+    """Return the JSON text from which digests are computed."""
     return json.dumps(document, sort_keys=True).encode()
 
 
 def descriptor(media_type: str, content: bytes) -> Json:
-    """Describe content as manifests and indexes refer to it."""
+    """Return the descriptor by which manifests and indexes refer to the content."""
     return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
 
 
@@ -137,12 +137,12 @@ def digest_of(content: bytes) -> str:
 
 
 @cache
-def sleep_image(ground: Ground) -> Image:
-    """Make an image of the product's own sleep, which never ends by itself.
+def sleep_image(workspace: Workspace) -> Image:
+    """Return an image of the product's own sleep, which runs until it is stopped.
 
-    It needs no user, no folder and no library, so it serves where any small image would.
+    It needs no libraries, so it is small; tests use it wherever they need a container that runs.
     """
-    build = ground.folder("sleep")
+    build = workspace.folder("sleep")
     command = ("make", "--silent", f"ARCH={ARCHITECTURE}", f"BUILD={build}")
     subprocess.run(command, cwd=SLEEP, check=True)
     program = (build / ARCHITECTURE / "sleep").read_bytes()

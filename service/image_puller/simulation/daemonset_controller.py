@@ -1,4 +1,4 @@
-"""What the DaemonSet controller decides: pure functions of a DaemonSet, its pods and the nodes."""
+"""The decisions of the DaemonSet controller: pure functions of a DaemonSet, its pods, the nodes."""
 
 import hashlib
 import json
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from image_puller.simulation.answers import Json
 from image_puller.simulation.defaults import TEMPLATE_GENERATION
+from image_puller.simulation.responses import Json
 
 REVISION_LABEL = "controller-revision-hash"
 _ADDED_TOLERATIONS = tuple(
@@ -26,31 +26,31 @@ _ADDED_TOLERATIONS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do next; `surplus` are pods, `missing` are nodes."""
+    """The next actions: `surplus` pods are deleted, and `missing` are the nodes that get a pod."""
 
     surplus: tuple[Json, ...]
     missing: tuple[Json, ...]
 
 
 def plan(daemon_set: Json, pods: Sequence[Json], nodes: Sequence[Json]) -> Plan:
-    """Decide which pods go and which nodes get one, within `maxUnavailable`."""
-    wanted = [node for node in nodes if fits(daemon_set, node)]
-    names = {node["metadata"]["name"] for node in wanted}
+    """Return which pods to delete and which nodes get one, within `maxUnavailable`."""
+    desired = [node for node in nodes if fits(daemon_set, node)]
+    names = {node["metadata"]["name"] for node in desired}
     misplaced = [pod for pod in pods if pod["spec"]["nodeName"] not in names]
     placed = [pod for pod in pods if pod["spec"]["nodeName"] in names]
     taken = {pod["spec"]["nodeName"] for pod in placed}
-    missing = [node for node in wanted if node["metadata"]["name"] not in taken]
-    outdated = _replaceable(daemon_set, placed, len(wanted))
+    missing = [node for node in desired if node["metadata"]["name"] not in taken]
+    outdated = _replaceable(daemon_set, placed, len(desired))
     surplus = [pod for pod in misplaced if not is_terminating(pod)]
     return Plan(surplus=(*surplus, *outdated), missing=tuple(missing))
 
 
 def pod(daemon_set: Json, node: Json) -> Json:
-    """Build the pod of a DaemonSet for a node, bound to it: nobody schedules here."""
+    """Return the pod of a DaemonSet for a node. No scheduler exists, so it is bound to the node."""
     metadata, template = daemon_set["metadata"], daemon_set["spec"]["template"]
-    given = template.get("metadata", {})
+    template_metadata = template.get("metadata", {})
     labels = {
-        **given.get("labels", {}),
+        **template_metadata.get("labels", {}),
         REVISION_LABEL: revision(daemon_set),
         "pod-template-generation": metadata["annotations"][TEMPLATE_GENERATION],
     }
@@ -67,7 +67,7 @@ def pod(daemon_set: Json, node: Json) -> Json:
         "metadata": {
             "generateName": f"{metadata['name']}-",
             "labels": labels,
-            "annotations": given.get("annotations", {}),
+            "annotations": template_metadata.get("annotations", {}),
             "ownerReferences": [owner],
         },
         "spec": {
@@ -79,29 +79,29 @@ def pod(daemon_set: Json, node: Json) -> Json:
 
 
 def status(daemon_set: Json, pods: Iterable[Json], nodes: Iterable[Json]) -> Json:
-    """Count; of what is zero only the required fields are there, as Go's JSON has it."""
-    wanted = {node["metadata"]["name"] for node in nodes if fits(daemon_set, node)}
-    mine = [pod for pod in pods if not is_terminating(pod)]
-    placed = [pod for pod in mine if pod["spec"]["nodeName"] in wanted]
+    """Return the status of a DaemonSet. As in Go's JSON, optional fields that are 0 are omitted."""
+    desired = {node["metadata"]["name"] for node in nodes if fits(daemon_set, node)}
+    remaining = [pod for pod in pods if not is_terminating(pod)]
+    placed = [pod for pod in remaining if pod["spec"]["nodeName"] in desired]
     ready = sum(map(is_ready, placed))
     live = revision(daemon_set)
     required = {
         "currentNumberScheduled": len({pod["spec"]["nodeName"] for pod in placed}),
-        "numberMisscheduled": len(mine) - len(placed),
-        "desiredNumberScheduled": len(wanted),
+        "numberMisscheduled": len(remaining) - len(placed),
+        "desiredNumberScheduled": len(desired),
         "numberReady": ready,
     }
     optional = {
         "observedGeneration": daemon_set["metadata"]["generation"],
         "updatedNumberScheduled": sum(is_current(pod, live) for pod in placed),
         "numberAvailable": ready,
-        "numberUnavailable": len(wanted) - ready,
+        "numberUnavailable": len(desired) - ready,
     }
     return required | {name: count for name, count in optional.items() if count}
 
 
 def fits(daemon_set: Json, node: Json) -> bool:
-    """Tell whether a DaemonSet wants a pod on a node: its selector matches, no taint repels."""
+    """Whether a DaemonSet selects a node and tolerates all its taints."""
     spec = daemon_set["spec"]["template"]["spec"]
     selector: Mapping[str, str] = spec.get("nodeSelector", {})
     if not selector.items() <= node["metadata"].get("labels", {}).items():
@@ -115,50 +115,50 @@ def fits(daemon_set: Json, node: Json) -> bool:
 
 
 def revision(daemon_set: Json) -> str:
-    """Name a template: the same template, the same name."""
+    """Return the hash of a DaemonSet's template."""
     text = json.dumps(daemon_set["spec"]["template"], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def is_current(pod: Json, live: str) -> bool:
-    """Tell whether a pod is made from the template of that revision."""
+    """Whether a pod has the template with this hash."""
     labels: Mapping[str, str] = pod["metadata"]["labels"]
     return labels[REVISION_LABEL] == live
 
 
 def is_ready(pod: Json) -> bool:
-    """Tell whether a pod's condition `Ready` is true."""
+    """Whether a pod's condition `Ready` is true."""
     conditions = pod["status"].get("conditions", [])
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def is_terminating(pod: Json) -> bool:
-    """Tell whether a pod is to be deleted, and only its node does not say that it is gone."""
+    """Whether a pod is being deleted, and its kubelet has not yet confirmed it."""
     return "deletionTimestamp" in pod["metadata"]
 
 
 def is_owned(item: Json, uid: str) -> bool:
-    """Tell whether an object belongs to another."""
+    """Whether the object with this UID owns the item."""
     return any(owner["uid"] == uid for owner in item["metadata"].get("ownerReferences", []))
 
 
-def _replaceable(daemon_set: Json, placed: Sequence[Json], wanted: int) -> list[Json]:
-    """Give the outdated pods that may go now: those that serve nobody always may."""
+def _replaceable(daemon_set: Json, placed: Sequence[Json], desired: int) -> list[Json]:
+    """Return the outdated pods that may be deleted now. Those that are not ready always may."""
     strategy = daemon_set["spec"]["updateStrategy"]
     if strategy["type"] != "RollingUpdate":
         return []
     live = revision(daemon_set)
     kept = [pod for pod in placed if not is_terminating(pod)]
     outdated = [pod for pod in kept if not is_current(pod, live)]
-    serving = [pod for pod in outdated if is_ready(pod)]
-    idle = [pod for pod in outdated if not is_ready(pod)]
+    ready = [pod for pod in outdated if is_ready(pod)]
+    not_ready = [pod for pod in outdated if not is_ready(pod)]
     unready = sum(not is_ready(pod) for pod in kept if is_current(pod, live))
-    unavailable = wanted - len(kept) + unready
-    budget = _share(strategy["rollingUpdate"]["maxUnavailable"], wanted)
-    return [*idle, *serving[: max(0, budget - unavailable)]]
+    unavailable = desired - len(kept) + unready
+    budget = _absolute(strategy["rollingUpdate"]["maxUnavailable"], desired)
+    return [*not_ready, *ready[: max(0, budget - unavailable)]]
 
 
-def _share(amount: Any, of: int) -> int:
+def _absolute(amount: Any, of: int) -> int:
     text = str(amount)
     return math.ceil(int(text[:-1]) * of / 100) if text.endswith("%") else int(text)
 

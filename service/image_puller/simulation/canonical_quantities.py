@@ -1,6 +1,7 @@
-"""Resource quantities in the one way in which the API server writes them."""
+"""The canonical form of resource quantities, as the API server writes them.
 
-# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+"""
 
 import math
 import re
@@ -13,14 +14,14 @@ _BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _EXPONENT = re.compile(r"[eE][+-]?[0-9]")
 
 
-def value(text: object) -> Fraction:
-    """Read a quantity, rounded up to thousandths as the API server does; ValueError if none."""
+def parse(text: object) -> Fraction:
+    """Return the value of a quantity, rounded up to thousandths. Raises ValueError."""
     return Fraction(math.ceil(Fraction(quantity.parse(str(text).strip())) * 1000), 1000)
 
 
 def canonical(text: object) -> str:
-    """Write a quantity as the API server does: `.05` as `50m`, `1024Ki` as `1Mi`."""
-    number = value(text)
+    """Return a quantity as the API server writes it: `50m` for `.05`, `1Mi` for `1024Ki`."""
+    number = parse(text)
     if not number:
         return "0"
     if str(text).strip().endswith("i") and number.denominator == 1:

@@ -1,10 +1,11 @@
-"""The ground holds: what other tests take for granted is tried here."""
+"""The control plane and the registry of the harness behave as other tests assume."""
 
 import json
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import kubernetes
@@ -12,24 +13,25 @@ import pytest
 import requests
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.ground import ADDRESS, PATIENCE_SECONDS, Ground, wait_until
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
-from e2e.harness.processes import Process, StartError
-from e2e.harness.registry import HOST, INDEX, MANIFEST, Registry, Webhook
+from e2e.harness.oci_images import INDEX, MANIFEST
+from e2e.harness.processes import Process, StartError, command_of
+from e2e.harness.registry import HOST, Registry, Webhook
 from e2e.harness.sink import Sink
+from e2e.harness.workspace import ADDRESS, TIMEOUT_SECONDS, Workspace, wait_until
 
 SECRET = "Bearer a secret"
 
 MakeRegistry = Callable[..., Registry]
 
 
-def test_the_api_server_is_of_the_pinned_version(control_plane: ControlPlane) -> None:
+def test_the_api_server_has_the_pinned_version(control_plane: ControlPlane) -> None:
     assert control_plane.admin.get("/version")["gitVersion"] == "v1.34.4"
 
 
-def test_pods_find_the_api_server_at_an_address_off_loopback(control_plane: ControlPlane) -> None:
+def test_the_api_server_has_an_address_that_pods_can_reach(control_plane: ControlPlane) -> None:
     path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
-    # After a restart it says so some seconds later.
+    # After a restart the API server publishes it some seconds later.
     (endpoint,) = wait_until(
         lambda: control_plane.admin.get(path)["endpoints"], "the API server's address"
     )
@@ -38,12 +40,12 @@ def test_pods_find_the_api_server_at_an_address_off_loopback(control_plane: Cont
 
 def test_no_route_leads_out_of_the_namespace() -> None:
     _, *routes = Path("/proc/net/route").read_text().splitlines()
-    assert {route.split()[0] for route in routes} == {"v0"}  # one end of a pair, both in here
+    assert {route.split()[0] for route in routes} == {"v0"}  # both ends are in here
 
 
-def test_cluster_addresses_are_not_unreachable() -> None:
+def test_there_is_a_route_to_cluster_addresses() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("10.1.0.1", 53))  # sends nothing: it only looks for a route
+        probe.connect(("10.1.0.1", 53))  # sends nothing, but needs a route
         assert probe.getsockname()[0] == ADDRESS
 
 
@@ -55,9 +57,7 @@ def test_a_token_without_a_role_is_refused(control_plane: ControlPlane, namespac
     assert f"system:serviceaccount:{namespace}:default" in str(refusal.value)
 
 
-def test_a_role_allows_what_it_names_and_no_more(
-    control_plane: ControlPlane, namespace: str
-) -> None:
+def test_a_role_allows_only_what_it_names(control_plane: ControlPlane, namespace: str) -> None:
     allow_reading_config_maps(control_plane.admin, namespace)
     client = control_plane.client(control_plane.token_for(namespace, "default"))
     wait_until(lambda: may_read(client, f"{namespace}/configmaps"), "the role in force")
@@ -65,13 +65,13 @@ def test_a_role_allows_what_it_names_and_no_more(
     assert not may_read(client, "default/configmaps")
 
 
-def test_a_kubeconfig_serves_the_kubernetes_client(control_plane: ControlPlane) -> None:
+def test_the_kubernetes_client_can_use_a_kubeconfig(control_plane: ControlPlane) -> None:
     kubeconfig = control_plane.kubeconfig(control_plane.admin_token)
     with kubernetes.config.new_client_from_config(str(kubeconfig)) as client:
         assert kubernetes.client.VersionApi(client).get_code().git_version == "v1.34.4"
 
 
-def test_controllers_make_pods_and_the_scheduler_looks_at_them(
+def test_controllers_create_pods_and_the_scheduler_sees_them(
     control_plane: ControlPlane, namespace: str
 ) -> None:
     admin = control_plane.admin
@@ -88,7 +88,7 @@ def test_controllers_make_pods_and_the_scheduler_looks_at_them(
 def test_requests_are_counted_by_verb_resource_and_dry_run(
     control_plane: ControlPlane, namespace: str
 ) -> None:
-    # Secrets, because controllers make none of their own.
+    # Secrets, because controllers create none.
     wet = {"verb": "POST", "resource": "secrets", "dry_run": ""}
     dry = wet | {"dry_run": "All"}
 
@@ -108,7 +108,9 @@ def test_an_unknown_metric_is_zero(control_plane: ControlPlane) -> None:
     assert control_plane.metric("apiserver_request_total", resource="unheard-of") == 0
 
 
-def test_a_policy_is_enforced_once_waited_for(control_plane: ControlPlane, namespace: str) -> None:
+def test_a_policy_is_enforced_after_waiting_for_it(
+    control_plane: ControlPlane, namespace: str
+) -> None:
     admin, words = control_plane.admin, "not under this name"
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     with policy(admin, namespace, "object.metadata.name != 'refused'", words):
@@ -119,7 +121,7 @@ def test_a_policy_is_enforced_once_waited_for(control_plane: ControlPlane, names
         admin.post(path, config_map("accepted"))
 
 
-def test_objects_outlive_an_api_server_that_was_stopped(
+def test_objects_survive_a_restart_of_the_api_server(
     control_plane: ControlPlane, namespace: str
 ) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
@@ -130,17 +132,17 @@ def test_objects_outlive_an_api_server_that_was_stopped(
         control_plane.admin.get(path)
     control_plane.api_server.start()
     assert control_plane.admin.get(f"{path}/kept") == made
-    assert not may_read(control_plane.client(token), f"{namespace}/configmaps")  # 403, not 401
+    assert not may_read(control_plane.client(token), f"{namespace}/configmaps")  # by 403, not 401
 
 
-def test_a_program_that_ends_at_once_is_reported_with_its_log(ground: Ground) -> None:
-    process = program(ground, "print('no such flag'); raise SystemExit(3)")
+def test_a_program_that_ends_at_once_is_reported_with_its_log(workspace: Workspace) -> None:
+    process = program(workspace, "print('no such flag'); raise SystemExit(3)")
     with pytest.raises(StartError, match=r"ended with 3\nno such flag"):
         process.start()
 
 
-def test_a_program_can_be_stopped_and_started_again(ground: Ground) -> None:
-    process = program(ground, "import signal; print('hello', flush=True); signal.pause()")
+def test_a_program_can_be_stopped_and_started_again(workspace: Workspace) -> None:
+    process = program(workspace, "import signal; print('hello', flush=True); signal.pause()")
     process.is_ready = lambda: "hello" in process.log.read_text()
     process.start()
     assert process.stop() == -15
@@ -150,76 +152,110 @@ def test_a_program_can_be_stopped_and_started_again(ground: Ground) -> None:
     assert not process.is_running()
 
 
-def test_a_push_is_there_and_its_digest_is_that_of_its_content(registry: MakeRegistry) -> None:
-    with registry() as images:
-        digest = images.push("team/app", "1.0.0", "one")
-        assert images.digest("team/app", "1.0.0") == digest
-        assert images.push("team/app", "latest", "one") == digest
-        assert images.push("team/app", "latest", "two") != digest
-        assert images.digest("team/app", "1.0.0") == digest
-        assert images.digest("team/app", "unheard-of") is None
+def test_another_run_can_adopt_and_restart_a_program(workspace: Workspace) -> None:
+    first, second = same_program_twice(workspace)
+    first.start()
+    second.adopt()
+    assert second.is_running()
+    assert second.stop() is None
+    assert first.stop() == -15
+    second.start()
+    first.adopt()
+    second.kill()
+    assert not first.is_running()
 
 
-def test_the_registry_is_reached_at_both_addresses(registry: MakeRegistry) -> None:
-    with registry() as images:
-        images.push("team/app", "1.0.0", "one")
+def test_a_program_that_has_ended_can_not_be_adopted(workspace: Workspace) -> None:
+    first, second = same_program_twice(workspace)
+    first.start()
+    first.kill()
+    with pytest.raises(StartError, match="program does not run any more"):
+        second.adopt()
+
+
+def test_a_program_with_another_command_can_not_be_adopted(workspace: Workspace) -> None:
+    first, second = same_program_twice(workspace)
+    first.start()
+    second.command = (*second.command, "--new-flag")
+    with pytest.raises(StartError, match=r"program runs as .*, but now it is .* --new-flag"):
+        second.adopt()
+    first.kill()
+
+
+def test_the_digest_of_a_push_depends_on_its_content_alone(make_registry: MakeRegistry) -> None:
+    with make_registry() as registry:
+        digest = registry.push("team/app", "1.0.0", "one")
+        assert registry.digest("team/app", "1.0.0") == digest
+        assert registry.push("team/app", "latest", "one") == digest
+        assert registry.push("team/app", "latest", "two") != digest
+        assert registry.digest("team/app", "1.0.0") == digest
+        assert registry.digest("team/app", "unheard-of") is None
+
+
+def test_the_registry_answers_at_both_addresses(make_registry: MakeRegistry) -> None:
+    with make_registry() as registry:
+        registry.push("team/app", "1.0.0", "one")
         for host in (HOST, "127.0.0.1:5000"):
             url = f"http://{host}/v2/team/app/tags/list"
-            tags = requests.get(url, timeout=PATIENCE_SECONDS).json()["tags"]
+            tags = requests.get(url, timeout=TIMEOUT_SECONDS).json()["tags"]
             assert tags == ["1.0.0"]
 
 
-def test_a_deleted_manifest_takes_its_tags_along(registry: MakeRegistry) -> None:
-    with registry() as images:
-        images.delete("team/app", images.push("team/app", "1.0.0", "one"))
-        assert images.digest("team/app", "1.0.0") is None
+def test_deleting_a_manifest_deletes_its_tags(make_registry: MakeRegistry) -> None:
+    with make_registry() as registry:
+        registry.delete("team/app", registry.push("team/app", "1.0.0", "one"))
+        assert registry.digest("team/app", "1.0.0") is None
 
 
-def test_a_push_is_announced_with_the_webhooks_secret(registry: MakeRegistry, sink: Sink) -> None:
-    with registry([webhook(sink)]) as images:
-        digest = images.push("team/app", "1.0.0", "one")
+def test_a_push_is_notified_with_the_webhooks_secret(
+    make_registry: MakeRegistry, sink: Sink
+) -> None:
+    with make_registry([webhook(sink)]) as registry:
+        digest = registry.push("team/app", "1.0.0", "one")
         (target,) = wait_until(lambda: manifests_announced(sink), "the push at the webhook")
     assert (target["repository"], target["tag"], target["digest"]) == ("team/app", "1.0.0", digest)
     assert {request.path for request in sink.received} == {"/webhooks/distribution"}
     assert {request.headers["authorization"] for request in sink.received} == {SECRET}
 
 
-def test_an_index_is_announced_after_its_untagged_children(
-    registry: MakeRegistry, sink: Sink
+def test_an_index_is_notified_after_its_untagged_children(
+    make_registry: MakeRegistry, sink: Sink
 ) -> None:
-    with registry([webhook(sink)]) as images:
-        digest = images.push_index("team/app", "1.0.0", "one")
+    with make_registry([webhook(sink)]) as registry:
+        digest = registry.push_index("team/app", "1.0.0", "one")
         wait_until(lambda: len(manifests_announced(sink)) == 3, "three manifests at the webhook")
     *children, index = manifests_announced(sink)
     assert not any("tag" in child for child in children)
     assert (index["mediaType"], index["tag"], index["digest"]) == (INDEX, "1.0.0", digest)
 
 
-def test_two_webhooks_hear_of_the_same_push(registry: MakeRegistry, sink: Sink) -> None:
-    with Sink() as other, registry([webhook(sink), webhook(other)]) as images:
-        images.push("team/app", "1.0.0", "one")
+def test_two_webhooks_are_notified_of_the_same_push(
+    make_registry: MakeRegistry, sink: Sink
+) -> None:
+    with Sink() as other, make_registry([webhook(sink), webhook(other)]) as registry:
+        registry.push("team/app", "1.0.0", "one")
         wait_until(lambda: manifests_announced(sink), "the push at the first webhook")
         wait_until(lambda: manifests_announced(other), "the push at the second webhook")
 
 
-def test_an_announcement_that_is_refused_comes_again(registry: MakeRegistry, sink: Sink) -> None:
+def test_a_rejected_notification_is_sent_again(make_registry: MakeRegistry, sink: Sink) -> None:
     sink.status = 503
-    with registry([webhook(sink)]) as images:
-        images.push("team/app", "1.0.0", "one")
+    with make_registry([webhook(sink)]) as registry:
+        registry.push("team/app", "1.0.0", "one")
         wait_until(lambda: len(sink.received) >= 3, "the refused request again")
-        assert manifests_announced(sink) == []  # the first event is in the way of all others
+        assert manifests_announced(sink) == []  # the first event blocks all others
         sink.status = 202
         wait_until(lambda: manifests_announced(sink), "the push at the webhook")
 
 
-def test_images_outlive_a_registry_that_was_stopped(registry: MakeRegistry) -> None:
-    with registry() as images:
-        digest = images.push("team/app", "1.0.0", "one")
-        images.stop()
+def test_images_survive_a_restart_of_the_registry(make_registry: MakeRegistry) -> None:
+    with make_registry() as registry:
+        digest = registry.push("team/app", "1.0.0", "one")
+        registry.stop()
         with pytest.raises(requests.ConnectionError):
-            images.digest("team/app", "1.0.0")
-        images.start()
-        assert images.digest("team/app", "1.0.0") == digest
+            registry.digest("team/app", "1.0.0")
+        registry.start()
+        assert registry.digest("team/app", "1.0.0") == digest
 
 
 def allow_reading_config_maps(admin: KubernetesApi, namespace: str) -> None:
@@ -236,7 +272,7 @@ def allow_reading_config_maps(admin: KubernetesApi, namespace: str) -> None:
 
 
 def may_read(client: KubernetesApi, resource: str) -> bool:
-    """Answer whether the client may list `namespace/resource`."""
+    """Return whether the client may list `namespace/resource`."""
     try:
         client.get(f"/api/v1/namespaces/{resource}")
     except ApiError as error:
@@ -248,7 +284,7 @@ def may_read(client: KubernetesApi, resource: str) -> bool:
 
 @contextmanager
 def policy(admin: KubernetesApi, namespace: str, expression: str, words: str) -> Iterator[None]:
-    """Have ConfigMaps of a namespace refused, with these words, unless the expression is true."""
+    """Refuse ConfigMaps of a namespace, with these words, unless the expression is true."""
     policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
     bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
     config_maps = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}
@@ -272,12 +308,12 @@ def policy(admin: KubernetesApi, namespace: str, expression: str, words: str) ->
 
 
 def config_map(name: str) -> Json:
-    """Make the manifest of an empty ConfigMap."""
+    """Return the manifest of an empty ConfigMap."""
     return {"metadata": {"name": name}}
 
 
 def replica_set() -> Json:
-    """Make the manifest of a ReplicaSet of one pod."""
+    """Return the manifest of a ReplicaSet with one pod."""
     labels = {"app": "waiting"}
     container = {"name": "app", "image": f"{HOST}/team/app:1.0.0"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
@@ -285,24 +321,34 @@ def replica_set() -> Json:
     return {"metadata": {"name": "waiting"}, "spec": spec}
 
 
-def program(ground: Ground, code: str) -> Process:
-    """Make a program of a line of Python, which is never ready."""
+def program(workspace: Workspace, code: str) -> Process:
+    """Return a program that runs a line of Python, and never gets ready."""
     return Process(
         name="program",
         command=(sys.executable, "-c", code),
-        environment=ground.environment(),
-        log=ground.log("program"),
+        environment=workspace.environment(),
+        log=workspace.log("program"),
         is_ready=lambda: False,
     )
 
 
+def same_program_twice(workspace: Workspace) -> tuple[Process, Process]:
+    """Return a program that waits, as two runs would make it."""
+    pid_file = workspace.folder("adopted") / "pid"
+    first = program(workspace, "import signal; signal.pause()")
+    first.pid_file = pid_file
+    # For a moment after its start a process has no command line.
+    first.is_ready = lambda: bool(command_of(int(pid_file.read_text())))
+    return first, replace(first)
+
+
 def webhook(sink: Sink) -> Webhook:
-    """Make the sink a webhook of the registry, at the path and with the secret of the service."""
+    """Return the sink as a webhook, with the path and the secret of the service."""
     return Webhook(url=f"{sink.url}/webhooks/distribution", authorization=SECRET)
 
 
 def manifests_announced(sink: Sink) -> list[Json]:
-    """Read what the registry said about pushed manifests; about blobs it tells too."""
+    """Return the targets of notifications about pushed manifests, without those about blobs."""
     events = [event for request in list(sink.received) for event in events_in(request.body)]
     return [
         event["target"]
@@ -312,6 +358,6 @@ def manifests_announced(sink: Sink) -> list[Json]:
 
 
 def events_in(body: bytes) -> list[Json]:
-    """Open the registry's envelope."""
+    """Return the events in a notification of the registry."""
     events: list[Json] = json.loads(body)["events"]
     return events
