@@ -305,7 +305,7 @@ def test_a_missing_sleep_image_is_reported_and_images_are_pulled_anyway(
     digest = registry.push_image("nodes/held", "1.0.0", with_content(workspace, "held"))
     with deployed(installation, f"app={name}", KIP_IMAGE=sleep, **AT_ONCE) as puller:
         wait_for_image(nodes, name, digest)
-        found = wait_for_reason(puller, name, "waits for install-sleep")
+        found = wait_for_reason(puller, name, "waiting for container install-sleep")
         assert sleep in found
         registry.push_layout("nodes/sleep", "1.0.0", product_images.sleep)
         # First the back-off of install-sleep, then that of containers without a sleep binary.
