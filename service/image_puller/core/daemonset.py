@@ -151,6 +151,12 @@ def configuration_hash(config: Config) -> str:
     )
 
 
+def asks_for_more(template: Manifest, other: Manifest) -> bool:
+    """Whether a pod of one template asks for more of anything than a pod of another."""
+    mine, theirs = asked(template), asked(other)
+    return any(amount > theirs.get(kind, 0) for kind, amount in mine.items())
+
+
 def asked(template: Manifest) -> Mapping[str, Decimal]:
     """Return what a pod of the template asks for, by the names of a quota (`limits.memory`).
 

@@ -14,7 +14,7 @@ from image_puller.values import quantity
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _EXCEEDED = re.compile(
-    r"exceeded quota: [^,]+, requested: (?P<requested>.+?), used: (?P<used>.+?), limited: (?P<limited>.+)"
+    r"exceeded quota: [^,]+, requested: .+?, used: (?P<used>.+?), limited: (?P<limited>.+)"
 )
 _ALIASES = {"count/pods": "pods", "cpu": "requests.cpu", "memory": "requests.memory"}
 """Names that a quota has for the same resource."""
@@ -38,6 +38,8 @@ def has_room(refusal: str, live: Manifest, template: Manifest) -> bool:
     `refusal` is the API server's message, `live` the whole DaemonSet, whose pods count in the
     quota now. The kubelet deletes each old pod before its new one is created.
     """
+    if not daemonset.asks_for_more(template, live["spec"]["template"]):
+        return True
     amounts = _EXCEEDED.search(refusal)
     if amounts is None:
         return False
