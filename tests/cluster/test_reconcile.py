@@ -141,14 +141,40 @@ def test_the_first_push_creates_the_daemonset_with_its_tag(
     assert installation.images() == [APP, NEWER]
 
 
-def test_a_push_creates_a_deleted_daemonset_again_with_its_tag(
+def test_a_push_creates_a_deleted_daemonset_again_with_all_tags(
     replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
     puller.commit(push("1.2.4", 1))
     delete(puller, installation)
     assert puller.commit(push("1.2.5", 2)) == (Outcome.TRACKED,)
-    assert installation.images() == [APP, NEWEST]
+    assert installation.images() == [APP, NEWER, NEWEST]
+
+
+@pytest.mark.parametrize("change", [push("1.2.5", 2), push("1.2.4", 1), CheckDaemonSet()])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_change_during_a_deletion_is_made_once_the_daemonset_is_created_again(
+    replica: MakeReplica,
+    installation: Installation,
+    cluster: SimulatedCluster,
+    change: TrackTag | CheckDaemonSet,
+    is_known: bool,
+) -> None:
+    """A deletion in the foreground leaves the DaemonSet until its pods are gone."""
+    puller = replica(**AT_ONCE)
+    puller.commit(push("1.2.4", 1))
+
+    cluster.delete(NAME, NAMESPACE, policy="Foreground")
+    if not is_known:
+        puller = replica(**AT_ONCE)
+    with pytest.raises(ClusterUnavailableError, match="is being deleted"):
+        puller.commit(change)
+    cluster.delete(NAME, NAMESPACE)
+    puller.commit(change)
+    expected = {APP, NEWER} if is_known else {APP}
+    if isinstance(change, TrackTag):
+        expected.add(f"quay.io/org/app:{change.tag}")
+    assert set(installation.images()) == expected
 
 
 @pytest.mark.parametrize("change", [EnsureExists(), CheckDaemonSet(), push("1.2.4", 1)])

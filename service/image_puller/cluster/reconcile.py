@@ -14,7 +14,7 @@ from image_puller.cluster.interface import Cluster
 from image_puller.cluster.json_patch import put
 from image_puller.cluster.ownership import require_ours
 from image_puller.cluster.refusals import Refusals
-from image_puller.cluster.stored_state import StoredState, text_of
+from image_puller.cluster.stored_state import StoredState, require_kept, text_of
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, decide, rollout
 from image_puller.core import state as states
@@ -131,6 +131,7 @@ class Reconciler:
         self._learn_platform()
         try:
             live = require_ours(self._config, self._cluster, self._cluster.read())
+            require_kept(live)
         except MissingError:
             return self._create(changes)
         self._keep_platform(live)
@@ -150,7 +151,7 @@ class Reconciler:
         return outcomes
 
     def _create(self, changes: Sequence[Change]) -> tuple[Outcome, ...]:
-        state = self._stored.adopt(State(configuration=""))
+        state = self._stored.state_for_creation()
         decided, outcomes = decide.apply(self._config, state, changes)
         try:
             self._create_with(decided)

@@ -1,6 +1,7 @@
 """A Kubernetes cluster in memory: an API server on a real socket, and nodes that pull images."""
 
 import copy
+import json
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
@@ -146,9 +147,10 @@ class SimulatedCluster:
         """Change a DaemonSet as another client."""
         self._api.edit(Target(DAEMON_SETS, namespace, name), edit)
 
-    def delete(self, name: str, namespace: str) -> None:
+    def delete(self, name: str, namespace: str, *, policy: str = "Background") -> None:
         """Delete a DaemonSet as another client."""
-        self._api.delete(Target(DAEMON_SETS, namespace, name), b"")
+        options = json.dumps({"propagationPolicy": policy}).encode()
+        self._api.delete(Target(DAEMON_SETS, namespace, name), options)
 
     @property
     def groups(self) -> list[str]:
