@@ -167,6 +167,13 @@ def test_check_finds_the_new_images_without_any_webhook(
     clock.advance(limits.CHECK_SPACING_SECONDS)
     wait_until(lambda: f"{WORKSPACE}:1.2.0" in installation.images())
     assert WEBHOOKS["quay"].digest in installation.digests().values()
+    *pushes, status = commands(TEXT)
+    assert {send_to(service, curl).status_code for curl in pushes} == {202}
+    installation.cluster.settle()
+    images = {image["image"]: image for image in send_to(service, status).json["images"]}
+    for webhook in WEBHOOKS.values():
+        image = images[webhook.image]
+        assert (image["held"], image["digest"]) == (3, webhook.digest)
 
 
 # The end of the service
@@ -229,6 +236,37 @@ def test_service_that_can_not_start_ends_the_demo(
     assert captured.err == "KEEP_TAGS: must be a whole number from 1 to 20, not 'none'\n"
     assert captured.out == f"{demo.title(f'http://127.0.0.1:{port}')}\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_deployment_of_the_demo_owns_its_daemonset(
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    port: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owners: list[str] = []
+
+    def compare_owner(service: subprocess.Popen[bytes]) -> int:
+        (folder,) = tmp_path.iterdir()
+        server = json.loads((folder / "kubeconfig").read_text())["clusters"][0]["cluster"]["server"]
+        apps = f"{server}/apis/apps/v1/namespaces/k8s-image-puller"
+        wait_until(lambda: requests.get(f"{apps}/daemonsets", timeout=5).json()["items"] != [])
+        (daemonset,) = requests.get(f"{apps}/daemonsets", timeout=5).json()["items"]
+        deployment = requests.get(f"{apps}/deployments/kubernetes-image-puller", timeout=5).json()
+        owners.extend(owner["uid"] for owner in daemonset["metadata"]["ownerReferences"])
+        owners.append(deployment["metadata"]["uid"])
+        service.terminate()
+        return service.wait()
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(demo, "_wait", compare_owner)
+    assert demo.run({"PATH": os.environ["PATH"], "PORT": str(port)}) == 0
+    assert len(owners) == 2
+    assert owners[0] == owners[1]
+    text = capfd.readouterr().out
+    assert text.startswith(f"{demo.title(f'http://127.0.0.1:{port}')}\n")
+    assert len(commands(text)) == 5
+    assert all(curl.url.startswith(f"http://127.0.0.1:{port}/") for curl in commands(text))
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "80x", "-1"])
@@ -387,17 +425,3 @@ def test_demo_pulls_pushed_images_on_three_nodes_and_leaves_no_file_or_process(
 def is_on_all_nodes(status: Any, name: str) -> bool:
     (image,) = (image for image in status["images"] if image["image"] == name)
     return {node for node, found in image["nodes"].items() if found["imageID"] == "same"} == NODES
-
-
-def test_service_of_the_demo_is_owned_by_its_deployment(
-    process: subprocess.Popen[str], tmp_path: Path
-) -> None:
-    printed_commands(process)
-    (folder,) = tmp_path.glob("image-puller-demo-*")
-    server = json.loads((folder / "kubeconfig").read_text())["clusters"][0]["cluster"]["server"]
-    apps = f"{server}/apis/apps/v1/namespaces/k8s-image-puller"
-    deployment = requests.get(f"{apps}/deployments/kubernetes-image-puller", timeout=5).json()
-    wait_until(lambda: requests.get(f"{apps}/daemonsets", timeout=5).json()["items"] != [])
-    (daemonset,) = requests.get(f"{apps}/daemonsets", timeout=5).json()["items"]
-    (owner,) = daemonset["metadata"]["ownerReferences"]
-    assert owner["uid"] == deployment["metadata"]["uid"]

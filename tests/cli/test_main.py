@@ -19,10 +19,12 @@ from werkzeug.serving import make_server
 
 from image_puller import __version__, serve
 from image_puller.cli import demo, event_json, main
+from image_puller.cluster.client import KubernetesCluster
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, quota, rollout, state
 from image_puller.core.daemonset import STATE, Platform
 from image_puller.events import sources
+from image_puller.http.server import all_addresses
 from image_puller.simulation import SimulatedCluster
 from tests.support.building import NOON, configuration, digest, state_of
 from tests.support.installation import NAMESPACE, Installation, kubeconfig
@@ -435,6 +437,25 @@ def test_serve_listens_on_the_given_address(
     ((_, connected, bind),) = runs
     assert bind == address
     connected._api.rest_client.close()
+
+
+@pytest.mark.parametrize("bind", [None, "127.0.0.1:8099"])
+def test_web_server_listens_on_all_addresses_unless_one_is_given(
+    environ: pytest.MonkeyPatch, cluster: SimulatedCluster, api: ApiClient, bind: str | None
+) -> None:
+    addresses: list[str] = []
+
+    class WebServer:
+        def __init__(self, _app: object, address: str, **_hooks: object) -> None:
+            addresses.append(address)
+
+        def run(self) -> None:
+            """Do nothing."""
+
+    environ.setattr(serve, "Gunicorn", WebServer)
+    config = configuration(PORT="8098")
+    serve.run(config, KubernetesCluster(api, config), bind)
+    assert addresses == [bind or all_addresses(8098)]
 
 
 @pytest.mark.parametrize("address", ["", "8080", "a b:1", "unix:/a", "fd://x", ":8080"])
