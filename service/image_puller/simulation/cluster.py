@@ -37,10 +37,14 @@ class SimulatedCluster:
         clock: SimulatedClock | None = None,
         namespaces: Collection[str] | None = None,
         pull_seconds: float = 2.0,
+        only_images: bool = False,
     ) -> None:
+        """Return a cluster. With `only_images`, nodes can pull only what is in `images`."""
         self.clock = clock or SimulatedClock.from_real_time()
         self.token = token
-        self._registries = SimulatedRegistries(default_pull_seconds=pull_seconds)
+        self._registries = SimulatedRegistries(
+            default_pull_seconds=pull_seconds, only_digests=only_images
+        )
         self._api = Api(now=lambda: timestamp(self.clock()), namespaces=namespaces)
         self._nodes = Nodes(self._api, self.clock, self._registries)
         self._faults = Faults()
@@ -168,7 +172,7 @@ class SimulatedCluster:
     def images(self) -> dict[str, str]:
         """The digests of images, by name. Callers may change them.
 
-        Other images have a digest derived from their name.
+        Other images have a digest derived from their name, or do not exist (`only_images`).
         """
         return self._registries.digests
 
