@@ -80,8 +80,9 @@ def test_json_has_time_level_logger_and_message() -> None:
 
 
 def test_both_formats_have_the_traceback_of_an_error() -> None:
+    nothing: dict[str, str] = {}
     with pytest.raises(KeyError) as error:
-        {}[digest(1)]
+        nothing[digest(1)]
     record = line("answered 500", error=error.value)
     as_json = JsonFormatter().format(record)
     assert "\n" not in as_json

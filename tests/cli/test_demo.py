@@ -176,6 +176,18 @@ def test_service_that_can_not_start_ends_the_demo(
     assert len(tokens) == 4
 
 
+def test_log_of_the_service_is_configured_by_the_environment(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PORT": "0"}
+    assert demo.run(environ | {"LOG_LEVEL": "trace", "LOG_FORMAT": "yaml"}) == 2
+    assert [line.partition(":")[0] for line in capfd.readouterr().err.splitlines()] == [
+        "PORT",
+        "LOG_LEVEL",
+        "LOG_FORMAT",
+    ]
+
+
 # The demo as a process
 
 

@@ -49,8 +49,12 @@ def run(environ: Mapping[str, str]) -> int:
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that a process needs. All others could change the configuration."""
-    return {name: environ[name] for name in ("HOME", "PATH", "LANG") if name in environ}
+    """Return the variables that a process needs, and those of the log.
+
+    All others could change the configuration.
+    """
+    names = ("HOME", "PATH", "LANG", "LOG_LEVEL", "LOG_FORMAT")
+    return {name: environ[name] for name in names if name in environ}
 
 
 def _wait(service: subprocess.Popen[bytes]) -> int:
