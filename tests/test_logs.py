@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -35,6 +36,10 @@ class Log:
     ) -> None:
         """Write one line, at noon."""
         self.output.handle(line(message, *arguments, level=level, name=name, error=error))
+
+    def times(self) -> list[str]:
+        """Return the times of the lines."""
+        return [text.partition(" ")[0] for text in self._stream.getvalue().splitlines()]
 
     def lines(self) -> list[str]:
         """Return the lines without their time."""
@@ -163,6 +168,15 @@ def test_counts_are_written_when_the_process_ends(log: Log) -> None:
     log.write("once")
     log.output.close()
     assert log.lines()[-1] == "ERROR image_puller.test down (repeated, 2 more)"
+
+
+def test_count_of_a_fault_has_the_time_when_it_is_written(log: Log) -> None:
+    log.write("down")
+    log.write("down")
+    log.output.close()
+    first, second = log.times()
+    assert first == "2026-01-01T12:00:00.250Z"
+    assert second >= f"{datetime.now(UTC) - timedelta(minutes=5):%Y-%m-%dT%H:%M}"
 
 
 def test_different_faults_are_all_written(log: Log) -> None:

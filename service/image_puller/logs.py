@@ -141,6 +141,7 @@ class Output(logging.StreamHandler[TextIO]):
     def _write_repeats(self, fault: _Fault) -> None:
         if fault.repeats:
             line = copy(fault.last)
+            line.created = time.time()  # so that the times of all lines are in order
             line.repeats = fault.repeats
             super().emit(line)
 

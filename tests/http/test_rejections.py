@@ -79,6 +79,17 @@ def test_addresses_of_one_line_are_bounded(
     assert len(caplog.messages[1]) < 250
 
 
+def test_address_of_ipv4_is_logged_in_its_own_form(
+    rejections: Rejections, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        rejections.note("quay", "::ffff:10.1.2.3", ADVICE)
+    clock.advance(60)
+    rejections.write_due()
+    assert "from 10.1.2.3 was" in caplog.messages[0]
+    assert "from 10.1.2.3 (1)" in caplog.messages[1]
+
+
 def test_missing_address_is_named(rejections: Rejections, caplog: pytest.LogCaptureFixture) -> None:
     rejections.note("quay", None, ADVICE)
     assert "a request from an unknown address was rejected" in caplog.text

@@ -37,7 +37,8 @@ class Rejections:
     def note(self, source: str, address: str | None, advice: str) -> None:
         """Log or count one request. `advice` says what to do."""
         self.write_due()
-        sender = address or "an unknown address"
+        # The socket is one of IPv6, and shows IPv4 addresses in the form ::ffff:10.1.2.3.
+        sender = (address or "an unknown address").removeprefix("::ffff:")
         with self._lock:
             minute = self._minutes.get(source)
             if minute is None:
