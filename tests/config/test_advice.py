@@ -53,6 +53,7 @@ OF_OTHERS = (
     "PYTHONUNBUFFERED",
     "GUNICORN_CMD_ARGS",
     "OTEL_LOG_LEVEL",
+    "SEGAMI",
 )
 
 

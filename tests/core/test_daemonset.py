@@ -390,7 +390,8 @@ def test_what_is_not_configured_is_not_in_the_pod(variable, text, key, value):
 
 
 def test_annotations_of_ones_own_stand_on_the_daemonset_and_never_in_place_of_the_state():
-    config = configuration(DAEMONSET_ANNOTATIONS=json.dumps({"a/b": "c", STATE: "mine"}))
+    # The configuration rejects the second annotation, so this is a second line of defence.
+    config = replace(configuration(), daemonset_annotations={"a/b": "c", STATE: "mine"})
     manifest = daemonset.manifest(config, state_of(config), Platform(), "the state")
 
     assert manifest["metadata"]["annotations"] == {"a/b": "c", STATE: "the state"}
