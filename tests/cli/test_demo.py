@@ -312,6 +312,15 @@ def test_port_that_may_not_be_used_is_one_line(
     )
 
 
+def test_log_of_the_service_is_configured_by_the_environment(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, port: int
+) -> None:
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PORT": str(port)}
+    assert demo.run(environ | {"LOG_LEVEL": "trace", "LOG_FORMAT": "yaml"}) == 2
+    variables = [line.partition(":")[0] for line in capfd.readouterr().err.splitlines()]
+    assert {"LOG_LEVEL", "LOG_FORMAT"} <= set(variables)
+
+
 # How to run image-puller in another terminal
 
 

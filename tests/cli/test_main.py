@@ -251,6 +251,17 @@ def test_render_prints_warnings_to_standard_error(
     assert captured.err.startswith("IMAGES: 'bad'")
 
 
+@pytest.mark.parametrize("arguments", [(), ("--quota", "3")])
+def test_render_prints_advice_and_requests_to_standard_error(
+    environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    environ.setenv("KEEPTAGS", "3")
+    assert main.main(["render", *arguments]) == 0
+    advice, requests = capsys.readouterr().err.splitlines()
+    assert advice.endswith("did you mean KEEP_TAGS?")
+    assert requests == quota.describe(configuration(IMAGES=f"app={APP}"))
+
+
 @pytest.mark.parametrize(
     ("namespace", "expected"), [(None, "in-a-pod"), ("other", "other"), ("", "in-a-pod")]
 )

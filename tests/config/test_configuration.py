@@ -11,11 +11,14 @@ from image_puller.config.configuration import (
     Config,
     EventAuth,
     Google,
+    LogFormat,
+    LogLevel,
     Oidc,
     ReadAuth,
     Resources,
     from_environ,
 )
+from image_puller.core import daemonset
 from image_puller.errors import ConfigurationError
 from image_puller.events.sources import SOURCES
 from tests.support.building import configuration
@@ -25,6 +28,7 @@ IMAGES = "app=quay.io/org/app:1.2.3"
 
 DEFAULTS = {
     "warnings": (),
+    "advice": (),
     "keep_tags": 2,
     "caching_interval": timedelta(hours=1),
     "resources": Resources(
@@ -55,6 +59,8 @@ DEFAULTS = {
     "insecure_registries": (),
     "port": 8080,
     "knative_service": None,
+    "log_level": LogLevel.INFO,
+    "log_format": LogFormat.TEXT,
 }
 
 
@@ -77,6 +83,9 @@ def test_table_of_defaults_is_complete() -> None:
 
 VALUES: list[tuple[str, str, str, object]] = [
     ("KEEP_TAGS", "20", "keep_tags", 20),
+    ("LOG_LEVEL", "warning", "log_level", LogLevel.WARNING),
+    ("LOG_LEVEL", "DEBUG", "log_level", LogLevel.DEBUG),
+    ("LOG_FORMAT", "json", "log_format", LogFormat.JSON),
     ("ASK_REGISTRIES", "false", "ask_registries", False),
     ("VERIFY_PUSHES", "True", "verify_pushes", True),
     ("REGISTRY_CA_FILE", __file__, "registry_ca_file", Path(__file__)),
@@ -305,6 +314,9 @@ QUANTITY = "not a Kubernetes quantity such as 10Mi or .05: "
 HOURS = "must be a number of hours above 0, such as 1 or 0.5, 100000 at most, not "
 NOT_JSON = "is not JSON (Expecting value: line 1 column 1 (char 0)): "
 PAIRS = "must be a list of name=value;…; "
+NOT_ALLOWED = (
+    "is not allowed: the service itself writes the annotations that begin with image-puller.io/"
+)
 NODES = "must be a number of nodes or a percentage from 1% to 100%, not "
 KNOWN_SOURCES = ", ".join(sorted(SOURCES))
 IGNORED = "the entry is ignored"
@@ -361,6 +373,16 @@ NO_SLEEP = (
         ("TOLERATIONS", '["a"]', "must be a JSON array of objects, not '[\"a\"]'"),
         ("DAEMONSET_ANNOTATIONS", "a: b", f"{NOT_JSON}'a: b'"),
         ("DAEMONSET_ANNOTATIONS", '{"a": 1}', "must be a JSON object of strings; 'a' is 1"),
+        *(
+            (
+                "DAEMONSET_ANNOTATIONS",
+                f'{{"a": "b", "{key}": "{{}}"}}',
+                f"{key!r} {NOT_ALLOWED}",
+            )
+            for key in (daemonset.STATE, daemonset.DIGESTS, "image-puller.io/anything")
+        ),
+        ("LOG_LEVEL", "trace", "must be debug or info or warning or error, not 'trace'"),
+        ("LOG_FORMAT", "yaml", "must be text or json, not 'yaml'"),
         ("IMAGE_PULL_SECRETS", "a,b", f"{NAME_253}'a,b'"),
         ("KIP_IMAGE", "A", "'A' is not an image reference: the repository must be in lower case"),
         *(
@@ -454,4 +476,5 @@ def test_configuration_is_immutable() -> None:
 
 
 def test_other_variables_are_ignored() -> None:
-    assert configuration(HOME="/root", images="x") == configuration()
+    read = configuration(HOME="/root", images="x", PATH="/bin", HTTPS_PROXY="http://proxy")
+    assert dataclasses.replace(read, advice=()) == configuration()

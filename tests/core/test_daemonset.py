@@ -410,7 +410,8 @@ def test_a_field_that_is_not_configured_is_left_out(
 
 
 def test_configured_annotations_are_on_the_daemonset_but_never_replace_the_state() -> None:
-    config = configuration(DAEMONSET_ANNOTATIONS=json.dumps({"a/b": "c", STATE: "mine"}))
+    # The configuration refuses the second annotation, so this is a second line of defence.
+    config = replace(configuration(), daemonset_annotations={"a/b": "c", STATE: "mine"})
     manifest = daemonset.manifest(config, state_of(config), Platform(), "the state")
 
     assert manifest["metadata"]["annotations"] == {"a/b": "c", STATE: "the state"}

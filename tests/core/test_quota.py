@@ -108,3 +108,28 @@ def test_a_refusal_without_amounts_has_no_room_for_larger_pods() -> None:
     refusal = "exceeded quota: q, requested: pods=1"
     assert not quota.has_room(refusal, daemon_set(2), daemon_set(3)["spec"]["template"])
     assert quota.has_room(refusal, daemon_set(2), daemon_set(2)["spec"]["template"])
+
+
+def test_request_of_a_pod_is_described_with_what_to_lower() -> None:
+    images = ";".join(f"app-{number}=quay.io/org/app:1.2.{number}" for number in range(50))
+    assert quota.describe(configuration(IMAGES=images)) == (
+        "each pod of the DaemonSet requests 2550m CPU and 510Mi memory (51 containers), "
+        "and up to 7550m CPU and 1510Mi memory (151 containers) with all tracked tags; "
+        "to request less of each node, lower CACHING_CPU_REQUEST, CACHING_MEMORY_REQUEST or "
+        "KEEP_TAGS, or use fewer entries"
+    )
+
+
+def test_request_of_a_pod_that_can_not_grow_is_one_amount() -> None:
+    config = configuration(IMAGES="app=quay.io/org/app:latest", CACHING_CPU_REQUEST="0")
+    text = quota.describe(config)
+    assert text.startswith(
+        "each pod of the DaemonSet requests 0 CPU and 20Mi memory (2 containers)"
+    )
+    assert "tracked" not in text
+
+
+def test_described_request_is_that_of_the_quota() -> None:
+    found = hard(IMAGES="app=quay.io/org/app:1.2.3", KEEP_TAGS="5")
+    text = quota.describe(configuration(IMAGES="app=quay.io/org/app:1.2.3", KEEP_TAGS="5"))
+    assert f"up to {found['requests.cpu']} CPU and {found['requests.memory']} memory" in text

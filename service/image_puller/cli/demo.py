@@ -101,8 +101,12 @@ def _deployment() -> dict[str, object]:
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that a process needs. All others could change the configuration."""
-    return {name: environ[name] for name in ("HOME", "PATH", "LANG") if name in environ}
+    """Return the variables that a process needs, and those of the log.
+
+    All others could change the configuration.
+    """
+    names = ("HOME", "PATH", "LANG", "LOG_LEVEL", "LOG_FORMAT")
+    return {name: environ[name] for name in names if name in environ}
 
 
 def _service(listener: socket.socket, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 import os
 import re
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from image_puller import __version__
+from image_puller import __version__, logs
 from image_puller.cli import (
     demo,
     demo_content,
@@ -25,7 +24,7 @@ from image_puller.cli import (
     webhook_setup,
 )
 from image_puller.config import variables
-from image_puller.config.configuration import Config, Google, from_environ
+from image_puller.config.configuration import Config, Google, LogFormat, from_environ
 from image_puller.controller.clock import Clock
 from image_puller.core import daemonset, decide, quota, rollout, state
 from image_puller.errors import BadEventError, ConfigurationError, ImagePullerError
@@ -153,8 +152,8 @@ def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from image_puller import serve  # noqa: PLC0415
     from image_puller.cluster import client as cluster  # noqa: PLC0415
 
-    _log()
     config = _config(environ)
+    logs.set_up(config.log_level, as_json=config.log_format is LogFormat.JSON, stream=sys.stdout)
     serve.run(config, cluster.KubernetesCluster(cluster.connect(environ), config), arguments.bind)
 
 
@@ -219,8 +218,8 @@ def _secrets(environ: Mapping[str, str]) -> Secrets:
 
 def _render(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     config = _config(environ)
-    for warning in config.warnings:
-        print(warning, file=sys.stderr)
+    for message in (*config.warnings, *config.advice, quota.describe(config)):
+        print(message, file=sys.stderr)
     if arguments.quota is None:
         manifest = _new_daemonset(config)
     else:
@@ -290,11 +289,3 @@ def _read_headers(file: Path) -> dict[str, str]:
 def _config(environ: Mapping[str, str]) -> Config:
     pod_namespace = _NAMESPACE_FILE.read_text().strip() if _NAMESPACE_FILE.is_file() else None
     return from_environ(environ, pod_namespace=pod_namespace)
-
-
-def _log() -> None:
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stdout,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )

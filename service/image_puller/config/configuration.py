@@ -6,14 +6,14 @@ The variables of the original Kubernetes Image Puller keep their names and forma
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any, TypeVar
 
 from image_puller import __version__, limits
-from image_puller.config import variables
+from image_puller.config import advice, variables
 from image_puller.config.entries import Entry, parse_entries
 from image_puller.errors import ConfigurationError
 from image_puller.events.sources import SOURCES
@@ -33,6 +33,9 @@ _PREFIX = re.compile(r"[A-Za-z0-9.:\[\]_-]+(/[a-z0-9._-]+)*")
 _EMAIL = re.compile(r"[!-?A-~]+@[A-Za-z0-9.-]+", re.ASCII)
 _LABEL_VALUE_CHARACTERS = 63
 _AFFINITIES = ("nodeAffinity", "podAffinity", "podAntiAffinity")
+_OIDC = ("OIDC_AUDIENCE", "OIDC_ISSUER", "OIDC_KEYS", "OIDC_SUBJECTS")
+_SET_BY_KNATIVE = "K_SERVICE"
+_OWN_ANNOTATIONS = "image-puller.io/"
 
 
 class EventAuth(StrEnum):
@@ -48,6 +51,22 @@ class ReadAuth(StrEnum):
 
     TOKEN = auto()
     NONE = auto()
+
+
+class LogLevel(StrEnum):
+    """The least level of a line in the log."""
+
+    DEBUG = auto()
+    INFO = auto()
+    WARNING = auto()
+    ERROR = auto()
+
+
+class LogFormat(StrEnum):
+    """The format of all lines in the log."""
+
+    TEXT = auto()
+    JSON = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +107,15 @@ class Google:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The values of all variables. `warnings` are about single malformed entries."""
+    """The values of all variables.
+
+    `warnings` are about single malformed entries. `advice` is about what is valid, but probably a
+    mistake.
+    """
 
     entries: tuple[Entry, ...]
     warnings: tuple[str, ...]
+    advice: tuple[str, ...]
     keep_tags: int
     caching_interval: timedelta
     resources: Resources
@@ -120,6 +144,8 @@ class Config:
     insecure_registries: tuple[str, ...]
     port: int
     knative_service: str | None
+    log_level: LogLevel
+    log_format: LogFormat
 
     def entry(self, name: str) -> Entry:
         """Return the entry of a name. It must exist."""
@@ -140,6 +166,7 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
     config = Config(
         entries=entries,
         warnings=warnings,
+        advice=(),
         keep_tags=read("KEEP_TAGS", variables.whole_number(1, limits.KEEP_TAGS_MOST), 2),
         caching_interval=read("CACHING_INTERVAL_HOURS", variables.hours, timedelta(hours=1)),
         resources=_resources(read),
@@ -149,7 +176,7 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         node_selector=read("NODE_SELECTOR", variables.json_strings, {}),
         affinity=read("AFFINITY", _affinity, {}),
         tolerations=read("TOLERATIONS", variables.json_objects, ()),
-        daemonset_annotations=read("DAEMONSET_ANNOTATIONS", variables.json_strings, {}),
+        daemonset_annotations=read("DAEMONSET_ANNOTATIONS", _annotations, {}),
         image_pull_secrets=read("IMAGE_PULL_SECRETS", _names, ()),
         kip_image=read("KIP_IMAGE", _sleep_image, SLEEP_IMAGE),
         rollout_min_interval=read(
@@ -169,26 +196,32 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         registry_ca_file=read("REGISTRY_CA_FILE", _certificates, None),
         insecure_registries=read("INSECURE_REGISTRIES", _hosts, ()),
         port=read("PORT", variables.whole_number(1, 65535), 8080),
-        knative_service=read("K_SERVICE", variables.dns_subdomain, None),
+        knative_service=read(_SET_BY_KNATIVE, variables.dns_subdomain, None),
+        log_level=read("LOG_LEVEL", _log_level, LogLevel.INFO),
+        log_format=read("LOG_FORMAT", variables.one_of(LogFormat), LogFormat.TEXT),
     )
     if config.verify_pushes and not config.ask_registries:
         read.problems.append("VERIFY_PUSHES: must not be true where ASK_REGISTRIES is false")
+    misspelt = advice.on_names(environ, (read.names | {*_OIDC}) - {_SET_BY_KNATIVE})
     if read.problems:
-        raise ConfigurationError("\n".join(read.problems))
-    return config
+        # A misspelt variable is often the reason for a problem.
+        raise ConfigurationError("\n".join([*read.problems, *misspelt]))
+    return replace(config, advice=(*misspelt, *advice.on_memory(config.resources.memory_limit)))
 
 
 class _Reader:
-    """Reads single variables, and collects the problems of all of them."""
+    """Reads single variables. It collects their names, and the problems of all of them."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
+        self.names: set[str] = set()
         self.problems: list[str] = []
 
     def has(self, variable: str) -> bool:
         return bool(self._text(variable))
 
     def _text(self, variable: str) -> str:
+        self.names.add(variable)
         return self._environ.get(variable, "").strip()
 
     def __call__(
@@ -249,6 +282,17 @@ def _daemonset_name(text: str) -> str:
     return variables.dns_subdomain(text, longest=_LABEL_VALUE_CHARACTERS)
 
 
+def _annotations(text: str) -> dict[str, str]:
+    annotations = variables.json_strings(text)
+    for key in annotations:
+        if key.startswith(_OWN_ANNOTATIONS):
+            raise ValueError(
+                f"{variables.quoted(key)} is not allowed: the service itself writes the "
+                f"annotations that begin with {_OWN_ANNOTATIONS}"
+            )
+    return annotations
+
+
 def _affinity(text: str) -> dict[str, Any]:
     affinity = variables.json_object(text)
     for key in affinity:
@@ -256,6 +300,10 @@ def _affinity(text: str) -> dict[str, Any]:
             expected = ", ".join(_AFFINITIES)
             raise ValueError(f"{variables.quoted(key)} is not one of {expected}")
     return affinity
+
+
+def _log_level(text: str) -> LogLevel:
+    return variables.one_of(LogLevel)(text.lower())
 
 
 def _oidc(read: _Reader, namespace: str) -> Oidc:

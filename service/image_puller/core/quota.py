@@ -67,16 +67,38 @@ def _amounts(text: str) -> dict[str, Decimal]:
     return {name.strip(): quantity.parse(amount.strip()) for name, _, amount in pairs}
 
 
-def _fullest(config: Config) -> State:
+def describe(config: Config) -> str:
+    """Return what the pods request of each node, and how to request less."""
+    least = daemonset.template(config, _fullest(config, tags=0), daemonset.Platform())
+    most = daemonset.template(config, _fullest(config), daemonset.Platform())
+    text = f"each pod of the DaemonSet requests {_requests(least)}"
+    if most != least:
+        text += f", and up to {_requests(most)} with all tracked tags"
+    return (
+        f"{text}; to request less of each node, lower CACHING_CPU_REQUEST, "
+        "CACHING_MEMORY_REQUEST or KEEP_TAGS, or use fewer entries"
+    )
+
+
+def _requests(template: dict[str, Any]) -> str:
+    asked = daemonset.asked(template)
+    containers = len(template["spec"]["containers"])
+    cpu, memory = (quantity.render(asked[f"requests.{each}"]) for each in ("cpu", "memory"))
+    return f"{cpu} CPU and {memory} memory ({containers} containers)"
+
+
+def _fullest(config: Config, tags: int | None = None) -> State:
+    """Return a state with so many tracked tags for each entry, by default `KEEP_TAGS`."""
+    count = config.keep_tags if tags is None else tags
     entries = {
-        entry.name: EntryState(image=entry.image, tags=_most_tags(config, entry))
+        entry.name: EntryState(image=entry.image, tags=_most_tags(entry, count))
         for entry in config.entries
     }
     return State(configuration="", entries=entries)
 
 
-def _most_tags(config: Config, entry: Entry) -> tuple[Tag, ...]:
+def _most_tags(entry: Entry, count: int) -> tuple[Tag, ...]:
     if not entry.policy.tracks_other_tags:
         return ()
-    names = (f"{entry.tag}.{number}" for number in range(config.keep_tags))
+    names = (f"{entry.tag}.{number}" for number in range(count))
     return tuple(Tag(name=name, digest=None, time=_EPOCH) for name in names)
