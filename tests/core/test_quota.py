@@ -130,6 +130,6 @@ def test_request_of_a_pod_that_can_not_grow_is_one_amount() -> None:
 
 
 def test_described_request_is_that_of_the_quota() -> None:
-    found = hard(IMAGES="app=quay.io/org/app:1.2.3", KEEP_TAGS="5")
+    found = hard(1, IMAGES="app=quay.io/org/app:1.2.3", KEEP_TAGS="5")
     text = quota.describe(configuration(IMAGES="app=quay.io/org/app:1.2.3", KEEP_TAGS="5"))
     assert f"up to {found['requests.cpu']} CPU and {found['requests.memory']} memory" in text

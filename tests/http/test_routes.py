@@ -357,7 +357,7 @@ def test_empty_test_request_of_harbor_is_accepted_and_changes_nothing(
 def test_new_push_costs_one_patch_a_known_one_a_get_and_a_rejected_one_nothing(
     web: MakeWeb, installation: Installation
 ) -> None:
-    service = web(**AT_ONCE)
+    service = web(KEEP_TAGS="1", **AT_ONCE)
     service.secret("harbor", "s3cret")
     post(service, "/webhooks/harbor", harbor("1.2.4"), "s3cret")
     installation.sent()
