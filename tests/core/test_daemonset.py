@@ -24,6 +24,8 @@ RESTRICTED = {
     "readOnlyRootFilesystem": True,
 }
 COMMON = {
+    "workingDir": "/",
+    "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
     "resources": {
         "requests": {"memory": "10Mi", "cpu": ".05"},
         "limits": {"memory": "20Mi", "cpu": ".2"},
@@ -367,6 +369,15 @@ def test_every_container_is_restricted(openshift: bool | None) -> None:
     assert len(spec["containers"]) == 4
     assert all(each["securityContext"] == RESTRICTED for each in spec["containers"])
     assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & set(spec)
+
+
+def test_no_container_asks_for_a_gpu_or_for_a_directory_of_its_image() -> None:
+    spec = template(configuration(IMAGES="a=nginx;b=nginx:1.2.3"), push("1.2.4", 1, entry="b"))
+
+    assert len(spec["spec"]["containers"]) == 4
+    for each in spec["spec"]["containers"]:
+        assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in each["env"]
+        assert each["workingDir"] == "/"
 
 
 def test_an_unknown_owner_is_left_out() -> None:

@@ -141,6 +141,7 @@ def daemon_set(name: str) -> Json:
                         container(
                             "first",
                             "nginx:1.2",
+                            workingDir="/",
                             lifecycle={"postStart": {"exec": {"command": ["/install"]}}},
                             resources=amounts,
                             volumeMounts=[{"name": "kip", "mountPath": "/kip"}],

@@ -320,8 +320,16 @@ def _container(config: Config, image: DesiredImage, sleep: tuple[str, ...]) -> M
 
 
 def _common(config: Config) -> Manifest:
+    """Return what all containers have.
+
+    The NVIDIA runtime gives GPUs to a container of a CUDA image by a hook, which needs more memory
+    than a sleeping container has. `void` turns the hook off. Another user than the image's may be
+    unable to enter the image's working directory.
+    """
     asked = config.resources
     return {
+        "workingDir": "/",
+        "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
         "resources": {
             "requests": {"memory": asked.memory_request, "cpu": asked.cpu_request},
             "limits": {"memory": asked.memory_limit, "cpu": asked.cpu_limit},
