@@ -151,9 +151,9 @@ def test_containers_have_the_order_of_images() -> None:
     config = configuration(IMAGES="web=nginx;app=quay.io/org/app:1.2.3;db=bitnami/redis:7")
 
     assert [(each["name"], each["image"]) for each in containers(config)] == [
-        ("web", "nginx"),
+        ("web", "docker.io/library/nginx"),
         ("app", "quay.io/org/app:1.2.3"),
-        ("db", "bitnami/redis:7"),
+        ("db", "docker.io/bitnami/redis:7"),
     ]
 
 
@@ -180,6 +180,25 @@ def test_containers_of_a_large_pod_linger_but_not_beyond_the_grace_period(
     assert spec["terminationGracePeriodSeconds"] == 1  # a kubelet waits two seconds at least
 
 
+@pytest.mark.parametrize(
+    ("image", "full"),
+    [
+        ("nginx:1.29.1", "docker.io/library/nginx:1.29.1"),
+        ("nginx", "docker.io/library/nginx"),
+        ("bitnami/redis:7", "docker.io/bitnami/redis:7"),
+        ("index.docker.io/nginx:1", "docker.io/library/nginx:1"),
+        (f"nginx@{digest(1)}", f"docker.io/library/nginx@{digest(1)}"),
+        ("Quay.io/org/app:1.2.3", "quay.io/org/app:1.2.3"),
+        ("localhost:5000/app:1", "localhost:5000/app:1"),
+    ],
+)
+def test_containers_have_the_full_names_of_their_images(image: str, full: str) -> None:
+    config = configuration(IMAGES=f"app={image}", KIP_IMAGE=image)
+
+    assert [each["image"] for each in template(config)["spec"]["containers"]] == [full, full]
+    assert [each.image for each in daemonset.desired_images(config, state_of(config))] == [full]
+
+
 def test_tracked_tags_come_after_the_configured_image_of_their_entry() -> None:
     config = configuration(IMAGES="app=quay.io/org/app:1.2.3;web=nginx:1.2.3")
 
@@ -187,7 +206,7 @@ def test_tracked_tags_come_after_the_configured_image_of_their_entry() -> None:
         "quay.io/org/app:1.2.3",
         "quay.io/org/app:1.2.4",
         "quay.io/org/app:1.3.0",
-        "nginx:1.2.3",
+        "docker.io/library/nginx:1.2.3",
         "docker.io/library/nginx:2.0.0",
     ]
 
@@ -221,7 +240,9 @@ def test_a_configured_image_that_the_cluster_refused_is_left_out() -> None:
     refused = Refused(name="1.2.3", digest=None, reason="no")
     state = isolation.refuse(state_of(config), config.entries[0], refused)
 
-    assert [image.image for image in daemonset.desired_images(config, state)] == ["nginx"]
+    assert [image.image for image in daemonset.desired_images(config, state)] == [
+        "docker.io/library/nginx"
+    ]
 
 
 def test_a_live_configured_image_stays_when_its_mutated_tag_is_refused() -> None:

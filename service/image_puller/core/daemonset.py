@@ -178,6 +178,7 @@ class DesiredImage:
     """A desired image, and its container.
 
     `name` is the tag that it is pulled by, or None where it is pulled by digest.
+    `image` is its full name, because some runtimes reject short names such as `nginx`.
     `always`: its pull policy is Always. `expected` is its value in the digests annotation.
     `tag` is the tracked tag; None for a configured image that was never pushed.
     """
@@ -221,7 +222,7 @@ def _configured(entry: Entry, tag: Tag | None) -> DesiredImage:
         entry=entry.name,
         name=entry.tag,
         container=entry.name,
-        image=entry.image,
+        image=str(entry.reference),
         always=entry.tag is not None and (is_mutable(entry.tag) or bool(tag and tag.mutated)),
         expected=_expected(tag),
         tag=tag,
@@ -297,12 +298,12 @@ def _install_container(config: Config, sleep: tuple[str, ...]) -> Manifest:
     also installs by its command, because a kubelet that restarts does not run the hook again.
     See `docs/decisions/install-container.md`.
     """
-    tag = parse(config.kip_image).pull_tag
-    mutable = tag is not None and is_mutable(tag)
+    image = parse(config.kip_image)
+    mutable = image.pull_tag is not None and is_mutable(image.pull_tag)
     install = ["/sleep", "--install", _SLEEP]
     return {
         "name": INSTALL_CONTAINER,
-        "image": config.kip_image,
+        "image": str(image),
         "imagePullPolicy": "Always" if mutable else "IfNotPresent",
         "command": [*install, *sleep],
         "lifecycle": {"postStart": {"exec": {"command": install}}},
