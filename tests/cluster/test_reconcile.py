@@ -111,6 +111,25 @@ def test_checks_of_one_commit_cost_as_much_as_one(
     assert installation.sent() == [*CHECK_READS, DRY_RUN]
 
 
+def test_another_order_of_images_changes_nothing(
+    replica: MakeReplica, installation: Installation
+) -> None:
+    one, other = BOTH.split(";")
+    before = replica(IMAGES=f"{one};{other}", **AT_ONCE)
+    before.commit(push("1.2.4", 1), push("2.1.0", 2, entry="other"))
+    live = installation.live()
+    installation.sent()
+    after = replica(IMAGES=f"{other};{one}", **AT_ONCE)
+    after.check()
+    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+    assert installation.live() == live
+    assert after.commit(push("2.2.0", 3, entry="other")) == (Outcome.TRACKED,)
+    assert before.commit(push("1.2.5", 4)) == (Outcome.TRACKED,)
+    assert installation.images() == [
+        APP, NEWER, NEWEST, OTHER, "quay.io/org/other:2.1.0", "quay.io/org/other:2.2.0",
+    ]  # fmt: skip
+
+
 def test_changes_of_one_commit_cost_one_write(
     replica: MakeReplica, installation: Installation
 ) -> None:

@@ -125,16 +125,16 @@ def test_the_whole_manifest() -> None:
                             **COMMON,
                         },
                         {
-                            "name": "app",
-                            "image": "quay.io/org/app:1.2.3",
+                            "name": name,
+                            "image": "quay.io/org/app:1.2.4",
                             "imagePullPolicy": "IfNotPresent",
                             "command": ["/kip/sleep"],
                             "args": ["720h"],
                             **COMMON,
                         },
                         {
-                            "name": name,
-                            "image": "quay.io/org/app:1.2.4",
+                            "name": "app",
+                            "image": "quay.io/org/app:1.2.3",
                             "imagePullPolicy": "IfNotPresent",
                             "command": ["/kip/sleep"],
                             "args": ["720h"],
@@ -147,13 +147,15 @@ def test_the_whole_manifest() -> None:
     }
 
 
-def test_containers_have_the_order_of_images() -> None:
-    config = configuration(IMAGES="web=nginx;app=quay.io/org/app:1.2.3;db=bitnami/redis:7")
+def test_containers_are_ordered_by_name_and_not_as_in_images() -> None:
+    config = configuration(
+        IMAGES="web=nginx:1.2.3;app=quay.io/org/app:1.2.3;db=bitnami/redis:7.0.0"
+    )
 
     assert [(each["name"], each["image"]) for each in containers(config)] == [
-        ("web", "docker.io/library/nginx"),
         ("app", "quay.io/org/app:1.2.3"),
-        ("db", "docker.io/bitnami/redis:7"),
+        ("db", "docker.io/bitnami/redis:7.0.0"),
+        ("web", "docker.io/library/nginx:1.2.3"),
     ]
 
 
@@ -199,15 +201,22 @@ def test_containers_have_the_full_names_of_their_images(image: str, full: str) -
     assert [each.image for each in daemonset.desired_images(config, state_of(config))] == [full]
 
 
-def test_tracked_tags_come_after_the_configured_image_of_their_entry() -> None:
-    config = configuration(IMAGES="app=quay.io/org/app:1.2.3;web=nginx:1.2.3")
+def test_images_that_pushes_bring_come_before_the_others() -> None:
+    config = configuration(IMAGES="app=quay.io/org/app:1.2.3;web=nginx:1.2.3;x=quay.io/org/x:next")
+    changes = [push("1.3.0", 1), push("1.2.4", 2), push("2.0.0", 3, entry="web")]
 
-    assert images(config, push("1.3.0", 1), push("1.2.4", 2), push("2.0.0", 3, entry="web")) == [
-        "quay.io/org/app:1.2.3",
+    assert images(config, *changes) == [
         "quay.io/org/app:1.2.4",
         "quay.io/org/app:1.3.0",
-        "docker.io/library/nginx:1.2.3",
         "docker.io/library/nginx:2.0.0",
+        "quay.io/org/x:next",
+        "quay.io/org/app:1.2.3",
+        "docker.io/library/nginx:1.2.3",
+    ]
+    assert images(config, *changes, push("1.2.3", 4, entry="web"))[3:] == [
+        "docker.io/library/nginx:1.2.3",
+        "quay.io/org/x:next",
+        "quay.io/org/app:1.2.3",
     ]
 
 
@@ -215,9 +224,9 @@ def test_the_configured_image_and_the_newest_tags_are_desired() -> None:
     config = configuration(KEEP_TAGS="2")
 
     assert images(config, *(push(f"1.2.{n}", n) for n in range(4, 20))) == [
-        "quay.io/org/app:1.2.3",
         "quay.io/org/app:1.2.18",
         "quay.io/org/app:1.2.19",
+        "quay.io/org/app:1.2.3",
     ]
 
 
@@ -231,7 +240,7 @@ def test_a_configured_digest_is_pulled_as_it_was_configured() -> None:
     image = f"quay.io/org/app:1.2.3@{digest(1)}"
     config = configuration(IMAGES=f"app={image}", IMAGE_TAG_POLICIES="app=any")
 
-    assert images(config, push("1.2.3", 1)) == [image, "quay.io/org/app:1.2.3"]
+    assert images(config, push("1.2.3", 1)) == ["quay.io/org/app:1.2.3", image]
     assert pull_policy_of(config, image) == "IfNotPresent"
 
 
@@ -550,11 +559,16 @@ def test_each_hash_covers_its_part_of_the_configuration(
     ] == [changes >= POLICY, changes >= STRUCTURE, changes >= TEMPLATE]
 
 
-def test_the_order_of_images_is_part_of_the_configuration() -> None:
-    one = configuration(IMAGES="a=nginx;b=redis")
-    other = configuration(IMAGES="b=redis;a=nginx")
+@pytest.mark.parametrize(
+    "order", ["b=redis;c=quay.io/org/c:1.2.3;a=nginx", "c=quay.io/org/c:1.2.3;b=redis;a=nginx"]
+)
+def test_another_order_of_images_is_the_same_configuration(order: str) -> None:
+    one = configuration(IMAGES="a=nginx;b=redis;c=quay.io/org/c:1.2.3")
+    other = configuration(IMAGES=order)
+    pushes = [push("latest", 1, entry="b"), push("1.2.4", 2, entry="c")]
 
-    assert daemonset.configuration_hash(one) != daemonset.configuration_hash(other)
+    assert daemonset.configuration_hash(one) == daemonset.configuration_hash(other)
+    assert template(one, *pushes) == template(other, *pushes)
 
 
 def test_the_structure_does_not_depend_on_tracked_tags() -> None:

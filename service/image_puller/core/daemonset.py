@@ -109,8 +109,8 @@ def owner_references(platform: Platform) -> Manifest:
 
 
 def template(config: Config, state: State, platform: Platform) -> Manifest:
-    """Return the pod template: the install container, then one for each image, as in `IMAGES`."""
-    containers = desired_images(config, state)
+    """Return the pod template: the install container, then one container for each image."""
+    containers = sorted(desired_images(config, state), key=_place)
     sleep = _sleep(len(containers) + 1)
     annotations = {
         DIGESTS: _json({i.container: i.expected for i in containers if i.expected is not None}),
@@ -209,6 +209,22 @@ def desired_images_of(config: Config, entry: Entry, current: EntryState) -> list
     tags = selection.desired(config, entry, current.tags)
     found.extend(_tracked(entry, tag) for tag in sorted(tags, key=lambda tag: tag.name))
     return found
+
+
+def _place(image: DesiredImage) -> tuple[int, str, str]:
+    """Return the sort key of an image's container.
+
+    The kubelet pulls images and starts containers in this order. First come the images that pushes
+    bring: tracked tags, then configured tags that nodes always pull. The order of `IMAGES` does not
+    count, so another order alone changes no template.
+    """
+    if image.container != image.entry:
+        rank = 0
+    elif image.always:
+        rank = 1
+    else:
+        rank = 2
+    return rank, image.entry, image.name or ""
 
 
 def container_name(entry: Entry, tag: str) -> str:
