@@ -101,6 +101,31 @@ def test_a_check_without_drift_costs_reads_and_one_dry_run(
     assert installation.live() == before
 
 
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("POD_LABELS", '{"team": "ci", "empty": ""}'),
+        ("POD_ANNOTATIONS", '{"example.com/owner": "ci", "empty": ""}'),
+        ("POD_SERVICE_ACCOUNT", "images"),
+        ("RUNTIME_CLASS_NAME", "kata"),
+        ("HOST_NETWORK", "true"),
+    ],
+)
+def test_a_field_of_the_pods_can_be_set_and_unset_and_is_no_drift(
+    variable: str, text: str, replica: MakeReplica, installation: Installation
+) -> None:
+    replica(**AT_ONCE).check()
+    plain = installation.template()
+    configured = replica(**{variable: text}, **AT_ONCE)
+    configured.check()
+    assert installation.template() != plain
+    installation.sent()
+    configured.check()
+    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+    replica(**AT_ONCE).check()
+    assert installation.template() == plain
+
+
 def test_checks_of_one_commit_cost_as_much_as_one(
     replica: MakeReplica, installation: Installation
 ) -> None:

@@ -1,6 +1,7 @@
 """Tests of the configuration from environment variables."""
 
 import dataclasses
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -42,6 +43,11 @@ DEFAULTS = {
     "rollout_min_interval": timedelta(seconds=10),
     "rollout_max_unavailable": "100%",
     "priority_class_name": None,
+    "pod_labels": {},
+    "pod_annotations": {},
+    "pod_service_account": None,
+    "runtime_class_name": None,
+    "host_network": False,
     "registry_aliases": (),
     "webhook_registries": {},
     "webhook_secrets_dir": Path("/etc/image-puller/secrets"),
@@ -99,6 +105,14 @@ VALUES: list[tuple[str, str, str, object]] = [
     ("ROLLOUT_MAX_UNAVAILABLE", "3", "rollout_max_unavailable", 3),
     ("ROLLOUT_MAX_UNAVAILABLE", "10%", "rollout_max_unavailable", "10%"),
     ("PRIORITY_CLASS_NAME", "low", "priority_class_name", "low"),
+    ("POD_LABELS", '{"team": ""}', "pod_labels", {"team": ""}),
+    ("POD_LABELS", '{"a.b/T_m": "V-1.x"}', "pod_labels", {"a.b/T_m": "V-1.x"}),
+    ("POD_LABELS", "null", "pod_labels", {}),
+    ("POD_ANNOTATIONS", '{"a.b/c": "x y\\n"}', "pod_annotations", {"a.b/c": "x y\n"}),
+    ("POD_ANNOTATIONS", '{"A.b/C": ""}', "pod_annotations", {"A.b/C": ""}),
+    ("POD_SERVICE_ACCOUNT", "images", "pod_service_account", "images"),
+    ("RUNTIME_CLASS_NAME", "kata.v2", "runtime_class_name", "kata.v2"),
+    ("HOST_NETWORK", "true", "host_network", True),
     ("REGISTRY_ALIASES", "a.b=c.d/e;f=g/", "registry_aliases", (("a.b", "c.d/e"), ("f", "g"))),
     ("REGISTRY_ALIASES", "A.B/x=[::1]:5000", "registry_aliases", (("a.b/x", "[::1]:5000"),)),
     ("REGISTRY_ALIASES", "index.docker.io=M", "registry_aliases", (("docker.io", "M"),)),
@@ -301,6 +315,12 @@ def test_malformed_oidc_and_google_variables_are_rejected(
 NAME = "must be a name of lower-case letters, digits and '-', 63 characters at most, not "
 NAME_63 = "must be a name of lower-case letters, digits, '-' and '.', 63 characters at most, not "
 NAME_253 = NAME_63.replace("63", "253")
+NO_NAME = "is not a name such as team or example.com/team"
+LABEL_VALUE = (
+    "must be of letters, digits, '-', '_' and '.', with a letter or digit at both ends, "
+    "63 characters at most, not "
+)
+OWN = "is set by the service; leave it out"
 QUANTITY = "not a Kubernetes quantity such as 10Mi or .05: "
 HOURS = "must be a number of hours above 0, such as 1 or 0.5, 100000 at most, not "
 NOT_JSON = "is not JSON (Expecting value: line 1 column 1 (char 0)): "
@@ -380,6 +400,45 @@ NO_SLEEP = (
         ("ROLLOUT_MAX_UNAVAILABLE", "0", f"{NODES}'0'"),
         ("ROLLOUT_MAX_UNAVAILABLE", "200%", f"{NODES}'200%'"),
         ("PRIORITY_CLASS_NAME", "Low", f"{NAME_253}'Low'"),
+        ("POD_LABELS", "team=a", f"{NOT_JSON}'team=a'"),
+        ("POD_LABELS", '{"a": 1}', "must be a JSON object of strings; 'a' is 1"),
+        *(
+            ("POD_LABELS", json.dumps({key: "x"}), f"{key[:80]!r} {NO_NAME}")
+            for key in ("", "a b", "/a", "a/", "a/b/c", "A.b/c", "-a", "a_", "a" * 64)
+        ),
+        ("POD_LABELS", json.dumps({f"{'a.' * 127}a/b": ""}), f"'{'a.' * 40}' {NO_NAME}"),
+        ("POD_LABELS", '{"team": "a b"}', f"the value of 'team' {LABEL_VALUE}'a b'"),
+        ("POD_LABELS", '{"team": "a."}', f"the value of 'team' {LABEL_VALUE}'a.'"),
+        (
+            "POD_LABELS",
+            json.dumps({"team": "a" * 64}),
+            f"the value of 'team' {LABEL_VALUE}'{'a' * 64}'",
+        ),
+        *(
+            ("POD_LABELS", json.dumps({"a": "b", key: "x"}), f"{key!r} {OWN}")
+            for key in (
+                "app.kubernetes.io/name",
+                "image-puller.io/daemonset",
+                "image-puller.io/other",
+                "sidecar.istio.io/inject",
+                "controller-revision-hash",
+                "pod-template-generation",
+            )
+        ),
+        ("POD_ANNOTATIONS", "a: b", f"{NOT_JSON}'a: b'"),
+        ("POD_ANNOTATIONS", '{"a b": ""}', f"'a b' {NO_NAME}"),
+        *(
+            ("POD_ANNOTATIONS", json.dumps({key: "x"}), f"{key!r} {OWN}")
+            for key in (
+                "image-puller.io/digests",
+                "image-puller.io/pulled-again",
+                "image-puller.io/state",
+                "sidecar.istio.io/inject",
+            )
+        ),
+        ("POD_SERVICE_ACCOUNT", "A", f"{NAME_253}'A'"),
+        ("RUNTIME_CLASS_NAME", "a/b", f"{NAME_253}'a/b'"),
+        ("HOST_NETWORK", "yes", "must be true or false, not 'yes'"),
         ("REGISTRY_ALIASES", "a.b", f"{PAIRS}'a.b' is not of that form"),
         ("REGISTRY_ALIASES", "a=b;a=c", "'a' is set twice"),
         ("REGISTRY_ALIASES", "https://a.b=c", "'https://a.b' is not of the form host or host/path"),

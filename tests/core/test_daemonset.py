@@ -14,6 +14,7 @@ from image_puller.core import daemonset, isolation
 from image_puller.core.changes import Change, TrackTag
 from image_puller.core.daemonset import DIGESTS, PULLED_AGAIN, STATE, Manifest, Owner, Platform
 from image_puller.core.state import Refused
+from image_puller.errors import ConfigurationError
 from tests.support.building import NOON, at, configuration, deletion, digest, push, state_of
 
 SLEEP = "mirror.local/sleep:1.0.0"
@@ -441,6 +442,9 @@ AFFINITY: Manifest = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExe
         ("TOLERATIONS", '[{"operator": "Exists"}]', "tolerations", [{"operator": "Exists"}]),
         ("IMAGE_PULL_SECRETS", "a;b", "imagePullSecrets", [{"name": "a"}, {"name": "b"}]),
         ("PRIORITY_CLASS_NAME", "low", "priorityClassName", "low"),
+        ("POD_SERVICE_ACCOUNT", "images", "serviceAccountName", "images"),
+        ("RUNTIME_CLASS_NAME", "kata", "runtimeClassName", "kata"),
+        ("HOST_NETWORK", "true", "hostNetwork", True),
     ],
 )
 def test_a_field_that_is_not_configured_is_left_out(
@@ -456,6 +460,29 @@ def test_configured_annotations_are_on_the_daemonset_but_never_replace_the_state
 
     assert manifest["metadata"]["annotations"] == {"a/b": "c", STATE: "the state"}
     assert "a/b" not in manifest["spec"]["template"]["metadata"]["annotations"]
+
+
+def test_configured_labels_and_annotations_are_on_the_pods_beside_the_services_own() -> None:
+    config = configuration(POD_LABELS='{"team": "ci"}', POD_ANNOTATIONS='{"a.b/c": "d"}')
+    own = template(configuration())["metadata"]
+
+    assert template(config)["metadata"] == {
+        "labels": own["labels"] | {"team": "ci"},
+        "annotations": own["annotations"] | {"a.b/c": "d"},
+    }
+    manifest = daemonset.manifest(config, state_of(config), Platform(), "the state")
+    assert manifest["spec"]["selector"] == {"matchLabels": daemonset.selector(configuration())}
+    assert manifest["metadata"]["annotations"] == {STATE: "the state"}
+
+
+def test_no_variable_changes_a_label_or_annotation_of_the_service() -> None:
+    state = replace(state_of(configuration()), pulled_again_at=NOON)
+    own = daemonset.template(configuration(), state, UNKNOWN)["metadata"]
+
+    for part, variable in (("labels", "POD_LABELS"), ("annotations", "POD_ANNOTATIONS")):
+        for key in own[part]:
+            with pytest.raises(ConfigurationError, match=rf"^{variable}: '{key}' is set by"):
+                configuration(**{variable: json.dumps({key: "mine"})})
 
 
 def test_the_update_strategy_has_the_configured_max_unavailable() -> None:
@@ -529,6 +556,11 @@ NOTHING, POLICY, STRUCTURE, TEMPLATE = range(4)
         ("IMAGE_PULL_SECRETS", "a", TEMPLATE),
         ("KIP_IMAGE", SLEEP, TEMPLATE),
         ("PRIORITY_CLASS_NAME", "low", TEMPLATE),
+        ("POD_LABELS", '{"a": "b"}', TEMPLATE),
+        ("POD_ANNOTATIONS", '{"a": "b"}', TEMPLATE),
+        ("POD_SERVICE_ACCOUNT", "images", TEMPLATE),
+        ("RUNTIME_CLASS_NAME", "kata", TEMPLATE),
+        ("HOST_NETWORK", "true", TEMPLATE),
         ("ROLLOUT_MAX_UNAVAILABLE", "1", STRUCTURE),
         ("IMAGE_TAG_POLICIES", "app=any", POLICY),
         ("KEEP_TAGS", "3", POLICY),

@@ -5,7 +5,7 @@ The variables of the original Kubernetes Image Puller keep their names and forma
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum, auto
@@ -32,6 +32,16 @@ ORIGINAL_IMAGES = (
 _PREFIX = re.compile(r"[A-Za-z0-9.:\[\]_-]+(/[a-z0-9._-]+)*")
 _EMAIL = re.compile(r"[!-?A-~]+@[A-Za-z0-9.-]+", re.ASCII)
 _LABEL_VALUE_CHARACTERS = 63
+_OWN_PREFIX = "image-puller.io/"
+_OWN_LABELS = frozenset(
+    {
+        "app.kubernetes.io/name",
+        "sidecar.istio.io/inject",
+        "controller-revision-hash",  # this and the next: set by the DaemonSet controller
+        "pod-template-generation",
+    }
+)
+_OWN_ANNOTATIONS = frozenset({"sidecar.istio.io/inject"})
 _AFFINITIES = ("nodeAffinity", "podAffinity", "podAntiAffinity")
 
 
@@ -107,6 +117,11 @@ class Config:
     rollout_min_interval: timedelta
     rollout_max_unavailable: int | str
     priority_class_name: str | None
+    pod_labels: Mapping[str, str]
+    pod_annotations: Mapping[str, str]
+    pod_service_account: str | None
+    runtime_class_name: str | None
+    host_network: bool
     registry_aliases: tuple[tuple[str, str], ...]
     webhook_registries: Mapping[str, str]
     webhook_secrets_dir: Path
@@ -157,6 +172,11 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         ),
         rollout_max_unavailable=read("ROLLOUT_MAX_UNAVAILABLE", variables.max_unavailable, "100%"),
         priority_class_name=read("PRIORITY_CLASS_NAME", variables.dns_subdomain, None),
+        pod_labels=read("POD_LABELS", _pod_labels, {}),
+        pod_annotations=read("POD_ANNOTATIONS", _pod_annotations, {}),
+        pod_service_account=read("POD_SERVICE_ACCOUNT", variables.dns_subdomain, None),
+        runtime_class_name=read("RUNTIME_CLASS_NAME", variables.dns_subdomain, None),
+        host_network=read("HOST_NETWORK", variables.boolean, default=False),
         registry_aliases=read("REGISTRY_ALIASES", _aliases, ()),
         webhook_registries=read("WEBHOOK_REGISTRIES", _webhook_registries, {}),
         webhook_secrets_dir=read("WEBHOOK_SECRETS_DIR", Path, Path("/etc/image-puller/secrets")),
@@ -247,6 +267,22 @@ def _quantity(text: str) -> str:
 def _daemonset_name(text: str) -> str:
     """Parse a name that is also the value of a label, so it must be short enough for one."""
     return variables.dns_subdomain(text, longest=_LABEL_VALUE_CHARACTERS)
+
+
+def _pod_labels(text: str) -> dict[str, str]:
+    return _without_own(variables.labels(text), _OWN_LABELS)
+
+
+def _pod_annotations(text: str) -> dict[str, str]:
+    return _without_own(variables.annotations(text), _OWN_ANNOTATIONS)
+
+
+def _without_own(given: dict[str, str], own: Collection[str]) -> dict[str, str]:
+    """Return the labels or annotations. None of them may be one that pods have anyway."""
+    for key in given:
+        if key in own or key.startswith(_OWN_PREFIX):
+            raise ValueError(f"{variables.quoted(key)} is set by the service; leave it out")
+    return given
 
 
 def _affinity(text: str) -> dict[str, Any]:

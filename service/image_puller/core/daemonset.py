@@ -113,6 +113,7 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
     containers = sorted(desired_images(config, state), key=_place)
     sleep = _sleep(len(containers) + 1)
     annotations = {
+        **config.pod_annotations,
         DIGESTS: _json({i.container: i.expected for i in containers if i.expected is not None}),
         "sidecar.istio.io/inject": "false",
     }
@@ -120,7 +121,7 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
         annotations[PULLED_AGAIN] = state.pulled_again_at.isoformat()
     return {
         "metadata": {
-            "labels": {**selector(config), "sidecar.istio.io/inject": "false"},
+            "labels": {**config.pod_labels, **selector(config), "sidecar.istio.io/inject": "false"},
             "annotations": annotations,
         },
         "spec": _pod_spec(config, platform)
@@ -287,6 +288,9 @@ def _pod_spec(config: Config, platform: Platform) -> Manifest:
         "tolerations": list(config.tolerations),
         "imagePullSecrets": [{"name": name} for name in config.image_pull_secrets],
         "priorityClassName": config.priority_class_name,
+        "serviceAccountName": config.pod_service_account,
+        "runtimeClassName": config.runtime_class_name,
+        "hostNetwork": config.host_network,
     }
     return spec | {key: value for key, value in optional.items() if value}
 
