@@ -109,6 +109,8 @@ def test_a_check_without_drift_costs_reads_and_one_dry_run(
         ("POD_SERVICE_ACCOUNT", "images"),
         ("RUNTIME_CLASS_NAME", "kata"),
         ("HOST_NETWORK", "true"),
+        ("CACHING_CPU_LIMIT", "none"),
+        ("CACHING_MEMORY_REQUEST", "none"),
     ],
 )
 def test_a_field_of_the_pods_can_be_set_and_unset_and_is_no_drift(

@@ -159,6 +159,24 @@ def test_resources_are_parsed() -> None:
     )
 
 
+def test_requests_and_limits_can_be_left_out() -> None:
+    limits = {"CACHING_MEMORY_LIMIT": "none", "CACHING_CPU_LIMIT": " none\n"}
+
+    assert configuration(**limits).resources == Resources(
+        memory_request="10Mi", memory_limit=None, cpu_request=".05", cpu_limit=None
+    )
+    requests = {"CACHING_MEMORY_REQUEST": "none", "CACHING_CPU_REQUEST": "none"}
+    assert configuration(**requests).resources == Resources(
+        memory_request=None, memory_limit="20Mi", cpu_request=None, cpu_limit=".2"
+    )
+
+
+def test_request_without_a_limit_has_no_upper_bound() -> None:
+    config = configuration(CACHING_MEMORY_REQUEST="1Gi", CACHING_MEMORY_LIMIT="none")
+
+    assert config.resources.memory_request == "1Gi"
+
+
 def test_request_may_equal_its_limit_in_another_unit() -> None:
     config = configuration(CACHING_CPU_REQUEST="200m", CACHING_MEMORY_REQUEST="20480Ki")
 
@@ -321,7 +339,7 @@ LABEL_VALUE = (
     "63 characters at most, not "
 )
 OWN = "is set by the service; leave it out"
-QUANTITY = "not a Kubernetes quantity such as 10Mi or .05: "
+QUANTITY = "must be a Kubernetes quantity such as 10Mi or .05, or none, not "
 HOURS = "must be a number of hours above 0, such as 1 or 0.5, 100000 at most, not "
 NOT_JSON = "is not JSON (Expecting value: line 1 column 1 (char 0)): "
 PAIRS = "must be a list of name=value;…; "
@@ -360,6 +378,7 @@ NO_SLEEP = (
         ("CACHING_MEMORY_LIMIT", "-1", f"{QUANTITY}'-1'"),
         ("CACHING_CPU_REQUEST", "a", f"{QUANTITY}'a'"),
         ("CACHING_CPU_LIMIT", "1 m", f"{QUANTITY}'1 m'"),
+        ("CACHING_CPU_LIMIT", "None", f"{QUANTITY}'None'"),
         ("CACHING_MEMORY_REQUEST", "30Mi", "30Mi is more than CACHING_MEMORY_LIMIT, 20Mi"),
         ("CACHING_CPU_REQUEST", "201m", "201m is more than CACHING_CPU_LIMIT, .2"),
         ("DAEMONSET_NAME", "My_Puller", f"{NAME_63}'My_Puller'"),
@@ -475,7 +494,7 @@ def test_all_problems_are_reported_together() -> None:
         KEEP_TAGS="many",
         NODE_SELECTOR="[]",
         CACHING_MEMORY_LIMIT="1Mi",
-        CACHING_CPU_LIMIT="none",
+        CACHING_CPU_LIMIT="all",
         PORT="80a",
     )
 

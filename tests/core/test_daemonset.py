@@ -15,6 +15,7 @@ from image_puller.core.changes import Change, TrackTag
 from image_puller.core.daemonset import DIGESTS, PULLED_AGAIN, STATE, Manifest, Owner, Platform
 from image_puller.core.state import Refused
 from image_puller.errors import ConfigurationError
+from image_puller.values import quantity
 from tests.support.building import NOON, at, configuration, deletion, digest, push, state_of
 
 SLEEP = "mirror.local/sleep:1.0.0"
@@ -24,13 +25,12 @@ RESTRICTED = {
     "capabilities": {"drop": ["ALL"]},
     "readOnlyRootFilesystem": True,
 }
+COMMON_REQUESTS = {"memory": "10Mi", "cpu": ".05"}
+COMMON_LIMITS = {"memory": "20Mi", "cpu": ".2"}
 COMMON = {
     "workingDir": "/",
     "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
-    "resources": {
-        "requests": {"memory": "10Mi", "cpu": ".05"},
-        "limits": {"memory": "20Mi", "cpu": ".2"},
-    },
+    "resources": {"requests": COMMON_REQUESTS, "limits": COMMON_LIMITS},
     "securityContext": RESTRICTED,
     "volumeMounts": [{"name": "kip", "mountPath": "/kip"}],
 }
@@ -462,6 +462,34 @@ def test_configured_annotations_are_on_the_daemonset_but_never_replace_the_state
     assert "a/b" not in manifest["spec"]["template"]["metadata"]["annotations"]
 
 
+@pytest.mark.parametrize(
+    ("unset", "resources"),
+    [
+        (("MEMORY_LIMIT",), {"requests": COMMON_REQUESTS, "limits": {"cpu": ".2"}}),
+        (("MEMORY_LIMIT", "CPU_LIMIT"), {"requests": COMMON_REQUESTS}),
+        (("MEMORY_REQUEST", "CPU_REQUEST"), {"limits": COMMON_LIMITS}),
+        (("MEMORY_REQUEST", "CPU_REQUEST", "MEMORY_LIMIT", "CPU_LIMIT"), {}),
+    ],
+)
+def test_a_request_or_limit_of_none_is_left_out(
+    unset: tuple[str, ...], resources: Manifest
+) -> None:
+    config = configuration(**{f"CACHING_{each}": "none" for each in unset})
+
+    assert [each["resources"] for each in template(config)["spec"]["containers"]] == [resources] * 2
+
+
+def test_a_limit_without_a_request_is_also_requested() -> None:
+    limited = pod({"requests": {"cpu": "1"}, "limits": {"memory": "20Mi", "cpu": "2"}})
+
+    assert daemonset.asked(limited) == {
+        "requests.memory": quantity.parse("20Mi"),
+        "requests.cpu": 1,
+        "limits.memory": quantity.parse("20Mi"),
+        "limits.cpu": 2,
+    }
+
+
 def test_configured_labels_and_annotations_are_on_the_pods_beside_the_services_own() -> None:
     config = configuration(POD_LABELS='{"team": "ci"}', POD_ANNOTATIONS='{"a.b/c": "d"}')
     own = template(configuration())["metadata"]
@@ -549,6 +577,7 @@ NOTHING, POLICY, STRUCTURE, TEMPLATE = range(4)
         ("CACHING_MEMORY_LIMIT", "21Mi", TEMPLATE),
         ("CACHING_CPU_REQUEST", "50m", TEMPLATE),
         ("CACHING_CPU_LIMIT", "1", TEMPLATE),
+        ("CACHING_CPU_LIMIT", "none", TEMPLATE),
         ("DAEMONSET_NAME", "other", TEMPLATE),
         ("NODE_SELECTOR", '{"pool": "ci"}', TEMPLATE),
         ("AFFINITY", '{"nodeAffinity": {}}', TEMPLATE),

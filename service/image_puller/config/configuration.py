@@ -62,12 +62,15 @@ class ReadAuth(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """The requests and limits of each container of the DaemonSet, as Kubernetes quantities."""
+    """The requests and limits of each container of the DaemonSet, as Kubernetes quantities.
 
-    memory_request: str
-    memory_limit: str
-    cpu_request: str
-    cpu_limit: str
+    None leaves one out.
+    """
+
+    memory_request: str | None
+    memory_limit: str | None
+    cpu_request: str | None
+    cpu_limit: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,18 +252,28 @@ def _resources(read: _Reader) -> Resources:
     )
 
 
-def _bounds(read: _Reader, name: str, least: str, most: str) -> tuple[str, str]:
+def _bounds(read: _Reader, name: str, least: str, most: str) -> tuple[str | None, str | None]:
     count = len(read.problems)
     request = read(f"{name}_REQUEST", _quantity, least)
     limit = read(f"{name}_LIMIT", _quantity, most)
-    are_quantities = len(read.problems) == count
-    if are_quantities and quantity.parse(request) > quantity.parse(limit):
+    if len(read.problems) > count or request is None or limit is None:
+        return request, limit
+    if quantity.parse(request) > quantity.parse(limit):
         read.problems.append(f"{name}_REQUEST: {request} is more than {name}_LIMIT, {limit}")
     return request, limit
 
 
-def _quantity(text: str) -> str:
-    quantity.parse(text)
+def _quantity(text: str) -> str | None:
+    """Parse a quantity. `none` leaves the request or limit out."""
+    if text == "none":
+        return None
+    try:
+        quantity.parse(text)
+    except ValueError:
+        raise ValueError(
+            "must be a Kubernetes quantity such as 10Mi or .05, or none, "
+            f"not {variables.quoted(text)}"
+        ) from None
     return text
 
 

@@ -351,10 +351,10 @@ def _common(config: Config) -> Manifest:
     return {
         "workingDir": "/",
         "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
-        "resources": {
-            "requests": {"memory": asked.memory_request, "cpu": asked.cpu_request},
-            "limits": {"memory": asked.memory_limit, "cpu": asked.cpu_limit},
-        },
+        "resources": _set(
+            requests=_set(memory=asked.memory_request, cpu=asked.cpu_request),
+            limits=_set(memory=asked.memory_limit, cpu=asked.cpu_limit),
+        ),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -364,10 +364,19 @@ def _common(config: Config) -> Manifest:
     }
 
 
+def _set(**fields: Any) -> Manifest:
+    """Return the fields that are set."""
+    return {name: value for name, value in fields.items() if value}
+
+
 def _amounts(container: Manifest) -> Mapping[str, Decimal]:
+    """Return what a container asks for. A limit without a request is requested too."""
+    resources = container.get("resources", {})
+    limits, requests = resources.get("limits", {}), resources.get("requests", {})
+    bounds = {"requests": {**limits, **requests}, "limits": limits}
     return {
         f"{bound}.{resource}": quantity.parse(amount)
-        for bound, amounts in container.get("resources", {}).items()
+        for bound, amounts in bounds.items()
         for resource, amount in amounts.items()
     }
 
