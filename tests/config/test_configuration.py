@@ -338,7 +338,7 @@ LABEL_VALUE = (
     "must be of letters, digits, '-', '_' and '.', with a letter or digit at both ends, "
     "63 characters at most, not "
 )
-OWN = "is set by the service; leave it out"
+OWN = "is not yours to set; leave it out"
 QUANTITY = "must be a Kubernetes quantity such as 10Mi or .05, or none, not "
 HOURS = "must be a number of hours above 0, such as 1 or 0.5, 100000 at most, not "
 NOT_JSON = "is not JSON (Expecting value: line 1 column 1 (char 0)): "
@@ -400,6 +400,11 @@ NO_SLEEP = (
         ("TOLERATIONS", '["a"]', "must be a JSON array of objects, not '[\"a\"]'"),
         ("DAEMONSET_ANNOTATIONS", "a: b", f"{NOT_JSON}'a: b'"),
         ("DAEMONSET_ANNOTATIONS", '{"a": 1}', "must be a JSON object of strings; 'a' is 1"),
+        ("DAEMONSET_ANNOTATIONS", '{"a b": ""}', f"'a b' {NO_NAME}"),
+        *(
+            ("DAEMONSET_ANNOTATIONS", json.dumps({key: "1"}), f"{key!r} {OWN}")
+            for key in ("image-puller.io/state", "deprecated.daemonset.template.generation")
+        ),
         ("IMAGE_PULL_SECRETS", "a,b", f"{NAME_253}'a,b'"),
         ("KIP_IMAGE", "A", "'A' is not an image reference: the repository must be in lower case"),
         *(

@@ -454,12 +454,14 @@ def test_a_field_that_is_not_configured_is_left_out(
     assert key not in template(configuration())["spec"]
 
 
-def test_configured_annotations_are_on_the_daemonset_but_never_replace_the_state() -> None:
-    config = configuration(DAEMONSET_ANNOTATIONS=json.dumps({"a/b": "c", STATE: "mine"}))
+def test_configured_annotations_are_on_the_daemonset_and_can_not_be_the_state() -> None:
+    config = configuration(DAEMONSET_ANNOTATIONS=json.dumps({"a/b": "c"}))
     manifest = daemonset.manifest(config, state_of(config), Platform(), "the state")
 
     assert manifest["metadata"]["annotations"] == {"a/b": "c", STATE: "the state"}
     assert "a/b" not in manifest["spec"]["template"]["metadata"]["annotations"]
+    with pytest.raises(ConfigurationError, match=f"^DAEMONSET_ANNOTATIONS: '{STATE}' is not yours"):
+        configuration(DAEMONSET_ANNOTATIONS=json.dumps({STATE: "mine"}))
 
 
 @pytest.mark.parametrize(
@@ -509,7 +511,7 @@ def test_no_variable_changes_a_label_or_annotation_of_the_service() -> None:
 
     for part, variable in (("labels", "POD_LABELS"), ("annotations", "POD_ANNOTATIONS")):
         for key in own[part]:
-            with pytest.raises(ConfigurationError, match=rf"^{variable}: '{key}' is set by"):
+            with pytest.raises(ConfigurationError, match=rf"^{variable}: '{key}' is not yours"):
                 configuration(**{variable: json.dumps({key: "mine"})})
 
 

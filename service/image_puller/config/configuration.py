@@ -42,6 +42,7 @@ _OWN_LABELS = frozenset(
     }
 )
 _OWN_ANNOTATIONS = frozenset({"sidecar.istio.io/inject"})
+_DAEMONSET_GENERATION = "deprecated.daemonset.template.generation"
 _AFFINITIES = ("nodeAffinity", "podAffinity", "podAntiAffinity")
 
 
@@ -167,7 +168,7 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         node_selector=read("NODE_SELECTOR", variables.json_strings, {}),
         affinity=read("AFFINITY", _affinity, {}),
         tolerations=read("TOLERATIONS", variables.json_objects, ()),
-        daemonset_annotations=read("DAEMONSET_ANNOTATIONS", variables.json_strings, {}),
+        daemonset_annotations=read("DAEMONSET_ANNOTATIONS", _daemonset_annotations, {}),
         image_pull_secrets=read("IMAGE_PULL_SECRETS", _names, ()),
         kip_image=read("KIP_IMAGE", _sleep_image, SLEEP_IMAGE),
         rollout_min_interval=read(
@@ -282,6 +283,11 @@ def _daemonset_name(text: str) -> str:
     return variables.dns_subdomain(text, longest=_LABEL_VALUE_CHARACTERS)
 
 
+def _daemonset_annotations(text: str) -> dict[str, str]:
+    # The API server sets the generation again after each write.
+    return _without_own(variables.annotations(text), (_DAEMONSET_GENERATION,))
+
+
 def _pod_labels(text: str) -> dict[str, str]:
     return _without_own(variables.labels(text), _OWN_LABELS)
 
@@ -291,10 +297,10 @@ def _pod_annotations(text: str) -> dict[str, str]:
 
 
 def _without_own(given: dict[str, str], own: Collection[str]) -> dict[str, str]:
-    """Return the labels or annotations. None of them may be one that pods have anyway."""
+    """Return labels or annotations. Raise ValueError if one of them is set anyway."""
     for key in given:
         if key in own or key.startswith(_OWN_PREFIX):
-            raise ValueError(f"{variables.quoted(key)} is set by the service; leave it out")
+            raise ValueError(f"{variables.quoted(key)} is not yours to set; leave it out")
     return given
 
 
