@@ -105,6 +105,33 @@ def test_a_check_without_drift_costs_reads_and_one_dry_run(
     assert installation.live() == before
 
 
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("POD_LABELS", '{"team": "ci", "empty": ""}'),
+        ("POD_ANNOTATIONS", '{"example.com/owner": "ci", "empty": ""}'),
+        ("POD_SERVICE_ACCOUNT", "images"),
+        ("RUNTIME_CLASS_NAME", "kata"),
+        ("HOST_NETWORK", "true"),
+        ("CACHING_CPU_LIMIT", "none"),
+        ("CACHING_MEMORY_REQUEST", "none"),
+    ],
+)
+def test_a_field_of_the_pods_can_be_set_and_unset_and_is_no_drift(
+    variable: str, text: str, replica: MakeReplica, installation: Installation
+) -> None:
+    replica(**AT_ONCE).check()
+    plain = installation.template()
+    configured = replica(**{variable: text}, **AT_ONCE)
+    configured.check()
+    assert installation.template() != plain
+    installation.sent()
+    configured.check()
+    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+    replica(**AT_ONCE).check()
+    assert installation.template() == plain
+
+
 def test_checks_of_one_commit_cost_as_much_as_one(
     replica: MakeReplica, installation: Installation
 ) -> None:
@@ -113,6 +140,25 @@ def test_checks_of_one_commit_cost_as_much_as_one(
     installation.sent()
     assert puller.commit(*[CheckDaemonSet()] * 5) == (Outcome.CHECKED,) * 5
     assert installation.sent() == [*CHECK_READS, DRY_RUN]
+
+
+def test_another_order_of_images_changes_nothing(
+    replica: MakeReplica, installation: Installation
+) -> None:
+    one, other = BOTH.split(";")
+    before = replica(IMAGES=f"{one};{other}", **AT_ONCE)
+    before.commit(push("1.2.4", 1), push("2.1.0", 2, entry="other"))
+    live = installation.live()
+    installation.sent()
+    after = replica(IMAGES=f"{other};{one}", **AT_ONCE)
+    after.check()
+    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+    assert installation.live() == live
+    assert after.commit(push("2.2.0", 3, entry="other")) == (Outcome.TRACKED,)
+    assert before.commit(push("1.2.5", 4)) == (Outcome.TRACKED,)
+    assert installation.images() == [
+        APP, NEWER, NEWEST, OTHER, "quay.io/org/other:2.1.0", "quay.io/org/other:2.2.0",
+    ]  # fmt: skip
 
 
 def test_changes_of_one_commit_cost_one_write(

@@ -111,7 +111,7 @@ def test_many_senders_cost_about_two_writes_per_round(
     assert len(outcomes) == pushes
     assert set(outcomes) <= {Outcome.TRACKED, Outcome.NOT_NEWEST}
     assert len(installation.written()) <= 2 * pushes / connections + 10
-    assert installation.images() == [APP, "quay.io/org/app:1.2.162", "quay.io/org/app:1.2.163"]
+    assert installation.images() == ["quay.io/org/app:1.2.162", "quay.io/org/app:1.2.163", APP]
 
 
 def test_each_sender_of_a_batch_gets_its_own_outcomes(

@@ -32,6 +32,16 @@ def test_without_other_tags_a_pod_asks_for_its_images_and_the_install_container(
     }
 
 
+def test_a_limit_that_is_left_out_is_no_part_of_the_quota() -> None:
+    images = "a=quay.io/org/a:latest"
+    assert hard(10, IMAGES=images, CACHING_CPU_LIMIT="none", CACHING_MEMORY_REQUEST="none") == {
+        "limits.memory": "400Mi",
+        "pods": "10",
+        "requests.cpu": "1",
+        "requests.memory": "400Mi",
+    }
+
+
 @pytest.mark.parametrize(
     ("image", "policy", "images"),
     [
@@ -64,12 +74,12 @@ def test_the_largest_pods_fit_the_quota_exactly() -> None:
 
 def test_an_init_container_counts_where_it_asks_for_more_than_all_containers() -> None:
     def container(memory: str) -> dict[str, object]:
-        return {"resources": {"limits": {"memory": memory}}}
+        return {"resources": {"requests": {"memory": memory}}}
 
     spec = {"containers": [container("1Mi"), container("2Mi")]}
     for init, total in (("2Mi", "3Mi"), ("5Mi", "5Mi")):
         spec["initContainers"] = [container(init), container("1Mi")]
-        assert daemonset.asked({"spec": spec}) == {"limits.memory": quantity.parse(total)}
+        assert daemonset.asked({"spec": spec}) == {"requests.memory": quantity.parse(total)}
 
 
 def daemon_set(containers: int, *, scheduled: int = 3) -> Manifest:

@@ -23,10 +23,10 @@ def on_names(names: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
     )
 
 
-def on_memory(limit: str) -> tuple[str, ...]:
+def on_memory(limit: str | None) -> tuple[str, ...]:
     """Return a warning where a container runtime may not start a container with this limit."""
-    if not 0 < quantity.parse(limit) < quantity.parse(_LEAST_MEMORY):  # 0 means no limit
-        return ()
+    if limit is None or not 0 < quantity.parse(limit) < quantity.parse(_LEAST_MEMORY):
+        return ()  # 0 means no limit too
     warning = (
         f"CACHING_MEMORY_LIMIT: with {limit} containers may not start; set {_LEAST_MEMORY} or "
         "more: CRI-O accepts no less, and runc 1.1 fails below 8Mi"

@@ -5,7 +5,7 @@ The variables of the original Kubernetes Image Puller keep their names and forma
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum, auto
@@ -32,10 +32,20 @@ ORIGINAL_IMAGES = (
 _PREFIX = re.compile(r"[A-Za-z0-9.:\[\]_-]+(/[a-z0-9._-]+)*")
 _EMAIL = re.compile(r"[!-?A-~]+@[A-Za-z0-9.-]+", re.ASCII)
 _LABEL_VALUE_CHARACTERS = 63
+_OWN_PREFIX = "image-puller.io/"
+_OWN_LABELS = frozenset(
+    {
+        "app.kubernetes.io/name",
+        "sidecar.istio.io/inject",
+        "controller-revision-hash",  # this and the next: set by the DaemonSet controller
+        "pod-template-generation",
+    }
+)
+_OWN_ANNOTATIONS = frozenset({"sidecar.istio.io/inject"})
+_DAEMONSET_GENERATION = "deprecated.daemonset.template.generation"
 _AFFINITIES = ("nodeAffinity", "podAffinity", "podAntiAffinity")
 _OIDC = ("OIDC_AUDIENCE", "OIDC_ISSUER", "OIDC_KEYS", "OIDC_SUBJECTS")
 _SET_BY_KNATIVE = "K_SERVICE"
-_OWN_ANNOTATIONS = "image-puller.io/"
 
 
 class EventAuth(StrEnum):
@@ -71,12 +81,15 @@ class LogFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """The requests and limits of each container of the DaemonSet, as Kubernetes quantities."""
+    """The requests and limits of each container of the DaemonSet, as Kubernetes quantities.
 
-    memory_request: str
-    memory_limit: str
-    cpu_request: str
-    cpu_limit: str
+    None leaves one out.
+    """
+
+    memory_request: str | None
+    memory_limit: str | None
+    cpu_request: str | None
+    cpu_limit: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +144,11 @@ class Config:
     rollout_min_interval: timedelta
     rollout_max_unavailable: int | str
     priority_class_name: str | None
+    pod_labels: Mapping[str, str]
+    pod_annotations: Mapping[str, str]
+    pod_service_account: str | None
+    runtime_class_name: str | None
+    host_network: bool
     registry_aliases: tuple[tuple[str, str], ...]
     webhook_registries: Mapping[str, str]
     webhook_secrets_dir: Path
@@ -176,7 +194,7 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         node_selector=read("NODE_SELECTOR", variables.json_strings, {}),
         affinity=read("AFFINITY", _affinity, {}),
         tolerations=read("TOLERATIONS", variables.json_objects, ()),
-        daemonset_annotations=read("DAEMONSET_ANNOTATIONS", _annotations, {}),
+        daemonset_annotations=read("DAEMONSET_ANNOTATIONS", _daemonset_annotations, {}),
         image_pull_secrets=read("IMAGE_PULL_SECRETS", _names, ()),
         kip_image=read("KIP_IMAGE", _sleep_image, SLEEP_IMAGE),
         rollout_min_interval=read(
@@ -184,6 +202,11 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         ),
         rollout_max_unavailable=read("ROLLOUT_MAX_UNAVAILABLE", variables.max_unavailable, "100%"),
         priority_class_name=read("PRIORITY_CLASS_NAME", variables.dns_subdomain, None),
+        pod_labels=read("POD_LABELS", _pod_labels, {}),
+        pod_annotations=read("POD_ANNOTATIONS", _pod_annotations, {}),
+        pod_service_account=read("POD_SERVICE_ACCOUNT", variables.dns_subdomain, None),
+        runtime_class_name=read("RUNTIME_CLASS_NAME", variables.dns_subdomain, None),
+        host_network=read("HOST_NETWORK", variables.boolean, default=False),
         registry_aliases=read("REGISTRY_ALIASES", _aliases, ()),
         webhook_registries=read("WEBHOOK_REGISTRIES", _webhook_registries, {}),
         webhook_secrets_dir=read("WEBHOOK_SECRETS_DIR", Path, Path("/etc/image-puller/secrets")),
@@ -262,18 +285,28 @@ def _resources(read: _Reader) -> Resources:
     )
 
 
-def _bounds(read: _Reader, name: str, least: str, most: str) -> tuple[str, str]:
+def _bounds(read: _Reader, name: str, least: str, most: str) -> tuple[str | None, str | None]:
     count = len(read.problems)
     request = read(f"{name}_REQUEST", _quantity, least)
     limit = read(f"{name}_LIMIT", _quantity, most)
-    are_quantities = len(read.problems) == count
-    if are_quantities and quantity.parse(request) > quantity.parse(limit):
+    if len(read.problems) > count or request is None or limit is None:
+        return request, limit
+    if quantity.parse(request) > quantity.parse(limit):
         read.problems.append(f"{name}_REQUEST: {request} is more than {name}_LIMIT, {limit}")
     return request, limit
 
 
-def _quantity(text: str) -> str:
-    quantity.parse(text)
+def _quantity(text: str) -> str | None:
+    """Parse a quantity. `none` leaves the request or limit out."""
+    if text == "none":
+        return None
+    try:
+        quantity.parse(text)
+    except ValueError:
+        raise ValueError(
+            "must be a Kubernetes quantity such as 10Mi or .05, or none, "
+            f"not {variables.quoted(text)}"
+        ) from None
     return text
 
 
@@ -282,15 +315,27 @@ def _daemonset_name(text: str) -> str:
     return variables.dns_subdomain(text, longest=_LABEL_VALUE_CHARACTERS)
 
 
-def _annotations(text: str) -> dict[str, str]:
-    annotations = variables.json_strings(text)
-    for key in annotations:
-        if key.startswith(_OWN_ANNOTATIONS):
+def _daemonset_annotations(text: str) -> dict[str, str]:
+    # The API server sets the generation again after each write.
+    return _without_own(variables.annotations(text), (_DAEMONSET_GENERATION,))
+
+
+def _pod_labels(text: str) -> dict[str, str]:
+    return _without_own(variables.labels(text), _OWN_LABELS)
+
+
+def _pod_annotations(text: str) -> dict[str, str]:
+    return _without_own(variables.annotations(text), _OWN_ANNOTATIONS)
+
+
+def _without_own(given: dict[str, str], own: Collection[str]) -> dict[str, str]:
+    """Return labels or annotations. Raise ValueError if one of them is set anyway."""
+    for key in given:
+        if key in own or key.startswith(_OWN_PREFIX):
             raise ValueError(
-                f"{variables.quoted(key)} is not allowed: the service itself writes the "
-                f"annotations that begin with {_OWN_ANNOTATIONS}"
+                f"{variables.quoted(key)} is not allowed: the service or Kubernetes sets it itself"
             )
-    return annotations
+    return given
 
 
 def _affinity(text: str) -> dict[str, Any]:
