@@ -90,10 +90,10 @@ class Service:
         return self._reconciler.superseded
 
 
-def run(config: Config, cluster: KubernetesCluster) -> None:
-    """Serve until SIGTERM."""
+def run(config: Config, cluster: KubernetesCluster, bind: str | None = None) -> None:
+    """Serve until SIGTERM, on the address `bind`, or else on all addresses."""
     service = Service(config, cluster)
-    bind = all_addresses(config.port)
+    bind = bind or all_addresses(config.port)
     Gunicorn(service.app, bind, on_start=service.start, on_stop=service.stop).run()
 
 

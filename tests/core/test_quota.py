@@ -3,7 +3,7 @@
 import pytest
 
 from image_puller.core import daemonset, quota
-from image_puller.core.daemonset import Platform
+from image_puller.core.daemonset import Manifest, Platform
 from image_puller.values import quantity
 from tests.support.building import configuration, push, state_of
 
@@ -80,3 +80,41 @@ def test_an_init_container_counts_where_it_asks_for_more_than_all_containers() -
     for init, total in (("2Mi", "3Mi"), ("5Mi", "5Mi")):
         spec["initContainers"] = [container(init), container("1Mi")]
         assert daemonset.asked({"spec": spec}) == {"requests.memory": quantity.parse(total)}
+
+
+def daemon_set(containers: int, *, scheduled: int = 3) -> Manifest:
+    images = ";".join(f"app{n}=quay.io/org/app{n}:1" for n in range(containers - 1))
+    config = configuration(IMAGES=images)
+    template = daemonset.template(config, state_of(config), Platform())
+    status = {"currentNumberScheduled": scheduled, "desiredNumberScheduled": scheduled}
+    return {"spec": {"template": template}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("used", "limited", "has_room"),
+    [
+        ("limits.memory=120Mi", "limits.memory=180Mi", True),  # 3 pods of 3 containers of 20Mi
+        ("limits.memory=120Mi", "limits.memory=179Mi", False),
+        ("limits.memory=121Mi", "limits.memory=180Mi", False),  # somebody else uses 1Mi
+        ("pods=3", "pods=3", True),
+        ("count/pods=3", "count/pods=3", True),
+        ("pods=4", "pods=4", True),
+        ("pods=4", "pods=3", False),
+        ("memory=60Mi,cpu=300m", "memory=90Mi,cpu=450m", True),
+        ("memory=60Mi,cpu=300m", "memory=90Mi,cpu=449m", False),
+        ("requests.nvidia.com/gpu=1", "requests.nvidia.com/gpu=1", False),
+        ("pods=many", "pods=3", False),
+    ],
+)
+def test_old_pods_free_the_quota_that_new_ones_need(
+    used: str, limited: str, has_room: bool
+) -> None:
+    refusal = f"exceeded quota: q, requested: {used}, used: {used}, limited: {limited}"
+    live, template = daemon_set(2), daemon_set(3)["spec"]["template"]
+    assert quota.has_room(refusal, live, template) is has_room
+
+
+def test_a_refusal_without_amounts_has_no_room_for_larger_pods() -> None:
+    refusal = "exceeded quota: q, requested: pods=1"
+    assert not quota.has_room(refusal, daemon_set(2), daemon_set(3)["spec"]["template"])
+    assert quota.has_room(refusal, daemon_set(2), daemon_set(2)["spec"]["template"])

@@ -364,7 +364,7 @@ def test_a_blocked_template_is_a_problem(replica: MakeReplica, cluster: Simulate
     found = described(puller)
     assert found["daemonset"]["rollout"] == "blocked"
     (problem,) = found["problems"]
-    assert problem.startswith("the cluster refused the template, so the old pods stay: ")
+    assert problem.startswith("the cluster refuses new pods, so the pods that run stay: ")
     assert problem.endswith("violates PodSecurity")
 
 
