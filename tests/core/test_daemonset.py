@@ -461,7 +461,9 @@ def test_configured_annotations_are_on_the_daemonset_but_never_replace_the_state
 
     assert manifest["metadata"]["annotations"] == {"a/b": "c", STATE: "the state"}
     assert "a/b" not in manifest["spec"]["template"]["metadata"]["annotations"]
-    with pytest.raises(ConfigurationError, match=f"^DAEMONSET_ANNOTATIONS: '{STATE}' is not yours"):
+    with pytest.raises(
+        ConfigurationError, match=f"^DAEMONSET_ANNOTATIONS: '{STATE}' is not allowed"
+    ):
         configuration(DAEMONSET_ANNOTATIONS=json.dumps({STATE: "mine"}))
 
 
@@ -512,7 +514,7 @@ def test_no_variable_changes_a_label_or_annotation_of_the_service() -> None:
 
     for part, variable in (("labels", "POD_LABELS"), ("annotations", "POD_ANNOTATIONS")):
         for key in own[part]:
-            with pytest.raises(ConfigurationError, match=rf"^{variable}: '{key}' is not yours"):
+            with pytest.raises(ConfigurationError, match=rf"^{variable}: '{key}' is not allowed"):
                 configuration(**{variable: json.dumps({key: "mine"})})
 
 
