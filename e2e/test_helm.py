@@ -142,7 +142,7 @@ MATRIX: dict[str, Values] = {
         "cronJob": {"enabled": True},
         "serviceMonitor": {"enabled": True},
     },
-    "nobody proves anything": {
+    "no authentication": {
         "configMap": {"eventAuth": "none", "readAuth": "none"},
         "cronJob": {"enabled": True},
         "serviceMonitor": {"enabled": True},
