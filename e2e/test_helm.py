@@ -857,7 +857,7 @@ ORIGINAL_LABELS = "test=daemonset-test"
 
 
 def upgrade_from_original(helm: Helm, images: str) -> None:
-    """Upgrade the original's release to this chart, as the README says."""
+    """Upgrade the original's release to this chart, as docs/moving-over.md describes."""
     repository, _, tag = SERVICE_IMAGE.rpartition(":")
     image = {"repository": repository, "tag": tag}
     values = {"image": image, "configMap": {"kipImage": SLEEP_IMAGE, "images": images}}
