@@ -35,7 +35,7 @@ MakeHelm = Callable[..., Helm]
 MakeRegistry = Callable[..., Registry]
 
 # All values of the original's chart, none with its default.
-OLD_VALUES = {
+OLD_VALUES: dict[str, Any] = {
     "deploymentName": "old-name",
     "deploymentAnnotations": {"reloader.stakater.com/auto": "true"},
     "serviceAccount": {"name": "old-account"},
@@ -352,7 +352,7 @@ def test_values_of_the_original_chart_configure_the_deployment(offline: Helm) ->
 
 
 def test_every_variable_configures_the_service(offline: Helm) -> None:
-    values = {"configMap": OLD_VALUES["configMap"] | NEW_VARIABLES}  # type: ignore[operator]
+    values = {"configMap": OLD_VALUES["configMap"] | NEW_VARIABLES}
     rendered = offline.template(values)
     found = of_kind("ConfigMap", rendered)["data"]
     read = configuration.from_environ(found)
@@ -868,7 +868,7 @@ def upgrade_from_original(helm: Helm, images: str) -> None:
 def original(
     registry: Registry, helm: Helm, installation: Installation, product_images: ProductImages
 ) -> Callable[[str], None]:
-    """Return what installs a stand-in for the original, in a namespace that admits its pods."""
+    """Return a function that installs a stand-in for the original in a namespace for its pods."""
     registry.push_layout("eclipse/kubernetes-image-puller", "next", product_images.service)
     admin = installation.control_plane.admin
     labels = {"pod-security.kubernetes.io/enforce": "baseline"}
