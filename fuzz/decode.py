@@ -1,4 +1,4 @@
-"""Look for requests that a decoder neither reads nor refuses: `make fuzz SECONDS=60`.
+"""Look for requests that a decoder neither decodes nor rejects: `make fuzz SECONDS=60`.
 
 libFuzzer runs for each source, one after the other; the seconds are for all together. It begins
 with the sample requests of tests/fixtures, unchanged and wrapped in CloudEvents. It writes its
