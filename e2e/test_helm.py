@@ -69,6 +69,11 @@ NEW_VARIABLES = {
     "rolloutMinIntervalSeconds": 1_000_000,
     "rolloutMaxUnavailable": "10%",
     "priorityClassName": "low",
+    "podLabels": {"team": "ci"},
+    "podAnnotations": '{"example.com/owner": "ci"}',
+    "podServiceAccount": "images",
+    "runtimeClassName": "kata",
+    "hostNetwork": True,
     "registryAliases": "a.example.com=b.example.com",
     "webhookRegistries": "nexus=nexus.example.com:5000",
     "webhookSecretsDir": "/somewhere/else",
@@ -85,6 +90,8 @@ NEW_VARIABLES = {
     "garServiceAccount": "push@project.iam.gserviceaccount.com",
     "readAuth": "none",
     "port": 9090,
+    "logLevel": "warning",
+    "logFormat": "json",
 }
 
 EVERYTHING = {
@@ -135,8 +142,8 @@ MATRIX: dict[str, Values] = {
         "secrets": {"existingSecret": "my-own"},
         "resources": {},
     },
-    "any host": {
-        "ingress": {"enabled": True},
+    "any host of a Gateway": {
+        "ingress": {"enabled": True, "host": "puller.example.com"},
         "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
         "networkPolicy": {"enabled": True},
         "cronJob": {"enabled": True},
@@ -284,6 +291,25 @@ def test_a_tag_of_the_original_is_refused_for_our_image(offline: Helm, tag: str)
         ({"replica": 2}, "replica"),
         ({"ingress": {"enabled": "yes"}}, "ingress/enabled"),
         ({"configMap": {"images": " "}}, "configMap.images: must be set"),
+        ({"configMap": {"images": {}}}, "configMap.images: must be set"),
+        ({"configMap": {"images": []}}, "configMap.images: must be set"),
+        ({"configMap": {"images": "nginx:1.29.1"}}, "configMap/images"),
+        ({"configMap": {"images": {"App": "nginx"}}}, "configMap/images"),
+        ({"configMap": {"images": [{"name": "app"}]}}, "configMap/images"),
+        ({"configMap": {"keepTags": 50}}, "configMap/keepTags': maximum: got 50, want 20"),
+        ({"configMap": {"keepTags": "50"}}, "configMap/keepTags"),
+        ({"configMap": {"cachingMemoryLimit": "10MB"}}, "configMap/cachingMemoryLimit"),
+        (
+            {"configMap": {"daemonsetAnnotations": {"image-puller.io/state": "{}"}}},
+            "image-puller.io/state",
+        ),
+        ({"configMap": {"garAudience": "puller"}}, "configMap.garServiceAccount: set both"),
+        ({"configMap": {"oidcKeys": "/keys"}}, "configMap.oidcIssuer: must be set where"),
+        (
+            {"configMap": {"verifyPushes": True, "askRegistries": "false"}},
+            "configMap.verifyPushes: must not be true where configMap.askRegistries is false",
+        ),
+        ({"ingress": {"enabled": True}}, "--set ingress.host=puller.example.com"),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: name the Gateway"),
         ({"configMap": {"eventAuth": "oidc"}}, "configMap.oidcAudience: must be set where"),
         (
@@ -327,6 +353,25 @@ def test_values_of_the_original_chart_configure_the_service(offline: Helm) -> No
     assert read.affinity == {"nodeAffinity": {}}
     assert read.tolerations == ({"key": "app", "operator": "Exists"},)
     assert read.image_pull_secrets == ("first", "second")
+
+
+@pytest.mark.parametrize(
+    ("images", "variable"),
+    [
+        ("b=nginx:1; a=quay.io/org/a", "b=nginx:1; a=quay.io/org/a"),
+        ({"b": "nginx:1", "a": "quay.io/org/a"}, "a=quay.io/org/a;b=nginx:1"),
+        ([{"name": "b", "image": "nginx:1"}, "a=quay.io/org/a"], "b=nginx:1;a=quay.io/org/a"),
+    ],
+    ids=["text", "map", "list"],
+)
+def test_images_are_a_text_a_map_or_a_list(offline: Helm, images: Any, variable: str) -> None:
+    data = of_kind("ConfigMap", offline.template({"configMap": {"images": images}}))["data"]
+    assert data["IMAGES"] == variable
+    read = configuration.from_environ(data)
+    assert {(each.name, each.image) for each in read.entries} == {
+        ("a", "quay.io/org/a"),
+        ("b", "nginx:1"),
+    }
 
 
 def test_values_of_the_original_chart_configure_the_deployment(offline: Helm) -> None:

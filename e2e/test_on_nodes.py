@@ -386,6 +386,68 @@ TOLERANT = Denial(
 )
 
 
+def test_a_push_that_the_pods_outgrow_empties_no_node(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
+) -> None:
+    """A LimitRange allows the memory of two containers. The pushed tag would be the third."""
+    configured = reference("nodes/outgrown", "1.0.0")
+    digest = registry.push_image("nodes/outgrown", "1.0.0", with_content(workspace, "outgrown"))
+    with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
+        puller.wait_until_notified(configured, digest)
+        puller.wait_until_held(configured, *nodes.names)
+        before = puller.pods()
+        namespace = f"/api/v1/namespaces/{installation.namespace}"
+        limits = {"limits": [{"type": "Pod", "max": {"memory": "40Mi"}}]}
+        admin = installation.control_plane.admin
+        admin.post(f"{namespace}/limitranges", {"metadata": {"name": "small"}, "spec": limits})
+        reason = "maximum memory usage per Pod is 40Mi"
+        large = {"name": "main", "image": configured, "resources": {"limits": {"memory": "1Gi"}}}
+        installation.control_plane.wait_until_refused(
+            f"{namespace}/pods",
+            {"metadata": {"name": "large"}, "spec": {"containers": [large]}},
+            saying=reason,
+        )
+        registry.push_image("nodes/outgrown", "1.0.1", with_content(workspace, "larger"))
+        wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
+        wait_for_problem(puller, reason)
+        installation.wait_for_warning(reason)
+        assert puller.pods() == before
+        assert puller.held_on(configured) == set(nodes.names)
+        admin.delete(f"{namespace}/limitranges/small")
+        puller.restart()
+        puller.wait_until_held(reference("nodes/outgrown", "1.0.1"), *nodes.names)
+
+
+def test_a_first_installation_whose_pods_are_refused_reports_why(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
+) -> None:
+    configured = reference("nodes/owned", "1.0.0")
+    registry.push_image("nodes/owned", "1.0.0", with_content(workspace, "owned"))
+    allow = deny(installation, "owned", OWNED)
+    with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
+        wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
+        wait_for_problem(puller, OWNED.words)
+        installation.wait_for_warning(OWNED.words)
+        allow()
+        puller.restart()
+        puller.wait_until_held(configured, *nodes.names)
+
+
+OWNED = Denial(
+    group="",
+    resource="pods",
+    expression=(
+        "has(object.metadata.labels) && 'image-puller.io/daemonset' in object.metadata.labels"
+        " && !('owner' in object.metadata.labels)"
+    ),
+    words="you must provide labels: owner",
+    probe={
+        "metadata": {"name": "probe", "labels": {"image-puller.io/daemonset": "probe"}},
+        "spec": restricted(reference("nodes/owned", "1.0.0")),
+    },
+)
+
+
 def test_keep_tags_untracks_the_oldest_tag(
     nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:

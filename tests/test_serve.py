@@ -1,5 +1,6 @@
 """The running service: its parts together, in the test's process and in one of its own."""
 
+import json
 import os
 import re
 import signal
@@ -190,6 +191,51 @@ def test_a_process_applies_a_pending_template_on_sigterm(
     assert "quay: app 1.2.4: tracked" in log
     assert "quay: ignored: the body has more than 1048576 bytes" in log
     assert "s3cret" not in log
+
+
+def log_of_a_process(installation: Installation, folder: Path, **environ: str) -> list[str]:
+    """Return the lines of a real process that answers a wrong secret, and then ends."""
+    (folder / "quay").write_text("s3cret")
+    environ |= {
+        "IMAGES": f"app={APP}",
+        "KUBECONFIG": str(kubeconfig(installation.cluster, folder)),
+        "WEBHOOK_SECRETS_DIR": str(folder),
+        "KEEPTAGS": "3",
+    }
+    with running(folder, **environ) as (process, url):
+        for _ in range(2):
+            assert requests.post(f"{url}/webhooks/quay/wrong", timeout=5).status_code == 401
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_SECONDS) == 0
+    return (folder / "log").read_text().splitlines()
+
+
+def test_all_lines_of_a_real_process_are_json_if_configured(
+    installation: Installation, tmp_path: Path
+) -> None:
+    lines = log_of_a_process(installation, tmp_path, LOG_FORMAT="json")
+    found = [json.loads(each) for each in lines]
+    assert {"gunicorn.error", "image_puller.serve"} <= {each["logger"] for each in found}
+    assert {"time", "level", "logger", "message"} <= set.intersection(*map(set, found))
+    messages = [each["message"] for each in found]
+    assert any("did you mean KEEP_TAGS?" in each for each in messages)
+    assert any("each pod of the DaemonSet requests 100m CPU" in each for each in messages)
+    assert len([each for each in messages if "credentials are missing or wrong" in each]) == 1
+
+
+def test_all_lines_of_a_real_process_have_one_text_format(
+    installation: Installation, tmp_path: Path
+) -> None:
+    lines = log_of_a_process(installation, tmp_path)
+    form = r"\d{4}-\d\d-\d\dT[\d:.]{12}Z [A-Z]+ ((gunicorn|image_puller)\.[a-z_.]+) .+"
+    loggers = {match[1] for each in lines if (match := re.fullmatch(form, each))}
+    assert [each for each in lines if not re.fullmatch(form, each)] == []
+    assert {"gunicorn.error", "image_puller.serve"} <= loggers
+
+
+def test_level_of_the_log_leaves_out_news(installation: Installation, tmp_path: Path) -> None:
+    lines = log_of_a_process(installation, tmp_path, LOG_LEVEL="warning")
+    assert {each.split()[1] for each in lines} == {"WARNING"}
 
 
 SECRET = "s3cret"

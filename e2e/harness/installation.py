@@ -79,7 +79,7 @@ class Installation:
             raise
 
     def images(self) -> list[str]:
-        """Return the images of the template in order; empty if there is no DaemonSet."""
+        """Return the images of the template, sorted; empty if there is no DaemonSet."""
         daemonset = self.daemonset()
         return [] if daemonset is None else images_of(daemonset)
 
@@ -209,9 +209,9 @@ def deny_tag(installation: Installation, tag: str) -> None:
 
 
 def images_of(daemonset: Json) -> list[str]:
-    """Return the images of a DaemonSet in order, without that of the install container."""
+    """Return the images of a DaemonSet, sorted, without that of the install container."""
     containers = daemonset["spec"]["template"]["spec"]["containers"]
-    return [each["image"] for each in containers if each["name"] != INSTALLER]
+    return sorted(each["image"] for each in containers if each["name"] != INSTALLER)
 
 
 def reference(repository: str, tag: str) -> str:

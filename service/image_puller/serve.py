@@ -15,6 +15,7 @@ from image_puller.controller.metrics import Metrics
 from image_puller.controller.node_watch import NodeWatch
 from image_puller.controller.schedule import Schedule
 from image_puller.controller.writer import Writer
+from image_puller.core import quota
 from image_puller.errors import ConfigurationError
 from image_puller.http.authentication import EVENTS
 from image_puller.http.routes import TokenVerifier, create_app
@@ -56,12 +57,15 @@ class Service:
         self.metrics.malformed_entries.set(len(config.warnings))
         self.metrics.registry_problems.set_function(lambda: len(self._checks.problems))
         verifiers = _token_verifiers(config, cluster, clock)
-        self.app = create_app(config, self.intake, self, self.metrics, verifiers)
+        self.app = create_app(
+            config, self.intake, self, self.metrics, verifiers, clock=clock.monotonic
+        )
 
     def start(self) -> None:
         """Start to commit and to check."""
-        for warning in self._config.warnings:
+        for warning in (*self._config.warnings, *self._config.advice):
             log.warning("%s", warning)
+        log.info("%s", quota.describe(self._config))
         self._writer.start()
         self._schedule.start()
         if not self._is_on_knative:  # an event source of Knative reports nodes that join
@@ -90,10 +94,10 @@ class Service:
         return self._reconciler.superseded
 
 
-def run(config: Config, cluster: KubernetesCluster) -> None:
-    """Serve until SIGTERM."""
+def run(config: Config, cluster: KubernetesCluster, bind: str | None = None) -> None:
+    """Serve until SIGTERM, on the address `bind`, or else on all addresses."""
     service = Service(config, cluster)
-    bind = all_addresses(config.port)
+    bind = bind or all_addresses(config.port)
     Gunicorn(service.app, bind, on_start=service.start, on_stop=service.stop).run()
 
 

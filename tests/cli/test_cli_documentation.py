@@ -2,23 +2,29 @@
 
 import argparse
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from image_puller.cli import main
 
+Command = tuple[str, argparse.ArgumentParser]
+
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    """Return the parser of each command."""
-    (commands,) = (
-        action
-        for action in main._parser()._actions
-        if isinstance(action, argparse._SubParsersAction)
-    )
-    return dict(commands.choices)
+    """Return the parser of each command, and of the commands below it, such as `demo push`."""
+    return dict(commands_of(main._parser()))
+
+
+def commands_of(parser: argparse.ArgumentParser, prefix: str = "") -> Iterator[Command]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                yield prefix + name, below
+                yield from commands_of(below, f"{prefix}{name} ")
 
 
 def sections() -> dict[str, str]:
@@ -29,7 +35,8 @@ def sections() -> dict[str, str]:
 
 def usage(parser: argparse.ArgumentParser) -> list[str]:
     """Return the arguments in the form of the page, without the names of their values."""
-    options = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+    others = (argparse._HelpAction, argparse._SubParsersAction)
+    options = [action for action in parser._actions if not isinstance(action, others)]
     names = []
     for action in options:
         if not action.option_strings:
@@ -41,23 +48,23 @@ def usage(parser: argparse.ArgumentParser) -> list[str]:
     return sorted(names)
 
 
-def documented_usage(section: str) -> list[str]:
-    (line,) = re.findall(r"(?m)^```\n(image-puller .*)\n```", section)
-    return sorted(re.sub(r" [A-Z]+", "", line).split()[2:])
+def documented_usage(name: str, section: str) -> list[str]:
+    (line,) = re.findall(rf"(?m)^```\nimage-puller {name}\b(.*)\n```", section)
+    return sorted(re.sub(r" [A-Z]+", "", line).split())
 
 
 def test_every_command_has_a_section_and_a_row() -> None:
     assert sections().keys() == parsers().keys()
-    rows = re.findall(r"(?m)^\| \[`([\w-]+)`\]\(#([\w-]+)\) \|", PAGE)
+    rows = re.findall(r"(?m)^\| \[`([\w -]+)`\]\(#([\w-]+)\) \|", PAGE)
     assert {name for name, _ in rows} == parsers().keys()
-    assert all(name == anchor for name, anchor in rows)
+    assert all(name.replace(" ", "-") == anchor for name, anchor in rows)
 
 
 @pytest.mark.parametrize("name", sorted(sections()))
 def test_section_has_the_arguments_of_its_command(name: str) -> None:
     section = sections()[name]
     expected = usage(parsers()[name])
-    assert documented_usage(section) == expected
+    assert documented_usage(name, section) == expected
     assert f"\nimage-puller {name}" in section
     explained = re.findall(r"(?m)^\| `(--[\w-]+)` \|", section)
     assert sorted(explained) == [option.strip("[]") for option in expected if "--" in option]

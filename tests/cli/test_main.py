@@ -19,10 +19,12 @@ from werkzeug.serving import make_server
 
 from image_puller import __version__, serve
 from image_puller.cli import demo, event_json, main
+from image_puller.cluster.client import KubernetesCluster
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, quota, rollout, state
 from image_puller.core.daemonset import STATE, Platform
 from image_puller.events import sources
+from image_puller.http.server import all_addresses
 from image_puller.simulation import SimulatedCluster
 from tests.support.building import NOON, configuration, digest, state_of
 from tests.support.installation import NAMESPACE, Installation, kubeconfig
@@ -249,6 +251,17 @@ def test_render_prints_warnings_to_standard_error(
     assert captured.err.startswith("IMAGES: 'bad'")
 
 
+@pytest.mark.parametrize("arguments", [(), ("--quota", "3")])
+def test_render_prints_advice_and_requests_to_standard_error(
+    environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    environ.setenv("KEEPTAGS", "3")
+    assert main.main(["render", *arguments]) == 0
+    advice, requests = capsys.readouterr().err.splitlines()
+    assert advice.endswith("did you mean KEEP_TAGS?")
+    assert requests == quota.describe(configuration(IMAGES=f"app={APP}"))
+
+
 @pytest.mark.parametrize(
     ("namespace", "expected"), [(None, "in-a-pod"), ("other", "other"), ("", "in-a-pod")]
 )
@@ -361,6 +374,16 @@ def test_status_prints_the_status_as_json(url: str, capsys: pytest.CaptureFixtur
     assert [image["image"] for image in status["images"]] == [APP]
 
 
+def test_status_of_this_machine_uses_no_proxy_of_the_environment(
+    url: str, environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ.setenv("http_proxy", "http://127.0.0.1:1")
+    assert main.main(["status"]) == 0
+    assert "daemonset" in json.loads(capsys.readouterr().out)
+    assert main.main(["status", "--url", url.replace("127.0.0.1", "127.0.0.3")]) == 1
+    assert "proxy" in capsys.readouterr().err.lower()
+
+
 @pytest.mark.parametrize("command", ["trigger-check", "status"])
 def test_error_about_an_unreachable_service_has_its_address_and_what_to_check(
     environ: pytest.MonkeyPatch, command: str, capsys: pytest.CaptureFixture[str]
@@ -406,11 +429,52 @@ def test_serve_connects_to_the_cluster_and_runs_the_service(
     environ.setenv("KUBECONFIG", str(kubeconfig(cluster, tmp_path)))
     environ.setenv("NAMESPACE", NAMESPACE)
     assert main.main(["serve"]) == 0
-    ((config, connected),) = runs
+    ((config, connected, bind),) = runs
+    assert bind is None
     assert isinstance(config, Config)
     assert config.namespace == NAMESPACE
     assert connected.platform() == Platform(openshift=False)
     connected._api.rest_client.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8080", "[::1]:80", "localhost:1", "fd://3"])
+def test_serve_listens_on_the_given_address(
+    environ: pytest.MonkeyPatch, cluster: SimulatedCluster, tmp_path: Path, address: str
+) -> None:
+    runs: list[Any] = []
+    environ.setattr(serve, "run", lambda *arguments: runs.append(arguments))
+    environ.setenv("KUBECONFIG", str(kubeconfig(cluster, tmp_path)))
+    assert main.main(["serve", "--bind", address]) == 0
+    ((_, connected, bind),) = runs
+    assert bind == address
+    connected._api.rest_client.close()
+
+
+@pytest.mark.parametrize("bind", [None, "127.0.0.1:8099"])
+def test_web_server_listens_on_all_addresses_unless_one_is_given(
+    environ: pytest.MonkeyPatch, cluster: SimulatedCluster, api: ApiClient, bind: str | None
+) -> None:
+    addresses: list[str] = []
+
+    class WebServer:
+        def __init__(self, _app: object, address: str, **_hooks: object) -> None:
+            addresses.append(address)
+
+        def run(self) -> None:
+            """Do nothing."""
+
+    environ.setattr(serve, "Gunicorn", WebServer)
+    config = configuration(PORT="8098")
+    serve.run(config, KubernetesCluster(api, config), bind)
+    assert addresses == [bind or all_addresses(8098)]
+
+
+@pytest.mark.parametrize("address", ["", "8080", "a b:1", "unix:/a", "fd://x", ":8080"])
+def test_serve_needs_a_valid_address(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main.main(["serve", "--bind", address])
+    message = f"must have the form host:port or fd://<number>, not {address!r}"
+    assert message in capsys.readouterr().err
 
 
 def test_error_of_serve_without_a_cluster_has_the_variable_to_set(

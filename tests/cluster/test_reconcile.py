@@ -23,6 +23,7 @@ from tests.support.daemonset import (
     NEWEST,
     OTHER,
     READ_STATE,
+    TRY_POD,
     WRITE,
     MakeReplica,
     commit_before,
@@ -38,20 +39,23 @@ def test_the_first_check_creates_the_daemonset(
     replica: MakeReplica, installation: Installation
 ) -> None:
     replica(IMAGES=BOTH).check()
-    assert installation.sent() == [*CHECK_READS, "POST daemonsets"]
+    assert installation.sent() == [*CHECK_READS, TRY_POD, "POST daemonsets"]
     assert installation.images() == [APP, OTHER]
     assert installation.state()["changed"] == "2026-01-15T12:00:00.000Z"
 
 
 def test_a_push_costs_one_write(replica: MakeReplica, installation: Installation) -> None:
+    """A pod is tried first, by dry run, while pushes add containers."""
     puller = replica(**AT_ONCE)
     puller.check()
     installation.sent()
     assert puller.commit(push("1.2.4", 1)) == (Outcome.TRACKED,)
-    assert installation.sent() == [WRITE]
+    assert installation.sent() == [TRY_POD, WRITE]
     assert installation.images() == [APP, NEWER]
     assert list(installation.digests().values()) == [digest(1)]
-    for number in range(2, 5):
+    puller.commit(push("1.2.5", 2))
+    assert installation.sent() == [TRY_POD, WRITE]
+    for number in range(3, 6):
         puller.commit(push(f"1.2.{number + 3}", number))
         assert installation.sent() == [WRITE]
 
@@ -101,6 +105,33 @@ def test_a_check_without_drift_costs_reads_and_one_dry_run(
     assert installation.live() == before
 
 
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("POD_LABELS", '{"team": "ci", "empty": ""}'),
+        ("POD_ANNOTATIONS", '{"example.com/owner": "ci", "empty": ""}'),
+        ("POD_SERVICE_ACCOUNT", "images"),
+        ("RUNTIME_CLASS_NAME", "kata"),
+        ("HOST_NETWORK", "true"),
+        ("CACHING_CPU_LIMIT", "none"),
+        ("CACHING_MEMORY_REQUEST", "none"),
+    ],
+)
+def test_a_field_of_the_pods_can_be_set_and_unset_and_is_no_drift(
+    variable: str, text: str, replica: MakeReplica, installation: Installation
+) -> None:
+    replica(**AT_ONCE).check()
+    plain = installation.template()
+    configured = replica(**{variable: text}, **AT_ONCE)
+    configured.check()
+    assert installation.template() != plain
+    installation.sent()
+    configured.check()
+    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+    replica(**AT_ONCE).check()
+    assert installation.template() == plain
+
+
 def test_checks_of_one_commit_cost_as_much_as_one(
     replica: MakeReplica, installation: Installation
 ) -> None:
@@ -109,6 +140,25 @@ def test_checks_of_one_commit_cost_as_much_as_one(
     installation.sent()
     assert puller.commit(*[CheckDaemonSet()] * 5) == (Outcome.CHECKED,) * 5
     assert installation.sent() == [*CHECK_READS, DRY_RUN]
+
+
+def test_another_order_of_images_changes_nothing(
+    replica: MakeReplica, installation: Installation
+) -> None:
+    one, other = BOTH.split(";")
+    before = replica(IMAGES=f"{one};{other}", **AT_ONCE)
+    before.commit(push("1.2.4", 1), push("2.1.0", 2, entry="other"))
+    live = installation.live()
+    installation.sent()
+    after = replica(IMAGES=f"{other};{one}", **AT_ONCE)
+    after.check()
+    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+    assert installation.live() == live
+    assert after.commit(push("2.2.0", 3, entry="other")) == (Outcome.TRACKED,)
+    assert before.commit(push("1.2.5", 4)) == (Outcome.TRACKED,)
+    assert installation.images() == [
+        APP, NEWER, NEWEST, OTHER, "quay.io/org/other:2.1.0", "quay.io/org/other:2.2.0",
+    ]  # fmt: skip
 
 
 def test_changes_of_one_commit_cost_one_write(
@@ -120,7 +170,7 @@ def test_changes_of_one_commit_cost_one_write(
     pushes = [push(f"1.2.{n}", n) for n in range(10)] + [push("2.1.0", 10, entry="other")]
     outcomes = puller.commit(*pushes, deletion("1.2.9"))
     assert outcomes[-2:] == (Outcome.TRACKED, Outcome.UNTRACKED)
-    assert installation.sent() == [WRITE]
+    assert installation.sent() == [TRY_POD, WRITE]
     assert installation.images() == [
         APP, "quay.io/org/app:1.2.7", "quay.io/org/app:1.2.8", OTHER, "quay.io/org/other:2.1.0",
     ]  # fmt: skip
@@ -137,14 +187,40 @@ def test_the_first_push_creates_the_daemonset_with_its_tag(
     assert installation.images() == [APP, NEWER]
 
 
-def test_a_push_creates_a_deleted_daemonset_again_with_its_tag(
+def test_a_push_creates_a_deleted_daemonset_again_with_all_tags(
     replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
 ) -> None:
     puller = replica(**AT_ONCE)
     puller.commit(push("1.2.4", 1))
     delete(puller, installation)
     assert puller.commit(push("1.2.5", 2)) == (Outcome.TRACKED,)
-    assert installation.images() == [APP, NEWEST]
+    assert installation.images() == [APP, NEWER, NEWEST]
+
+
+@pytest.mark.parametrize("change", [push("1.2.5", 2), push("1.2.4", 1), CheckDaemonSet()])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_change_during_a_deletion_is_made_once_the_daemonset_is_created_again(
+    replica: MakeReplica,
+    installation: Installation,
+    cluster: SimulatedCluster,
+    change: TrackTag | CheckDaemonSet,
+    is_known: bool,
+) -> None:
+    """A deletion in the foreground leaves the DaemonSet until its pods are gone."""
+    puller = replica(**AT_ONCE)
+    puller.commit(push("1.2.4", 1))
+
+    cluster.delete(NAME, NAMESPACE, policy="Foreground")
+    if not is_known:
+        puller = replica(**AT_ONCE)
+    with pytest.raises(ClusterUnavailableError, match="is being deleted"):
+        puller.commit(change)
+    cluster.delete(NAME, NAMESPACE)
+    puller.commit(change)
+    expected = {APP, NEWER} if is_known else {APP}
+    if isinstance(change, TrackTag):
+        expected.add(f"quay.io/org/app:{change.tag}")
+    assert set(installation.images()) == expected
 
 
 @pytest.mark.parametrize("change", [EnsureExists(), CheckDaemonSet(), push("1.2.4", 1)])
@@ -201,8 +277,9 @@ def test_a_lost_race_is_decided_again_on_the_new_state(
     installation.sent()
     commit_before(cluster, other, push("1.2.4", 1))
     assert one.commit(push("1.2.5", 2)) == (Outcome.TRACKED,)
-    # The other's write, the lost write, the read that shows why, the new state, the new write.
-    assert installation.sent() == [WRITE, WRITE, READ_STATE, READ_STATE, WRITE]
+    # Both try a pod. The other's write, the lost write, the read that shows why, the new state.
+    race = [TRY_POD, TRY_POD, WRITE, WRITE, READ_STATE, READ_STATE]
+    assert installation.sent() == [*race, TRY_POD, WRITE]
     assert installation.images() == [APP, NEWER, NEWEST]
 
 
@@ -316,7 +393,7 @@ def test_a_flush_applies_a_pending_template_at_once(
     puller.commit(push("1.2.4", 1))
     installation.sent()
     puller.commit(flush=True)
-    assert installation.sent() == [WRITE]
+    assert installation.sent() == [TRY_POD, WRITE]
     assert installation.images() == [APP, NEWER]
 
 
@@ -493,7 +570,7 @@ def test_a_write_whose_answer_is_lost_is_not_sent_again_by_the_client(
     cluster.hang_up(method="PATCH", served=served)
     with pytest.raises(ClusterUnavailableError):
         puller.commit(push("1.2.4", 1))
-    assert installation.sent() == [WRITE]
+    assert installation.sent() == [TRY_POD, WRITE]
     outcomes = puller.commit(push("1.2.4", 1))
     assert outcomes == ((Outcome.UNCHANGED if served else Outcome.TRACKED),)
     assert installation.images() == [APP, NEWER]

@@ -14,6 +14,7 @@ from tests.support.daemonset import (
     NEWER,
     NEWEST,
     OTHER,
+    TRY_POD,
     WRITE,
     MakeReplica,
     commit_before,
@@ -224,13 +225,78 @@ def test_a_new_structure_is_first_tried_with_one_pod(
     assert container["resources"]["limits"]["memory"] == "30Mi"
 
 
-def test_a_new_tag_is_not_tried_with_a_pod(
+def test_a_tag_that_replaces_another_is_not_tried_with_a_pod(
+    replica: MakeReplica, installation: Installation
+) -> None:
+    puller = replica(KEEP_TAGS="1", **AT_ONCE)
+    puller.check()
+    puller.commit(push("1.2.4", 1))
+    installation.sent()
+    puller.commit(push("1.2.5", 2))
+    assert installation.images() == [APP, NEWEST]
+    assert installation.sent() == [WRITE]
+
+
+def test_a_tag_that_adds_a_container_is_tried_with_one_pod(
     replica: MakeReplica, installation: Installation
 ) -> None:
     puller = replica(**AT_ONCE)
     puller.check()
+    installation.sent()
     puller.commit(push("1.2.4", 1))
-    assert not any("pods" in request for request in installation.sent())
+    assert installation.sent() == [TRY_POD, WRITE]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(
+            "maximum memory usage per Pod is 40Mi, but limit is 62914560", id="LimitRange"
+        ),
+        pytest.param(
+            "exceeded quota: small, requested: limits.memory=60Mi, used: limits.memory=120Mi, "
+            "limited: limits.memory=120Mi",
+            id="quota",
+        ),
+    ],
+)
+def test_a_push_that_the_pods_outgrow_empties_no_node(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster, message: str
+) -> None:
+    puller = replica(**AT_ONCE)
+    puller.check()
+    cluster.advance(60)
+    before = installation.live()["spec"]
+    refuse_pods(cluster, message)
+    assert puller.commit(push("1.2.4", 1)) == (Outcome.TRACKED,)
+    assert installation.live()["spec"] == before
+    assert message in installation.state()["blocked"]["reason"]
+    ((reason, told),) = installation.reports()
+    assert (reason, message in told) == ("TemplateRefused", True)
+    for _ in range(3):
+        puller.check()
+    assert len(installation.reports()) == 1  # the same reason is reported once
+    assert installation.live()["spec"] == before
+    cluster.allow_everything()
+    puller.check()
+    assert installation.images() == [APP, NEWER]
+
+
+def test_pods_that_are_refused_at_first_are_reported_and_the_state_is_kept(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    refuse_pods(cluster, "you must provide labels: owner")
+    puller = replica(**AT_ONCE)
+    puller.check()
+    assert installation.images() == [APP]
+    assert "you must provide labels: owner" in installation.state()["blocked"]["reason"]
+    assert [reason for reason, _ in installation.reports()] == ["TemplateRefused"]
+    puller.check()
+    assert installation.state()["blocked"] is not None
+    assert [reason for reason, _ in installation.reports()] == ["TemplateRefused"]
+    cluster.allow_everything()
+    puller.check()
+    assert installation.state()["blocked"] is None
 
 
 def test_the_tried_pod_has_a_valid_name_however_long_the_daemonsets_is(

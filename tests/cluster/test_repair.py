@@ -164,8 +164,8 @@ def test_annotations_labels_and_update_strategy_change_with_the_structure(
 ) -> None:
     replica(**AT_ONCE).check()
     replica(
-        ROLLOUT_MAX_UNAVAILABLE="2", DAEMONSET_ANNOTATIONS='{"example.com/a~b":"c"}', **AT_ONCE
+        ROLLOUT_MAX_UNAVAILABLE="2", DAEMONSET_ANNOTATIONS='{"example.com/a_b":"c"}', **AT_ONCE
     ).check()
     live = installation.live()
     assert live["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == 2
-    assert live["metadata"]["annotations"]["example.com/a~b"] == "c"
+    assert live["metadata"]["annotations"]["example.com/a_b"] == "c"

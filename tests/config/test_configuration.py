@@ -1,6 +1,7 @@
 """Tests of the configuration from environment variables."""
 
 import dataclasses
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from image_puller.config.configuration import (
     Config,
     EventAuth,
     Google,
+    LogFormat,
+    LogLevel,
     Oidc,
     ReadAuth,
     Resources,
     from_environ,
 )
+from image_puller.core import daemonset
 from image_puller.errors import ConfigurationError
 from image_puller.events.sources import SOURCES
 from tests.support.building import configuration
@@ -25,6 +29,7 @@ IMAGES = "app=quay.io/org/app:1.2.3"
 
 DEFAULTS = {
     "warnings": (),
+    "advice": (),
     "keep_tags": 2,
     "caching_interval": timedelta(hours=1),
     "resources": Resources(
@@ -42,6 +47,11 @@ DEFAULTS = {
     "rollout_min_interval": timedelta(seconds=10),
     "rollout_max_unavailable": "100%",
     "priority_class_name": None,
+    "pod_labels": {},
+    "pod_annotations": {},
+    "pod_service_account": None,
+    "runtime_class_name": None,
+    "host_network": False,
     "registry_aliases": (),
     "webhook_registries": {},
     "webhook_secrets_dir": Path("/etc/image-puller/secrets"),
@@ -55,6 +65,8 @@ DEFAULTS = {
     "insecure_registries": (),
     "port": 8080,
     "knative_service": None,
+    "log_level": LogLevel.INFO,
+    "log_format": LogFormat.TEXT,
 }
 
 
@@ -77,6 +89,9 @@ def test_table_of_defaults_is_complete() -> None:
 
 VALUES: list[tuple[str, str, str, object]] = [
     ("KEEP_TAGS", "20", "keep_tags", 20),
+    ("LOG_LEVEL", "warning", "log_level", LogLevel.WARNING),
+    ("LOG_LEVEL", "DEBUG", "log_level", LogLevel.DEBUG),
+    ("LOG_FORMAT", "json", "log_format", LogFormat.JSON),
     ("ASK_REGISTRIES", "false", "ask_registries", False),
     ("VERIFY_PUSHES", "True", "verify_pushes", True),
     ("REGISTRY_CA_FILE", __file__, "registry_ca_file", Path(__file__)),
@@ -99,6 +114,14 @@ VALUES: list[tuple[str, str, str, object]] = [
     ("ROLLOUT_MAX_UNAVAILABLE", "3", "rollout_max_unavailable", 3),
     ("ROLLOUT_MAX_UNAVAILABLE", "10%", "rollout_max_unavailable", "10%"),
     ("PRIORITY_CLASS_NAME", "low", "priority_class_name", "low"),
+    ("POD_LABELS", '{"team": ""}', "pod_labels", {"team": ""}),
+    ("POD_LABELS", '{"a.b/T_m": "V-1.x"}', "pod_labels", {"a.b/T_m": "V-1.x"}),
+    ("POD_LABELS", "null", "pod_labels", {}),
+    ("POD_ANNOTATIONS", '{"a.b/c": "x y\\n"}', "pod_annotations", {"a.b/c": "x y\n"}),
+    ("POD_ANNOTATIONS", '{"A.b/C": ""}', "pod_annotations", {"A.b/C": ""}),
+    ("POD_SERVICE_ACCOUNT", "images", "pod_service_account", "images"),
+    ("RUNTIME_CLASS_NAME", "kata.v2", "runtime_class_name", "kata.v2"),
+    ("HOST_NETWORK", "true", "host_network", True),
     ("REGISTRY_ALIASES", "a.b=c.d/e;f=g/", "registry_aliases", (("a.b", "c.d/e"), ("f", "g"))),
     ("REGISTRY_ALIASES", "A.B/x=[::1]:5000", "registry_aliases", (("a.b/x", "[::1]:5000"),)),
     ("REGISTRY_ALIASES", "index.docker.io=M", "registry_aliases", (("docker.io", "M"),)),
@@ -143,6 +166,24 @@ def test_resources_are_parsed() -> None:
     assert config.resources == Resources(
         memory_request="1Mi", memory_limit="5Mi", cpu_request="1m", cpu_limit="1"
     )
+
+
+def test_requests_and_limits_can_be_left_out() -> None:
+    limits = {"CACHING_MEMORY_LIMIT": "none", "CACHING_CPU_LIMIT": " none\n"}
+
+    assert configuration(**limits).resources == Resources(
+        memory_request="10Mi", memory_limit=None, cpu_request=".05", cpu_limit=None
+    )
+    requests = {"CACHING_MEMORY_REQUEST": "none", "CACHING_CPU_REQUEST": "none"}
+    assert configuration(**requests).resources == Resources(
+        memory_request=None, memory_limit="20Mi", cpu_request=None, cpu_limit=".2"
+    )
+
+
+def test_request_without_a_limit_has_no_upper_bound() -> None:
+    config = configuration(CACHING_MEMORY_REQUEST="1Gi", CACHING_MEMORY_LIMIT="none")
+
+    assert config.resources.memory_request == "1Gi"
 
 
 def test_request_may_equal_its_limit_in_another_unit() -> None:
@@ -301,7 +342,13 @@ def test_malformed_oidc_and_google_variables_are_rejected(
 NAME = "must be a name of lower-case letters, digits and '-', 63 characters at most, not "
 NAME_63 = "must be a name of lower-case letters, digits, '-' and '.', 63 characters at most, not "
 NAME_253 = NAME_63.replace("63", "253")
-QUANTITY = "not a Kubernetes quantity such as 10Mi or .05: "
+NO_NAME = "is not a name such as team or example.com/team"
+LABEL_VALUE = (
+    "must be of letters, digits, '-', '_' and '.', with a letter or digit at both ends, "
+    "63 characters at most, not "
+)
+OWN = "is not allowed: the service or Kubernetes sets it itself"
+QUANTITY = "must be a Kubernetes quantity such as 10Mi or .05, or none, not "
 HOURS = "must be a number of hours above 0, such as 1 or 0.5, 100000 at most, not "
 NOT_JSON = "is not JSON (Expecting value: line 1 column 1 (char 0)): "
 PAIRS = "must be a list of name=value;…; "
@@ -340,6 +387,7 @@ NO_SLEEP = (
         ("CACHING_MEMORY_LIMIT", "-1", f"{QUANTITY}'-1'"),
         ("CACHING_CPU_REQUEST", "a", f"{QUANTITY}'a'"),
         ("CACHING_CPU_LIMIT", "1 m", f"{QUANTITY}'1 m'"),
+        ("CACHING_CPU_LIMIT", "None", f"{QUANTITY}'None'"),
         ("CACHING_MEMORY_REQUEST", "30Mi", "30Mi is more than CACHING_MEMORY_LIMIT, 20Mi"),
         ("CACHING_CPU_REQUEST", "201m", "201m is more than CACHING_CPU_LIMIT, .2"),
         ("DAEMONSET_NAME", "My_Puller", f"{NAME_63}'My_Puller'"),
@@ -361,6 +409,18 @@ NO_SLEEP = (
         ("TOLERATIONS", '["a"]', "must be a JSON array of objects, not '[\"a\"]'"),
         ("DAEMONSET_ANNOTATIONS", "a: b", f"{NOT_JSON}'a: b'"),
         ("DAEMONSET_ANNOTATIONS", '{"a": 1}', "must be a JSON object of strings; 'a' is 1"),
+        ("DAEMONSET_ANNOTATIONS", '{"a b": ""}', f"'a b' {NO_NAME}"),
+        *(
+            ("DAEMONSET_ANNOTATIONS", json.dumps({key: "1"}), f"{key!r} {OWN}")
+            for key in (
+                daemonset.STATE,
+                daemonset.DIGESTS,
+                "image-puller.io/anything",
+                "deprecated.daemonset.template.generation",
+            )
+        ),
+        ("LOG_LEVEL", "trace", "must be debug or info or warning or error, not 'trace'"),
+        ("LOG_FORMAT", "yaml", "must be text or json, not 'yaml'"),
         ("IMAGE_PULL_SECRETS", "a,b", f"{NAME_253}'a,b'"),
         ("KIP_IMAGE", "A", "'A' is not an image reference: the repository must be in lower case"),
         *(
@@ -380,6 +440,45 @@ NO_SLEEP = (
         ("ROLLOUT_MAX_UNAVAILABLE", "0", f"{NODES}'0'"),
         ("ROLLOUT_MAX_UNAVAILABLE", "200%", f"{NODES}'200%'"),
         ("PRIORITY_CLASS_NAME", "Low", f"{NAME_253}'Low'"),
+        ("POD_LABELS", "team=a", f"{NOT_JSON}'team=a'"),
+        ("POD_LABELS", '{"a": 1}', "must be a JSON object of strings; 'a' is 1"),
+        *(
+            ("POD_LABELS", json.dumps({key: "x"}), f"{key[:80]!r} {NO_NAME}")
+            for key in ("", "a b", "/a", "a/", "a/b/c", "A.b/c", "-a", "a_", "a" * 64)
+        ),
+        ("POD_LABELS", json.dumps({f"{'a.' * 127}a/b": ""}), f"'{'a.' * 40}' {NO_NAME}"),
+        ("POD_LABELS", '{"team": "a b"}', f"the value of 'team' {LABEL_VALUE}'a b'"),
+        ("POD_LABELS", '{"team": "a."}', f"the value of 'team' {LABEL_VALUE}'a.'"),
+        (
+            "POD_LABELS",
+            json.dumps({"team": "a" * 64}),
+            f"the value of 'team' {LABEL_VALUE}'{'a' * 64}'",
+        ),
+        *(
+            ("POD_LABELS", json.dumps({"a": "b", key: "x"}), f"{key!r} {OWN}")
+            for key in (
+                "app.kubernetes.io/name",
+                "image-puller.io/daemonset",
+                "image-puller.io/other",
+                "sidecar.istio.io/inject",
+                "controller-revision-hash",
+                "pod-template-generation",
+            )
+        ),
+        ("POD_ANNOTATIONS", "a: b", f"{NOT_JSON}'a: b'"),
+        ("POD_ANNOTATIONS", '{"a b": ""}', f"'a b' {NO_NAME}"),
+        *(
+            ("POD_ANNOTATIONS", json.dumps({key: "x"}), f"{key!r} {OWN}")
+            for key in (
+                "image-puller.io/digests",
+                "image-puller.io/pulled-again",
+                "image-puller.io/state",
+                "sidecar.istio.io/inject",
+            )
+        ),
+        ("POD_SERVICE_ACCOUNT", "A", f"{NAME_253}'A'"),
+        ("RUNTIME_CLASS_NAME", "a/b", f"{NAME_253}'a/b'"),
+        ("HOST_NETWORK", "yes", "must be true or false, not 'yes'"),
         ("REGISTRY_ALIASES", "a.b", f"{PAIRS}'a.b' is not of that form"),
         ("REGISTRY_ALIASES", "a=b;a=c", "'a' is set twice"),
         ("REGISTRY_ALIASES", "https://a.b=c", "'https://a.b' is not of the form host or host/path"),
@@ -416,7 +515,7 @@ def test_all_problems_are_reported_together() -> None:
         KEEP_TAGS="many",
         NODE_SELECTOR="[]",
         CACHING_MEMORY_LIMIT="1Mi",
-        CACHING_CPU_LIMIT="none",
+        CACHING_CPU_LIMIT="all",
         PORT="80a",
     )
 
@@ -454,4 +553,5 @@ def test_configuration_is_immutable() -> None:
 
 
 def test_other_variables_are_ignored() -> None:
-    assert configuration(HOME="/root", images="x") == configuration()
+    read = configuration(HOME="/root", images="x", PATH="/bin", HTTPS_PROXY="http://proxy")
+    assert dataclasses.replace(read, advice=()) == configuration()

@@ -86,7 +86,7 @@ def test_troubleshooting_quotes_messages_of_the_code() -> None:
 def rules() -> dict[str, str]:
     """Return the expressions of the documented alerts, by name."""
     text = (OPERATIONS / "alerts.md").read_text("utf-8")
-    (manifest,) = re.findall(r"(?s)```yaml\n(.*?)```", text)
+    manifest, _alertmanager = re.findall(r"(?s)```yaml\n(.*?)```", text)
     (group,) = yaml.safe_load(manifest)["spec"]["groups"]
     return {rule["alert"]: rule["expr"] for rule in group["rules"]}
 

@@ -14,6 +14,8 @@ from image_puller.core import daemonset, isolation
 from image_puller.core.changes import Change, TrackTag
 from image_puller.core.daemonset import DIGESTS, PULLED_AGAIN, STATE, Manifest, Owner, Platform
 from image_puller.core.state import Refused
+from image_puller.errors import ConfigurationError
+from image_puller.values import quantity
 from tests.support.building import NOON, at, configuration, deletion, digest, push, state_of
 
 SLEEP = "mirror.local/sleep:1.0.0"
@@ -23,11 +25,12 @@ RESTRICTED = {
     "capabilities": {"drop": ["ALL"]},
     "readOnlyRootFilesystem": True,
 }
+COMMON_REQUESTS = {"memory": "10Mi", "cpu": ".05"}
+COMMON_LIMITS = {"memory": "20Mi", "cpu": ".2"}
 COMMON = {
-    "resources": {
-        "requests": {"memory": "10Mi", "cpu": ".05"},
-        "limits": {"memory": "20Mi", "cpu": ".2"},
-    },
+    "workingDir": "/",
+    "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
+    "resources": {"requests": COMMON_REQUESTS, "limits": COMMON_LIMITS},
     "securityContext": RESTRICTED,
     "volumeMounts": [{"name": "kip", "mountPath": "/kip"}],
 }
@@ -123,16 +126,16 @@ def test_the_whole_manifest() -> None:
                             **COMMON,
                         },
                         {
-                            "name": "app",
-                            "image": "quay.io/org/app:1.2.3",
+                            "name": name,
+                            "image": "quay.io/org/app:1.2.4",
                             "imagePullPolicy": "IfNotPresent",
                             "command": ["/kip/sleep"],
                             "args": ["720h"],
                             **COMMON,
                         },
                         {
-                            "name": name,
-                            "image": "quay.io/org/app:1.2.4",
+                            "name": "app",
+                            "image": "quay.io/org/app:1.2.3",
                             "imagePullPolicy": "IfNotPresent",
                             "command": ["/kip/sleep"],
                             "args": ["720h"],
@@ -145,13 +148,15 @@ def test_the_whole_manifest() -> None:
     }
 
 
-def test_containers_have_the_order_of_images() -> None:
-    config = configuration(IMAGES="web=nginx;app=quay.io/org/app:1.2.3;db=bitnami/redis:7")
+def test_containers_are_ordered_by_name_and_not_as_in_images() -> None:
+    config = configuration(
+        IMAGES="web=nginx:1.2.3;app=quay.io/org/app:1.2.3;db=bitnami/redis:7.0.0"
+    )
 
     assert [(each["name"], each["image"]) for each in containers(config)] == [
-        ("web", "nginx"),
         ("app", "quay.io/org/app:1.2.3"),
-        ("db", "bitnami/redis:7"),
+        ("db", "docker.io/bitnami/redis:7.0.0"),
+        ("web", "docker.io/library/nginx:1.2.3"),
     ]
 
 
@@ -178,15 +183,41 @@ def test_containers_of_a_large_pod_linger_but_not_beyond_the_grace_period(
     assert spec["terminationGracePeriodSeconds"] == 1  # a kubelet waits two seconds at least
 
 
-def test_tracked_tags_come_after_the_configured_image_of_their_entry() -> None:
-    config = configuration(IMAGES="app=quay.io/org/app:1.2.3;web=nginx:1.2.3")
+@pytest.mark.parametrize(
+    ("image", "full"),
+    [
+        ("nginx:1.29.1", "docker.io/library/nginx:1.29.1"),
+        ("nginx", "docker.io/library/nginx"),
+        ("bitnami/redis:7", "docker.io/bitnami/redis:7"),
+        ("index.docker.io/nginx:1", "docker.io/library/nginx:1"),
+        (f"nginx@{digest(1)}", f"docker.io/library/nginx@{digest(1)}"),
+        ("Quay.io/org/app:1.2.3", "quay.io/org/app:1.2.3"),
+        ("localhost:5000/app:1", "localhost:5000/app:1"),
+    ],
+)
+def test_containers_have_the_full_names_of_their_images(image: str, full: str) -> None:
+    config = configuration(IMAGES=f"app={image}", KIP_IMAGE=image)
 
-    assert images(config, push("1.3.0", 1), push("1.2.4", 2), push("2.0.0", 3, entry="web")) == [
-        "quay.io/org/app:1.2.3",
+    assert [each["image"] for each in template(config)["spec"]["containers"]] == [full, full]
+    assert [each.image for each in daemonset.desired_images(config, state_of(config))] == [full]
+
+
+def test_images_that_pushes_bring_come_before_the_others() -> None:
+    config = configuration(IMAGES="app=quay.io/org/app:1.2.3;web=nginx:1.2.3;x=quay.io/org/x:next")
+    changes = [push("1.3.0", 1), push("1.2.4", 2), push("2.0.0", 3, entry="web")]
+
+    assert images(config, *changes) == [
         "quay.io/org/app:1.2.4",
         "quay.io/org/app:1.3.0",
-        "nginx:1.2.3",
         "docker.io/library/nginx:2.0.0",
+        "quay.io/org/x:next",
+        "quay.io/org/app:1.2.3",
+        "docker.io/library/nginx:1.2.3",
+    ]
+    assert images(config, *changes, push("1.2.3", 4, entry="web"))[3:] == [
+        "docker.io/library/nginx:1.2.3",
+        "quay.io/org/x:next",
+        "quay.io/org/app:1.2.3",
     ]
 
 
@@ -194,9 +225,9 @@ def test_the_configured_image_and_the_newest_tags_are_desired() -> None:
     config = configuration(KEEP_TAGS="2")
 
     assert images(config, *(push(f"1.2.{n}", n) for n in range(4, 20))) == [
-        "quay.io/org/app:1.2.3",
         "quay.io/org/app:1.2.18",
         "quay.io/org/app:1.2.19",
+        "quay.io/org/app:1.2.3",
     ]
 
 
@@ -210,7 +241,7 @@ def test_a_configured_digest_is_pulled_as_it_was_configured() -> None:
     image = f"quay.io/org/app:1.2.3@{digest(1)}"
     config = configuration(IMAGES=f"app={image}", IMAGE_TAG_POLICIES="app=any")
 
-    assert images(config, push("1.2.3", 1)) == [image, "quay.io/org/app:1.2.3"]
+    assert images(config, push("1.2.3", 1)) == ["quay.io/org/app:1.2.3", image]
     assert pull_policy_of(config, image) == "IfNotPresent"
 
 
@@ -219,7 +250,9 @@ def test_a_configured_image_that_the_cluster_refused_is_left_out() -> None:
     refused = Refused(name="1.2.3", digest=None, reason="no")
     state = isolation.refuse(state_of(config), config.entries[0], refused)
 
-    assert [image.image for image in daemonset.desired_images(config, state)] == ["nginx"]
+    assert [image.image for image in daemonset.desired_images(config, state)] == [
+        "docker.io/library/nginx"
+    ]
 
 
 def test_a_live_configured_image_stays_when_its_mutated_tag_is_refused() -> None:
@@ -369,6 +402,15 @@ def test_every_container_is_restricted(openshift: bool | None) -> None:
     assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & set(spec)
 
 
+def test_no_container_asks_for_a_gpu_or_for_a_directory_of_its_image() -> None:
+    spec = template(configuration(IMAGES="a=nginx;b=nginx:1.2.3"), push("1.2.4", 1, entry="b"))
+
+    assert len(spec["spec"]["containers"]) == 4
+    for each in spec["spec"]["containers"]:
+        assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in each["env"]
+        assert each["workingDir"] == "/"
+
+
 def test_an_unknown_owner_is_left_out() -> None:
     config = configuration()
     manifest = daemonset.manifest(config, state_of(config), Platform(), "")
@@ -400,6 +442,9 @@ AFFINITY: Manifest = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExe
         ("TOLERATIONS", '[{"operator": "Exists"}]', "tolerations", [{"operator": "Exists"}]),
         ("IMAGE_PULL_SECRETS", "a;b", "imagePullSecrets", [{"name": "a"}, {"name": "b"}]),
         ("PRIORITY_CLASS_NAME", "low", "priorityClassName", "low"),
+        ("POD_SERVICE_ACCOUNT", "images", "serviceAccountName", "images"),
+        ("RUNTIME_CLASS_NAME", "kata", "runtimeClassName", "kata"),
+        ("HOST_NETWORK", "true", "hostNetwork", True),
     ],
 )
 def test_a_field_that_is_not_configured_is_left_out(
@@ -410,11 +455,65 @@ def test_a_field_that_is_not_configured_is_left_out(
 
 
 def test_configured_annotations_are_on_the_daemonset_but_never_replace_the_state() -> None:
-    config = configuration(DAEMONSET_ANNOTATIONS=json.dumps({"a/b": "c", STATE: "mine"}))
+    # The configuration refuses the second annotation, so this is a second line of defence.
+    config = replace(configuration(), daemonset_annotations={"a/b": "c", STATE: "mine"})
     manifest = daemonset.manifest(config, state_of(config), Platform(), "the state")
 
     assert manifest["metadata"]["annotations"] == {"a/b": "c", STATE: "the state"}
     assert "a/b" not in manifest["spec"]["template"]["metadata"]["annotations"]
+    with pytest.raises(ConfigurationError, match=f"^DAEMONSET_ANNOTATIONS: '{STATE}' is not yours"):
+        configuration(DAEMONSET_ANNOTATIONS=json.dumps({STATE: "mine"}))
+
+
+@pytest.mark.parametrize(
+    ("unset", "resources"),
+    [
+        (("MEMORY_LIMIT",), {"requests": COMMON_REQUESTS, "limits": {"cpu": ".2"}}),
+        (("MEMORY_LIMIT", "CPU_LIMIT"), {"requests": COMMON_REQUESTS}),
+        (("MEMORY_REQUEST", "CPU_REQUEST"), {"limits": COMMON_LIMITS}),
+        (("MEMORY_REQUEST", "CPU_REQUEST", "MEMORY_LIMIT", "CPU_LIMIT"), {}),
+    ],
+)
+def test_a_request_or_limit_of_none_is_left_out(
+    unset: tuple[str, ...], resources: Manifest
+) -> None:
+    config = configuration(**{f"CACHING_{each}": "none" for each in unset})
+
+    assert [each["resources"] for each in template(config)["spec"]["containers"]] == [resources] * 2
+
+
+def test_a_limit_without_a_request_is_also_requested() -> None:
+    limited = pod({"requests": {"cpu": "1"}, "limits": {"memory": "20Mi", "cpu": "2"}})
+
+    assert daemonset.asked(limited) == {
+        "requests.memory": quantity.parse("20Mi"),
+        "requests.cpu": 1,
+        "limits.memory": quantity.parse("20Mi"),
+        "limits.cpu": 2,
+    }
+
+
+def test_configured_labels_and_annotations_are_on_the_pods_beside_the_services_own() -> None:
+    config = configuration(POD_LABELS='{"team": "ci"}', POD_ANNOTATIONS='{"a.b/c": "d"}')
+    own = template(configuration())["metadata"]
+
+    assert template(config)["metadata"] == {
+        "labels": own["labels"] | {"team": "ci"},
+        "annotations": own["annotations"] | {"a.b/c": "d"},
+    }
+    manifest = daemonset.manifest(config, state_of(config), Platform(), "the state")
+    assert manifest["spec"]["selector"] == {"matchLabels": daemonset.selector(configuration())}
+    assert manifest["metadata"]["annotations"] == {STATE: "the state"}
+
+
+def test_no_variable_changes_a_label_or_annotation_of_the_service() -> None:
+    state = replace(state_of(configuration()), pulled_again_at=NOON)
+    own = daemonset.template(configuration(), state, UNKNOWN)["metadata"]
+
+    for part, variable in (("labels", "POD_LABELS"), ("annotations", "POD_ANNOTATIONS")):
+        for key in own[part]:
+            with pytest.raises(ConfigurationError, match=rf"^{variable}: '{key}' is not yours"):
+                configuration(**{variable: json.dumps({key: "mine"})})
 
 
 def test_the_update_strategy_has_the_configured_max_unavailable() -> None:
@@ -481,6 +580,7 @@ NOTHING, POLICY, STRUCTURE, TEMPLATE = range(4)
         ("CACHING_MEMORY_LIMIT", "21Mi", TEMPLATE),
         ("CACHING_CPU_REQUEST", "50m", TEMPLATE),
         ("CACHING_CPU_LIMIT", "1", TEMPLATE),
+        ("CACHING_CPU_LIMIT", "none", TEMPLATE),
         ("DAEMONSET_NAME", "other", TEMPLATE),
         ("NODE_SELECTOR", '{"pool": "ci"}', TEMPLATE),
         ("AFFINITY", '{"nodeAffinity": {}}', TEMPLATE),
@@ -488,6 +588,11 @@ NOTHING, POLICY, STRUCTURE, TEMPLATE = range(4)
         ("IMAGE_PULL_SECRETS", "a", TEMPLATE),
         ("KIP_IMAGE", SLEEP, TEMPLATE),
         ("PRIORITY_CLASS_NAME", "low", TEMPLATE),
+        ("POD_LABELS", '{"a": "b"}', TEMPLATE),
+        ("POD_ANNOTATIONS", '{"a": "b"}', TEMPLATE),
+        ("POD_SERVICE_ACCOUNT", "images", TEMPLATE),
+        ("RUNTIME_CLASS_NAME", "kata", TEMPLATE),
+        ("HOST_NETWORK", "true", TEMPLATE),
         ("ROLLOUT_MAX_UNAVAILABLE", "1", STRUCTURE),
         ("IMAGE_TAG_POLICIES", "app=any", POLICY),
         ("KEEP_TAGS", "3", POLICY),
@@ -518,11 +623,16 @@ def test_each_hash_covers_its_part_of_the_configuration(
     ] == [changes >= POLICY, changes >= STRUCTURE, changes >= TEMPLATE]
 
 
-def test_the_order_of_images_is_part_of_the_configuration() -> None:
-    one = configuration(IMAGES="a=nginx;b=redis")
-    other = configuration(IMAGES="b=redis;a=nginx")
+@pytest.mark.parametrize(
+    "order", ["b=redis;c=quay.io/org/c:1.2.3;a=nginx", "c=quay.io/org/c:1.2.3;b=redis;a=nginx"]
+)
+def test_another_order_of_images_is_the_same_configuration(order: str) -> None:
+    one = configuration(IMAGES="a=nginx;b=redis;c=quay.io/org/c:1.2.3")
+    other = configuration(IMAGES=order)
+    pushes = [push("latest", 1, entry="b"), push("1.2.4", 2, entry="c")]
 
-    assert daemonset.configuration_hash(one) != daemonset.configuration_hash(other)
+    assert daemonset.configuration_hash(one) == daemonset.configuration_hash(other)
+    assert template(one, *pushes) == template(other, *pushes)
 
 
 def test_the_structure_does_not_depend_on_tracked_tags() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from image_puller.core import daemonset, quota
-from image_puller.core.daemonset import Platform
+from image_puller.core.daemonset import Manifest, Platform
 from image_puller.values import quantity
 from tests.support.building import configuration, push, state_of
 
@@ -28,6 +28,16 @@ def test_without_other_tags_a_pod_asks_for_its_images_and_the_install_container(
         "limits.memory": "800Mi",
         "pods": "10",
         "requests.cpu": "2",
+        "requests.memory": "400Mi",
+    }
+
+
+def test_a_limit_that_is_left_out_is_no_part_of_the_quota() -> None:
+    images = "a=quay.io/org/a:latest"
+    assert hard(10, IMAGES=images, CACHING_CPU_LIMIT="none", CACHING_MEMORY_REQUEST="none") == {
+        "limits.memory": "400Mi",
+        "pods": "10",
+        "requests.cpu": "1",
         "requests.memory": "400Mi",
     }
 
@@ -64,9 +74,72 @@ def test_the_largest_pods_fit_the_quota_exactly() -> None:
 
 def test_an_init_container_counts_where_it_asks_for_more_than_all_containers() -> None:
     def container(memory: str) -> dict[str, object]:
-        return {"resources": {"limits": {"memory": memory}}}
+        return {"resources": {"requests": {"memory": memory}}}
 
     spec = {"containers": [container("1Mi"), container("2Mi")]}
     for init, total in (("2Mi", "3Mi"), ("5Mi", "5Mi")):
         spec["initContainers"] = [container(init), container("1Mi")]
-        assert daemonset.asked({"spec": spec}) == {"limits.memory": quantity.parse(total)}
+        assert daemonset.asked({"spec": spec}) == {"requests.memory": quantity.parse(total)}
+
+
+def daemon_set(containers: int, *, scheduled: int = 3) -> Manifest:
+    images = ";".join(f"app{n}=quay.io/org/app{n}:1" for n in range(containers - 1))
+    config = configuration(IMAGES=images)
+    template = daemonset.template(config, state_of(config), Platform())
+    status = {"currentNumberScheduled": scheduled, "desiredNumberScheduled": scheduled}
+    return {"spec": {"template": template}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("used", "limited", "has_room"),
+    [
+        ("limits.memory=120Mi", "limits.memory=180Mi", True),  # 3 pods of 3 containers of 20Mi
+        ("limits.memory=120Mi", "limits.memory=179Mi", False),
+        ("limits.memory=121Mi", "limits.memory=180Mi", False),  # somebody else uses 1Mi
+        ("pods=3", "pods=3", True),
+        ("count/pods=3", "count/pods=3", True),
+        ("pods=4", "pods=4", True),
+        ("pods=4", "pods=3", False),
+        ("memory=60Mi,cpu=300m", "memory=90Mi,cpu=450m", True),
+        ("memory=60Mi,cpu=300m", "memory=90Mi,cpu=449m", False),
+        ("requests.nvidia.com/gpu=1", "requests.nvidia.com/gpu=1", False),
+        ("pods=many", "pods=3", False),
+    ],
+)
+def test_old_pods_free_the_quota_that_new_ones_need(
+    used: str, limited: str, has_room: bool
+) -> None:
+    refusal = f"exceeded quota: q, requested: {used}, used: {used}, limited: {limited}"
+    live, template = daemon_set(2), daemon_set(3)["spec"]["template"]
+    assert quota.has_room(refusal, live, template) is has_room
+
+
+def test_a_refusal_without_amounts_has_no_room_for_larger_pods() -> None:
+    refusal = "exceeded quota: q, requested: pods=1"
+    assert not quota.has_room(refusal, daemon_set(2), daemon_set(3)["spec"]["template"])
+    assert quota.has_room(refusal, daemon_set(2), daemon_set(2)["spec"]["template"])
+
+
+def test_request_of_a_pod_is_described_with_what_to_lower() -> None:
+    images = ";".join(f"app-{number}=quay.io/org/app:1.2.{number}" for number in range(50))
+    assert quota.describe(configuration(IMAGES=images)) == (
+        "each pod of the DaemonSet requests 2550m CPU and 510Mi memory (51 containers), "
+        "and up to 7550m CPU and 1510Mi memory (151 containers) with all tracked tags; "
+        "to request less of each node, lower CACHING_CPU_REQUEST, CACHING_MEMORY_REQUEST or "
+        "KEEP_TAGS, or use fewer entries"
+    )
+
+
+def test_request_of_a_pod_that_can_not_grow_is_one_amount() -> None:
+    config = configuration(IMAGES="app=quay.io/org/app:latest", CACHING_CPU_REQUEST="0")
+    text = quota.describe(config)
+    assert text.startswith(
+        "each pod of the DaemonSet requests 0 CPU and 20Mi memory (2 containers)"
+    )
+    assert "tracked" not in text
+
+
+def test_described_request_is_that_of_the_quota() -> None:
+    found = hard(1, IMAGES="app=quay.io/org/app:1.2.3", KEEP_TAGS="5")
+    text = quota.describe(configuration(IMAGES="app=quay.io/org/app:1.2.3", KEEP_TAGS="5"))
+    assert f"up to {found['requests.cpu']} CPU and {found['requests.memory']} memory" in text

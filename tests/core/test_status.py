@@ -364,7 +364,7 @@ def test_a_blocked_template_is_a_problem(replica: MakeReplica, cluster: Simulate
     found = described(puller)
     assert found["daemonset"]["rollout"] == "blocked"
     (problem,) = found["problems"]
-    assert problem.startswith("the cluster refused the template, so the old pods stay: ")
+    assert problem.startswith("the cluster refuses new pods, so the pods that run stay: ")
     assert problem.endswith("violates PodSecurity")
 
 
@@ -444,10 +444,10 @@ def test_malformed_entries_are_problems(replica: MakeReplica) -> None:
         ("app", [APP, NEWER]),
         (APP, [APP]),
         (NEWER, [NEWER]),
-        ("redis", ["redis:7.0.0"]),
-        ("redis:7.0.0", ["redis:7.0.0"]),
-        ("docker.io/library/redis:7.0.0", ["redis:7.0.0"]),
-        ("index.docker.io/library/redis:7.0.0", ["redis:7.0.0"]),
+        ("redis", ["docker.io/library/redis:7.0.0"]),
+        ("redis:7.0.0", ["docker.io/library/redis:7.0.0"]),
+        ("docker.io/library/redis:7.0.0", ["docker.io/library/redis:7.0.0"]),
+        ("index.docker.io/library/redis:7.0.0", ["docker.io/library/redis:7.0.0"]),
         ("busy", ["quay.io/org/busybox"]),
         ("quay.io/org/busybox", ["quay.io/org/busybox"]),
         ("quay.io/org/busybox:latest", ["quay.io/org/busybox"]),

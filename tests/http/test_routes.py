@@ -357,7 +357,7 @@ def test_empty_test_request_of_harbor_is_accepted_and_changes_nothing(
 def test_new_push_costs_one_patch_a_known_one_a_get_and_a_rejected_one_nothing(
     web: MakeWeb, installation: Installation
 ) -> None:
-    service = web(**AT_ONCE)
+    service = web(KEEP_TAGS="1", **AT_ONCE)
     service.secret("harbor", "s3cret")
     post(service, "/webhooks/harbor", harbor("1.2.4"), "s3cret")
     installation.sent()
@@ -485,6 +485,61 @@ def test_wrong_credentials_are_not_logged_as_a_missing_secret(
     service.secret("quay", "s3cret")
     assert post(service, "/webhooks/quay", quay(), "wrong").status_code == 401
     assert "no secret is set" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("POST", "/", "events"),
+        ("POST", "/webhooks/harbor", "harbor"),
+        ("POST", "/webhooks/quay/wr0ng", "quay"),
+        ("POST", "/webhooks/github", "github"),
+        ("GET", "/status", "read"),
+        ("GET", "/metrics", "read"),
+    ],
+)
+def test_wrong_secrets_leave_one_line_for_each_source_and_minute(
+    web: MakeWeb,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+    path: str,
+    name: str,
+) -> None:
+    service = web()
+    service.secret(name, "s3cret")
+    for _ in range(3):
+        headers = {"Authorization": "Bearer wr0ng"}
+        answer = service.client.open(path, method=method, headers=headers, data=b"{}")
+        assert answer.status_code == 401
+    advice = (
+        "its credentials are missing or wrong; give the sender the secret in file "
+        f"{name} of {service.secrets}"
+    )
+    lines = [each for each in caplog.messages if "rejected" in each]
+    assert lines == [f"{name}: a request from 127.0.0.1 was rejected: {advice}"]
+    clock.advance(60)
+    service.client.get("/healthz")
+    assert caplog.messages[-1] == (
+        f"{name}: 2 more requests were rejected within 60 s, from 127.0.0.1 (2): {advice}"
+    )
+    assert "s3cret" not in caplog.text
+    assert "wr0ng" not in caplog.text
+
+
+def test_wrong_tokens_leave_one_line_for_each_source_and_minute(
+    web: MakeWeb, issuer: Issuer, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = web(EVENT_AUTH="oidc", OIDC_AUDIENCE="puller")
+    for _ in range(3):
+        assert service.client.post("/", data=b"{}").status_code == 401
+    clock.advance(60)
+    service.client.get("/healthz")
+    advice = "its token is missing, or is not accepted"
+    assert [each for each in caplog.messages if advice in each] == [
+        f"events: a request from 127.0.0.1 was rejected: {advice}",
+        f"events: 2 more requests were rejected within 60 s, from 127.0.0.1 (2): {advice}",
+    ]
 
 
 def test_secrets_are_read_again_and_several_are_valid_at_once(web: MakeWeb) -> None:

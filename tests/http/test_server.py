@@ -1,5 +1,6 @@
 """The settings of gunicorn, and the address that it listens on."""
 
+import logging
 import socket
 from pathlib import Path
 from typing import Self
@@ -8,6 +9,7 @@ import pytest
 from flask import Flask
 
 from image_puller.http.server import Gunicorn, Worker, all_addresses
+from image_puller.http.server_log import ServerLog
 
 
 def server(folder: Path = Path("/dev/shm"), **hooks: list[str]) -> Gunicorn:
@@ -30,6 +32,16 @@ def test_gunicorn_runs_one_process_with_many_threads() -> None:
     assert settings.control_socket_disable
     assert not settings.preload_app
     assert settings.accesslog is None  # it would log secrets in paths
+    assert settings.logger_class is ServerLog
+
+
+def test_lines_of_gunicorn_go_to_the_log_of_the_service() -> None:
+    log = ServerLog(server().cfg).error_log
+    try:
+        assert (log.name, log.handlers, log.propagate) == ("gunicorn.error", [], True)
+        assert log.level == logging.INFO
+    finally:
+        log.setLevel(logging.NOTSET)
 
 
 def test_gunicorn_serves_the_application() -> None:

@@ -1,10 +1,10 @@
 """The commands in README.md and docs/ are valid. Those that need no cluster are run."""
 
 import io
-import json
 import re
 import shlex
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import pytest
 from markdown_it import MarkdownIt
+from werkzeug.serving import make_server
 
-from image_puller.cli import demo, main
-from tests.support.installation import Installation
+from image_puller.cli import demo, demo_content, demo_push, demo_session, main
+from image_puller.controller.clock import Clock
+from image_puller.simulation import RegistryServer, SimulatedCluster
 from tests.support.samples import FIXTURES, sample
 from tests.support.web import Web
 
@@ -221,30 +223,75 @@ def test_readme_has_at_most_8_kib() -> None:
     assert len(README.read_bytes()) <= 8192
 
 
+@pytest.fixture
+def demo_url(
+    web: Callable[..., Web], cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Start the parts of the demo in this process, at the URL that README.md shows."""
+    tokens = dict.fromkeys(demo_content.SECRETS, "secret")
+    with RegistryServer(cluster.images) as registries:
+        monkeypatch.setenv("HTTP_PROXY", registries.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        demo_content.push_configured(registries)
+        environment = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0", "ASK_REGISTRIES": "true"}
+        service = web(**demo._ENVIRONMENT | environment)
+        for name, token in tokens.items():
+            service.secret(name, token)
+        demo_content.push_new(registries)
+        server = make_server("127.0.0.1", 0, service.service.app, threaded=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        with demo_session.created(server.server_port, tokens):
+            yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class SettlingClock(Clock):
+    """A clock that lets all pods of a cluster start when somebody waits."""
+
+    def __init__(self, cluster: SimulatedCluster) -> None:
+        self._cluster = cluster
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        self._cluster.settle()
+
+
+def readme_output(beginning: str) -> str:
+    """Return the output in README.md that begins with this text."""
+    (text,) = re.findall(rf"(?s)```text\n({re.escape(beginning)}.*?)```", README.read_text())
+    return str(text)
+
+
 def test_readme_shows_the_first_line_of_the_demo() -> None:
-    (first,) = re.findall(r"(?m)^Kubernetes Image Puller at http.*$", README.read_text())
-    (url,) = re.findall(r"http://[0-9.:]+", first)
-    assert demo.introduction(url, dict.fromkeys(demo._SECRETS, "secret")).startswith(first)
+    output = readme_output("Kubernetes Image Puller at http")
+    (url,) = re.findall(r"http://[0-9.:]+", output)
+    assert output == f"{demo.title(url)}\n"
 
 
-def test_readme_shows_the_status_after_the_demo(
-    web: Callable[..., Web], installation: Installation
+def test_readme_shows_the_commands_of_the_demo() -> None:
+    text = demo.introduction("", dict.fromkeys(demo_content.SECRETS, "secret"), "image-puller")
+    shown = [c for c in SERVICE_COMMANDS if c.place.startswith("README.md") and c.environment]
+    assert [" ".join(each.words[1:]) for each in shown] == ["demo push harbor", "status"]
+    for command in shown:
+        assert f"image-puller {' '.join(command.words[1:])}" in text.splitlines()
+        assert command.environment == {"PORT": "9000"}
+        assert command.words[0] == ".venv/bin/image-puller"
+
+
+def test_readme_shows_the_output_of_the_demo(
+    demo_url: str,
+    cluster: SimulatedCluster,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    service = web(**{n: v for n, v in demo._ENVIRONMENT.items() if "ROLLOUT" not in n})
-    service.secret("harbor", "secret")
-    service.secret("read", "secret")
-    text = demo.introduction("", dict.fromkeys(demo._SECRETS, "secret"))
-    push = next(shlex.split(line) for line in text.splitlines() if "/webhooks/harbor" in line)
-    answer = service.client.post(
-        "/webhooks/harbor",
-        data=push[push.index("-d") + 1],
-        headers={"Authorization": "secret", "Content-Type": "application/json"},
-    )
-    assert (answer.status_code, answer.data) == (202, b"")
-    service.stop()  # applies a pending template
-    installation.cluster.settle()
-    status = service.client.get("/status", auth=("", "secret")).json
-    (excerpt,) = re.findall(r'(?s)```text\n( +"rollout".*?)```', README.read_text())
-    lines = iter(json.dumps(status, indent=4).splitlines())
-    for line in excerpt.splitlines():
+    port = demo_url.rpartition(":")[2]
+    demo_push.run("harbor", port, SettlingClock(cluster))
+    output = readme_output("POST http://")
+    assert capsys.readouterr().out == output.replace("http://127.0.0.1:9000", demo_url)
+    monkeypatch.setenv("PORT", port)
+    assert main.main(["status"]) == 0
+    lines = iter(capsys.readouterr().out.splitlines())
+    for line in readme_output('    "rollout"').splitlines():
         assert line in lines, line

@@ -493,3 +493,20 @@ def test_running_cluster_starts_pods_in_real_time() -> None:
         while status(cluster)["numberReady"] < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert status(cluster)["numberReady"] == 2
+
+
+def test_nodes_of_a_cluster_with_only_images_pull_no_other_image() -> None:
+    clock = SimulatedClock(0.0)
+    with SimulatedCluster(nodes=1, clock=clock, only_images=True) as cluster:
+        cluster.images[f"{NGINX}:1.0.0"] = DIGEST
+        cluster.add(daemon_set(container("c", "nginx:1.0.0")), NAMESPACE)
+        cluster.settle()
+        assert cluster.images_on("node-1")[f"{NGINX}:1.0.0"] == DIGEST
+        change_image(cluster, "nginx:1.0.1")
+        cluster.advance(0.25)
+        state = waiting_state(cluster, "c")
+        assert state["reason"] == "ErrImagePull"
+        assert state["message"].endswith(f"{NGINX}:1.0.1: not found")
+        cluster.images[f"{NGINX}:1.0.1"] = OTHER_DIGEST
+        cluster.settle()
+        assert cluster.images_on("node-1")[f"{NGINX}:1.0.1"] == OTHER_DIGEST

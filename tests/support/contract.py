@@ -136,11 +136,14 @@ def daemon_set(name: str) -> Json:
                     "tolerations": [],
                     "imagePullSecrets": [{"name": "registry"}],
                     "priorityClassName": "low",
+                    "serviceAccountName": "puller",
+                    "runtimeClassName": "kata",
                     "volumes": [{"name": "kip", "emptyDir": {}}],
                     "containers": [
                         container(
                             "first",
                             "nginx:1.2",
+                            workingDir="/",
                             lifecycle={"postStart": {"exec": {"command": ["/install"]}}},
                             resources=amounts,
                             volumeMounts=[{"name": "kip", "mountPath": "/kip"}],
@@ -169,6 +172,7 @@ def completed(manifest: Json) -> Json:
     del spec["template"]["metadata"]["annotations"]
     pod = spec["template"]["spec"] = {**POD_DEFAULTS, **spec["template"]["spec"]}
     del pod["hostNetwork"], pod["tolerations"]
+    pod["serviceAccount"] = "puller"
     first, second = pod["containers"]
     second["env"] = [{"name": "A"}]
     first["resources"] = {
@@ -466,6 +470,13 @@ class Contract:
             "numberMisscheduled": 0,
             "numberReady": 0,
         }
+
+    def test_host_network_is_kept(self, api: Api, name: str) -> None:
+        manifest = daemon_set(name)
+        pod_of(manifest)["hostNetwork"] = True
+        response = api.send("POST", api.apps("daemonsets"), manifest, query={"dryRun": "All"})
+        assert response.status_code == 201
+        assert pod_of(response.json())["hostNetwork"] is True
 
     def test_create_in_a_dry_run_creates_nothing(self, api: Api, name: str) -> None:
         collection = api.apps("daemonsets")

@@ -24,6 +24,7 @@ CHECK_READS = ["GET apis", "GET deployments", "GET daemonsets"]
 """The reads of a check, as `Installation.sent` names requests."""
 READ_STATE = "GET daemonsets metadata"
 DRY_RUN = "PATCH daemonsets dry run"
+TRY_POD = "POST pods dry run"
 WRITE = "PATCH daemonsets"
 
 

@@ -34,7 +34,7 @@ class Installation:
         return template
 
     def images(self) -> list[str]:
-        """Return the desired images, in order."""
+        """Return the desired images, sorted."""
         return desired_images_of(self.template())
 
     def digests(self) -> Json:
@@ -105,11 +105,11 @@ class Installation:
 
 
 def desired_images_of(template: Json) -> list[str]:
-    """Return the desired images of a template, in order."""
+    """Return the desired images of a template, sorted."""
     containers = template["spec"]["containers"]
-    return [
+    return sorted(
         container["image"] for container in containers if container["name"] != INSTALL_CONTAINER
-    ]
+    )
 
 
 def _kind(path: str) -> str:

@@ -23,11 +23,23 @@ with it. */}}
 {{- if and (eq (include "image-puller.eventAuth" .) "oidc") (not .Values.configMap.oidcAudience) -}}
 {{- fail "\n\nconfigMap.oidcAudience: must be set where configMap.eventAuth is oidc. It may be any name.\n" -}}
 {{- end -}}
-{{- if not (include "image-puller.text" .Values.configMap.images) -}}
-{{- fail "\n\nconfigMap.images: must be set, as name=image;name=image;…\n" -}}
+{{- if not (include "image-puller.images" .) -}}
+{{- fail "\n\nconfigMap.images: must be set, as name=image;name=image;… or as a map of names to images.\n" -}}
+{{- end -}}
+{{- if ne (empty (include "image-puller.text" .Values.configMap.garAudience)) (empty (include "image-puller.text" .Values.configMap.garServiceAccount)) -}}
+{{- fail "\n\nconfigMap.garAudience and configMap.garServiceAccount: set both or neither.\n" -}}
+{{- end -}}
+{{- if and (include "image-puller.text" .Values.configMap.oidcKeys) (not (include "image-puller.text" .Values.configMap.oidcIssuer)) -}}
+{{- fail "\n\nconfigMap.oidcIssuer: must be set where configMap.oidcKeys is, to the issuer in senders' tokens.\n" -}}
+{{- end -}}
+{{- if and (eq (include "image-puller.text" .Values.configMap.verifyPushes) "true") (eq (include "image-puller.text" .Values.configMap.askRegistries) "false") -}}
+{{- fail "\n\nconfigMap.verifyPushes: must not be true where configMap.askRegistries is false. Remove one of them.\n" -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
+{{- fail "\n\ningress.host: must be set where ingress.enabled is true, to the host name that registries send to:\n\n  --set ingress.host=puller.example.com\n\nWithout a host the Ingress would take the paths of every host of its controller.\n" -}}
 {{- end -}}
 {{- if and .Values.resourceQuota.enabled (not .Values.resourceQuota.hard) -}}
-{{- fail (printf "\n\nresourceQuota.hard: must be set where resourceQuota.enabled is true.\nThe service prints what the DaemonSet's pods need, here for 10 nodes. Where it runs already:\n\n  kubectl exec -n %s deploy/%s -- image-puller render --quota 10\n\nElsewhere, with the variables that you set by configMap:\n\n  docker run --rm -e IMAGES='%s' %s render --quota 10\n\nWrite `spec.hard` of that to resourceQuota.hard. Add the service's own pods: `resources` for each replica,\nand twice `cronJob.resources`, for a check and for `helm test`.\n" .Release.Namespace .Values.deploymentName (trim .Values.configMap.images) (include "image-puller.image" .)) -}}
+{{- fail (printf "\n\nresourceQuota.hard: must be set where resourceQuota.enabled is true.\nThe service prints what the DaemonSet's pods need, here for 10 nodes. Where it runs already:\n\n  kubectl exec -n %s deploy/%s -- image-puller render --quota 10\n\nElsewhere, with the variables that you set by configMap:\n\n  docker run --rm -e IMAGES='%s' %s render --quota 10\n\nWrite `spec.hard` of that to resourceQuota.hard. Add the service's own pods: `resources` for each replica,\nand twice `cronJob.resources`, for a check and for `helm test`.\n" .Release.Namespace .Values.deploymentName (include "image-puller.images" .) (include "image-puller.image" .)) -}}
 {{- end -}}
 {{- end -}}
 
@@ -119,6 +131,28 @@ http://{{ .Values.deploymentName }}.{{ .Release.Namespace }}{{ if and (not .Valu
 {{- else if not (kindIs "invalid" .) -}}
 {{ trim (toString .) }}
 {{- end -}}
+{{- end -}}
+
+{{/* The images as name=image;…, of a text, of a map in alphabetical order, or of a list in its own order. */}}
+{{- define "image-puller.images" -}}
+{{- $images := .Values.configMap.images -}}
+{{- $items := list -}}
+{{- if kindIs "map" $images -}}
+{{- range $name, $image := $images -}}
+{{- $items = append $items (printf "%s=%s" $name (trim $image)) -}}
+{{- end -}}
+{{- else if kindIs "slice" $images -}}
+{{- range $images -}}
+{{- if kindIs "map" . -}}
+{{- $items = append $items (printf "%s=%s" .name (trim .image)) -}}
+{{- else -}}
+{{- $items = append $items (trim .) -}}
+{{- end -}}
+{{- end -}}
+{{- else -}}
+{{- $items = list (include "image-puller.text" $images) -}}
+{{- end -}}
+{{ join ";" $items }}
 {{- end -}}
 
 {{- define "image-puller.podSecurityContext" -}}

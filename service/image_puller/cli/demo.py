@@ -1,56 +1,119 @@
-"""The demo: runs the service beside a simulated cluster, and prints commands to try."""
+"""The demo: runs the service beside a simulated cluster and registries, and prints what to try."""
 
+import errno
 import json
 import secrets
 import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from image_puller.simulation import SimulatedCluster
+from image_puller.cli import demo_content, demo_session
+from image_puller.config import variables
+from image_puller.errors import ConfigurationError, ImagePullerError
+from image_puller.simulation import RegistryServer, SimulatedCluster
 
-_SECRETS = ("harbor", "quay", "distribution", "events", "read")
+_NAMESPACE = "k8s-image-puller"
+_NAME = "kubernetes-image-puller"
+_ADDRESS = "127.0.0.1"
+_DEFAULT_PORT = 8080
+_KUBECONFIG = "kubeconfig"
 _ENVIRONMENT = {
-    "IMAGES": "workspace=harbor.example.com/demo/workspace:1.0.0;"
-    "notebook=quay.io/demo/notebook:latest;"
-    "runner=registry.example.com:5000/demo/runner:v2.3.0",
-    "NAMESPACE": "k8s-image-puller",
+    "IMAGES": ";".join(f"{entry}={image}" for entry, image in demo_content.IMAGES.items()),
+    "NAMESPACE": _NAMESPACE,
     "ROLLOUT_MIN_INTERVAL_SECONDS": "2",
-    "ASK_REGISTRIES": "false",  # the registries do not exist
+    "INSECURE_REGISTRIES": ";".join(demo_content.REGISTRIES),
+    "NO_PROXY": _ADDRESS,  # the API server is on this machine
 }
-_DIGEST = "sha256:" + "ab12" * 16
 
 
 def run(environ: Mapping[str, str]) -> int:
-    """Run the demo on `PORT`, and return the exit code of its service.
+    """Run the demo on `PORT` of 127.0.0.1, and return the exit code of its service.
 
-    The service is a process of its own, the same as in a cluster.
+    The service is a process of its own, the same as in a cluster. It gets the open socket, so
+    requests wait for it from the beginning. Raises ConfigurationError for a wrong `PORT`, and
+    ImagePullerError for one that is in use.
     """
+    port = _port(environ)
+    tokens = {name: secrets.token_urlsafe(12) for name in demo_content.SECRETS}
     with (
-        tempfile.TemporaryDirectory() as folder,
-        SimulatedCluster(nodes=3, pull_seconds=1) as cluster,
+        _listening(port) as listener,
+        SimulatedCluster(nodes=3, pull_seconds=1, only_images=True) as cluster,
+        RegistryServer(cluster.images) as registries,
+        demo_session.created(
+            port, {**tokens, _KUBECONFIG: json.dumps(cluster.kubeconfig())}
+        ) as folder,
     ):
-        tokens = {name: secrets.token_urlsafe(12) for name in _SECRETS}
-        for name, token in tokens.items():
-            (Path(folder) / name).write_text(token)
-        kubeconfig = Path(folder) / "kubeconfig"
-        kubeconfig.write_text(json.dumps(cluster.kubeconfig()))
-        port = environ.get("PORT") or "8080"
-        local = {"WEBHOOK_SECRETS_DIR": folder, "PORT": port, "KUBECONFIG": str(kubeconfig)}
-        print(introduction(f"http://127.0.0.1:{port}", tokens), flush=True)
+        demo_content.push_configured(registries)
+        cluster.add(_deployment(), _NAMESPACE)
+        environment = {
+            **_inherited(environ),
+            **_ENVIRONMENT,
+            "WEBHOOK_SECRETS_DIR": str(folder),
+            "PORT": str(port),
+            "KUBECONFIG": str(folder / _KUBECONFIG),
+            "HTTP_PROXY": registries.url,  # by which registries of any name are reached
+        }
+        url = f"http://{_ADDRESS}:{port}"
+
+        def on_creation() -> None:
+            # The first check is over, so it does not find what the webhooks report.
+            demo_content.push_new(registries)
+            print(introduction(url, tokens, _command(environ, port)), flush=True)
+
+        cluster.before("POST", on_creation, path="/daemonsets")
         cluster.run()
-        command = (sys.executable, "-m", "image_puller", "serve")
-        environment = _inherited(environ) | _ENVIRONMENT | local
-        with subprocess.Popen(command, env=environment) as service:  # noqa: S603 - a fixed command
+        print(title(url), flush=True)
+        with _service(listener, environment) as service:
+            listener.close()
             return _wait(service)
 
 
+def _port(environ: Mapping[str, str]) -> int:
+    text = environ.get("PORT", "").strip() or str(_DEFAULT_PORT)
+    try:
+        return variables.whole_number(1, 65535)(text)
+    except ValueError as error:
+        raise ConfigurationError(f"PORT: {error}") from None
+
+
+def _listening(port: int) -> socket.socket:
+    """Return a socket that listens on a port of this machine only."""
+    try:
+        return socket.create_server((_ADDRESS, port))
+    except OSError as error:
+        where = f"PORT: port {port} of {_ADDRESS}"
+        problem = (
+            "is in use; stop what listens there, or set PORT to another port"
+            if error.errno == errno.EADDRINUSE
+            else f"can't be used ({error.strerror}); set PORT to another port"
+        )
+        raise ImagePullerError(f"{where} {problem}") from error
+
+
+def _deployment() -> dict[str, object]:
+    """Return the Deployment of the service, which becomes the owner of its DaemonSet."""
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": _NAME}}
+
+
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that a process needs. All others could change the configuration."""
-    return {name: environ[name] for name in ("HOME", "PATH", "LANG") if name in environ}
+    """Return the variables that a process needs, and those of the log.
+
+    All others could change the configuration.
+    """
+    names = ("HOME", "PATH", "LANG", "LOG_LEVEL", "LOG_FORMAT")
+    return {name: environ[name] for name in names if name in environ}
+
+
+def _service(listener: socket.socket, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start the service on a socket that listens."""
+    number = listener.fileno()
+    command = (sys.executable, "-m", "image_puller", "serve", "--bind", f"fd://{number}")
+    return subprocess.Popen(command, env=environment, pass_fds=(number,))  # noqa: S603 - fixed
 
 
 def _wait(service: subprocess.Popen[bytes]) -> int:
@@ -65,100 +128,44 @@ def _wait(service: subprocess.Popen[bytes]) -> int:
         signal.signal(signal.SIGTERM, previous)
 
 
-def introduction(url: str, tokens: Mapping[str, str]) -> str:
-    """Return what the demo prints: commands to paste, each on a line of its own."""
-    harbor = {
-        "type": "PUSH_ARTIFACT",
-        "occur_at": 1767225600,
-        "operator": "ci",
-        "event_data": {
-            "resources": [
-                {
-                    "digest": _DIGEST,
-                    "tag": "1.1.0",
-                    "resource_url": "harbor.example.com/demo/workspace:1.1.0",
-                }
-            ],
-            "repository": {"repo_full_name": "demo/workspace", "name": "workspace"},
-        },
-    }
-    quay = {
-        "repository": "demo/notebook",
-        "namespace": "demo",
-        "name": "notebook",
-        "docker_url": "quay.io/demo/notebook",
-        "homepage": "https://quay.io/repository/demo/notebook",
-        "updated_tags": ["latest"],
-    }
-    distribution = {
-        "events": [
-            {
-                "id": "1",
-                "action": "push",
-                "target": {
-                    "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                    "size": 500,
-                    "digest": _DIGEST,
-                    "repository": "demo/runner",
-                    "tag": "v2.4.0",
-                },
-                "request": {"host": "registry.example.com:5000"},
-            }
-        ]
-    }
-    pushed = {
-        "specversion": "1.0",
-        "id": "1",
-        "source": "/demo",
-        "type": "io.image-puller.image.pushed",
-        "data": {
-            "registry": "harbor.example.com",
-            "repository": "demo/workspace",
-            "tag": "1.2.0",
-            "digest": _DIGEST,
-        },
-    }
-    status = f"curl -sS -u :{tokens['read']} {url}/status"
+def _command(environ: Mapping[str, str], port: int) -> str:
+    """Return how to run `image-puller` in another terminal, in the same folder."""
+    program = Path(sys.executable).with_name("image-puller")
+    if shutil.which(program.name, path=environ.get("PATH")) == str(program):
+        text = program.name
+    elif program.is_relative_to(Path.cwd()):
+        text = str(program.relative_to(Path.cwd()))
+    else:
+        text = str(program)
+    variable = "" if port == _DEFAULT_PORT else f"PORT={port} "
+    return variable + shlex.quote(text)
+
+
+def title(url: str) -> str:
+    """Return the first line that the demo prints."""
+    return f"Kubernetes Image Puller at {url}, beside a simulated cluster of three nodes."
+
+
+def introduction(url: str, tokens: Mapping[str, str], command: str) -> str:
+    """Return the commands to try, each on a line of its own. `command` runs `image-puller`."""
+    webhooks = demo_content.WEBHOOKS
     return "\n".join(
         (
-            f"Kubernetes Image Puller at {url}, beside a simulated cluster of three nodes.",
             "",
-            "Report a push to Harbor:",
-            _post(url, "/webhooks/harbor", tokens["harbor"], "application/json", harbor),
+            "Its simulated registries have new images, and no webhook was sent about them yet.",
+            "Run these commands in another terminal, in this folder.",
             "",
-            "Print the images on each node (repeat it to see the change):",
-            status,
+            "Send a webhook, and wait until the nodes hold the image:",
+            *(f"{command} demo push {source}" for source in webhooks),
             "",
-            "Report a push to Quay, to CNCF Distribution, and as a CloudEvent:",
-            _post(url, "/webhooks/quay", tokens["quay"], "application/json", quay),
-            _post(
-                url,
-                "/webhooks/distribution",
-                f"Bearer {tokens['distribution']}",
-                "application/vnd.docker.distribution.events.v2+json",
-                distribution,
-            ),
-            _post(url, "/", f"Bearer {tokens['events']}", "application/cloudevents+json", pushed),
+            "Print the images on each node:",
+            f"{command} status",
+            "",
+            "The same requests with curl:",
+            *(each.curl(url, tokens[each.file]) for each in webhooks.values()),
+            f"curl -sS -u :{tokens['read']} {url}/status",
             "",
             "Press Ctrl-C to stop.",
             "",
-        )
-    )
-
-
-def _post(url: str, path: str, authorization: str, content_type: str, payload: object) -> str:
-    return shlex.join(
-        (
-            "curl",
-            "-sS",
-            "-X",
-            "POST",
-            "-H",
-            f"Authorization: {authorization}",
-            "-H",
-            f"Content-Type: {content_type}",
-            "-d",
-            json.dumps(payload, separators=(",", ":")),
-            url + path,
         )
     )

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 import os
 import re
 import sys
@@ -12,13 +11,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import requests
 import yaml
 
-from image_puller import __version__
-from image_puller.cli import demo, event_json, webhook_setup
+from image_puller import __version__, logs
+from image_puller.cli import (
+    demo,
+    demo_content,
+    demo_push,
+    demo_session,
+    event_json,
+    service_client,
+    webhook_setup,
+)
 from image_puller.config import variables
-from image_puller.config.configuration import Config, Google, from_environ
+from image_puller.config.configuration import Config, Google, LogFormat, from_environ
+from image_puller.controller.clock import Clock
 from image_puller.core import daemonset, decide, quota, rollout, state
 from image_puller.errors import BadEventError, ConfigurationError, ImagePullerError
 from image_puller.events import sources
@@ -32,9 +39,9 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 _ADDRESS = re.compile(
     r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", re.ASCII
 )
-_TIMEOUT_SECONDS = 30
 _NODES_MOST = 1_000_000
-_UNAUTHENTICATED = 401
+_BIND = re.compile(r"fd://[0-9]{1,9}|([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", re.ASCII)
+_DEFAULT_PORT = "8080"
 _FAILED = 1
 _BAD_INPUT = 2
 
@@ -64,8 +71,17 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    command("serve", _serve, "Run the service, configured by environment variables.")
-    command("demo", _demo, "Run the service beside a simulated cluster of three nodes.")
+    serve = command("serve", _serve, "Run the service, configured by environment variables.")
+    serve.add_argument(
+        "--bind",
+        type=_bind_address,
+        metavar="ADDRESS",
+        help="the address to listen on, such as 127.0.0.1:8080, or fd://<number> for an open "
+        "socket (default: all addresses, port $PORT)",
+    )
+    _add_demo_push(
+        command("demo", _demo, "Run the service beside a simulated cluster of three nodes.")
+    )
     for name, run, text in (
         ("trigger-check", _trigger_check, "Start a check in a running service."),
         ("status", _status, "Print the images, and the nodes that hold them, as JSON."),
@@ -78,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
             "--token-file",
             type=Path,
             metavar="FILE",
-            help="a file with the secret or token (default: the file in $WEBHOOK_SECRETS_DIR)",
+            help="a file with the secret or token (default: the file in $WEBHOOK_SECRETS_DIR, "
+            "or the secret of the demo on $PORT)",
         )
     render = command("render", _render, "Print the DaemonSet that the environment configures.")
     render.add_argument(
@@ -106,6 +123,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_demo_push(demo_parser: argparse.ArgumentParser) -> None:
+    text = "Send the webhook of a registry to the running demo, and wait for its nodes."
+    commands = demo_parser.add_subparsers(title="commands", metavar="<command>")
+    push = commands.add_parser("push", help=text, description=text)
+    push.set_defaults(run=_demo_push)
+    names = list(demo_content.WEBHOOKS)
+    push.add_argument(
+        "source",
+        choices=names,
+        metavar="<source>",
+        help=f"the kind of registry that reports a push: {', '.join(names)}",
+    )
+
+
 def _add_source(parser: argparse.ArgumentParser) -> None:
     names = sorted(SOURCES)
     parser.add_argument(
@@ -116,18 +147,22 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _serve(_arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     # These imports take 0.25 s of processor time, which the other commands do not need.
     from image_puller import serve  # noqa: PLC0415
     from image_puller.cluster import client as cluster  # noqa: PLC0415
 
-    _log()
     config = _config(environ)
-    serve.run(config, cluster.KubernetesCluster(cluster.connect(environ), config))
+    logs.set_up(config.log_level, as_json=config.log_format is LogFormat.JSON, stream=sys.stdout)
+    serve.run(config, cluster.KubernetesCluster(cluster.connect(environ), config), arguments.bind)
 
 
 def _demo(_arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return demo.run(environ)
+
+
+def _demo_push(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    demo_push.run(arguments.source, _port(environ), Clock())
 
 
 def _trigger_check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -140,15 +175,15 @@ def _trigger_check(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     )
     url = _service_url(arguments, environ)
     credentials = _credentials(arguments, environ, EVENTS)
-    _send("POST", url, EVENTS, headers={**headers, **credentials}, data=body)
+    service_client.send("POST", url, EVENTS, headers={**headers, **credentials}, data=body)
 
 
 def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     url = f"{_service_url(arguments, environ)}/status"
-    answer = _send("GET", url, READ, headers=_credentials(arguments, environ, READ))
+    answer = service_client.send("GET", url, READ, headers=_credentials(arguments, environ, READ))
     try:
         status = answer.json()
-    except requests.JSONDecodeError as error:
+    except ValueError as error:
         raise ImagePullerError(
             f"{url} did not answer with JSON ({error}); check the address in --url"
         ) from error
@@ -156,43 +191,25 @@ def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def _service_url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
-    url: str = arguments.url or f"http://127.0.0.1:{environ.get('PORT') or 8080}"
+    url: str = arguments.url or f"http://127.0.0.1:{_port(environ)}"
     return url.rstrip("/")
+
+
+def _port(environ: Mapping[str, str]) -> str:
+    return environ.get("PORT", "").strip() or _DEFAULT_PORT
 
 
 def _credentials(
     arguments: argparse.Namespace, environ: Mapping[str, str], name: str
-) -> dict[str, bytes]:
+) -> dict[str, str | bytes]:
     """Return the Authorization header with the secret of a name, or nothing without a secret."""
-    secrets = _secrets(environ).of(name)
     if arguments.token_file is not None:
-        secrets = (arguments.token_file.read_bytes().strip(),)
-    return {"Authorization": b"Bearer " + secrets[0]} if secrets else {}
-
-
-def _send(
-    method: str,
-    url: str,
-    name: str,
-    *,
-    headers: Mapping[str, str | bytes],
-    data: bytes | None = None,
-) -> requests.Response:
-    """Send a request to the service that needs the secret of a name, and return the answer."""
-    try:
-        answer = requests.request(method, url, headers=headers, data=data, timeout=_TIMEOUT_SECONDS)
-    except requests.RequestException as error:
-        raise ImagePullerError(
-            f"no answer from {url} ({error}); check the address in --url, or PORT"
-        ) from error
-    if answer.status_code == _UNAUTHENTICATED:
-        raise ImagePullerError(
-            f"{url} answered 401; put the secret of `{name}` into a file, and name it in "
-            "--token-file"
-        )
-    if not answer.ok:
-        raise ImagePullerError(f"{url} answered {answer.status_code}; see the log of the service")
-    return answer
+        return service_client.bearer(arguments.token_file.read_bytes().strip())
+    secrets = _secrets(environ).of(name)
+    if not secrets and not arguments.url and not environ.get("WEBHOOK_SECRETS_DIR"):
+        folder = demo_session.found(_port(environ))
+        secrets = Secrets(folder).of(name) if folder else ()
+    return service_client.bearer(secrets[0]) if secrets else {}
 
 
 def _secrets(environ: Mapping[str, str]) -> Secrets:
@@ -201,8 +218,8 @@ def _secrets(environ: Mapping[str, str]) -> Secrets:
 
 def _render(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     config = _config(environ)
-    for warning in config.warnings:
-        print(warning, file=sys.stderr)
+    for message in (*config.warnings, *config.advice, quota.describe(config)):
+        print(message, file=sys.stderr)
     if arguments.quota is None:
         manifest = _new_daemonset(config)
     else:
@@ -254,6 +271,14 @@ def _address(text: str) -> str:
     return text.rstrip("/")
 
 
+def _bind_address(text: str) -> str:
+    if not _BIND.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"must have the form host:port or fd://<number>, not {text!r}"
+        )
+    return text
+
+
 def _read_headers(file: Path) -> dict[str, str]:
     try:
         return event_json.read_headers(file.read_text("utf-8"))
@@ -264,11 +289,3 @@ def _read_headers(file: Path) -> dict[str, str]:
 def _config(environ: Mapping[str, str]) -> Config:
     pod_namespace = _NAMESPACE_FILE.read_text().strip() if _NAMESPACE_FILE.is_file() else None
     return from_environ(environ, pod_namespace=pod_namespace)
-
-
-def _log() -> None:
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stdout,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )

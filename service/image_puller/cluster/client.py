@@ -131,6 +131,8 @@ class KubernetesCluster:
         }
         try:
             self._request("POST", f"{self._core}/pods", body=pod, query=_DRY_RUN)
+        except MissingError:
+            log.debug("the namespace is missing, which the creation of the DaemonSet reports")
         except RefusedByClusterError as error:
             if "cannot create resource" not in str(error):
                 raise

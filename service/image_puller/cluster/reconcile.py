@@ -14,7 +14,7 @@ from image_puller.cluster.interface import Cluster
 from image_puller.cluster.json_patch import put
 from image_puller.cluster.ownership import require_ours
 from image_puller.cluster.refusals import Refusals
-from image_puller.cluster.stored_state import StoredState, text_of
+from image_puller.cluster.stored_state import StoredState, require_kept, text_of
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, decide, rollout
 from image_puller.core import state as states
@@ -131,23 +131,27 @@ class Reconciler:
         self._learn_platform()
         try:
             live = require_ours(self._config, self._cluster, self._cluster.read())
+            require_kept(live)
         except MissingError:
             return self._create(changes)
         self._keep_platform(live)
         state = self._stored.take_charge(live)
         unqueryable = _unqueryable(changes)
         state = rollout.pull_unqueryable(self._config, state, self._now(), unqueryable)
+        was_blocked = state.blocked is not None
         state = replace(state, blocked=None)
         decided, outcomes = decide.apply(self._config, state, changes)
         if rollout.is_pending(self._config, decided):
             self._write(text_of(live), decided, flush=flush)
         else:
+            if was_blocked:  # since its creation: the live template's own pods were refused
+                decided = self._refusals.try_pod(decided, self._template(decided))
             self._repair(live, decided)
         self._is_checked = True
         return outcomes
 
     def _create(self, changes: Sequence[Change]) -> tuple[Outcome, ...]:
-        state = self._stored.adopt(State(configuration=""))
+        state = self._stored.state_for_creation()
         decided, outcomes = decide.apply(self._config, state, changes)
         try:
             self._create_with(decided)
@@ -168,6 +172,8 @@ class Reconciler:
 
     def _create_with(self, decided: State, *, dry_run: bool = False) -> None:
         state = rollout.advance(self._config, decided, self._now())
+        if not dry_run:  # it is created even if its pods are refused, because it keeps the state
+            state = self._refusals.try_pod(state, self._template(state))
         text = self._stored.encode(state)
         manifest = daemonset.manifest(self._config, state, self._platform, text)
         self._cluster.create(manifest, dry_run=dry_run)
@@ -203,7 +209,7 @@ class Reconciler:
     def _write(self, old: str | None, decided: State, *, flush: bool = False) -> None:
         """Write the state in place of `old`, and the template if it is due."""
         is_due = self._is_due(decided, flush=flush)
-        if is_due and decided.structure != daemonset.structure_hash(self._config):
+        if is_due and rollout.needs_trial(self._config, decided):
             decided = self._refusals.try_pod(decided, self._template(decided))
             is_due = rollout.is_pending(self._config, decided)
         if not is_due:

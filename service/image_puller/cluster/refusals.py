@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from image_puller.cluster.interface import Cluster
 from image_puller.config.configuration import Config
-from image_puller.core import daemonset, isolation
+from image_puller.core import daemonset, isolation, quota
 from image_puller.core.daemonset import Manifest
 from image_puller.core.state import Blocked, State
-from image_puller.errors import RefusedByClusterError
+from image_puller.errors import MissingError, RefusedByClusterError
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ class Refusals:
     def __init__(self, config: Config, cluster: Cluster) -> None:
         self._config = config
         self._cluster = cluster
+        self._reported: str | None = None
 
     def isolate(self, state: State, dry_run: Callable[[State], object]) -> State:
         """Return the most of a refused state that the cluster admits, and report the rest.
@@ -43,22 +44,29 @@ class Refusals:
         try:
             self._cluster.admit_pod(template)
         except RefusedByClusterError as error:
-            if "exceeded quota" in str(error) and not self._asks_for_more(template):
-                # The old pods free their quota before the new ones need it.
-                return state
-            return self.block(state, error)
+            if not self._has_room(error, template):
+                return self.block(state, error)
+        self._reported = None
         return state
 
     def block(self, state: State, refusal: RefusedByClusterError) -> State:
-        """Return the state with its template blocked until the next check, and report that."""
-        log.error("the cluster refused the template, so the old pods stay: %s", refusal)
-        self._cluster.report("TemplateRefused", str(refusal))
+        """Return the state with its template blocked until the next check; report a new reason."""
+        reason = str(refusal)
+        if reason != self._reported:
+            log.error("the cluster refuses new pods, so the pods that run stay: %s", reason)
+            self._cluster.report("TemplateRefused", reason)
+        self._reported = reason
         template = daemonset.template_hash(self._config, state)
-        return replace(state, blocked=Blocked(template=template, reason=str(refusal)))
+        return replace(state, blocked=Blocked(template=template, reason=reason))
 
-    def _asks_for_more(self, template: Manifest) -> bool:
-        live = self._cluster.read()["spec"]["template"]
-        return daemonset.asks_for_more(template, live)
+    def _has_room(self, refusal: RefusedByClusterError, template: Manifest) -> bool:
+        """Whether the old pods free the quota that the new ones need."""
+        if "exceeded quota" not in str(refusal):
+            return False
+        try:
+            return quota.has_room(str(refusal), self._cluster.read(), template)
+        except MissingError:
+            return False
 
     def _report(self, before: State, after: State) -> None:
         for name, entry in after.entries.items():
@@ -67,5 +75,6 @@ class Refusals:
                 message = f"{name}: the cluster refused {refused.name}: {refused.reason}"
                 log.warning("%s", message)
                 self._cluster.report("ImageRefused", message)
-        if after.blocked is not None:
+        if after.blocked is not None and after.blocked.reason != self._reported:
+            self._reported = after.blocked.reason
             self._cluster.report("TemplateRefused", after.blocked.reason)

@@ -5,7 +5,7 @@ Each write is one JSON Patch that tests the old annotation, so any number of pro
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from image_puller.cluster.interface import Cluster
 from image_puller.cluster.json_patch import Operation, put_annotation, test_annotation
@@ -44,6 +44,7 @@ class StoredState:
         self._most_bytes = most_bytes
         self._configuration = daemonset.configuration_hash(config)
         self._was_in_charge = False
+        self._last_known: State | None = None
         self.last: Stored | None = None
         """The annotation as this process last read or wrote it, or None where that is unknown."""
         self.superseded: str | None = None
@@ -70,6 +71,12 @@ class StoredState:
             raise self._supersede(_OTHER_CONFIGURATION)
         return self.adopt(state)
 
+    def state_for_creation(self) -> State:
+        """Return the state of a new DaemonSet: the last known one, which has no live template."""
+        known = self._last_known or State(configuration="")
+        entries = {name: replace(e, live_tags=None) for name, e in known.entries.items()}
+        return self.adopt(State(configuration="", entries=entries))
+
     def adopt(self, state: State) -> State:
         """Return the state fitted to this configuration."""
         return decide.adopt(self._config, state, self._configuration)
@@ -80,6 +87,7 @@ class StoredState:
         Raises MissingError, UnreadableStateError and SupersededError.
         """
         live = require_ours(self._config, self._cluster, self._cluster.read_metadata())
+        require_kept(live)
         text = text_of(live)
         state = self._decode(text)
         if state.configuration != self._configuration:
@@ -112,15 +120,18 @@ class StoredState:
         text = self.encode(state)
         patch = [test_annotation(STATE, old), put_annotation(STATE, text), *operations]
         try:
-            self._cluster.patch(patch)
+            live = self._cluster.patch(patch)
         except RefusedByClusterError as refusal:
             self._check_race(old, refusal)
             raise
-        return self.remember(text, state)
+        stored = self.remember(text, state)
+        require_kept(live)
+        return stored
 
     def remember(self, text: str, state: State) -> Stored:
         """Keep what the annotation holds now."""
         self.last = Stored(text=text, state=state)
+        self._last_known = state
         self._was_in_charge = True
         return self.last
 
@@ -166,6 +177,15 @@ class StoredState:
         )
         log.warning("%s", self.superseded)
         return SupersededError(self.superseded)
+
+
+def require_kept(live: Manifest) -> None:
+    """Raise ClusterUnavailableError for a DaemonSet that is being deleted: its state goes too."""
+    if "deletionTimestamp" in live["metadata"]:
+        raise ClusterUnavailableError(
+            f"DaemonSet {live['metadata']['name']} is being deleted; the change is made once it is "
+            "created again"
+        )
 
 
 def text_of(live: Manifest) -> str | None:

@@ -5,15 +5,15 @@ The variables of the original Kubernetes Image Puller keep their names and forma
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any, TypeVar
 
 from image_puller import __version__, limits
-from image_puller.config import variables
+from image_puller.config import advice, variables
 from image_puller.config.entries import Entry, parse_entries
 from image_puller.errors import ConfigurationError
 from image_puller.events.sources import SOURCES
@@ -32,7 +32,20 @@ ORIGINAL_IMAGES = (
 _PREFIX = re.compile(r"[A-Za-z0-9.:\[\]_-]+(/[a-z0-9._-]+)*")
 _EMAIL = re.compile(r"[!-?A-~]+@[A-Za-z0-9.-]+", re.ASCII)
 _LABEL_VALUE_CHARACTERS = 63
+_OWN_PREFIX = "image-puller.io/"
+_OWN_LABELS = frozenset(
+    {
+        "app.kubernetes.io/name",
+        "sidecar.istio.io/inject",
+        "controller-revision-hash",  # this and the next: set by the DaemonSet controller
+        "pod-template-generation",
+    }
+)
+_OWN_ANNOTATIONS = frozenset({"sidecar.istio.io/inject"})
+_DAEMONSET_GENERATION = "deprecated.daemonset.template.generation"
 _AFFINITIES = ("nodeAffinity", "podAffinity", "podAntiAffinity")
+_OIDC = ("OIDC_AUDIENCE", "OIDC_ISSUER", "OIDC_KEYS", "OIDC_SUBJECTS")
+_SET_BY_KNATIVE = "K_SERVICE"
 
 
 class EventAuth(StrEnum):
@@ -50,14 +63,33 @@ class ReadAuth(StrEnum):
     NONE = auto()
 
 
+class LogLevel(StrEnum):
+    """The least level of a line in the log."""
+
+    DEBUG = auto()
+    INFO = auto()
+    WARNING = auto()
+    ERROR = auto()
+
+
+class LogFormat(StrEnum):
+    """The format of all lines in the log."""
+
+    TEXT = auto()
+    JSON = auto()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """The requests and limits of each container of the DaemonSet, as Kubernetes quantities."""
+    """The requests and limits of each container of the DaemonSet, as Kubernetes quantities.
 
-    memory_request: str
-    memory_limit: str
-    cpu_request: str
-    cpu_limit: str
+    None leaves one out.
+    """
+
+    memory_request: str | None
+    memory_limit: str | None
+    cpu_request: str | None
+    cpu_limit: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +120,15 @@ class Google:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The values of all variables. `warnings` are about single malformed entries."""
+    """The values of all variables.
+
+    `warnings` are about single malformed entries. `advice` is about what is valid, but probably a
+    mistake.
+    """
 
     entries: tuple[Entry, ...]
     warnings: tuple[str, ...]
+    advice: tuple[str, ...]
     keep_tags: int
     caching_interval: timedelta
     resources: Resources
@@ -107,6 +144,11 @@ class Config:
     rollout_min_interval: timedelta
     rollout_max_unavailable: int | str
     priority_class_name: str | None
+    pod_labels: Mapping[str, str]
+    pod_annotations: Mapping[str, str]
+    pod_service_account: str | None
+    runtime_class_name: str | None
+    host_network: bool
     registry_aliases: tuple[tuple[str, str], ...]
     webhook_registries: Mapping[str, str]
     webhook_secrets_dir: Path
@@ -120,6 +162,8 @@ class Config:
     insecure_registries: tuple[str, ...]
     port: int
     knative_service: str | None
+    log_level: LogLevel
+    log_format: LogFormat
 
     def entry(self, name: str) -> Entry:
         """Return the entry of a name. It must exist."""
@@ -140,6 +184,7 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
     config = Config(
         entries=entries,
         warnings=warnings,
+        advice=(),
         keep_tags=read("KEEP_TAGS", variables.whole_number(1, limits.KEEP_TAGS_MOST), 2),
         caching_interval=read("CACHING_INTERVAL_HOURS", variables.hours, timedelta(hours=1)),
         resources=_resources(read),
@@ -149,7 +194,7 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         node_selector=read("NODE_SELECTOR", variables.json_strings, {}),
         affinity=read("AFFINITY", _affinity, {}),
         tolerations=read("TOLERATIONS", variables.json_objects, ()),
-        daemonset_annotations=read("DAEMONSET_ANNOTATIONS", variables.json_strings, {}),
+        daemonset_annotations=read("DAEMONSET_ANNOTATIONS", _daemonset_annotations, {}),
         image_pull_secrets=read("IMAGE_PULL_SECRETS", _names, ()),
         kip_image=read("KIP_IMAGE", _sleep_image, SLEEP_IMAGE),
         rollout_min_interval=read(
@@ -157,6 +202,11 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         ),
         rollout_max_unavailable=read("ROLLOUT_MAX_UNAVAILABLE", variables.max_unavailable, "100%"),
         priority_class_name=read("PRIORITY_CLASS_NAME", variables.dns_subdomain, None),
+        pod_labels=read("POD_LABELS", _pod_labels, {}),
+        pod_annotations=read("POD_ANNOTATIONS", _pod_annotations, {}),
+        pod_service_account=read("POD_SERVICE_ACCOUNT", variables.dns_subdomain, None),
+        runtime_class_name=read("RUNTIME_CLASS_NAME", variables.dns_subdomain, None),
+        host_network=read("HOST_NETWORK", variables.boolean, default=False),
         registry_aliases=read("REGISTRY_ALIASES", _aliases, ()),
         webhook_registries=read("WEBHOOK_REGISTRIES", _webhook_registries, {}),
         webhook_secrets_dir=read("WEBHOOK_SECRETS_DIR", Path, Path("/etc/image-puller/secrets")),
@@ -169,26 +219,32 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         registry_ca_file=read("REGISTRY_CA_FILE", _certificates, None),
         insecure_registries=read("INSECURE_REGISTRIES", _hosts, ()),
         port=read("PORT", variables.whole_number(1, 65535), 8080),
-        knative_service=read("K_SERVICE", variables.dns_subdomain, None),
+        knative_service=read(_SET_BY_KNATIVE, variables.dns_subdomain, None),
+        log_level=read("LOG_LEVEL", _log_level, LogLevel.INFO),
+        log_format=read("LOG_FORMAT", variables.one_of(LogFormat), LogFormat.TEXT),
     )
     if config.verify_pushes and not config.ask_registries:
         read.problems.append("VERIFY_PUSHES: must not be true where ASK_REGISTRIES is false")
+    misspelt = advice.on_names(environ, (read.names | {*_OIDC}) - {_SET_BY_KNATIVE})
     if read.problems:
-        raise ConfigurationError("\n".join(read.problems))
-    return config
+        # A misspelt variable is often the reason for a problem.
+        raise ConfigurationError("\n".join([*read.problems, *misspelt]))
+    return replace(config, advice=(*misspelt, *advice.on_memory(config.resources.memory_limit)))
 
 
 class _Reader:
-    """Reads single variables, and collects the problems of all of them."""
+    """Reads single variables. It collects their names, and the problems of all of them."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
+        self.names: set[str] = set()
         self.problems: list[str] = []
 
     def has(self, variable: str) -> bool:
         return bool(self._text(variable))
 
     def _text(self, variable: str) -> str:
+        self.names.add(variable)
         return self._environ.get(variable, "").strip()
 
     def __call__(
@@ -229,24 +285,57 @@ def _resources(read: _Reader) -> Resources:
     )
 
 
-def _bounds(read: _Reader, name: str, least: str, most: str) -> tuple[str, str]:
+def _bounds(read: _Reader, name: str, least: str, most: str) -> tuple[str | None, str | None]:
     count = len(read.problems)
     request = read(f"{name}_REQUEST", _quantity, least)
     limit = read(f"{name}_LIMIT", _quantity, most)
-    are_quantities = len(read.problems) == count
-    if are_quantities and quantity.parse(request) > quantity.parse(limit):
+    if len(read.problems) > count or request is None or limit is None:
+        return request, limit
+    if quantity.parse(request) > quantity.parse(limit):
         read.problems.append(f"{name}_REQUEST: {request} is more than {name}_LIMIT, {limit}")
     return request, limit
 
 
-def _quantity(text: str) -> str:
-    quantity.parse(text)
+def _quantity(text: str) -> str | None:
+    """Parse a quantity. `none` leaves the request or limit out."""
+    if text == "none":
+        return None
+    try:
+        quantity.parse(text)
+    except ValueError:
+        raise ValueError(
+            "must be a Kubernetes quantity such as 10Mi or .05, or none, "
+            f"not {variables.quoted(text)}"
+        ) from None
     return text
 
 
 def _daemonset_name(text: str) -> str:
     """Parse a name that is also the value of a label, so it must be short enough for one."""
     return variables.dns_subdomain(text, longest=_LABEL_VALUE_CHARACTERS)
+
+
+def _daemonset_annotations(text: str) -> dict[str, str]:
+    # The API server sets the generation again after each write.
+    return _without_own(variables.annotations(text), (_DAEMONSET_GENERATION,))
+
+
+def _pod_labels(text: str) -> dict[str, str]:
+    return _without_own(variables.labels(text), _OWN_LABELS)
+
+
+def _pod_annotations(text: str) -> dict[str, str]:
+    return _without_own(variables.annotations(text), _OWN_ANNOTATIONS)
+
+
+def _without_own(given: dict[str, str], own: Collection[str]) -> dict[str, str]:
+    """Return labels or annotations. Raise ValueError if one of them is set anyway."""
+    for key in given:
+        if key in own or key.startswith(_OWN_PREFIX):
+            raise ValueError(
+                f"{variables.quoted(key)} is not allowed: the service or Kubernetes sets it itself"
+            )
+    return given
 
 
 def _affinity(text: str) -> dict[str, Any]:
@@ -256,6 +345,10 @@ def _affinity(text: str) -> dict[str, Any]:
             expected = ", ".join(_AFFINITIES)
             raise ValueError(f"{variables.quoted(key)} is not one of {expected}")
     return affinity
+
+
+def _log_level(text: str) -> LogLevel:
+    return variables.one_of(LogLevel)(text.lower())
 
 
 def _oidc(read: _Reader, namespace: str) -> Oidc:

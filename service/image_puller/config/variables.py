@@ -19,6 +19,7 @@ _HTTPS_URL = re.compile(
     r"https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*)?",
     re.ASCII,
 )
+_LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _LONGEST_INTERVAL_HOURS = 100_000
 
 
@@ -137,6 +138,27 @@ def json_strings(text: str) -> dict[str, str]:
     return value
 
 
+def labels(text: str) -> dict[str, str]:
+    """Parse a JSON object of labels."""
+    value = json_strings(text)
+    for key, item in value.items():
+        _check_label_name(key)
+        if item and not _LABEL_NAME.fullmatch(item):
+            raise ValueError(
+                f"the value of {quoted(key)} must be of letters, digits, '-', '_' and '.', with a "
+                f"letter or digit at both ends, 63 characters at most, not {quoted(item)}"
+            )
+    return value
+
+
+def annotations(text: str) -> dict[str, str]:
+    """Parse a JSON object of annotations. Their values may be any text."""
+    value = json_strings(text)
+    for key in value:
+        _check_label_name(key.lower())
+    return value
+
+
 def json_objects(text: str) -> tuple[dict[str, Any], ...]:
     """Parse a JSON array of objects. `null` is an empty one."""
     value = _json(text)
@@ -168,6 +190,15 @@ def assignments(text: str) -> dict[str, str]:
 def quoted(value: object) -> str:
     """Return the repr of a value for a message, cut to 80 characters of the value."""
     return repr(value if len(str(value)) <= 80 else str(value)[:80])  # noqa: PLR2004
+
+
+def _check_label_name(key: str) -> None:
+    """Raise ValueError for a text that is not the name of a label or annotation."""
+    prefix, slash, name = key.rpartition("/")
+    is_name = _LABEL_NAME.fullmatch(name) is not None
+    is_prefix = len(prefix) <= 253 and _DNS_SUBDOMAIN.fullmatch(prefix)  # noqa: PLR2004  of a name
+    if not is_name or (slash and not is_prefix):
+        raise ValueError(f"{quoted(key)} is not a name such as team or example.com/team")
 
 
 def _json(text: str) -> Any:

@@ -109,10 +109,11 @@ def owner_references(platform: Platform) -> Manifest:
 
 
 def template(config: Config, state: State, platform: Platform) -> Manifest:
-    """Return the pod template: the install container, then one for each image, as in `IMAGES`."""
-    containers = desired_images(config, state)
+    """Return the pod template: the install container, then one container for each image."""
+    containers = sorted(desired_images(config, state), key=_place)
     sleep = _sleep(len(containers) + 1)
     annotations = {
+        **config.pod_annotations,
         DIGESTS: _json({i.container: i.expected for i in containers if i.expected is not None}),
         "sidecar.istio.io/inject": "false",
     }
@@ -120,7 +121,7 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
         annotations[PULLED_AGAIN] = state.pulled_again_at.isoformat()
     return {
         "metadata": {
-            "labels": {**selector(config), "sidecar.istio.io/inject": "false"},
+            "labels": {**config.pod_labels, **selector(config), "sidecar.istio.io/inject": "false"},
             "annotations": annotations,
         },
         "spec": _pod_spec(config, platform)
@@ -178,6 +179,7 @@ class DesiredImage:
     """A desired image, and its container.
 
     `name` is the tag that it is pulled by, or None where it is pulled by digest.
+    `image` is its full name, because some runtimes reject short names such as `nginx`.
     `always`: its pull policy is Always. `expected` is its value in the digests annotation.
     `tag` is the tracked tag; None for a configured image that was never pushed.
     """
@@ -210,6 +212,22 @@ def desired_images_of(config: Config, entry: Entry, current: EntryState) -> list
     return found
 
 
+def _place(image: DesiredImage) -> tuple[int, str, str]:
+    """Return the sort key of an image's container.
+
+    The kubelet pulls images and starts containers in this order. First come the images that pushes
+    bring: tracked tags, then configured tags that nodes always pull. The order of `IMAGES` does not
+    count, so another order alone changes no template.
+    """
+    if image.container != image.entry:
+        rank = 0
+    elif image.always:
+        rank = 1
+    else:
+        rank = 2
+    return rank, image.entry, image.name or ""
+
+
 def container_name(entry: Entry, tag: str) -> str:
     """Return the name of a tracked tag's container, with 63 characters at most."""
     digest = hashlib.sha256(f"{entry.name}:{tag}".encode()).hexdigest()[:10]
@@ -221,7 +239,7 @@ def _configured(entry: Entry, tag: Tag | None) -> DesiredImage:
         entry=entry.name,
         name=entry.tag,
         container=entry.name,
-        image=entry.image,
+        image=str(entry.reference),
         always=entry.tag is not None and (is_mutable(entry.tag) or bool(tag and tag.mutated)),
         expected=_expected(tag),
         tag=tag,
@@ -270,6 +288,9 @@ def _pod_spec(config: Config, platform: Platform) -> Manifest:
         "tolerations": list(config.tolerations),
         "imagePullSecrets": [{"name": name} for name in config.image_pull_secrets],
         "priorityClassName": config.priority_class_name,
+        "serviceAccountName": config.pod_service_account,
+        "runtimeClassName": config.runtime_class_name,
+        "hostNetwork": config.host_network,
     }
     return spec | {key: value for key, value in optional.items() if value}
 
@@ -297,12 +318,12 @@ def _install_container(config: Config, sleep: tuple[str, ...]) -> Manifest:
     also installs by its command, because a kubelet that restarts does not run the hook again.
     See `docs/decisions/install-container.md`.
     """
-    tag = parse(config.kip_image).pull_tag
-    mutable = tag is not None and is_mutable(tag)
+    image = parse(config.kip_image)
+    mutable = image.pull_tag is not None and is_mutable(image.pull_tag)
     install = ["/sleep", "--install", _SLEEP]
     return {
         "name": INSTALL_CONTAINER,
-        "image": config.kip_image,
+        "image": str(image),
         "imagePullPolicy": "Always" if mutable else "IfNotPresent",
         "command": [*install, *sleep],
         "lifecycle": {"postStart": {"exec": {"command": install}}},
@@ -320,12 +341,20 @@ def _container(config: Config, image: DesiredImage, sleep: tuple[str, ...]) -> M
 
 
 def _common(config: Config) -> Manifest:
+    """Return what all containers have.
+
+    The NVIDIA runtime gives GPUs to a container of a CUDA image by a hook, which needs more memory
+    than a sleeping container has. `void` turns the hook off. Another user than the image's may be
+    unable to enter the image's working directory.
+    """
     asked = config.resources
     return {
-        "resources": {
-            "requests": {"memory": asked.memory_request, "cpu": asked.cpu_request},
-            "limits": {"memory": asked.memory_limit, "cpu": asked.cpu_limit},
-        },
+        "workingDir": "/",
+        "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
+        "resources": _set(
+            requests=_set(memory=asked.memory_request, cpu=asked.cpu_request),
+            limits=_set(memory=asked.memory_limit, cpu=asked.cpu_limit),
+        ),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -335,10 +364,19 @@ def _common(config: Config) -> Manifest:
     }
 
 
+def _set(**fields: Any) -> Manifest:
+    """Return the fields that are set."""
+    return {name: value for name, value in fields.items() if value}
+
+
 def _amounts(container: Manifest) -> Mapping[str, Decimal]:
+    """Return what a container asks for. A limit without a request is requested too."""
+    resources = container.get("resources", {})
+    limits, requests = resources.get("limits", {}), resources.get("requests", {})
+    bounds = {"requests": {**limits, **requests}, "limits": limits}
     return {
         f"{bound}.{resource}": quantity.parse(amount)
-        for bound, amounts in container.get("resources", {}).items()
+        for bound, amounts in bounds.items()
         for resource, amount in amounts.items()
     }
 

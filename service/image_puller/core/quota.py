@@ -1,5 +1,6 @@
-"""The quota that the namespace needs for the DaemonSet's pods. Pure."""
+"""Quotas: what the DaemonSet's pods need, and whether an exceeded one has room for them. Pure."""
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -7,10 +8,16 @@ from typing import Any
 from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
 from image_puller.core import daemonset
+from image_puller.core.daemonset import Manifest
 from image_puller.core.state import EntryState, State, Tag
 from image_puller.values import quantity
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_EXCEEDED = re.compile(
+    r"exceeded quota: [^,]+, requested: .+?, used: (?P<used>.+?), limited: (?P<limited>.+)"
+)
+_ALIASES = {"count/pods": "pods", "cpu": "requests.cpu", "memory": "requests.memory"}
+"""Names that a quota has for the same resource."""
 
 
 def manifest(config: Config, nodes: int) -> dict[str, Any]:
@@ -25,16 +32,73 @@ def manifest(config: Config, nodes: int) -> dict[str, Any]:
     }
 
 
-def _fullest(config: Config) -> State:
+def has_room(refusal: str, live: Manifest, template: Manifest) -> bool:
+    """Whether a quota that refused one more pod has room once all pods have the new template.
+
+    `refusal` is the API server's message, `live` the whole DaemonSet, whose pods count in the
+    quota now. The kubelet deletes each old pod before its new one is created.
+    """
+    if not daemonset.asks_for_more(template, live["spec"]["template"]):
+        return True
+    amounts = _EXCEEDED.search(refusal)
+    if amounts is None:
+        return False
+    try:
+        used, limited = (_amounts(amounts[part]) for part in ("used", "limited"))
+    except ValueError:
+        return False
+    status = live.get("status", {})
+    before = {"pods": Decimal(1), **daemonset.asked(live["spec"]["template"])}
+    after = {"pods": Decimal(1), **daemonset.asked(template)}
+    for what, limit in limited.items():
+        name = _ALIASES.get(what, what)
+        if name not in after:
+            return False
+        others = used.get(what, Decimal(0)) - before.get(name, Decimal(0)) * status.get(
+            "currentNumberScheduled", 0
+        )
+        if others + after[name] * status.get("desiredNumberScheduled", 0) > limit:
+            return False
+    return True
+
+
+def _amounts(text: str) -> dict[str, Decimal]:
+    pairs = (item.partition("=") for item in text.split(","))
+    return {name.strip(): quantity.parse(amount.strip()) for name, _, amount in pairs}
+
+
+def describe(config: Config) -> str:
+    """Return what the pods request of each node, and how to request less."""
+    least = daemonset.template(config, _fullest(config, tags=0), daemonset.Platform())
+    most = daemonset.template(config, _fullest(config), daemonset.Platform())
+    text = f"each pod of the DaemonSet requests {_requests(least)}"
+    if most != least:
+        text += f", and up to {_requests(most)} with all tracked tags"
+    return (
+        f"{text}; to request less of each node, lower CACHING_CPU_REQUEST, "
+        "CACHING_MEMORY_REQUEST or KEEP_TAGS, or use fewer entries"
+    )
+
+
+def _requests(template: dict[str, Any]) -> str:
+    asked = daemonset.asked(template)
+    containers = len(template["spec"]["containers"])
+    cpu, memory = (quantity.render(asked[f"requests.{each}"]) for each in ("cpu", "memory"))
+    return f"{cpu} CPU and {memory} memory ({containers} containers)"
+
+
+def _fullest(config: Config, tags: int | None = None) -> State:
+    """Return a state with so many tracked tags for each entry, by default `KEEP_TAGS`."""
+    count = config.keep_tags if tags is None else tags
     entries = {
-        entry.name: EntryState(image=entry.image, tags=_most_tags(config, entry))
+        entry.name: EntryState(image=entry.image, tags=_most_tags(entry, count))
         for entry in config.entries
     }
     return State(configuration="", entries=entries)
 
 
-def _most_tags(config: Config, entry: Entry) -> tuple[Tag, ...]:
+def _most_tags(entry: Entry, count: int) -> tuple[Tag, ...]:
     if not entry.policy.tracks_other_tags:
         return ()
-    names = (f"{entry.tag}.{number}" for number in range(config.keep_tags))
+    names = (f"{entry.tag}.{number}" for number in range(count))
     return tuple(Tag(name=name, digest=None, time=_EPOCH) for name in names)

@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from image_puller.config.configuration import Config
+from image_puller.config.entries import Entry
+from image_puller.core import selection
 from image_puller.core.daemonset import desired_images, structure_hash, template_hash
 from image_puller.core.state import EntryState, State
 
@@ -13,6 +15,19 @@ def is_pending(config: Config, state: State) -> bool:
     """Whether the live template differs from the state's, and is not known to be blocked."""
     wanted = template_hash(config, state)
     return state.template != wanted and (state.blocked is None or state.blocked.template != wanted)
+
+
+def needs_trial(config: Config, state: State) -> bool:
+    """Whether a pod of the state's template must be tried before the template is applied.
+
+    That is so where the template asks for more than the live one, or has another structure. Where
+    one tag only replaces another, the pods stay as they are admitted now.
+    """
+    if state.structure != structure_hash(config):
+        return True
+    return len(desired_images(config, state)) > sum(
+        _live_containers(config, entry, state.entries[entry.name]) for entry in config.entries
+    )
 
 
 def due(config: Config, state: State, now: datetime) -> datetime:
@@ -50,6 +65,12 @@ def pull_unqueryable(
         return state
     mutable = {(i.entry, i.name) for i in desired_images(config, state) if i.always}
     return replace(state, pulled_again_at=now) if mutable.intersection(unqueryable) else state
+
+
+def _live_containers(config: Config, entry: Entry, current: EntryState) -> int:
+    if current.live_tags is None:
+        return 0
+    return 1 + len(selection.desired(config, entry, current.live_tags))
 
 
 def _with_live_tags(config: Config, name: str, entry: EntryState) -> EntryState:

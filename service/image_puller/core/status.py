@@ -257,6 +257,6 @@ def _problems(config: Config, live: Live) -> list[str]:
         problems.append(f"DaemonSet {config.daemonset_name} has no readable state annotation")
     elif live.state.blocked is not None:
         problems.append(
-            f"the cluster refused the template, so the old pods stay: {live.state.blocked.reason}"
+            f"the cluster refuses new pods, so the pods that run stay: {live.state.blocked.reason}"
         )
     return problems

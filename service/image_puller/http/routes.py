@@ -5,7 +5,8 @@
 
 import json
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ from image_puller.events import sources
 from image_puller.events.sources import SOURCES, Source
 from image_puller.http import authentication
 from image_puller.http.authentication import EVENTS, READ, Secrets
+from image_puller.http.rejections import Rejections
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +59,17 @@ def create_app(
     reader: StatusReader,
     metrics: Metrics,
     token_verifiers: Mapping[str, TokenVerifier] = MappingProxyType({}),
+    *,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Flask:
     """Return the application. `token_verifiers` has an item for each source that sends tokens."""
     app = Flask("image_puller", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.BODY_BYTES + 1
     # No sender follows redirects, and a Location header would expose a secret in the path.
     app.url_map.merge_slashes = app.url_map.strict_slashes = False
-    routes = _Routes(config, intake, reader, metrics, token_verifiers)
+    rejections = Rejections(clock)
+    app.before_request(rejections.write_due)
+    routes = _Routes(config, intake, reader, metrics, token_verifiers, rejections)
     for method, path, view in (
         ("POST", "/", routes.event),
         ("POST", "/webhooks/<name>", routes.webhook),
@@ -95,12 +101,14 @@ class _Routes:
         reader: StatusReader,
         metrics: Metrics,
         token_verifiers: Mapping[str, TokenVerifier],
+        rejections: Rejections,
     ) -> None:
         self._config = config
         self._intake = intake
         self._reader = reader
         self._metrics = metrics
         self._token_verifiers = token_verifiers
+        self._rejections = rejections
         self._secrets = Secrets(config.webhook_secrets_dir)
 
     def event(self) -> Response:
@@ -226,6 +234,9 @@ class _Routes:
     def _check_token(self, name: str) -> None:
         """Require a signed token. A secret is not enough, because it is weaker."""
         if not self._token_verifiers[name].verify(_authorization()):
+            self._rejections.note(
+                name, request.remote_addr, "its token is missing, or is not accepted"
+            )
             raise _unauthenticated(name)
 
     def _check_reader(self) -> None:
@@ -237,7 +248,14 @@ class _Routes:
     def _check(self, name: str, *, is_authenticated: bool) -> None:
         if is_authenticated:
             return
-        if not self._secrets.of(name):
+        if self._secrets.of(name):
+            self._rejections.note(
+                name,
+                request.remote_addr,
+                "its credentials are missing or wrong; give the sender the secret in file "
+                f"{name} of {self._secrets.folder}",
+            )
+        else:
             log.warning(
                 "a request was rejected because no secret is set: put one into file %s of %s",
                 name,

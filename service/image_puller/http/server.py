@@ -10,6 +10,8 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
+from image_puller.http.server_log import ServerLog
+
 _THREADS = 32
 _KEEP_ALIVE_SECONDS = 95
 """Longer than Knative's queue-proxy keeps an idle connection (90 s), so that none is reset."""
@@ -64,6 +66,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "keepalive": _KEEP_ALIVE_SECONDS,
             "graceful_timeout": _GRACEFUL_SECONDS,
             "control_socket_disable": True,
+            "logger_class": ServerLog,
             "worker_tmp_dir": str(folder) if folder.is_dir() else None,
             "post_worker_init": lambda _worker: self._on_start(),
             "worker_exit": lambda _arbiter, _worker: self._on_stop(),

@@ -94,13 +94,23 @@ class Api:
             self.store.replace(key, objects.changed(target.resource, proposal, live))
 
     def delete(self, target: Target, body: bytes, *, dry_run: bool = False) -> Json:
-        """Delete an object. Its dependents are left to the garbage collector."""
+        """Delete an object. Its dependents are left to the garbage collector.
+
+        A deletion in the foreground only marks the object, because the garbage collector removes it
+        after its dependents.
+        """
         key = _key(target)
         options = json.loads(body or b"{}")
         with self.store.changed:
-            metadata = self.store.get(key)["metadata"]
+            live = self.store.get(key)
+            metadata = live["metadata"]
             _check_preconditions(key, options.get("preconditions") or {}, metadata)
-            if not (dry_run or options.get("dryRun")):
+            if dry_run or options.get("dryRun"):
+                pass
+            elif options.get("propagationPolicy") == "Foreground":
+                marks = {"deletionTimestamp": self.now(), "finalizers": ["foregroundDeletion"]}
+                self.store.replace(key, {**live, "metadata": {**metadata, **marks}})
+            else:
                 self.store.remove(key)
         return responses.success(key.resource, key.name, metadata["uid"])
 

@@ -1,6 +1,7 @@
 """A Kubernetes cluster in memory: an API server on a real socket, and nodes that pull images."""
 
 import copy
+import json
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
@@ -36,10 +37,14 @@ class SimulatedCluster:
         clock: SimulatedClock | None = None,
         namespaces: Collection[str] | None = None,
         pull_seconds: float = 2.0,
+        only_images: bool = False,
     ) -> None:
+        """Return a cluster. With `only_images`, nodes can pull only what is in `images`."""
         self.clock = clock or SimulatedClock.from_real_time()
         self.token = token
-        self._registries = SimulatedRegistries(default_pull_seconds=pull_seconds)
+        self._registries = SimulatedRegistries(
+            default_pull_seconds=pull_seconds, only_digests=only_images
+        )
         self._api = Api(now=lambda: timestamp(self.clock()), namespaces=namespaces)
         self._nodes = Nodes(self._api, self.clock, self._registries)
         self._faults = Faults()
@@ -146,9 +151,10 @@ class SimulatedCluster:
         """Change a DaemonSet as another client."""
         self._api.edit(Target(DAEMON_SETS, namespace, name), edit)
 
-    def delete(self, name: str, namespace: str) -> None:
+    def delete(self, name: str, namespace: str, *, policy: str = "Background") -> None:
         """Delete a DaemonSet as another client."""
-        self._api.delete(Target(DAEMON_SETS, namespace, name), b"")
+        options = json.dumps({"propagationPolicy": policy}).encode()
+        self._api.delete(Target(DAEMON_SETS, namespace, name), options)
 
     @property
     def groups(self) -> list[str]:
@@ -166,7 +172,7 @@ class SimulatedCluster:
     def images(self) -> dict[str, str]:
         """The digests of images, by name. Callers may change them.
 
-        Other images have a digest derived from their name.
+        Other images have a digest derived from their name, or do not exist (`only_images`).
         """
         return self._registries.digests
 

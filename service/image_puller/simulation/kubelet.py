@@ -18,28 +18,34 @@ LONGEST_BACK_OFF_SECONDS = 300.0
 class SimulatedRegistries:
     """The content of registries, by the image name in a container or by the full image name.
 
-    An image that is not in `digests` has a digest derived from its name.
+    An image that is not in `digests` has a digest derived from its name. With `only_digests` it
+    does not exist.
     """
 
     digests: dict[str, str] = field(default_factory=dict)
     unpullable: dict[str, str] = field(default_factory=dict)
     pull_seconds: dict[str, float] = field(default_factory=dict)
     default_pull_seconds: float = 2.0
+    only_digests: bool = False
 
     def digest(self, name: str, image: Reference) -> str:
         """Return the digest that a pull of this image gets now."""
-        found = self.digests.get(name) or self.digests.get(str(image))
-        return found or image_names.derived_digest(image)
+        return self._known_digest(name, image) or image_names.derived_digest(image)
 
     def pull_error(self, name: str, image: Reference) -> str | None:
         """Return why this image can't be pulled now, or None."""
-        return self.unpullable.get(name) or self.unpullable.get(str(image))
+        error = self.unpullable.get(name) or self.unpullable.get(str(image))
+        is_missing = self.only_digests and self._known_digest(name, image) is None
+        return error or (f"{image}: not found" if is_missing else None)
 
     def seconds(self, name: str, image: Reference) -> float:
         """Return the seconds that a pull of this image takes."""
         return self.pull_seconds.get(
             name, self.pull_seconds.get(str(image), self.default_pull_seconds)
         )
+
+    def _known_digest(self, name: str, image: Reference) -> str | None:
+        return self.digests.get(name) or self.digests.get(str(image))
 
 
 class StartError(Exception):

@@ -1,4 +1,4 @@
-"""The HTTP server of the simulated API server: HTTP/1.1 with keep-alive connections."""
+"""The HTTP server of the simulations: HTTP/1.1 with keep-alive connections."""
 
 import contextlib
 import json
@@ -51,7 +51,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response. Its body is a JSON object, a text, or the JSON objects of a watch."""
+    """A response. Its body is a JSON object, a text, or the JSON objects of a watch.
+
+    `headers` may replace the content type.
+    """
 
     status: int
     body: Json | str | Iterator[Json]
@@ -67,12 +70,12 @@ class Server(ThreadingHTTPServer):
     daemon_threads = False  # so that `close` joins them
     request_queue_size = 128
 
-    def __init__(self, serve: Handler) -> None:
+    def __init__(self, serve: Handler, name: str = "simulated API server") -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
         self.serve = serve
         self._connections: set[socket.socket] = set()
         self._thread = threading.Thread(
-            target=self.serve_forever, kwargs={"poll_interval": 0.01}, name="simulated API server"
+            target=self.serve_forever, kwargs={"poll_interval": 0.01}, name=name
         )
         self._thread.start()
 
@@ -125,27 +128,29 @@ class _Connection(BaseHTTPRequestHandler):
         except HungUpError:
             self.close_connection = True
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _respond  # noqa: N815  http.server's names
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _respond  # noqa: N815  http.server's names
 
     def _send(self, response: Response) -> None:
         self.send_response(response.status)
         for name, value in response.headers.items():
             self.send_header(name, value)
+        if "Content-Type" not in response.headers:
+            is_text = isinstance(response.body, str)
+            self.send_header("Content-Type", "text/plain" if is_text else "application/json")
         if isinstance(response.body, dict | str):
             self._send_body(response.body)
         else:
             self._send_stream(response.body)
 
     def _send_body(self, body: Json | str) -> None:
-        is_text = isinstance(body, str)
-        content = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
-        self.send_header("Content-Type", "text/plain" if is_text else "application/json")
-        self.send_header("Content-Length", str(len(content.encode())))
+        text = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
+        content = text.encode()
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content.encode())
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def _send_stream(self, lines: Iterator[Json]) -> None:
-        self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.wfile.flush()
