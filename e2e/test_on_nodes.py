@@ -405,7 +405,7 @@ def test_a_push_that_the_pods_outgrow_empties_no_node(
         installation.control_plane.wait_until_refused(
             f"{namespace}/pods",
             {"metadata": {"name": "large"}, "spec": {"containers": [large]}},
-            saying=reason,
+            message=reason,
         )
         registry.push_image("nodes/outgrown", "1.0.1", with_content(workspace, "larger"))
         wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
@@ -426,8 +426,8 @@ def test_a_first_installation_whose_pods_are_refused_reports_why(
     allow = deny(installation, "owned", OWNED)
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
         wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
-        wait_for_problem(puller, OWNED.words)
-        installation.wait_for_warning(OWNED.words)
+        wait_for_problem(puller, OWNED.message)
+        installation.wait_for_warning(OWNED.message)
         allow()
         puller.restart()
         puller.wait_until_held(configured, *nodes.names)
@@ -440,7 +440,7 @@ OWNED = Denial(
         "has(object.metadata.labels) && 'image-puller.io/daemonset' in object.metadata.labels"
         " && !('owner' in object.metadata.labels)"
     ),
-    words="you must provide labels: owner",
+    message="you must provide labels: owner",
     probe={
         "metadata": {"name": "probe", "labels": {"image-puller.io/daemonset": "probe"}},
         "spec": restricted(reference("nodes/owned", "1.0.0")),
