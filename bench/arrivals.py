@@ -44,7 +44,7 @@ class _Seen:
 
 
 class Arrivals:
-    """What arrives on the nodes until the context ends; times are Unix times in seconds."""
+    """The images that arrive on the nodes until the context ends. Times are Unix times."""
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = {node: _Seen() for node in nodes}

@@ -91,7 +91,7 @@ def pods(control_plane: ControlPlane, namespace: str) -> Pods:
     control_plane.wait_until_refused(
         f"{path}/pods",
         {"metadata": {"name": "lax"}, "spec": spec},
-        saying="violates PodSecurity",
+        message="violates PodSecurity",
     )
     return Pods(control_plane.admin, namespace)
 
@@ -104,7 +104,7 @@ def installation(workspace: Workspace, control_plane: ControlPlane, namespace: s
 
 @pytest.fixture(scope="session")
 def make_registry(workspace: Workspace) -> Callable[..., Registry]:
-    """Return what makes registries; one can run at a time, and a locked one beside it.
+    """Return a function that makes registries. One can run at a time, and a locked one beside it.
 
     `with make_registry([Webhook(url=…, authorization=…)]) as registry:`
     """
@@ -113,7 +113,7 @@ def make_registry(workspace: Workspace) -> Callable[..., Registry]:
 
 @pytest.fixture(scope="session")
 def make_service(workspace: Workspace) -> Callable[..., Service]:
-    """Return what makes services; any number can run.
+    """Return a function that makes services. Any number of them can run.
 
     `with make_service({"IMAGES": …}, kubeconfig=…) as puller:`
     """
@@ -122,7 +122,7 @@ def make_service(workspace: Workspace) -> Callable[..., Service]:
 
 @pytest.fixture(scope="session")
 def make_helm(workspace: Workspace, built_helm: Path) -> Callable[..., Helm]:
-    """Return what makes a helm, for no cluster or for a kubeconfig and a namespace."""
+    """Return a function that makes a helm, for no cluster or for a kubeconfig and a namespace."""
     return partial(Helm, workspace, built_helm / "helm")
 
 

@@ -149,7 +149,7 @@ def test_a_new_configuration_that_a_quota_refuses_leaves_the_old_template(
     quota = {"metadata": {"name": "small"}, "spec": {"hard": {"limits.memory": "100Mi"}}}
     installation.control_plane.admin.post(quotas, quota)
     pods = f"/api/v1/namespaces/{installation.namespace}/pods"
-    installation.control_plane.wait_until_refused(pods, greedy_pod(), saying="exceeded quota")
+    installation.control_plane.wait_until_refused(pods, greedy_pod(), message="exceeded quota")
     greedy = environment | {"CACHING_MEMORY_LIMIT": "200Mi"} | AT_ONCE
     with make_service(greedy, kubeconfig=installation.kubeconfig) as puller:
         wait_until(lambda: status(puller)["daemonset"]["rollout"] == "blocked", "blocked")
@@ -181,7 +181,9 @@ def test_pods_of_the_template_meet_the_restricted_pod_security_standard(
         {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
     )
     pods = f"/api/v1/namespaces/{installation.namespace}/pods"
-    installation.control_plane.wait_until_refused(pods, greedy_pod(), saying="violates PodSecurity")
+    installation.control_plane.wait_until_refused(
+        pods, greedy_pod(), message="violates PodSecurity"
+    )
     template = live["spec"]["template"]
     pod = {"metadata": {"name": "probe"}, "spec": template["spec"]}
     admin.post(pods, pod, dryRun="All")

@@ -111,12 +111,12 @@ def test_an_unknown_metric_is_zero(control_plane: ControlPlane) -> None:
 def test_a_policy_is_enforced_after_waiting_for_it(
     control_plane: ControlPlane, namespace: str
 ) -> None:
-    admin, words = control_plane.admin, "not under this name"
+    admin, message = control_plane.admin, "not under this name"
     path = f"/api/v1/namespaces/{namespace}/configmaps"
-    with policy(admin, namespace, "object.metadata.name != 'refused'", words):
-        refusal = control_plane.wait_until_refused(path, config_map("refused"), saying=words)
+    with policy(admin, namespace, "object.metadata.name != 'refused'", message):
+        refusal = control_plane.wait_until_refused(path, config_map("refused"), message=message)
         assert refusal.code == 422
-        with pytest.raises(ApiError, match=words):
+        with pytest.raises(ApiError, match=message):
             admin.post(path, config_map("refused"))
         admin.post(path, config_map("accepted"))
 
@@ -283,14 +283,14 @@ def may_read(client: KubernetesApi, resource: str) -> bool:
 
 
 @contextmanager
-def policy(admin: KubernetesApi, namespace: str, expression: str, words: str) -> Iterator[None]:
-    """Refuse ConfigMaps of a namespace, with these words, unless the expression is true."""
+def policy(admin: KubernetesApi, namespace: str, expression: str, message: str) -> Iterator[None]:
+    """Refuse ConfigMaps of a namespace, with this message, unless the expression is true."""
     policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
     bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
     config_maps = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}
     spec = {
         "matchConstraints": {"resourceRules": [config_maps | {"operations": ["CREATE"]}]},
-        "validations": [{"expression": expression, "message": words}],
+        "validations": [{"expression": expression, "message": message}],
     }
     admin.post(policies, {"metadata": {"name": namespace}, "spec": spec})
     only_here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}

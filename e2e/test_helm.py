@@ -35,7 +35,7 @@ MakeHelm = Callable[..., Helm]
 MakeRegistry = Callable[..., Registry]
 
 # All values of the original's chart, none with its default.
-OLD_VALUES = {
+OLD_VALUES: dict[str, Any] = {
     "deploymentName": "old-name",
     "deploymentAnnotations": {"reloader.stakater.com/auto": "true"},
     "serviceAccount": {"name": "old-account"},
@@ -149,7 +149,7 @@ MATRIX: dict[str, Values] = {
         "cronJob": {"enabled": True},
         "serviceMonitor": {"enabled": True},
     },
-    "nobody proves anything": {
+    "no authentication": {
         "configMap": {"eventAuth": "none", "readAuth": "none"},
         "cronJob": {"enabled": True},
         "serviceMonitor": {"enabled": True},
@@ -397,7 +397,7 @@ def test_values_of_the_original_chart_configure_the_deployment(offline: Helm) ->
 
 
 def test_every_variable_configures_the_service(offline: Helm) -> None:
-    values = {"configMap": OLD_VALUES["configMap"] | NEW_VARIABLES}  # type: ignore[operator]
+    values = {"configMap": OLD_VALUES["configMap"] | NEW_VARIABLES}
     rendered = offline.template(values)
     found = of_kind("ConfigMap", rendered)["data"]
     read = configuration.from_environ(found)
@@ -902,7 +902,7 @@ ORIGINAL_LABELS = "test=daemonset-test"
 
 
 def upgrade_from_original(helm: Helm, images: str) -> None:
-    """Upgrade the original's release to this chart, as the README says."""
+    """Upgrade the original's release to this chart, as docs/moving-over.md describes."""
     repository, _, tag = SERVICE_IMAGE.rpartition(":")
     image = {"repository": repository, "tag": tag}
     values = {"image": image, "configMap": {"kipImage": SLEEP_IMAGE, "images": images}}
@@ -913,7 +913,7 @@ def upgrade_from_original(helm: Helm, images: str) -> None:
 def original(
     registry: Registry, helm: Helm, installation: Installation, product_images: ProductImages
 ) -> Callable[[str], None]:
-    """Return what installs a stand-in for the original, in a namespace that admits its pods."""
+    """Return a function that installs a stand-in for the original in a namespace for its pods."""
     registry.push_layout("eclipse/kubernetes-image-puller", "next", product_images.service)
     admin = installation.control_plane.admin
     labels = {"pod-security.kubernetes.io/enforce": "baseline"}

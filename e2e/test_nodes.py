@@ -221,7 +221,7 @@ def with_layers(workspace: Workspace, *layers: bytes) -> Image:
 
 
 def answer(url: str) -> str:
-    """Return what the URL answers, or the error."""
+    """Return the answer of a URL, or the error."""
     with http_session() as session:
         try:
             return session.get(url, timeout=10).text

@@ -342,7 +342,7 @@ def test_a_template_that_a_limit_refuses_leaves_the_old_pods(
         installation.control_plane.wait_until_refused(
             f"/api/v1/namespaces/{installation.namespace}/pods",
             {"metadata": {"name": "greedy"}, "spec": {"containers": [greedy]}},
-            saying=reason,
+            message=reason,
         )
         puller.restart(CACHING_MEMORY_LIMIT="400Mi")
         wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
@@ -365,7 +365,7 @@ def test_a_template_that_a_policy_on_pods_refuses_leaves_the_old_pods(
         allow = deny(installation, "tolerant", TOLERANT)
         puller.restart(TOLERATIONS=json.dumps(EVERYTHING))
         wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
-        wait_for_problem(puller, TOLERANT.words)
+        wait_for_problem(puller, TOLERANT.message)
         assert puller.pods() == before
         allow()
         puller.restart()
@@ -378,7 +378,7 @@ TOLERANT = Denial(
     group="",
     resource="pods",
     expression="has(object.spec.tolerations) && object.spec.tolerations.exists(t, !has(t.key))",
-    words="no pod tolerates every taint",
+    message="no pod tolerates every taint",
     probe={
         "metadata": {"name": "probe"},
         "spec": {**restricted(reference("nodes/policed", "1.0.0")), "tolerations": EVERYTHING},
@@ -405,7 +405,7 @@ def test_a_push_that_the_pods_outgrow_empties_no_node(
         installation.control_plane.wait_until_refused(
             f"{namespace}/pods",
             {"metadata": {"name": "large"}, "spec": {"containers": [large]}},
-            saying=reason,
+            message=reason,
         )
         registry.push_image("nodes/outgrown", "1.0.1", with_content(workspace, "larger"))
         wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
@@ -426,8 +426,8 @@ def test_a_first_installation_whose_pods_are_refused_reports_why(
     allow = deny(installation, "owned", OWNED)
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
         wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
-        wait_for_problem(puller, OWNED.words)
-        installation.wait_for_warning(OWNED.words)
+        wait_for_problem(puller, OWNED.message)
+        installation.wait_for_warning(OWNED.message)
         allow()
         puller.restart()
         puller.wait_until_held(configured, *nodes.names)
@@ -440,7 +440,7 @@ OWNED = Denial(
         "has(object.metadata.labels) && 'image-puller.io/daemonset' in object.metadata.labels"
         " && !('owner' in object.metadata.labels)"
     ),
-    words="you must provide labels: owner",
+    message="you must provide labels: owner",
     probe={
         "metadata": {"name": "probe", "labels": {"image-puller.io/daemonset": "probe"}},
         "spec": restricted(reference("nodes/owned", "1.0.0")),
@@ -534,19 +534,19 @@ def reason(puller: Deployed, name: str) -> str:
     return reasons[0] if reasons else ""
 
 
-def wait_for_reason(puller: Deployed, name: str, words: str) -> str:
-    """Wait until /status gives a reason with these words for a node that lacks the image."""
+def wait_for_reason(puller: Deployed, name: str, message: str) -> str:
+    """Wait until /status gives a reason with this message for a node that lacks the image."""
 
     def found() -> str | None:
         text = reason(puller, name)
-        return text if words in text else None
+        return text if message in text else None
 
-    return wait_until(found, f"{name} lacking: {words}")
+    return wait_until(found, f"{name} lacking: {message}")
 
 
-def wait_for_problem(puller: Deployed, words: str) -> None:
-    """Wait until one of the problems in /status has these words."""
-    wait_until(lambda: any(words in each for each in puller.status()["problems"]), words)
+def wait_for_problem(puller: Deployed, message: str) -> None:
+    """Wait until one of the problems in /status has this text."""
+    wait_until(lambda: any(message in each for each in puller.status()["problems"]), message)
 
 
 def with_layers(workspace: Workspace, *layers: bytes) -> Image:

@@ -1,8 +1,10 @@
 """OpenShift's templates on a real API server, and the service as a pod of an arbitrary user.
 
-There is no OpenShift here. These take its place: the API group of Route, by which the service
-recognizes OpenShift; an admission policy that refuses what restricted-v2 refuses, beside Pod
-Security `restricted`; and in the pod's manifest the user that OpenShift would assign.
+There is no OpenShift here. These take its place:
+
+- the API group of Route, by which the service recognizes OpenShift;
+- Pod Security `restricted`, and an admission policy that refuses what restricted-v2 refuses;
+- the user that OpenShift would assign, in the pod's manifest.
 """
 
 from collections.abc import Callable, Iterator
@@ -100,7 +102,7 @@ def project(control_plane: ControlPlane, openshift: None, namespace: str) -> Ite
     }
     admin.post(BINDINGS, {"metadata": {"name": name}, "spec": binding})
     path = f"/api/v1/namespaces/{namespace}/pods"
-    control_plane.wait_until_refused(path, pod(65532), saying="not of this project")
+    control_plane.wait_until_refused(path, pod(65532), message="not of this project")
     yield namespace
     admin.delete(f"{BINDINGS}/{name}")
     admin.delete(f"{POLICIES}/{name}")

@@ -350,7 +350,7 @@ def test_the_service_is_readable_by_all_and_writable_by_none(service_image: Imag
 
 
 def test_only_the_cryptography_package_brings_openssl(service_image: Image) -> None:
-    """The README says so in its part on FIPS."""
+    """docs/fips.md says so."""
     app = service_image.root / "app"
     libraries = [path for path in app.rglob("*.so*") if b"OpenSSL" in path.read_bytes()]
     assert {path.relative_to(app).parts[0] for path in libraries} == {"cryptography"}

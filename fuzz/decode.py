@@ -1,4 +1,4 @@
-"""Look for requests that a decoder neither reads nor refuses: `make fuzz SECONDS=60`.
+"""Look for requests that a decoder neither decodes nor rejects: `make fuzz SECONDS=60`.
 
 libFuzzer runs for each source, one after the other; the seconds are for all together. It begins
 with the sample requests of tests/fixtures, unchanged and wrapped in CloudEvents. It writes its
@@ -92,12 +92,12 @@ def run(source: str, seconds: int) -> bool:
             *(f"-artifact_prefix={found}/", f"-dict={folder}/words", "-print_final_stats=1"),
         ]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        said = ended.stdout + ended.stderr
-        tried = _EXECUTED.search(said)
+        output = ended.stdout + ended.stderr
+        tried = _EXECUTED.search(output)
         print(f"{source}: {tried[1] if tried else 'no'} requests, {len(samples)} samples")
         if ended.returncode == 0 and tried:
             return True
-        print(said[-5000:])
+        print(output[-5000:])
         FOUND.mkdir(parents=True, exist_ok=True)
         for file in found.iterdir():
             kept = shutil.copy(file, FOUND / f"{source}-{file.name}")

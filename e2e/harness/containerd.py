@@ -75,7 +75,7 @@ class Containerd:
             self.ctr("images", "import", str(self._pause))
 
     def kill(self) -> None:
-        """Kill containerd and its shims; containers go on, but nobody reports their status."""
+        """Kill containerd and its shims; containers go on, but their status is not reported."""
         self._process.kill()
         wait_until(lambda: not self._killed_shims(), f"no shim of {self._process.name}")
 

@@ -128,8 +128,8 @@ class ControlPlane:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
-    def wait_until_refused(self, path: str, body: Json, *, saying: str) -> ApiError:
-        """Try to create an object, as a dry run, until admission refuses it with these words.
+    def wait_until_refused(self, path: str, body: Json, *, message: str) -> ApiError:
+        """Try to create an object, as a dry run, until admission refuses it with this message.
 
         Policies and quotas are enforced only some time after they were created.
         """
@@ -138,10 +138,10 @@ class ControlPlane:
             try:
                 self.admin.post(path, body, dryRun="All")
             except ApiError as error:
-                return error if saying in str(error) else None
+                return error if message in str(error) else None
             return None
 
-        return wait_until(refusal, f"refused with {saying!r}: {path}")
+        return wait_until(refusal, f"refused with {message!r}: {path}")
 
     def _etcd(self) -> Process:
         return self._process(

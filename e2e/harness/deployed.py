@@ -179,7 +179,7 @@ def running(installation: Installation, deployment: Json, service: Json) -> Iter
         puller.status()
         yield puller
     except Exception as error:
-        error.add_note(Pods(admin, installation.namespace).last_words())
+        error.add_note(Pods(admin, installation.namespace).log_ends())
         raise
     finally:
         admin.delete(f"{base}/services/{NAME}")

@@ -109,9 +109,9 @@ class Installation:
         events = self.control_plane.admin.get(f"/api/v1/namespaces/{self.namespace}/events")
         return [event["message"] for event in events["items"] if event["type"] == "Warning"]
 
-    def wait_for_warning(self, words: str) -> None:
-        """Wait until a warning has these words; the service sends Events asynchronously."""
-        wait_until(lambda: any(words in each for each in self.warnings()), f"warning: {words}")
+    def wait_for_warning(self, message: str) -> None:
+        """Wait until a warning has this text; the service sends Events asynchronously."""
+        wait_until(lambda: any(message in each for each in self.warnings()), f"warning: {message}")
 
     def patches(self) -> float:
         """Count the PATCH requests for DaemonSets so far, without dry runs and statuses."""
@@ -128,13 +128,13 @@ class Installation:
 class Denial:
     """A rule for admission: objects for which the expression (CEL) is true are refused.
 
-    `words` is the message of the refusal, `probe` an object that must be refused.
+    `message` is that of the refusal, `probe` an object that must be refused.
     """
 
     group: str
     resource: str
     expression: str
-    words: str
+    message: str
     probe: Json
 
 
@@ -149,7 +149,7 @@ def deny(installation: Installation, name: str, denial: Denial) -> Callable[[], 
         "operations": ["CREATE", "UPDATE"],
         "resources": [denial.resource],
     }
-    validation = {"expression": f"!({denial.expression})", "message": denial.words}
+    validation = {"expression": f"!({denial.expression})", "message": denial.message}
     plane.admin.post(
         policies,
         {
@@ -174,7 +174,7 @@ def deny(installation: Installation, name: str, denial: Denial) -> Callable[[], 
     )
     group = f"/apis/{denial.group}/v1" if denial.group else "/api/v1"
     path = f"{group}/namespaces/{installation.namespace}/{denial.resource}"
-    plane.wait_until_refused(path, denial.probe, saying=denial.words)
+    plane.wait_until_refused(path, denial.probe, message=denial.message)
 
     def allow() -> None:
         plane.admin.delete(f"{bindings}/{name}")
@@ -202,7 +202,7 @@ def deny_tag(installation: Installation, tag: str) -> None:
             group="apps",
             resource="daemonsets",
             expression=f"object.spec.template.spec.containers.exists(c, {found})",
-            words=f"{tag} is not allowed",
+            message=f"{tag} is not allowed",
             probe=probe,
         ),
     )

@@ -48,7 +48,7 @@ def clean(admin: KubernetesApi) -> None:
     for kind in KINDS:
         for name in _left(admin, kind):
             admin.delete(f"{kind}/{name}")
-    # Its node is gone, so nobody would confirm that the pod has ended.
+    # Its node is gone, so no kubelet would confirm that the pod has ended.
     for pod in admin.get("/api/v1/pods")["items"]:
         metadata = pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"

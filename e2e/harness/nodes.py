@@ -72,7 +72,7 @@ class Node:
             raise TimeoutError(f"{error}\n{tail(self._kubelet.log)}") from None
 
     def kill(self) -> None:
-        """Kill the node with all that runs on it, without a word to the API server."""
+        """Kill the node with all that runs on it. The API server is not informed."""
         self._kubelet.kill()
         self.runtime.kill()
         self._cgroup.kill()

@@ -60,9 +60,9 @@ class Pods:
         """Return what a pod's container has printed."""
         return self.admin.text(f"{self.path}/{name}/log")
 
-    def last_words(self) -> str:
+    def log_ends(self) -> str:
         """Return the end of the log of each container, or the error for it."""
-        words = []
+        logs = []
         for pod in self.all():
             name = pod["metadata"]["name"]
             for container in pod["spec"]["containers"]:
@@ -72,8 +72,8 @@ class Pods:
                 except ApiError as error:
                     text = f"{error}\n"
                 if text:
-                    words.append(f"{container['name']} of {name}:\n{text}")
-        return "".join(words)
+                    logs.append(f"{container['name']} of {name}:\n{text}")
+        return "".join(logs)
 
     def output(self, image: str, *arguments: str, node: str) -> str:
         """Run a pod to its end, and return what it printed; raise AssertionError if it fails."""

@@ -107,8 +107,9 @@ def _lookups(config: Config, cluster: KubernetesCluster, clock: Clock) -> tuple[
         credentials=KeyringCache(cluster.pull_secrets, clock=clock.monotonic),
         insecure_hosts=config.insecure_registries,
         ca_file=config.registry_ca_file,
+        clock=clock.monotonic,
     )
-    return Lookup(client), Lookup(client)
+    return Lookup(client, clock=clock.monotonic), Lookup(client, clock=clock.monotonic)
 
 
 def _token_verifiers(

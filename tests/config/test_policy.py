@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from image_puller.config.policy import (
     InvalidPolicyError,
+    NotTracked,
     Policy,
-    Reason,
     ReasonKind,
     is_mutable,
     parse,
@@ -130,7 +130,7 @@ def test_malformed_tag_is_never_tracked(policy: str, text: str) -> None:
     for configured in ("1.2.3", text):
         reason = parse(policy, configured, None).reason(text)
 
-        assert reason == Reason(
+        assert reason == NotTracked(
             ReasonKind.NOT_A_TAG, "not a tag by the grammar of image references"
         )
 
@@ -262,7 +262,7 @@ def test_reason_names_the_rule_that_excludes_the_tag(
 ) -> None:
     reason = parse(text, configured, None).reason(tag)
 
-    assert reason == Reason(kind, detail)
+    assert reason == NotTracked(kind, detail)
     assert str(reason) == detail
 
 

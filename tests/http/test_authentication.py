@@ -181,10 +181,10 @@ def test_sender_that_signs_can_not_send_its_secret_in_authorization_or_path() ->
     signers = {name for name, source in SOURCES.items() if source.scheme.signatures}
     assert signers == set(SIGNED)
     for name in signers:
-        proof = SOURCES[name].scheme
-        assert not proof.authorization
-        assert not proof.in_path
-        assert not has_valid_header(proof, SECRETS, {"authorization": "Bearer first"})
+        scheme = SOURCES[name].scheme
+        assert not scheme.authorization
+        assert not scheme.in_path
+        assert not has_valid_header(scheme, SECRETS, {"authorization": "Bearer first"})
 
 
 @for_every_signer
@@ -201,9 +201,9 @@ def test_signature_with_any_of_several_secrets_is_valid(name: str) -> None:
 def test_malformed_signature_is_not_read(name: str) -> None:
     header, prefix, sign = SIGNED[name]
     digits = sign(b"secret", b"body")
-    proof = SOURCES[name].scheme
-    assert len(signatures(proof, {header: prefix + digits})) == 1
-    assert signatures(proof, {}) == ()
+    scheme = SOURCES[name].scheme
+    assert len(signatures(scheme, {header: prefix + digits})) == 1
+    assert signatures(scheme, {}) == ()
     for value in (
         "",
         prefix,
@@ -215,7 +215,7 @@ def test_malformed_signature_is_not_read(name: str) -> None:
         f"sha512={digits}",
         f"{prefix}0x{digits[2:]}",
     ):
-        assert signatures(proof, {header: value}) == ()
+        assert signatures(scheme, {header: value}) == ()
 
 
 def test_signature_needs_the_prefix_of_its_scheme() -> None:
@@ -261,13 +261,13 @@ def test_samples_of_gitea_have_one_signature_in_two_headers() -> None:
     ("name", "header"), [("jfrog", "x-jfrog-event-auth"), ("ecr", "x-api-key")]
 )
 def test_some_senders_send_the_secret_in_a_header_of_their_own(name: str, header: str) -> None:
-    proof = SOURCES[name].scheme
-    assert has_valid_header(proof, SECRETS, {header: "first"})
-    assert has_valid_header(proof, SECRETS, {header: as_wsgi_decodes_it("schlüssel")})
+    scheme = SOURCES[name].scheme
+    assert has_valid_header(scheme, SECRETS, {header: "first"})
+    assert has_valid_header(scheme, SECRETS, {header: as_wsgi_decodes_it("schlüssel")})
     for value in ("", " ", "firs", "Bearer first", "\udcff"):
-        assert not has_valid_header(proof, (*SECRETS, b""), {header: value})
-    assert not has_valid_header(proof, SECRETS, {})
-    assert not has_valid_header(proof, (), {header: "first"})
+        assert not has_valid_header(scheme, (*SECRETS, b""), {header: value})
+    assert not has_valid_header(scheme, SECRETS, {})
+    assert not has_valid_header(scheme, (), {header: "first"})
 
 
 def test_secret_of_64_digits_may_be_sent_or_may_sign() -> None:
@@ -283,19 +283,19 @@ def test_secret_of_64_digits_may_be_sent_or_may_sign() -> None:
     "name", [name for name, source in SOURCES.items() if source.scheme.authorization]
 )
 def test_all_other_senders_send_the_secret_in_authorization(name: str) -> None:
-    proof = SOURCES[name].scheme
+    scheme = SOURCES[name].scheme
     for value in ("first", "Bearer first", basic("x:first")):
-        assert has_valid_header(proof, SECRETS, {"authorization": value})
-    assert not has_valid_header(proof, SECRETS, {"authorization": "other"})
-    assert not has_valid_header(proof, SECRETS, {})
+        assert has_valid_header(scheme, SECRETS, {"authorization": value})
+    assert not has_valid_header(scheme, SECRETS, {"authorization": "other"})
+    assert not has_valid_header(scheme, SECRETS, {})
 
 
 @given(st.text(), st.binary(), st.lists(st.binary(min_size=1), max_size=3))
 def test_random_text_is_no_valid_signature(text: str, body: bytes, secrets: list[bytes]) -> None:
-    proof = Scheme(
+    scheme = Scheme(
         signatures=(Signature(header="a"), Signature(header="a", algorithm="sha1", prefix="x="))
     )
-    assert not has_valid_signature(signatures(proof, {"a": text}), tuple(secrets), body)
+    assert not has_valid_signature(signatures(scheme, {"a": text}), tuple(secrets), body)
 
 
 # The files

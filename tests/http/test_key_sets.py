@@ -19,21 +19,12 @@ from image_puller.http import key_sets
 from image_puller.http.key_sets import CachedKeys, from_file, from_issuer, from_url
 from image_puller.http.oidc import GOOGLE_KEYS, KeySet, key_set
 from tests.support.building import configuration
+from tests.support.clock import Seconds
 from tests.support.installation import Installation
 from tests.support.issuer import Issuer
 from tests.support.waiting import TIMEOUT_SECONDS
 
 AGAIN = limits.KEYS_AGAIN_SECONDS
-
-
-class Seconds:
-    """A clock that tests advance."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class KeyReader:

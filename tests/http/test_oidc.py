@@ -20,7 +20,7 @@ from image_puller.http.oidc import (
     GOOGLE_ISSUERS,
     KeySet,
     OidcVerifier,
-    Rule,
+    TokenRule,
     key_set,
     of_cluster,
     of_google,
@@ -31,9 +31,11 @@ from tests.support.issuer import Issuer, Json, make_key, public
 CLUSTER = "https://kubernetes.default.svc.cluster.local"
 AUDIENCE = "puller.images"
 SUBJECT = "system:serviceaccount:images:pushed-oidc-eventing.knative.dev-trigger"
-RULE = Rule(issuers=(CLUSTER,), audience=AUDIENCE, subjects=("system:serviceaccount:images:*",))
+RULE = TokenRule(
+    issuers=(CLUSTER,), audience=AUDIENCE, subjects=("system:serviceaccount:images:*",)
+)
 ACCOUNT = "pusher@project.iam.gserviceaccount.com"
-GOOGLE = Rule(issuers=GOOGLE_ISSUERS, audience="https://puller", email=ACCOUNT)
+GOOGLE = TokenRule(issuers=GOOGLE_ISSUERS, audience="https://puller", email=ACCOUNT)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,7 @@ def claims(**changes: Any) -> Json:
     return {name: value for name, value in changed.items() if value is not None}
 
 
-def is_valid(issuer: Issuer, token: str, rule: Rule = RULE, name: str | None = None) -> bool:
+def is_valid(issuer: Issuer, token: str, rule: TokenRule = RULE, name: str | None = None) -> bool:
     return OidcVerifier("events", rule, FixedKeys(issuer, name)).verify(f"Bearer {token}")
 
 

@@ -32,6 +32,7 @@ from image_puller.registries import client
 from image_puller.registries.client import Bounds, RegistryClient
 from image_puller.registries.pull_secrets import Credentials
 from image_puller.values.reference import Reference, parse
+from tests.support.clock import Seconds
 
 APP = parse("quay.io/org/app:1.2")
 MANIFEST = "https://quay.io/v2/org/app/manifests/1.2"
@@ -47,17 +48,9 @@ BASIC = "Basic bWU6cGFzcw=="
 POOL = urllib3.HTTPSConnectionPool("quay.io")
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> Seconds:
+    return Seconds()
 
 
 @pytest.fixture
@@ -68,7 +61,7 @@ def web() -> Iterator[responses.RequestsMock]:
 
 
 @pytest.fixture
-def new_client(clock: Clock) -> Iterator[Callable[..., RegistryClient]]:
+def new_client(clock: Seconds) -> Iterator[Callable[..., RegistryClient]]:
     clients = []
 
     def create(*credentials: Credentials, **options: Any) -> RegistryClient:
@@ -455,7 +448,7 @@ def test_registry_with_tls_may_not_have_a_realm_without_tls(
 
 
 def test_token_is_used_again_until_it_expires(
-    web: responses.RequestsMock, registries: RegistryClient, clock: Clock
+    web: responses.RequestsMock, registries: RegistryClient, clock: Seconds
 ) -> None:
     add_protected_manifest(web, "Bearer abc")
     add_token(web, expires_in=300)
@@ -474,7 +467,7 @@ def test_token_is_used_again_until_it_expires(
 def test_validity_of_a_token_is_bounded_and_has_a_default(
     web: responses.RequestsMock,
     registries: RegistryClient,
-    clock: Clock,
+    clock: Seconds,
     expires_in: Any,
     seconds: int,
 ) -> None:
@@ -837,7 +830,7 @@ def test_redirect_loop_is_an_error(web: responses.RequestsMock, registries: Regi
 def test_registry_that_limits_requests_is_not_asked_until_the_limit_ends(
     web: responses.RequestsMock,
     registries: RegistryClient,
-    clock: Clock,
+    clock: Seconds,
     status: int,
     headers: dict[str, str],
     seconds: float,
@@ -868,7 +861,7 @@ def test_other_registries_are_asked_while_one_limits_requests(
 
 
 def test_all_requests_of_a_question_share_its_timeout(
-    web: responses.RequestsMock, registries: RegistryClient, clock: Clock
+    web: responses.RequestsMock, registries: RegistryClient, clock: Seconds
 ) -> None:
     def late(_: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
         clock.now += 3

@@ -246,13 +246,13 @@ def test_longest_allowed_path_works(sleep: Program, tmp_path: Path) -> None:
 
 
 def test_full_disk_keeps_the_old_copy(sleep: Program, tmp_path: Path) -> None:
-    said = install_on_tmpfs(
+    lines = install_on_tmpfs(
         sleep,
         "size=8k",
         tmp_path,
         "echo old >sleep; cat /dev/zero >filler 2>/dev/null; trap 'cat sleep' EXIT",
     )
-    assert said == [
+    assert lines == [
         "sleep: can't install to ./sleep: No space left on device",
         "exit 1",
         "filler",

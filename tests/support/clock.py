@@ -1,4 +1,4 @@
-"""A clock that only tests advance. Threads that wait on it wake up when their time has come."""
+"""Clocks that only tests advance."""
 
 import math
 import threading
@@ -9,8 +9,18 @@ from tests.support.building import NOON
 from tests.support.waiting import TIMEOUT_SECONDS
 
 
+class Seconds:
+    """A clock of seconds, which tests set. It takes the place of `time.monotonic`."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class ManualClock(Clock):
-    """A clock whose time passes only in `advance`."""
+    """A clock whose time passes only in `advance`. It wakes up the threads that wait on it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -43,7 +43,7 @@ class ReasonKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class NotTracked:
     """Why a tag is not tracked. `kind` is a metric label, and `detail` is for the log."""
 
     kind: ReasonKind
@@ -57,9 +57,9 @@ class Reason:
 class Constant:
     """One answer for every tag but the configured one: `pinned`, `exact` and `any`."""
 
-    answer: Reason | None
+    answer: NotTracked | None
 
-    def reason(self, _tag: str) -> Reason | None:
+    def reason(self, _tag: str) -> NotTracked | None:
         """Return why the tag is not tracked, or None if it is."""
         return self.answer
 
@@ -71,23 +71,25 @@ class Newer:
     tag: str
     configured: Version
 
-    def reason(self, tag: str) -> Reason | None:
+    def reason(self, tag: str) -> NotTracked | None:
         """Return why the tag is not tracked, or None if it is."""
         version = read_full(tag)
         if version is None:
-            return Reason(
+            return NotTracked(
                 ReasonKind.NO_VERSION, f"not a full version like the configured {self.tag}"
             )
         if version.shape != self.configured.shape:
-            return Reason(
+            return NotTracked(
                 ReasonKind.OTHER_SHAPE,
                 f"not of the same shape as the configured {self.tag}",
             )
         kind = version.prerelease[:1]
         if kind and kind != self.configured.prerelease[:1]:
-            return Reason(ReasonKind.PRERELEASE, f"a pre-release unlike the configured {self.tag}")
+            return NotTracked(
+                ReasonKind.PRERELEASE, f"a pre-release unlike the configured {self.tag}"
+            )
         if version.rank <= self.configured.rank:
-            return Reason(ReasonKind.NOT_NEWER, f"not newer than the configured {self.tag}")
+            return NotTracked(ReasonKind.NOT_NEWER, f"not newer than the configured {self.tag}")
         return None
 
 
@@ -99,16 +101,16 @@ class InRange:
     configured: Version | None
     range: Range
 
-    def reason(self, tag: str) -> Reason | None:
+    def reason(self, tag: str) -> NotTracked | None:
         """Return why the tag is not tracked, or None if it is."""
         version = read_semver(tag)
         if version is None:
-            return Reason(ReasonKind.NO_VERSION, "not a SemVer version")
+            return NotTracked(ReasonKind.NO_VERSION, "not a SemVer version")
         if not self.range.contains(version):
             hint = "; pre-releases need a range that names one" if version.prerelease else ""
-            return Reason(ReasonKind.OUT_OF_RANGE, f"not in the range {self.range.text}{hint}")
+            return NotTracked(ReasonKind.OUT_OF_RANGE, f"not in the range {self.range.text}{hint}")
         if self.configured is not None and version.rank <= self.configured.rank:
-            return Reason(ReasonKind.NOT_NEWER, f"not newer than the configured {self.tag}")
+            return NotTracked(ReasonKind.NOT_NEWER, f"not newer than the configured {self.tag}")
         return None
 
 
@@ -124,11 +126,11 @@ class Matching:
     pattern: re.Pattern[str]
     text: str
 
-    def reason(self, tag: str) -> Reason | None:
+    def reason(self, tag: str) -> NotTracked | None:
         """Return why the tag is not tracked, or None if it is."""
         if self.pattern.fullmatch(tag):
             return None
-        return Reason(ReasonKind.NO_MATCH, f"does not match {self.text}")
+        return NotTracked(ReasonKind.NO_MATCH, f"does not match {self.text}")
 
 
 Rule: TypeAlias = Constant | Newer | InRange | Matching
@@ -147,10 +149,10 @@ class Policy:
     tag: str | None
     rule: Rule
 
-    def reason(self, tag: str) -> Reason | None:
+    def reason(self, tag: str) -> NotTracked | None:
         """Return why a pushed tag is not tracked, or None if it is. The tag may be any text."""
         if not is_tag(tag):
-            return Reason(ReasonKind.NOT_A_TAG, "not a tag by the grammar of image references")
+            return NotTracked(ReasonKind.NOT_A_TAG, "not a tag by the grammar of image references")
         return None if tag == self.tag else self.rule.reason(tag)
 
     def tracks(self, tag: str) -> bool:
@@ -218,13 +220,13 @@ def _auto(tag: str | None, digest: str | None) -> Policy:
 def _exact(text: str, tag: str | None) -> Policy:
     if tag is None:  # only a digest is configured, so there is no tag to track
         return _pinned(text)
-    other = Reason(ReasonKind.OTHER_TAG, f"only the configured {tag} is tracked")
+    other = NotTracked(ReasonKind.OTHER_TAG, f"only the configured {tag} is tracked")
     return Policy(text=text, tag=tag, rule=Constant(other))
 
 
 def _pinned(text: str) -> Policy:
     return Policy(
-        text=text, tag=None, rule=Constant(Reason(ReasonKind.PINNED, "the entry is pinned"))
+        text=text, tag=None, rule=Constant(NotTracked(ReasonKind.PINNED, "the entry is pinned"))
     )
 
 

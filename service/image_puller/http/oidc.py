@@ -48,7 +48,7 @@ class Keys(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class TokenRule:
     """The values that a token's claims must have.
 
     Without `issuers`, the issuer is that of the key set. Without `subjects`, any subject is valid.
@@ -61,18 +61,18 @@ class Rule:
     email: str | None = None
 
 
-def of_cluster(oidc: Oidc) -> Rule:
+def of_cluster(oidc: Oidc) -> TokenRule:
     """Return the rule for tokens of Knative Triggers and sources."""
     issuers = (oidc.issuer,) if oidc.issuer else ()
-    return Rule(issuers=issuers, audience=oidc.audience, subjects=oidc.subjects)
+    return TokenRule(issuers=issuers, audience=oidc.audience, subjects=oidc.subjects)
 
 
-def of_google(google: Google) -> Rule:
+def of_google(google: Google) -> TokenRule:
     """Return the rule for tokens of a Pub/Sub subscription.
 
     Any Google account can get a token for any audience, so the e-mail address decides.
     """
-    return Rule(issuers=GOOGLE_ISSUERS, audience=google.audience, email=google.service_account)
+    return TokenRule(issuers=GOOGLE_ISSUERS, audience=google.audience, email=google.service_account)
 
 
 def key_set(document: bytes, issuer: str | None = None) -> KeySet:
@@ -104,7 +104,7 @@ def _key(item: Any) -> jwt.PyJWK | None:
 class OidcVerifier:
     """Verifies tokens against a rule. `name` is the source, for the log."""
 
-    def __init__(self, name: str, rule: Rule, keys: Keys) -> None:
+    def __init__(self, name: str, rule: TokenRule, keys: Keys) -> None:
         self._name = name
         self._rule = rule
         self._keys = keys

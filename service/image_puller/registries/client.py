@@ -73,7 +73,7 @@ _CHALLENGE_PART = re.compile(
 _LINK = re.compile(r"<([^<>]*)>([^<>]*)")
 _NEXT = re.compile(r'\brel\s*=\s*"?next\b', re.IGNORECASE)
 
-Clock = Callable[[], float]
+Monotonic = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ class _Request:
 
     reference: Reference
     base: Address
-    clock: Clock
+    clock: Monotonic
     deadline: float
 
     def unavailable(self, why: str) -> RegistryUnavailableError:
@@ -208,7 +208,7 @@ class RegistryClient:
         credentials: Callable[[Reference], Sequence[Credentials]] = _no_credentials,
         insecure_hosts: Collection[str] = (),
         ca_file: Path | None = None,
-        clock: Clock = time.monotonic,
+        clock: Monotonic = time.monotonic,
         bounds: Bounds = Bounds(),
     ) -> None:
         """Raise ConfigurationError if `ca_file` has no certificates."""

@@ -35,8 +35,8 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """A key of a pull secret, which covers images. `host` has a glob for each label."""
+class ImagePattern:
+    """The images that a key of a pull secret covers. `host` has a glob for each label."""
 
     host: str
     port: str
@@ -65,7 +65,7 @@ class Key:
 class Keyring:
     """The credentials of all pull secrets, the most specific key first."""
 
-    entries: tuple[tuple[Key, Credentials], ...] = ()
+    entries: tuple[tuple[ImagePattern, Credentials], ...] = ()
 
     def credentials(self, reference: Reference) -> tuple[Credentials, ...]:
         """Return the credentials for an image, in the order to try. None means anonymous access.
@@ -85,7 +85,7 @@ def read(secrets: Iterable[Mapping[str, Any]]) -> tuple[Keyring, tuple[str, ...]
 
     An entry that can't be read does not affect the others.
     """
-    entries: list[tuple[Key, Credentials]] = []
+    entries: list[tuple[ImagePattern, Credentials]] = []
     warnings: list[str] = []
     for secret in secrets:
         name = str(secret["metadata"]["name"])
@@ -175,7 +175,7 @@ def _decoded(auth: str) -> tuple[str, str]:
     return username, password
 
 
-def _parse_key(text: str) -> Key:
+def _parse_key(text: str) -> ImagePattern:
     """Parse a key, which may be a URL. The path of a registry's API is left out."""
     key = _split(_SCHEME.sub("", text, count=1))
     path = key.path
@@ -183,13 +183,13 @@ def _parse_key(text: str) -> Key:
         path = path[3:]
     if not key.host:
         raise ValueError("it names no host")
-    return Key(host=key.host, port=key.port, path="" if path == "/" else path)
+    return ImagePattern(host=key.host, port=key.port, path="" if path == "/" else path)
 
 
-def _split(name: str) -> Key:
+def _split(name: str) -> ImagePattern:
     host, slash, path = name.partition("/")
     port = _PORT.search(host)
-    return Key(
+    return ImagePattern(
         host=(host[: port.start()] if port else host).lower(),
         port=port[1] if port else "",
         path=slash + path,
