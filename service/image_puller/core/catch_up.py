@@ -4,8 +4,8 @@ The check finds pushes whose webhook was missed: mutated tags, newer versions an
 listing of tags has no times, so newer tags are found only where the policy orders tags.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from image_puller import limits
@@ -48,17 +48,27 @@ class Findings:
     reasons: tuple[str, ...] = ()
 
 
-def repositories(config: Config) -> tuple[Reference, ...]:
-    """Return the repositories whose tags a check lists."""
-    entries = (entry for entry in config.entries if entry.policy.orders_tags)
+def repositories(
+    config: Config, only: Collection[Reference] | None = None
+) -> tuple[Reference, ...]:
+    """Return the repositories whose tags a check lists: all, or only some of them."""
+    entries = (entry for entry in _entries(config, only) if entry.policy.orders_tags)
     return tuple(dict.fromkeys(entry.repository for entry in entries))
 
 
-def questions(config: Config, state: State, listings: Listings) -> tuple[Question, ...]:
-    """Return every tag to ask about: configured, tracked, unverified, and new in a listing."""
+def questions(
+    config: Config,
+    state: State,
+    listings: Listings,
+    only: Collection[Reference] | None = None,
+) -> tuple[Question, ...]:
+    """Return every tag to ask about: configured, tracked, unverified, and new in a listing.
+
+    `only` has the repositories to ask about. None means all.
+    """
     return tuple(
         Question(entry=entry.name, reference=entry.reference_of(tag))
-        for entry in config.entries
+        for entry in _entries(config, only)
         for tag in _tags(config, entry, state.entries[entry.name], listings)
     )
 
@@ -72,6 +82,46 @@ def unverified(config: Config, state: State) -> tuple[Question, ...]:
     )
 
 
+def doubtful(config: Config, tags: Iterable[tuple[str, str]]) -> tuple[Question, ...]:
+    """Return the questions about tags, each given as its entry and its name.
+
+    The configured tags are asked about too. They show whether a repository is hidden.
+    """
+    questions: dict[Question, None] = {}
+    for name, tag in tags:
+        entry = config.entry(name)
+        for each in dict.fromkeys(filter(None, (entry.policy.tag, tag))):
+            questions[Question(entry=name, reference=entry.reference_of(each))] = None
+    return tuple(questions)
+
+
+def still_doubtful(
+    config: Config,
+    state: State,
+    tags: Iterable[tuple[str, str]],
+    answers: Mapping[Reference, Answer],
+) -> frozenset[tuple[str, str]]:
+    """Return the tags whose registry did not answer, or differs from the state.
+
+    Some registries announce a push before they show it, so one that differs is asked again.
+    """
+    return frozenset(
+        (name, tag)
+        for name, tag in tags
+        if not _agrees(state.entries[name].tag(tag), answers[config.entry(name).reference_of(tag)])
+    )
+
+
+def _agrees(tag: Tag | None, answer: Answer) -> bool:
+    match answer:
+        case Present(digest):
+            return tag is not None and tag.digest in (None, digest)
+        case Absent():
+            return tag is None
+        case Unanswered():
+            return False
+
+
 def findings(
     config: Config,
     state: State,
@@ -79,8 +129,12 @@ def findings(
     answers: Mapping[Reference, Answer],
     *,
     time: datetime,
+    are_decisive: bool = False,
 ) -> Findings:
-    """Return what the answers change. `time` is when the questions were asked."""
+    """Return what the answers change. `time` is when the questions were asked.
+
+    `are_decisive`: the answers count also soon after a push.
+    """
     shown = {q.entry for q in asked if isinstance(answers[q.reference], Present)}
     changes: list[Change] = []
     unqueryable = set()
@@ -109,6 +163,11 @@ def findings(
                 reasons.append(reason)
                 if is_unqueryable:
                     unqueryable.add((question.entry, question.tag))
+    if are_decisive:
+        changes = [
+            replace(change, is_decisive=True) if isinstance(change, RegistryAnswer) else change
+            for change in changes
+        ]
     return Findings(
         changes=tuple(changes),
         unqueryable=frozenset(unqueryable),
@@ -119,6 +178,10 @@ def findings(
 def unlisted(listings: Listings) -> tuple[str, ...]:
     """Return why tags could not be listed, each reason once."""
     return tuple(dict.fromkeys(a.reason for a in listings.values() if isinstance(a, Unanswered)))
+
+
+def _entries(config: Config, only: Collection[Reference] | None) -> Iterator[Entry]:
+    return (entry for entry in config.entries if only is None or entry.repository in only)
 
 
 def _tags(config: Config, entry: Entry, current: EntryState, listings: Listings) -> Iterable[str]:
@@ -150,7 +213,13 @@ def _present(
     if push is None:
         yield _answer(current, question, digest, time)
     elif push.digest in (None, digest):
-        yield TrackTag(entry=question.entry, tag=push.tag, digest=digest, time=push.time)
+        yield TrackTag(
+            entry=question.entry,
+            tag=push.tag,
+            digest=digest,
+            time=push.time,
+            own_clock=push.own_clock,
+        )
     elif time - push.time >= timedelta(seconds=limits.SETTLING_SECONDS):
         yield _answer(current, question, digest, time)
 

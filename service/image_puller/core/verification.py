@@ -121,7 +121,12 @@ def _unconfirmed(push: TrackTag, trust: Trust, reason: str) -> Change:
             return push
         case Trust.AFTER_VERIFICATION:
             return AwaitVerification(
-                entry=push.entry, tag=push.tag, digest=push.digest, time=push.time, reason=reason
+                entry=push.entry,
+                tag=push.tag,
+                digest=push.digest,
+                time=push.time,
+                reason=reason,
+                own_clock=push.own_clock,
             )
         case Trust.NONE:
             return CheckDaemonSet()
