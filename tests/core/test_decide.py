@@ -940,6 +940,29 @@ def test_an_answer_about_an_unchanged_confirmed_tag_counts_whatever_its_time() -
     assert decide.apply(config, confirmed, [answer])[1] == (Outcome.MUTATED,)
 
 
+def test_a_deleted_manifest_untracks_all_its_tags() -> None:
+    config = configuration(KEEP_TAGS="5")
+    pushes = [push("1.2.4", 1), push("1.2.5", 1), push("1.2.6", 2), push("1.2.7", None)]
+    state = state_of(config, *pushes)
+
+    state, (outcome,) = decide.apply(
+        config, state, [deletion("1.2.4", 1, seconds=5, with_all_tags=True)]
+    )
+
+    assert (outcome, names(state)) == (Outcome.UNTRACKED, ["1.2.7", "1.2.6"])
+    for late in pushes[:2]:
+        assert decide.apply(config, state, [late]) == (state, (Outcome.OLDER,))
+
+
+def test_a_deleted_manifest_untracks_the_named_tag_whose_digest_is_unknown() -> None:
+    config = configuration()
+    state = state_of(config, push("1.2.4", None), push("1.2.5", None))
+
+    state, _ = decide.apply(config, state, [deletion("1.2.4", 1, seconds=5, with_all_tags=True)])
+
+    assert names(state) == ["1.2.5"]
+
+
 # The memory of deletions
 
 

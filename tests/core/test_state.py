@@ -76,6 +76,7 @@ states = st.builds(
                     digest=st.none() | texts,
                     time=times,
                     own_clock=st.booleans(),
+                    with_all_tags=st.booleans(),
                 ),
                 max_size=2,
             ).map(tuple),

@@ -46,10 +46,18 @@ def deletion(
     *,
     seconds: float = 0,
     own_clock: bool = False,
+    with_all_tags: bool = False,
 ) -> UntrackTag:
     """Return a deletion of a tag, of the digest with that number, or of the repository."""
     content = None if number is None else digest(number)
-    return UntrackTag(entry="app", tag=tag, digest=content, time=at(seconds), own_clock=own_clock)
+    return UntrackTag(
+        entry="app",
+        tag=tag,
+        digest=content,
+        time=at(seconds),
+        own_clock=own_clock,
+        with_all_tags=with_all_tags,
+    )
 
 
 def state_of(config: Config, *changes: Change) -> State:

@@ -23,6 +23,7 @@ class UntrackTag:
     """Stop tracking a tag or a digest that was deleted; with neither, all tags of the entry.
 
     `own_clock`: the time is by the clock of this service, because the sender gives none.
+    `with_all_tags`: the digest was deleted with all its tags, of which `tag` is one.
     """
 
     entry: str
@@ -30,6 +31,7 @@ class UntrackTag:
     digest: str | None
     time: datetime
     own_clock: bool = False
+    with_all_tags: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

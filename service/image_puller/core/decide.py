@@ -379,9 +379,10 @@ def _with_deletion(current: EntryState, deletion: UntrackTag) -> EntryState:
         digest=deletion.digest,
         time=deletion.time,
         own_clock=deletion.own_clock,
+        with_all_tags=deletion.with_all_tags,
     )
     for other in current.deleted:
-        if (other.tag, other.digest) == (deletion.tag, deletion.digest):
+        if replace(other, time=deletion.time, own_clock=deletion.own_clock) == remembered:
             if deletion.time <= other.time:
                 return current
             others = tuple(each for each in current.deleted if each is not other)
@@ -405,6 +406,8 @@ def _untrack(
 
 def _names(deletion: UntrackTag | Deletion, tag: str, digest: str | None) -> bool:
     """Whether a deletion is about this tag with this digest."""
+    if deletion.with_all_tags and deletion.digest is not None and deletion.digest == digest:
+        return True
     if deletion.tag is not None and deletion.tag != tag:
         return False
     if deletion.digest is None:

@@ -81,6 +81,7 @@ def _match_image(
                 digest=event.digest,
                 time=time,
                 own_clock=own_clock,
+                with_all_tags=event.with_all_tags,
             )
             for entry in entries
         )

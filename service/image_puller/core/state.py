@@ -68,12 +68,16 @@ class UnverifiedPush:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletion:
-    """A recent deletion of a tag, of a digest, or of all tags. Older pushes stay deleted."""
+    """A recent deletion of a tag, of a digest, or of all tags. Older pushes stay deleted.
+
+    `with_all_tags`: the digest was deleted with all its tags, of which `tag` is one.
+    """
 
     tag: str | None
     digest: str | None
     time: datetime
     own_clock: bool = False
+    with_all_tags: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +222,7 @@ def _entry_json(entry: EntryState) -> dict[str, Any]:
                 "digest": deletion.digest,
                 "time": _time_text(deletion.time),
                 **_clock_json(own_clock=deletion.own_clock),
+                **({"allTags": True} if deletion.with_all_tags else {}),
             }
             for deletion in entry.deleted
         ]
@@ -285,6 +290,7 @@ def _tracked(value: Mapping[str, Any]) -> EntryState:
                 digest=_optional_text(deletion["digest"]),
                 time=_known_time(deletion["time"]),
                 own_clock=_own_clock(deletion),
+                with_all_tags=deletion.get("allTags", False) is True,
             )
             for deletion in value.get("deleted", ())
         ),
