@@ -44,6 +44,8 @@ READ_SECONDS = 10.0
 
 QUESTIONS = 64
 """Questions to registries for one request. A real webhook needs a handful."""
+ROUNDS = 10
+"""Rounds of questions of one check. Each asks about older tags in place of those without images."""
 QUESTIONS_AT_ONCE = 4
 """Questions that one registry is asked at once."""
 QUESTION_SECONDS = 10.0

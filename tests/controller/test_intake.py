@@ -367,3 +367,23 @@ def test_a_push_of_a_tag_that_is_not_tracked_causes_a_check_of_its_repository(
 def test_other_events_cause_no_check_of_a_repository(service: Service, event: Event) -> None:
     service.accept(event)
     assert service.repositories == []
+
+
+# Artifacts that are no images
+
+
+@pytest.mark.parametrize("variables", [{"ASK_REGISTRIES": "true"}, VERIFIED])
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_push_that_its_registry_shows_to_be_no_image_is_not_tracked(
+    asking: MakeService,
+    installation: Installation,
+    registries: FakeRegistries,
+    variables: dict[str, str],
+    trusted: bool,
+) -> None:
+    registries.digests = {parse(NEWER): digest(1)}
+    registries.kinds = {digest(1): "a chart"}
+    service = asking(**variables)
+    service.accept(pushed(number=None), trusted=trusted)
+    assert installation.images() == [APP]
+    assert service.counted() == {"checked": 1, "not_image": 1}

@@ -14,7 +14,7 @@ from image_puller.core.catch_up import Findings, Question
 from image_puller.core.changes import Change, CheckDaemonSet
 from image_puller.core.state import State
 from image_puller.registries.lookup import Lookup
-from image_puller.values.answers import Answer, Unanswered
+from image_puller.values.answers import Answer, OtherArtifact, Unanswered
 from image_puller.values.reference import Reference
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Checks:
         questions = catch_up.unverified(self._config, state)
         findings = Findings()
         if questions:
-            answers = self._ask(questions, limits.VERIFICATION_SECONDS)
+            answers = self._ask(state, questions, limits.VERIFICATION_SECONDS)
             findings = catch_up.findings(self._config, state, questions, answers, time=asked_at)
         self._from_verification = findings.reasons
         self._commit_any(findings)
@@ -92,7 +92,7 @@ class Checks:
             return frozenset()
         asked_at, state = self._clock.now(), self._observer.state()
         questions = catch_up.doubtful(self._config, tags)
-        answers = self._ask(questions, limits.VERIFICATION_SECONDS)
+        answers = self._ask(state, questions, limits.VERIFICATION_SECONDS)
         self._commit_any(
             catch_up.findings(
                 self._config, state, questions, answers, time=asked_at, are_decisive=True
@@ -129,16 +129,27 @@ class Checks:
         if self._lookup is not None:
             repositories = catch_up.repositories(self._config, only)
             listings = self._lookup.tags(repositories, seconds=seconds / 2)
-        questions = catch_up.questions(self._config, state, listings, only)
-        answers = self._ask(questions, deadline - self._clock.monotonic())
-        findings = catch_up.findings(self._config, state, questions, answers, time=asked_at)
+        questions: dict[Question, None] = {}
+        answers: dict[Reference, Answer] = {}
+        for _ in range(limits.ROUNDS):
+            others = [name for name, each in answers.items() if isinstance(each, OtherArtifact)]
+            wanted = catch_up.questions(self._config, state, listings, only, others)
+            questions |= dict.fromkeys(wanted)
+            new = [question for question in wanted if question.reference not in answers]
+            if not new:
+                break
+            answers |= self._ask(state, new, deadline - self._clock.monotonic())
+        asked = [question for question in questions if question.reference in answers]
+        findings = catch_up.findings(self._config, state, asked, answers, time=asked_at)
         return replace(findings, reasons=(*catch_up.unlisted(listings), *findings.reasons))
 
-    def _ask(self, questions: Sequence[Question], seconds: float) -> Mapping[Reference, Answer]:
+    def _ask(
+        self, state: State, questions: Sequence[Question], seconds: float
+    ) -> Mapping[Reference, Answer]:
         references = [question.reference for question in questions]
         if self._lookup is None:
             return dict.fromkeys(references, _NOT_ASKED)
-        return self._lookup.digests(references, seconds=seconds)
+        return self._lookup.digests(references, seconds=seconds, images=catch_up.images(state))
 
     def _commit_any(self, findings: Findings) -> None:
         if findings.changes:

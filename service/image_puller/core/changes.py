@@ -50,6 +50,7 @@ class RegistryAnswer:
     is always met. `time` is by the clock of this service.
 
     `is_decisive`: the order of two pushes is in doubt, so the answer counts also soon after them.
+    `other_kind`: what the tag is where it is no image, such as the media type of a chart.
     """
 
     entry: str
@@ -58,6 +59,7 @@ class RegistryAnswer:
     time: datetime
     precondition: Precondition | None = None
     is_decisive: bool = False
+    other_kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,8 @@ class Outcome(StrEnum):
     AWAITING_VERIFICATION = "awaiting_verification"
     DISPLACED = "displaced"
     """Awaiting verification; the oldest such push was dropped to make room."""
+    NOT_IMAGE = "not_image"
+    """The tag is another artifact, such as a Helm chart."""
     VERIFICATION_EXPIRED = "verification_expired"
     PULLED_AGAIN = "pulled_again"
     REFUSED = "refused"
@@ -116,6 +118,8 @@ def _decide(
             return _take_push(config, entry, _without_settled(current, change), change)
         case UntrackTag():
             return _take_deletion(entry, current, change)
+        case RegistryAnswer() if change.other_kind is not None:
+            return _take_other_artifact(entry, _without_settled(current, change), change)
         case RegistryAnswer(digest=None):
             return _take_absence(entry, current, change)
         case RegistryAnswer():
@@ -303,6 +307,19 @@ def _take_absence(
     gone = UntrackTag(entry=answer.entry, tag=answer.tag, digest=None, time=answer.time)
     # The conditions above have compared the times already.
     return _untrack(entry, current, gone, [tag for tag in current.tags if tag.name == answer.tag])
+
+
+def _take_other_artifact(
+    entry: Entry, current: EntryState, answer: RegistryAnswer
+) -> tuple[EntryState, Outcome]:
+    """Untrack a tag that is no image. The same digest is never one, however recent the push is."""
+    known = current.tag(answer.tag)
+    if known is None:
+        return current, Outcome.NOT_IMAGE
+    if known.digest not in (None, answer.digest) and _is_outdated(known, answer):
+        return current, Outcome.OLDER
+    gone = UntrackTag(entry=answer.entry, tag=answer.tag, digest=None, time=answer.time)
+    return _untrack(entry, current, gone, [known])[0], Outcome.NOT_IMAGE
 
 
 # Unverified pushes
