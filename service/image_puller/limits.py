@@ -24,6 +24,11 @@ UNVERIFIED_PUSHES_AT_LEAST = 2
 UNVERIFIED_CHARACTERS = 200
 """The length of the reason that is kept for each unverified push."""
 
+CLOCK_TOLERANCE_SECONDS = 300.0
+"""How far a registry's clock may be off. Kerberos has the same bound."""
+DELETIONS = 8
+"""Recent deletions in the state, per entry. The oldest are dropped."""
+
 SETTLING_SECONDS = 300.0
 """How long after a push its registry may still show the previous content."""
 
@@ -39,6 +44,8 @@ READ_SECONDS = 10.0
 
 QUESTIONS = 64
 """Questions to registries for one request. A real webhook needs a handful."""
+ROUNDS = 10
+"""Rounds of questions of one check. Each asks about older tags in place of those without images."""
 QUESTIONS_AT_ONCE = 4
 """Questions that one registry is asked at once."""
 QUESTION_SECONDS = 10.0
@@ -55,6 +62,10 @@ FAILURES = 4
 """Failures in a row after which a check asks a registry nothing more."""
 CHECK_SPACING_SECONDS = 5.0
 """The least time between checks that senders ask for."""
+REPOSITORY_CHECK_SECONDS = 2.0
+"""The time from a push of a tag that is not tracked to the check of its repository."""
+REPOSITORY_CHECK_SPACING_SECONDS = 10.0
+"""The least time between two such checks, of however many repositories."""
 PULL_SECRETS_SECONDS = 60.0
 """How long pull secrets are kept before they are read again."""
 

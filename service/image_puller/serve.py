@@ -51,7 +51,7 @@ class Service:
             self.metrics,
             clock,
             lookup=for_pushes,
-            on_commit=self._schedule.note_commit,
+            listener=self._schedule,
         )
         self._node_watch = NodeWatch(cluster.joins, self.intake, clock)
         self.metrics.malformed_entries.set(len(config.warnings))

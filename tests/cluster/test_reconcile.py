@@ -168,7 +168,7 @@ def test_changes_of_one_commit_cost_one_write(
     puller.check()
     installation.sent()
     pushes = [push(f"1.2.{n}", n) for n in range(10)] + [push("2.1.0", 10, entry="other")]
-    outcomes = puller.commit(*pushes, deletion("1.2.9"))
+    outcomes = puller.commit(*pushes, deletion("1.2.9", seconds=1))
     assert outcomes[-2:] == (Outcome.TRACKED, Outcome.UNTRACKED)
     assert installation.sent() == [TRY_POD, WRITE]
     assert installation.images() == [

@@ -188,3 +188,93 @@ def test_the_last_check_of_a_rollout_does_not_wait_for_its_end(
     assert "pulledAgain" not in installation.state()["entries"]["app"]["tags"][0]
     assert service.checks.rollout(is_last=True)
     assert installation.state()["entries"]["app"]["tags"][0]["pulledAgain"]
+
+
+# Artifacts that are no images
+
+
+def test_a_check_finds_images_behind_many_newer_charts(
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
+) -> None:
+    charts = {f"v2_0_{number}": 100 + number for number in range(20)}
+    registry_has(registries, v1_2_3=3, v1_9_0=4, v1_9_1=5, **charts)
+    registries.kinds = {digest(number): "a chart" for number in charts.values()}
+    service = process()
+    service.check()
+    assert installation.images() == [f"{NAME}:{tag}" for tag in ("1.2.3", "1.9.0", "1.9.1")]
+    assert service.checks.problems == ()
+
+
+def test_a_check_asks_once_what_an_image_is(
+    process: MakeProcess, registries: FakeRegistries
+) -> None:
+    registry_has(registries, v1_2_3=3, v1_9_0=4)
+    service = process()
+    service.check()
+    assert {str(asked.digest) for asked in registries.kinds_asked} == {digest(3), digest(4)}
+    registries.kinds_asked.clear()
+    service.check()
+    assert registries.kinds_asked == []
+
+
+def test_a_check_untracks_a_tag_that_is_no_image(
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
+) -> None:
+    """The webhooks of Harbor do not say what an artifact is."""
+    registry_has(registries, v1_2_3=3, v2_0_0=4)
+    registries.kinds = {digest(4): "a chart"}
+    service = process()
+    service.check()
+    service.commit(push("2.0.0", 4))
+    assert installation.images() == [APP, f"{NAME}:2.0.0"]
+    service.check()
+    assert installation.images() == [APP]
+
+
+def test_a_tag_that_a_chart_has_replaced_is_untracked(
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
+) -> None:
+    registry_has(registries, v1_2_3=3, v1_2_4=4)
+    service = process()
+    service.check()
+    registry_has(registries, v1_2_3=3, v1_2_4=5)
+    registries.kinds = {digest(5): "a chart"}
+    service.check()
+    assert installation.images() == [APP]
+
+
+def test_a_configured_tag_that_is_no_image_is_a_problem(
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
+) -> None:
+    registry_has(registries, v1_2_3=3)
+    registries.kinds = {digest(3): "a chart"}
+    service = process()
+    service.check()
+    assert service.checks.problems == (
+        f"{APP} is configured, but it is a chart and no image; change IMAGES",
+    )
+    assert installation.images() == [APP]
+
+
+def test_an_unverified_push_that_is_no_image_is_given_up(
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
+) -> None:
+    registry_has(registries, v1_2_3=3, v1_2_4=1)
+    registries.kinds = {digest(1): "a chart"}
+    service = process()
+    service.check()
+    service.commit(unverified(service.clock))
+    service.checks.unverified_pushes()
+    assert installation.images() == [APP]
+    assert "unverified" not in installation.state()["entries"]["app"]
+
+
+def test_a_recent_push_counts_more_than_an_older_chart_of_its_tag(
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
+) -> None:
+    registry_has(registries, v1_2_3=3, v1_2_4=4)
+    registries.kinds = {digest(4): "a chart"}
+    service = process()
+    service.commit(push("1.2.4", 5))
+    service.check()
+    assert installation.images() == [APP, NEWER]

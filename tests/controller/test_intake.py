@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -29,7 +29,7 @@ from image_puller.events.event import (
 )
 from image_puller.registries.lookup import Lookup
 from image_puller.simulation import SimulatedCluster
-from image_puller.values.reference import parse
+from image_puller.values.reference import Reference, parse
 from tests.support.building import NOON, digest
 from tests.support.clock import ManualClock
 from tests.support.daemonset import APP, AT_ONCE, NEWER, MakeReplica
@@ -40,7 +40,10 @@ from tests.support.waiting import TIMEOUT_SECONDS
 
 
 class Service:
-    """An intake with its writer and its metrics. `noted` has what was committed."""
+    """An intake with its writer and its metrics.
+
+    `noted` has what was committed, and `repositories` those to check.
+    """
 
     def __init__(self, replica: Replica, lookup: Lookup | None = None) -> None:
         self.metrics = Metrics()
@@ -48,16 +51,21 @@ class Service:
         self.writer = Writer(replica.reconciler, self.metrics, clock)
         self.writer.start()
         self.noted: list[tuple[Change, Outcome]] = []
+        self.repositories: list[str] = []
         self.intake = Intake(
             replica.config,
             self.writer,
             self.metrics,
             clock,
             lookup=lookup,
-            on_commit=lambda changes, outcomes: self.noted.extend(
-                zip(changes, outcomes, strict=True)
-            ),
+            listener=self,
         )
+
+    def note_commit(self, changes: Sequence[Change], outcomes: Sequence[Outcome]) -> None:
+        self.noted.extend(zip(changes, outcomes, strict=True))
+
+    def note_repository(self, name: Reference) -> None:
+        self.repositories.append(str(name))
 
     def accept(self, *events: Event, trusted: bool = True) -> None:
         self.intake.accept("quay", events, timeout=TIMEOUT_SECONDS, is_trusted=trusted)
@@ -290,6 +298,7 @@ def test_an_unverified_push_is_kept_in_the_state_and_noted(
         "digest": digest(1),
         "time": "2026-01-15T12:00:00.000Z",
         "reason": str(answer) if answer else f"quay.io has no {NEWER}",
+        "ownClock": True,
     }
     assert service.counted() == {"checked": 1, "awaiting_verification": 1}
     ((change, outcome),) = service.noted
@@ -341,3 +350,40 @@ def test_committed_changes_are_noted_with_their_outcomes(service: Service) -> No
         (TrackTag, Outcome.TRACKED),
         (EnsureExists, Outcome.CHECKED),
     ]
+
+
+# Pushes of tags that are not tracked
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_push_of_a_tag_that_is_not_tracked_causes_a_check_of_its_repository(
+    service: Service, trusted: bool
+) -> None:
+    service.accept(pushed("latest"), trusted=trusted)
+    assert service.repositories == ["quay.io/org/app"]
+
+
+@pytest.mark.parametrize("event", [pushed(), pushed(tag=None), pushed("1", "org/b"), deleted("1")])
+def test_other_events_cause_no_check_of_a_repository(service: Service, event: Event) -> None:
+    service.accept(event)
+    assert service.repositories == []
+
+
+# Artifacts that are no images
+
+
+@pytest.mark.parametrize("variables", [{"ASK_REGISTRIES": "true"}, VERIFIED])
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_push_that_its_registry_shows_to_be_no_image_is_not_tracked(
+    asking: MakeService,
+    installation: Installation,
+    registries: FakeRegistries,
+    variables: dict[str, str],
+    trusted: bool,
+) -> None:
+    registries.digests = {parse(NEWER): digest(1)}
+    registries.kinds = {digest(1): "a chart"}
+    service = asking(**variables)
+    service.accept(pushed(number=None), trusted=trusted)
+    assert installation.images() == [APP]
+    assert service.counted() == {"checked": 1, "not_image": 1}

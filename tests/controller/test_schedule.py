@@ -7,9 +7,10 @@ import pytest
 from image_puller import limits
 from image_puller.core.changes import CheckDaemonSet
 from image_puller.core.decide import Outcome
+from image_puller.errors import RegistryUnavailableError
 from image_puller.simulation import SimulatedCluster
 from image_puller.values.reference import parse
-from tests.support.building import digest, push
+from tests.support.building import deletion, digest, push
 from tests.support.clock import ManualClock
 from tests.support.installation import Installation
 from tests.support.process import NAME, MakeProcess, registry_has, unverified
@@ -270,3 +271,146 @@ def test_an_unexpected_error_while_the_service_stops_is_not_logged(
     service.schedule.join(TIMEOUT_SECONDS)
     assert service.finished() == 1
     assert "the check failed" not in caplog.text
+
+
+# Tags whose order is in doubt
+
+
+def test_the_registry_is_asked_which_of_two_pushes_of_the_same_time_is_current(
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
+) -> None:
+    registry_has(registries, latest=2)
+    service = process(**LATEST)
+    service.start()
+    service.clock.advance(60)
+    both = [push("latest", number, seconds=60) for number in (2, 1)]
+    assert [service.commit(each)[0] for each in both][-1] is Outcome.IN_DOUBT
+    service.next_check(1)
+    assert installation.digests() == {"app": digest(2)}
+
+
+def test_a_registry_that_shows_the_earlier_content_for_a_while_is_asked_again(
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
+) -> None:
+    registry_has(registries, latest=1)
+    service = process(**LATEST)
+    service.start()
+    assert service.commit(push("latest", 2, seconds=-30)) == (Outcome.IN_DOUBT,)
+    service.next_check(1)
+    registry_has(registries, latest=2)
+    service.next_check(2)
+    assert installation.digests() == {"app": digest(2)}
+    service.next_check(4)
+    assert service.schedule._doubtful == frozenset()
+
+
+def test_the_registry_is_asked_after_a_deletion_in_doubt(
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
+) -> None:
+    registry_has(registries, v1_2_3=3, v1_2_4=4)
+    service = process()
+    service.start()
+    assert service.commit(deletion("1.2.4", seconds=-1)) == (Outcome.IN_DOUBT,)
+    assert installation.images() == [f"{NAME}:1.2.3"]
+    service.next_check(1)
+    assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
+
+
+def test_a_deleted_tag_whose_order_is_in_doubt_goes_once_its_registry_lacks_it(
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
+) -> None:
+    registry_has(registries, v1_2_3=3)
+    service = process()
+    service.start()
+    service.commit(deletion("1.2.4"))
+    assert service.commit(push("1.2.4", 4)) == (Outcome.IN_DOUBT,)
+    service.next_check(1)
+    assert installation.images() == [f"{NAME}:1.2.3"]
+
+
+def test_a_deletion_of_content_in_doubt_causes_a_check(
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
+) -> None:
+    registry_has(registries, v1_2_3=3, v1_2_4=4)
+    service = process()
+    service.start()
+    assert service.commit(deletion(None, 4, seconds=-1)) == (Outcome.IN_DOUBT,)
+    service.next_check()
+    assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4"]
+
+
+def test_a_registry_that_does_not_answer_is_asked_again_about_a_tag_in_doubt(
+    process: MakeProcess, registries: FakeRegistries
+) -> None:
+    service = process(**LATEST)
+    service.start()
+    service.commit(push("latest", 1), push("latest", 2))
+    registries.fail("quay.io", RegistryUnavailableError("unavailable"))
+    steps = 9  # 1, 2, 4 and so on, up to the time that a registry needs to settle
+    for step in range(steps):
+        assert service.schedule._doubtful == {("app", "latest")}
+        service.next_check(2**step)
+    assert 2 ** (steps - 1) <= limits.SETTLING_SECONDS < 2**steps
+    assert service.schedule._doubtful == frozenset()
+
+
+def test_no_registry_is_asked_about_a_tag_in_doubt_where_that_is_switched_off(
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
+) -> None:
+    service = process(asks=False, **LATEST)
+    service.start()
+    service.commit(push("latest", 1), push("latest", 2))
+    service.next_check(1)
+    assert installation.digests() == {"app": digest(2)}
+    assert registries.asked == []
+    assert service.schedule._doubtful == frozenset()
+
+
+# Repositories that got a push of a tag that is not tracked
+
+
+def test_a_repository_is_checked_soon_after_a_push_of_another_tag(
+    process: MakeProcess, installation: Installation, registries: FakeRegistries
+) -> None:
+    registry_has(registries, v1_2_3=3)
+    service = process(IMAGES=f"app={NAME}:1.2.3;other=quay.io/org/other:1.0.0")
+    service.start()
+    registry_has(registries, v1_2_3=3, v1_2_4=4)
+    registries.asked.clear()
+    service.schedule.note_repository(parse(NAME))
+    service.next_check(limits.REPOSITORY_CHECK_SECONDS)
+    assert installation.images() == [f"{NAME}:1.2.3", f"{NAME}:1.2.4", "quay.io/org/other:1.0.0"]
+    assert {reference.name for reference, _ in registries.asked} == {NAME}
+
+
+def test_pushes_of_other_tags_cause_few_checks(
+    process: MakeProcess, registries: FakeRegistries
+) -> None:
+    service = process()
+    service.start()
+    registries.asked.clear()
+
+    def listings() -> int:
+        return sum(reference.tag is None for reference, _ in registries.asked)
+
+    for _ in range(9):
+        service.schedule.note_repository(parse(NAME))
+    service.next_check(limits.REPOSITORY_CHECK_SECONDS)
+    for _ in range(9):
+        service.schedule.note_repository(parse(NAME))
+    service.next_check(limits.REPOSITORY_CHECK_SPACING_SECONDS - 1)
+    assert listings() == 1
+    service.next_check(1)
+    assert listings() == 2
+    service.next_check(limits.REPOSITORY_CHECK_SPACING_SECONDS)
+    assert listings() == 2
+
+
+def test_no_repository_is_checked_where_registries_are_not_asked(
+    process: MakeProcess, registries: FakeRegistries
+) -> None:
+    service = process(asks=False)
+    service.start()
+    service.schedule.note_repository(parse(NAME))
+    service.next_check(limits.REPOSITORY_CHECK_SECONDS)
+    assert registries.asked == []

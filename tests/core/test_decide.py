@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import assume, given, settings
@@ -253,24 +254,26 @@ def test_a_deleted_tag_is_replaced_by_the_next_newest() -> None:
     config = configuration(KEEP_TAGS="2")
     state = state_of(config, *(push(f"1.2.{n}", n) for n in (4, 5, 6)))
 
-    state, (outcome,) = decide.apply(config, state, [deletion("1.2.6")])
+    deleted = deletion("1.2.6", seconds=1)
+
+    state, (outcome,) = decide.apply(config, state, [deleted])
 
     assert outcome == Outcome.UNTRACKED
     assert desired(config, state) == ["1.2.5", "1.2.4"]
-    assert decide.apply(config, state, [deletion("1.2.6")]) == (state, (Outcome.UNCHANGED,))
+    assert decide.apply(config, state, [deleted]) == (state, (Outcome.UNCHANGED,))
 
 
 @pytest.mark.parametrize(
     ("change", "left"),
     [
-        (deletion("1.2.4"), ["1.2.6", "1.2.5"]),
-        (deletion("1.2.4", 4), ["1.2.6", "1.2.5"]),
-        (deletion("1.2.4", 9), ["1.2.6", "1.2.5", "1.2.4"]),  # it was mutated since
-        (deletion("1.2.6", 6), ["1.2.5", "1.2.4"]),  # its digest is unknown
-        (deletion(None, 5), ["1.2.6", "1.2.4"]),
-        (deletion(None, 6), ["1.2.6", "1.2.5", "1.2.4"]),
-        (deletion(None), []),
-        (deletion("1.2.7"), ["1.2.6", "1.2.5", "1.2.4"]),
+        (deletion("1.2.4", seconds=1), ["1.2.6", "1.2.5"]),
+        (deletion("1.2.4", 4, seconds=1), ["1.2.6", "1.2.5"]),
+        (deletion("1.2.4", 9, seconds=1), ["1.2.6", "1.2.5", "1.2.4"]),  # it was mutated since
+        (deletion("1.2.6", 6, seconds=1), ["1.2.5", "1.2.4"]),  # its digest is unknown
+        (deletion(None, 5, seconds=1), ["1.2.6", "1.2.4"]),
+        (deletion(None, 6, seconds=1), ["1.2.6", "1.2.5", "1.2.4"]),
+        (deletion(None, seconds=1), []),
+        (deletion("1.2.7", seconds=1), ["1.2.6", "1.2.5", "1.2.4"]),
         (deletion("1.2.4", seconds=-1), ["1.2.6", "1.2.5", "1.2.4"]),  # it was pushed again since
         (deletion(None, seconds=-1), ["1.2.6", "1.2.5", "1.2.4"]),
     ],
@@ -282,7 +285,8 @@ def test_a_deletion_untracks_the_tags_that_it_names(change: UntrackTag, left: li
     after, (outcome,) = decide.apply(config, state, [change])
 
     assert names(after) == left
-    assert outcome == (Outcome.UNCHANGED if after == state else Outcome.UNTRACKED)
+    is_unchanged = names(after) == names(state)
+    assert outcome == (Outcome.UNCHANGED if is_unchanged else Outcome.UNTRACKED)
 
 
 @pytest.mark.parametrize("change", [deletion("latest"), deletion(None), deletion(None, 1)])
@@ -813,3 +817,238 @@ def test_an_answer_is_ignored_after_a_deletion_since_the_question() -> None:
     then = Precondition(is_tracked=True, digest=digest(1))
     answer = replace(answer_for(seconds=9999), precondition=then)
     assert decide.apply(config, state_of(config), [answer])[1] == (Outcome.OLDER,)
+
+
+# Times by different clocks
+
+
+@pytest.mark.parametrize("behind", [1, 8, 30, limits.CLOCK_TOLERANCE_SECONDS])
+@pytest.mark.parametrize("number", [2, None])
+def test_a_push_counts_whose_registrys_clock_is_behind_that_of_the_check(
+    behind: float, number: int | None
+) -> None:
+    config = configuration(**LATEST)
+    found = state_of(config, answer_for("latest", 1, seconds=60))
+
+    state, (outcome,) = decide.apply(config, found, [push("latest", number, seconds=60 - behind)])
+
+    assert outcome == Outcome.IN_DOUBT
+    assert tracked(state, "latest").digest == (None if number is None else digest(number))
+
+
+def test_a_push_from_before_the_tolerance_is_older_than_a_check() -> None:
+    config = configuration(**LATEST)
+    found = state_of(config, answer_for("latest", 1, seconds=999))
+    late = push("latest", 2, seconds=999 - limits.CLOCK_TOLERANCE_SECONDS - 1)
+
+    assert decide.apply(config, found, [late]) == (found, (Outcome.OLDER,))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_push_counts_whose_time_is_before_the_receipt_of_another(own: bool) -> None:
+    config = configuration(**LATEST)
+    before = push("latest", 1, seconds=30, own_clock=True)
+
+    state, (outcome,) = decide.apply(
+        config, state_of(config, before), [push("latest", 2, own_clock=own)]
+    )
+
+    assert (outcome, tracked(state, "latest").digest) == (Outcome.IN_DOUBT, digest(2))
+
+
+def test_a_late_retry_stays_older_after_a_push_in_doubt() -> None:
+    config = configuration(**LATEST)
+    changes: list[Change] = [
+        answer_for("latest", 1, seconds=60),
+        push("latest", 3, seconds=40),
+    ]
+    state = state_of(config, *changes)
+
+    assert decide.apply(config, state, [push("latest", 2, seconds=20)]) == (
+        state,
+        (Outcome.OLDER,),
+    )
+
+
+@pytest.mark.parametrize("behind", [8, 30])
+def test_a_deletion_counts_whose_registrys_clock_is_behind(behind: float) -> None:
+    config = configuration()
+    found = state_of(config, answer_for("1.2.4", 1, seconds=60))
+
+    state, (outcome,) = decide.apply(config, found, [deletion("1.2.4", seconds=60 - behind)])
+
+    assert (outcome, names(state)) == (Outcome.IN_DOUBT, [])
+
+
+def test_a_new_tag_is_the_newest_although_its_registrys_clock_is_behind() -> None:
+    config = configuration(**ANY, KEEP_TAGS="1")
+    state = state_of(config, push("a", 1, seconds=60, own_clock=True), push("b", 2, seconds=40))
+
+    assert desired(config, state) == ["b"]
+
+
+def test_the_webhook_of_content_that_a_check_found_gives_its_own_time() -> None:
+    """So a late retry of an earlier push can be compared with it exactly."""
+    config = configuration(**LATEST)
+    both: list[Change] = [
+        answer_for("latest", 2, seconds=60),
+        push("latest", 2, seconds=50),
+    ]
+    state = state_of(config, *both)
+
+    assert (tracked(state, "latest").time, tracked(state, "latest").own_clock) == (at(50), False)
+    assert decide.apply(config, state, both)[0] == state
+    assert decide.apply(config, state, [push("latest", 1, seconds=45)])[1] == (Outcome.OLDER,)
+
+
+def test_another_report_of_a_push_does_not_change_the_order_of_tags() -> None:
+    config = configuration(**ANY)
+    received = [push("a", 1, seconds=9, own_clock=True), push("b", 2, seconds=20, own_clock=True)]
+    state = state_of(config, *received)
+
+    assert names(decide.apply(config, state, [push("a", 1, seconds=5)])[0]) == ["b", "a"]
+
+
+def test_of_two_pushes_of_the_same_time_the_registry_is_asked() -> None:
+    config = configuration(**LATEST)
+    state = state_of(config, push("latest", 1))
+
+    state, (outcome,) = decide.apply(config, state, [push("latest", 2)])
+
+    assert outcome == Outcome.IN_DOUBT
+    known = Precondition(is_tracked=True, digest=digest(2))
+    answer = replace(answer_for("latest", 1, seconds=1), precondition=known)
+    assert decide.apply(config, state, [answer]) == (state, (Outcome.OLDER,))
+    decisive = replace(answer, is_decisive=True)
+    state, (outcome,) = decide.apply(config, state, [decisive])
+    assert (outcome, tracked(state, "latest").digest) == (Outcome.MUTATED, digest(1))
+
+
+def test_the_registry_decides_between_unverified_pushes_of_the_same_time() -> None:
+    config = configuration()
+    state = state_of(config, unverified_push(number=1), unverified_push(number=2))
+    assert waiting(state) == [("1.2.4", None)]
+    assert decide.apply(config, state, [unverified_push(number=2)])[0] == state
+
+
+def test_an_answer_about_an_unchanged_confirmed_tag_counts_whatever_its_time() -> None:
+    config = configuration(**LATEST)
+    confirmed = state_of(config, push("latest", 1, seconds=90), answer_for("latest", 1, seconds=95))
+    known = Precondition(is_tracked=True, digest=digest(1))
+    answer = replace(answer_for("latest", 2, seconds=70), precondition=known)
+
+    assert decide.apply(config, confirmed, [answer])[1] == (Outcome.MUTATED,)
+
+
+def test_a_deleted_manifest_untracks_all_its_tags() -> None:
+    config = configuration(KEEP_TAGS="5")
+    pushes = [push("1.2.4", 1), push("1.2.5", 1), push("1.2.6", 2), push("1.2.7", None)]
+    state = state_of(config, *pushes)
+
+    state, (outcome,) = decide.apply(
+        config, state, [deletion("1.2.4", 1, seconds=5, with_all_tags=True)]
+    )
+
+    assert (outcome, names(state)) == (Outcome.UNTRACKED, ["1.2.7", "1.2.6"])
+    for late in pushes[:2]:
+        assert decide.apply(config, state, [late]) == (state, (Outcome.OLDER,))
+
+
+def test_a_deleted_manifest_untracks_the_named_tag_whose_digest_is_unknown() -> None:
+    config = configuration()
+    state = state_of(config, push("1.2.4", None), push("1.2.5", None))
+
+    state, _ = decide.apply(config, state, [deletion("1.2.4", 1, seconds=5, with_all_tags=True)])
+
+    assert names(state) == ["1.2.5"]
+
+
+# The memory of deletions
+
+
+@pytest.mark.parametrize(
+    "deleted",
+    [deletion("1.2.4", seconds=5), deletion(None, 1, seconds=5), deletion(None, seconds=5)],
+)
+def test_a_late_push_stays_deleted(deleted: UntrackTag) -> None:
+    config = configuration()
+    late = push("1.2.4", 1, seconds=3)
+    state = state_of(config, late, deleted)
+
+    assert decide.apply(config, state, [late]) == (state, (Outcome.OLDER,))
+    again = push("1.2.4", 1, seconds=6)
+    state, (outcome,) = decide.apply(config, state, [again])
+    assert (outcome, names(state)) == (Outcome.TRACKED, ["1.2.4"])
+
+
+def test_a_deletion_counts_for_a_push_that_arrives_after_it() -> None:
+    config = configuration()
+    state = state_of(config, deletion("1.2.4", seconds=5))
+
+    assert decide.apply(config, state, [push("1.2.4", 1, seconds=3)])[1] == (Outcome.OLDER,)
+    assert names(state_of(config, deletion("1.2.4", seconds=5), push("1.2.5", 1))) == ["1.2.5"]
+
+
+@pytest.mark.parametrize("seconds", [-limits.CLOCK_TOLERANCE_SECONDS, -30, 0])
+def test_a_push_is_in_doubt_whose_time_is_not_after_that_of_a_deletion(seconds: float) -> None:
+    config = configuration()
+    state = state_of(config, deletion("1.2.4", own_clock=True))
+
+    state, (outcome,) = decide.apply(config, state, [push("1.2.4", 1, seconds=seconds)])
+
+    assert (outcome, names(state)) == (Outcome.IN_DOUBT, ["1.2.4"])
+
+
+def test_an_answer_from_before_a_deletion_tracks_nothing() -> None:
+    config = configuration()
+    state = state_of(config, deletion("1.2.4", seconds=10, own_clock=True))
+
+    assert decide.apply(config, state, [answer_for(seconds=9)]) == (state, (Outcome.OLDER,))
+    assert decide.apply(config, state, [answer_for(seconds=11)])[1] == (Outcome.TRACKED,)
+
+
+def test_the_newest_deletions_are_remembered() -> None:
+    config = configuration()
+    many = [deletion(f"1.3.{number}", seconds=number) for number in range(2 * limits.DELETIONS)]
+    state = state_of(config, *many, deletion("1.3.15", seconds=99), deletion("1.3.15", seconds=1))
+
+    remembered = [(each.tag, each.time) for each in state.entries["app"].deleted]
+    assert len(remembered) == limits.DELETIONS
+    assert remembered[-1] == ("1.3.15", at(99))
+
+
+@pytest.mark.parametrize("other", ["latest", "1.2.3", "1.0.0"])
+def test_a_deletion_of_a_tag_that_is_not_tracked_is_not_remembered(other: str) -> None:
+    config = configuration()
+    assert decide.apply(config, state_of(config), [deletion(other)])[0] == state_of(config)
+
+
+def test_a_deletion_of_an_unknown_digest_is_not_remembered() -> None:
+    """CNCF Distribution reports the deletion of a blob like that of a manifest."""
+    config = configuration()
+    assert decide.apply(config, state_of(config), [deletion(None, 9)])[0] == state_of(config)
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["1.2.4", "1.2.5"]), st.none() | st.integers(1, 3)),
+    max_size=limits.DELETIONS,
+)
+
+
+@given(EVENTS, st.randoms(use_true_random=False))
+def test_pushes_and_deletions_end_the_same_in_whatever_order_they_arrive(
+    events: Sequence[tuple[str, int | None]], random: Random
+) -> None:
+    """A number is a push of that content, and None a deletion. Each has its own second."""
+    config = configuration()
+    changes: list[Change] = [
+        deletion(tag, seconds=second) if number is None else push(tag, number, seconds=second)
+        for second, (tag, number) in enumerate(events)
+    ]
+    arrived = [*changes, *changes]
+    random.shuffle(arrived)
+
+    def contents(state: State) -> list[tuple[str, str | None]]:
+        return [(tag.name, tag.digest) for tag in state.entries["app"].tags]
+
+    assert contents(state_of(config, *arrived)) == contents(state_of(config, *changes))

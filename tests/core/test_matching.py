@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.core.changes import (
     Change,
@@ -14,7 +15,7 @@ from image_puller.core.changes import (
     TrackTag,
     UntrackTag,
 )
-from image_puller.core.matching import NoMatch, match
+from image_puller.core.matching import NoMatch, match, repository_to_check
 from image_puller.events.event import (
     CheckRequested,
     Event,
@@ -23,6 +24,7 @@ from image_puller.events.event import (
     ImagePushed,
     NodeJoined,
 )
+from image_puller.values.reference import parse
 from tests.support.building import NOON, at, configuration, digest
 
 
@@ -205,24 +207,27 @@ def test_an_ignored_event_stays_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("time", "effective"),
+    ("time", "effective", "own_clock"),
     [
-        (None, NOON),
-        (at(-3600), at(-3600)),
-        (at(1), NOON),
-        (at(-0.0001), at(-0.001)),
-        (datetime(2026, 1, 15, 13, tzinfo=timezone(timedelta(hours=2))), at(-3600)),
+        (None, NOON, True),
+        (at(-3600), at(-3600), False),
+        (at(1), at(1), False),
+        (at(limits.CLOCK_TOLERANCE_SECONDS), at(limits.CLOCK_TOLERANCE_SECONDS), False),
+        (at(limits.CLOCK_TOLERANCE_SECONDS + 1), NOON, True),
+        (datetime(9999, 12, 31, tzinfo=UTC), NOON, True),
+        (at(-0.0001), at(-0.001), False),
+        (datetime(2026, 1, 15, 13, tzinfo=timezone(timedelta(hours=2))), at(-3600), False),
     ],
 )
-def test_a_push_has_its_own_time_but_none_after_its_receipt(
-    time: datetime | None, effective: datetime
+def test_a_push_has_its_own_time_but_none_far_after_its_receipt(
+    time: datetime | None, effective: datetime, own_clock: bool
 ) -> None:
     changes = matched(configuration(), pushed(time=time))
     assert not isinstance(changes, NoMatch)
     (change,) = changes
 
     assert isinstance(change, TrackTag)
-    assert change.time == effective
+    assert (change.time, change.own_clock) == (effective, own_clock)
     assert change.time.tzinfo is UTC
     assert change.time.microsecond % 1000 == 0
 
@@ -354,3 +359,37 @@ def test_no_event_of_a_confined_source_matches_another_registry(
 
     for entry, _ in tracked(config, pushed(repository, registry=registry), "quay"):
         assert entry == "evil"
+
+
+# Repositories to check
+
+
+@pytest.mark.parametrize(
+    ("policy", "tag", "is_checked"),
+    [
+        ("auto", "latest", True),
+        ("auto", "1.2", True),
+        ("auto", "1.2.4", False),
+        ("exact", "1.2.4", True),
+        ("semver:<2", "2.0.0", True),
+        ("any", "latest", False),
+        ("pinned", "latest", False),
+    ],
+)
+def test_a_repository_is_checked_after_a_push_that_the_policy_does_not_track(
+    policy: str, tag: str, is_checked: bool
+) -> None:
+    config = configuration(IMAGE_TAG_POLICIES=f"app={policy}")
+    found = repository_to_check(config, "harbor", pushed(tag=tag))
+    assert found == (parse("quay.io/org/app") if is_checked else None)
+
+
+def test_a_repository_is_checked_although_another_entry_tracks_the_push() -> None:
+    config = configuration(IMAGES="a=quay.io/org/app:latest;b=quay.io/org/app:1.2.3")
+    found = repository_to_check(config, "harbor", pushed(tag="latest"))
+    assert found == parse("quay.io/org/app")
+
+
+def test_a_source_can_not_cause_a_check_of_a_registry_that_it_may_not_report() -> None:
+    config = configuration(WEBHOOK_REGISTRIES="harbor=harbor.local")
+    assert repository_to_check(config, "harbor", pushed(tag="latest")) is None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from image_puller.core.state import (
     Blocked,
+    Deletion,
     EntryState,
     Refused,
     State,
@@ -35,6 +36,7 @@ tags = st.lists(
         mutated=st.booleans(),
         pulled_again=st.booleans(),
         confirmed=st.booleans(),
+        own_clock=st.booleans(),
     ),
     max_size=3,
 ).map(tuple)
@@ -58,7 +60,23 @@ states = st.builds(
             ).map(tuple),
             unverified=st.lists(
                 st.builds(
-                    UnverifiedPush, tag=texts, digest=st.none() | texts, time=times, reason=texts
+                    UnverifiedPush,
+                    tag=texts,
+                    digest=st.none() | texts,
+                    time=times,
+                    reason=texts,
+                    own_clock=st.booleans(),
+                ),
+                max_size=2,
+            ).map(tuple),
+            deleted=st.lists(
+                st.builds(
+                    Deletion,
+                    tag=st.none() | texts,
+                    digest=st.none() | texts,
+                    time=times,
+                    own_clock=st.booleans(),
+                    with_all_tags=st.booleans(),
                 ),
                 max_size=2,
             ).map(tuple),

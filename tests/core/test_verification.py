@@ -1,6 +1,7 @@
 """Verification: what a push becomes by the trust in its sender and its registry's answer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from image_puller.core.changes import (
     TrackTag,
 )
 from image_puller.core.verification import Trust
-from image_puller.values.answers import Absent, Answer, Present, Unanswered
+from image_puller.values.answers import Absent, Answer, OtherArtifact, Present, Unanswered
 from image_puller.values.reference import Reference, parse
 from tests.support.building import at, configuration, deletion, digest, push
 
@@ -27,6 +28,8 @@ COMPLETE = push("1.2.4", 1, seconds=5)
 INCOMPLETE = push("1.2.4", None, seconds=5)
 OTHER = push("1.2.4", 2, seconds=5)
 FROM_REGISTRY = RegistryAnswer(entry="app", tag="1.2.4", digest=digest(1), time=ASKED)
+
+NO_IMAGE = replace(FROM_REGISTRY, other_kind="a chart")
 
 
 def awaiting(change: TrackTag, reason: str) -> AwaitVerification:
@@ -46,6 +49,9 @@ TABLE = [
     # A trusted push counts. The registry completes its digest.
     (COMPLETE, Trust.FULL, Present(digest(9)), COMPLETE),
     (INCOMPLETE, Trust.FULL, Present(digest(1)), COMPLETE),
+    (INCOMPLETE, Trust.FULL, OtherArtifact(digest(1), "a chart"), NO_IMAGE),
+    (COMPLETE, Trust.AFTER_VERIFICATION, OtherArtifact(digest(1), "a chart"), NO_IMAGE),
+    (COMPLETE, Trust.NONE, OtherArtifact(digest(1), "a chart"), NO_IMAGE),
     (INCOMPLETE, Trust.FULL, Absent(), INCOMPLETE),
     (INCOMPLETE, Trust.FULL, Unanswered("unavailable"), INCOMPLETE),
     (INCOMPLETE, Trust.FULL, None, INCOMPLETE),

@@ -12,6 +12,7 @@ import pytest
 import image_puller
 from image_puller.core.state import (
     Blocked,
+    Deletion,
     EntryState,
     Refused,
     State,
@@ -61,13 +62,22 @@ def test_every_package_is_on_the_page() -> None:
 
 
 def test_the_schema_on_the_page_is_that_of_the_annotation() -> None:
-    tag = Tag(name="1", digest=None, time=NOON, mutated=True, pulled_again=True, confirmed=True)
+    tag = Tag(
+        name="1",
+        digest=None,
+        time=NOON,
+        mutated=True,
+        pulled_again=True,
+        confirmed=True,
+        own_clock=True,
+    )
     entry = EntryState(
         image="a",
         tags=(tag,),
         live_tags=(replace(tag, name="2"),),
         refused=(Refused(name="3", digest=None, reason="no"),),
         unverified=(UnverifiedPush(tag="4", digest=None, time=NOON, reason="no"),),
+        deleted=(Deletion(tag="5", digest=None, time=NOON),),
     )
     state = State(configuration="", blocked=Blocked(template="", reason="no"), entries={"a": entry})
     written = json.loads(encode(state))

@@ -1189,3 +1189,27 @@ def test_name_that_is_too_long_for_dns_makes_the_registry_unavailable(
     host = f"{'a' * 70}.example.com"
     with pytest.raises(RegistryUnavailableError):
         new_client(hosts=[host]).digest(Reference(registry=host, repository="app", tag="1"))
+
+
+# What a manifest is
+
+BY_DIGEST = parse(f"quay.io/org/app@{DIGEST}")
+MANIFEST_BY_DIGEST = f"https://quay.io/v2/org/app/manifests/{DIGEST}"
+
+
+@pytest.mark.parametrize("config", ["application/vnd.cncf.helm.config.v1+json", None])
+def test_manifest_is_asked_once_what_it_is(
+    web: responses.RequestsMock, registries: RegistryClient, config: str | None
+) -> None:
+    web.get(MANIFEST_BY_DIGEST, json={"config": {"mediaType": config}})
+    assert [registries.other_kind(BY_DIGEST) for _ in range(3)] == [config] * 3
+    assert len(web.calls) == 1
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, "{}"), (500, "{}"), (200, "[]"), (200, "<p>")])
+def test_manifest_that_can_not_be_read_is_an_error(
+    web: responses.RequestsMock, registries: RegistryClient, status: int, body: str
+) -> None:
+    web.get(MANIFEST_BY_DIGEST, status=status, body=body)
+    with pytest.raises(RegistryUnavailableError):
+        registries.other_kind(BY_DIGEST)

@@ -6,7 +6,7 @@ import time
 from image_puller import limits
 from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
 from image_puller.registries.lookup import Lookup
-from image_puller.values.answers import Absent, Present, Unanswered
+from image_puller.values.answers import Absent, OtherArtifact, Present, Unanswered
 from image_puller.values.reference import parse
 from tests.support.building import digest
 from tests.support.registries import FakeRegistries
@@ -106,3 +106,33 @@ def test_question_that_always_fails_does_not_block_other_questions(
     registries.digests |= dict.fromkeys(images[::10], UNAVAILABLE)
     found = lookup.digests(images, seconds=5)
     assert [*found.values()].count(Present(digest(1))) == 90
+
+
+# What a manifest is
+
+
+def test_a_tag_that_is_no_image_is_another_artifact(
+    lookup: Lookup, registries: FakeRegistries
+) -> None:
+    registries.digests = {APP: digest(1), OTHER: digest(2)}
+    registries.kinds = {digest(2): "a chart"}
+    assert lookup.digests([APP, OTHER], seconds=5) == {
+        APP: Present(digest(1)),
+        OTHER: OtherArtifact(digest(2), "a chart"),
+    }
+
+
+def test_a_digest_that_is_known_to_be_an_images_is_not_asked_about(
+    lookup: Lookup, registries: FakeRegistries
+) -> None:
+    registries.digests = {APP: digest(1)}
+    assert lookup.digests([APP], seconds=5, images=[digest(1)]) == {APP: Present(digest(1))}
+    assert registries.kinds_asked == []
+
+
+def test_a_tag_is_unanswered_where_its_registry_does_not_show_the_manifest(
+    lookup: Lookup, registries: FakeRegistries
+) -> None:
+    registries.digests = {APP: digest(1)}
+    registries.kinds = {digest(1): UNAVAILABLE}
+    assert lookup.digests([APP], seconds=5) == {APP: Unanswered(str(UNAVAILABLE))}

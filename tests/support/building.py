@@ -27,16 +27,37 @@ def digest(number: int) -> str:
     return f"sha256:{number:064x}"
 
 
-def push(tag: str, number: int | None, *, seconds: float = 0, entry: str = "app") -> TrackTag:
+def push(
+    tag: str,
+    number: int | None,
+    *,
+    seconds: float = 0,
+    entry: str = "app",
+    own_clock: bool = False,
+) -> TrackTag:
     """Return a push of a tag, with the digest of that number or none."""
     content = None if number is None else digest(number)
-    return TrackTag(entry=entry, tag=tag, digest=content, time=at(seconds))
+    return TrackTag(entry=entry, tag=tag, digest=content, time=at(seconds), own_clock=own_clock)
 
 
-def deletion(tag: str | None, number: int | None = None, *, seconds: float = 0) -> UntrackTag:
+def deletion(
+    tag: str | None,
+    number: int | None = None,
+    *,
+    seconds: float = 0,
+    own_clock: bool = False,
+    with_all_tags: bool = False,
+) -> UntrackTag:
     """Return a deletion of a tag, of the digest with that number, or of the repository."""
     content = None if number is None else digest(number)
-    return UntrackTag(entry="app", tag=tag, digest=content, time=at(seconds))
+    return UntrackTag(
+        entry="app",
+        tag=tag,
+        digest=content,
+        time=at(seconds),
+        own_clock=own_clock,
+        with_all_tags=with_all_tags,
+    )
 
 
 def state_of(config: Config, *changes: Change) -> State:

@@ -15,6 +15,9 @@ class FakeRegistries:
     def __init__(self) -> None:
         self.digests: dict[Reference, str | Exception] = {}
         self.listings: dict[Reference, tuple[str, ...] | Exception] = {}
+        self.kinds: dict[str, str | Exception] = {}
+        """What is no image, by digest."""
+        self.kinds_asked: list[Reference] = []
         self.asked: list[tuple[Reference, float]] = []
         """What was asked for, with the timeout in seconds."""
         self.open_questions: dict[str, int] = {}
@@ -27,6 +30,14 @@ class FakeRegistries:
     def digest(self, reference: Reference, *, timeout: float) -> str | None:
         with self._question(reference, timeout):
             answer = self._failures.get(reference.registry, self.digests.get(reference))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def other_kind(self, reference: Reference, *, timeout: float) -> str | None:
+        assert timeout > 0
+        self.kinds_asked.append(reference)
+        answer = self.kinds.get(str(reference.digest))
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -1,7 +1,8 @@
 """The checks: of the DaemonSet and the registries, of unverified pushes, and of rollouts."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from image_puller import limits
 from image_puller.cluster.observer import Observer
@@ -13,7 +14,7 @@ from image_puller.core.catch_up import Findings, Question
 from image_puller.core.changes import Change, CheckDaemonSet
 from image_puller.core.state import State
 from image_puller.registries.lookup import Lookup
-from image_puller.values.answers import Answer, Unanswered
+from image_puller.values.answers import Answer, OtherArtifact, Unanswered
 from image_puller.values.reference import Reference
 
 log = logging.getLogger(__name__)
@@ -71,12 +72,33 @@ class Checks:
         questions = catch_up.unverified(self._config, state)
         findings = Findings()
         if questions:
-            answers = self._ask(questions, limits.VERIFICATION_SECONDS)
+            answers = self._ask(state, questions, limits.VERIFICATION_SECONDS)
             findings = catch_up.findings(self._config, state, questions, answers, time=asked_at)
         self._from_verification = findings.reasons
-        if findings.changes:
-            self._commit(findings.changes)
+        self._commit_any(findings)
         return bool(questions)
+
+    def repositories(self, names: Collection[Reference]) -> None:
+        """Ask registries for missed pushes in some repositories."""
+        if self._lookup is not None:
+            self._commit_any(self._found(self._observer.state(), limits.CHECK_SECONDS, names))
+
+    def doubtful(self, tags: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Ask registries about tags, each given as its entry and its name, whose order is in doubt.
+
+        Return the tags to ask about again.
+        """
+        if self._lookup is None:
+            return frozenset()
+        asked_at, state = self._clock.now(), self._observer.state()
+        questions = catch_up.doubtful(self._config, tags)
+        answers = self._ask(state, questions, limits.VERIFICATION_SECONDS)
+        self._commit_any(
+            catch_up.findings(
+                self._config, state, questions, answers, time=asked_at, are_decisive=True
+            )
+        )
+        return catch_up.still_doubtful(self._config, state, tags, answers)
 
     def rollout(self, *, is_last: bool) -> bool:
         """Compare what nodes have with what was pushed. Return whether to do so again.
@@ -91,25 +113,47 @@ class Checks:
         return bool(wrong)
 
     def _catch_up(self, state: State, seconds: float) -> Findings:
-        deadline, asked_at = self._clock.monotonic() + seconds, self._clock.now()
-        listings: catch_up.Listings = {}
+        findings = self._found(state, seconds)
         if self._lookup is not None:
-            repositories = catch_up.repositories(self._config)
-            listings = self._lookup.tags(repositories, seconds=seconds / 2)
-        questions = catch_up.questions(self._config, state, listings)
-        answers = self._ask(questions, deadline - self._clock.monotonic())
-        findings = catch_up.findings(self._config, state, questions, answers, time=asked_at)
-        if self._lookup is not None:
-            self._from_catch_up = (*catch_up.unlisted(listings), *findings.reasons)
+            self._from_catch_up = findings.reasons
         for problem in self._from_catch_up:
             log.warning("%s", problem)
         return findings
 
-    def _ask(self, questions: Sequence[Question], seconds: float) -> Mapping[Reference, Answer]:
+    def _found(
+        self, state: State, seconds: float, only: Collection[Reference] | None = None
+    ) -> Findings:
+        """Return what registries answer about all repositories, or only about some of them."""
+        deadline, asked_at = self._clock.monotonic() + seconds, self._clock.now()
+        listings: catch_up.Listings = {}
+        if self._lookup is not None:
+            repositories = catch_up.repositories(self._config, only)
+            listings = self._lookup.tags(repositories, seconds=seconds / 2)
+        questions: dict[Question, None] = {}
+        answers: dict[Reference, Answer] = {}
+        for _ in range(limits.ROUNDS):
+            others = [name for name, each in answers.items() if isinstance(each, OtherArtifact)]
+            wanted = catch_up.questions(self._config, state, listings, only, others)
+            questions |= dict.fromkeys(wanted)
+            new = [question for question in wanted if question.reference not in answers]
+            if not new:
+                break
+            answers |= self._ask(state, new, deadline - self._clock.monotonic())
+        asked = [question for question in questions if question.reference in answers]
+        findings = catch_up.findings(self._config, state, asked, answers, time=asked_at)
+        return replace(findings, reasons=(*catch_up.unlisted(listings), *findings.reasons))
+
+    def _ask(
+        self, state: State, questions: Sequence[Question], seconds: float
+    ) -> Mapping[Reference, Answer]:
         references = [question.reference for question in questions]
         if self._lookup is None:
             return dict.fromkeys(references, _NOT_ASKED)
-        return self._lookup.digests(references, seconds=seconds)
+        return self._lookup.digests(references, seconds=seconds, images=catch_up.images(state))
+
+    def _commit_any(self, findings: Findings) -> None:
+        if findings.changes:
+            self._commit(findings.changes)
 
     def _commit(self, changes: Sequence[Change]) -> None:
         self._writer.commit(SOURCE, changes, timeout=limits.CHECK_SECONDS)

@@ -1,7 +1,8 @@
 """The intake: it matches a request's events, asks registries, and commits the changes together."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from image_puller import limits
 from image_puller.config.configuration import Config
@@ -11,7 +12,7 @@ from image_puller.controller.writer import Writer
 from image_puller.core import verification
 from image_puller.core.changes import Change
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import NoMatch, match
+from image_puller.core.matching import NoMatch, match, repository_to_check
 from image_puller.core.verification import Trust
 from image_puller.events.event import Event
 from image_puller.registries.lookup import Lookup
@@ -21,10 +22,20 @@ from image_puller.values.reference import Reference
 log = logging.getLogger(__name__)
 
 
+class Listener(Protocol):
+    """Is told what may need a check."""
+
+    def note_commit(self, changes: Sequence[Change], outcomes: Sequence[Outcome]) -> None:
+        """Note committed changes with their outcomes."""
+
+    def note_repository(self, name: Reference) -> None:
+        """Note a repository that got a push of a tag that an entry does not track."""
+
+
 class Intake:
     """Takes in the events of all requests.
 
-    `lookup` is None where no registry may be asked. `on_commit` gets what was committed.
+    `lookup` is None where no registry may be asked. The listener schedules checks.
     """
 
     def __init__(
@@ -35,14 +46,14 @@ class Intake:
         clock: Clock,
         *,
         lookup: Lookup | None = None,
-        on_commit: Callable[[Sequence[Change], Sequence[Outcome]], None] = lambda *_: None,
+        listener: Listener | None = None,
     ) -> None:
         self._config = config
         self._writer = writer
         self._metrics = metrics
         self._clock = clock
         self._lookup = lookup
-        self._on_commit = on_commit
+        self._listener = listener
 
     def accept(
         self,
@@ -67,12 +78,16 @@ class Intake:
         if changes:
             remaining = deadline - self._clock.monotonic()
             outcomes = self._writer.commit(source, changes, timeout=remaining)
-            self._on_commit(changes, outcomes)
+            if self._listener is not None:
+                self._listener.note_commit(changes, outcomes)
 
     def _matched(self, source: str, events: Sequence[Event]) -> list[Change]:
         received = self._clock.now()
         changes: list[Change] = []
         for event in events:
+            repository = repository_to_check(self._config, source, event)
+            if repository is not None and self._listener is not None:
+                self._listener.note_repository(repository)
             asked = match(self._config, source, event, received=received)
             if isinstance(asked, NoMatch):
                 self._metrics.count_event(source, asked.reason)

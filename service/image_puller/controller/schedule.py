@@ -7,13 +7,20 @@ from collections.abc import Callable, Iterable, Sequence
 from image_puller import limits
 from image_puller.controller.checks import Checks
 from image_puller.controller.clock import Clock
-from image_puller.core.changes import AwaitVerification, Change, CheckDaemonSet
+from image_puller.core.changes import (
+    AwaitVerification,
+    Change,
+    CheckDaemonSet,
+    TrackTag,
+    UntrackTag,
+)
 from image_puller.core.decide import Outcome
 from image_puller.errors import ImagePullerError
+from image_puller.values.reference import Reference
 
 log = logging.getLogger(__name__)
 
-_STARTS_ROLLOUT = (Outcome.MUTATED, Outcome.PULLED_AGAIN)
+_STARTS_ROLLOUT = (Outcome.MUTATED, Outcome.IN_DOUBT, Outcome.PULLED_AGAIN)
 
 
 class _Backoff:
@@ -58,6 +65,11 @@ class Schedule:
         self._check_due: float | None = None
         self._not_before = 0.0
         self._verification = _Backoff(clock, most=limits.CHECK_INTERVAL_SECONDS)
+        self._doubt = _Backoff(clock, most=limits.SETTLING_SECONDS)
+        self._doubtful: frozenset[tuple[str, str]] = frozenset()
+        self._repositories_due: float | None = None
+        self._repositories_not_before = 0.0
+        self._repositories: frozenset[Reference] = frozenset()
         self._rollout = _Backoff(clock, most=limits.ROLLOUT_RECHECK_SECONDS)
         self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
 
@@ -85,15 +97,40 @@ class Schedule:
                     self._check_due = _earlier(self._check_due, earliest)
                 if isinstance(change, AwaitVerification):
                     self._verification.begin()
+                if outcome is Outcome.IN_DOUBT:
+                    self._note_doubt(change)
                 if outcome in _STARTS_ROLLOUT:
                     self._rollout.begin()
             self._wakes.notify()
+
+    def note_repository(self, name: Reference) -> None:
+        """Schedule a check of a repository that got a push of a tag that is not tracked."""
+        with self._wakes:
+            soon = self._clock.monotonic() + limits.REPOSITORY_CHECK_SECONDS
+            self._repositories |= {name}
+            self._repositories_due = _earlier(
+                self._repositories_due, max(soon, self._repositories_not_before)
+            )
+            self._wakes.notify()
+
+    def _note_doubt(self, change: Change) -> None:
+        if isinstance(change, TrackTag | UntrackTag) and change.tag is not None:
+            self._doubtful |= {(change.entry, change.tag)}
+            self._doubt.begin()
+        else:  # a digest, or a whole repository
+            self._check_due = _earlier(
+                self._check_due, max(self._clock.monotonic(), self._not_before)
+            )
 
     def _run(self) -> None:
         self._check(limits.FIRST_CHECK_SECONDS, asks_if_new=not self._is_periodic)
         while self._wait():
             if self._take(self._verification):
                 self._check_unverified()
+            elif self._take(self._doubt):
+                self._check_doubtful()
+            elif self._take_repositories():
+                self._check_repositories()
             elif self._take(self._rollout):
                 self._check_rollout()
             else:
@@ -113,7 +150,14 @@ class Schedule:
             return False
 
     def _next_due(self) -> float | None:
-        return _earlier(self._check_due, _earlier(self._verification.due, self._rollout.due))
+        dues = (
+            self._check_due,
+            self._verification.due,
+            self._doubt.due,
+            self._repositories_due,
+            self._rollout.due,
+        )
+        return min((due for due in dues if due is not None), default=None)
 
     def _take_check(self) -> None:
         with self._wakes:
@@ -142,6 +186,41 @@ class Schedule:
             with self._wakes:
                 self._verification.continue_()
                 self._rollout.begin()
+
+    def _check_doubtful(self) -> None:
+        with self._wakes:
+            tags, self._doubtful = self._doubtful, frozenset()
+        left: list[frozenset[tuple[str, str]]] = [tags]  # where the check fails
+
+        def check() -> bool:
+            left[0] = self._checks.doubtful(tags)
+            return bool(left[0])
+
+        is_unfinished = self._attempt(check)
+        with self._wakes:
+            if is_unfinished and not self._doubt.is_last:
+                self._doubtful |= left[0]
+                self._doubt.continue_()
+            self._rollout.begin()
+
+    def _take_repositories(self) -> bool:
+        with self._wakes:
+            if not self._is_due(self._repositories_due):
+                return False
+            self._repositories_due = None
+            return True
+
+    def _check_repositories(self) -> None:
+        with self._wakes:
+            names, self._repositories = self._repositories, frozenset()
+        self._attempt(lambda: self._checks.repositories(names))
+        with self._wakes:
+            self._repositories_not_before = (
+                self._clock.monotonic() + limits.REPOSITORY_CHECK_SPACING_SECONDS
+            )
+            if self._repositories:  # noted during the check
+                self._repositories_due = self._repositories_not_before
+            self._rollout.begin()
 
     def _check_rollout(self) -> None:
         is_last = self._rollout.is_last

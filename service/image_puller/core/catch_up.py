@@ -4,8 +4,8 @@ The check finds pushes whose webhook was missed: mutated tags, newer versions an
 listing of tags has no times, so newer tags are found only where the policy orders tags.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from image_puller import limits
@@ -14,7 +14,7 @@ from image_puller.config.entries import Entry
 from image_puller.core import selection
 from image_puller.core.changes import Change, Precondition, RegistryAnswer, TrackTag
 from image_puller.core.state import EntryState, State, Tag, UnverifiedPush
-from image_puller.values.answers import Absent, Answer, Present, Unanswered
+from image_puller.values.answers import Absent, Answer, OtherArtifact, Present, Unanswered
 from image_puller.values.reference import Reference
 
 Listings = Mapping[Reference, tuple[str, ...] | Unanswered]
@@ -48,18 +48,30 @@ class Findings:
     reasons: tuple[str, ...] = ()
 
 
-def repositories(config: Config) -> tuple[Reference, ...]:
-    """Return the repositories whose tags a check lists."""
-    entries = (entry for entry in config.entries if entry.policy.orders_tags)
+def repositories(
+    config: Config, only: Collection[Reference] | None = None
+) -> tuple[Reference, ...]:
+    """Return the repositories whose tags a check lists: all, or only some of them."""
+    entries = (entry for entry in _entries(config, only) if entry.policy.orders_tags)
     return tuple(dict.fromkeys(entry.repository for entry in entries))
 
 
-def questions(config: Config, state: State, listings: Listings) -> tuple[Question, ...]:
-    """Return every tag to ask about: configured, tracked, unverified, and new in a listing."""
+def questions(
+    config: Config,
+    state: State,
+    listings: Listings,
+    only: Collection[Reference] | None = None,
+    others: Collection[Reference] = (),
+) -> tuple[Question, ...]:
+    """Return every tag to ask about: configured, tracked, unverified, and new in a listing.
+
+    `only` has the repositories to ask about. None means all. `others` has the tags that are known
+    to be no images, so that older images are asked about instead.
+    """
     return tuple(
         Question(entry=entry.name, reference=entry.reference_of(tag))
-        for entry in config.entries
-        for tag in _tags(config, entry, state.entries[entry.name], listings)
+        for entry in _entries(config, only)
+        for tag in _tags(config, entry, state.entries[entry.name], listings, others)
     )
 
 
@@ -72,6 +84,46 @@ def unverified(config: Config, state: State) -> tuple[Question, ...]:
     )
 
 
+def doubtful(config: Config, tags: Iterable[tuple[str, str]]) -> tuple[Question, ...]:
+    """Return the questions about tags, each given as its entry and its name.
+
+    The configured tags are asked about too. They show whether a repository is hidden.
+    """
+    questions: dict[Question, None] = {}
+    for name, tag in tags:
+        entry = config.entry(name)
+        for each in dict.fromkeys(filter(None, (entry.policy.tag, tag))):
+            questions[Question(entry=name, reference=entry.reference_of(each))] = None
+    return tuple(questions)
+
+
+def still_doubtful(
+    config: Config,
+    state: State,
+    tags: Iterable[tuple[str, str]],
+    answers: Mapping[Reference, Answer],
+) -> frozenset[tuple[str, str]]:
+    """Return the tags whose registry did not answer, or differs from the state.
+
+    Some registries announce a push before they show it, so one that differs is asked again.
+    """
+    return frozenset(
+        (name, tag)
+        for name, tag in tags
+        if not _agrees(state.entries[name].tag(tag), answers[config.entry(name).reference_of(tag)])
+    )
+
+
+def _agrees(tag: Tag | None, answer: Answer) -> bool:
+    match answer:
+        case Present(digest):
+            return tag is not None and tag.digest in (None, digest)
+        case Absent() | OtherArtifact():
+            return tag is None
+        case Unanswered():
+            return False
+
+
 def findings(
     config: Config,
     state: State,
@@ -79,41 +131,84 @@ def findings(
     answers: Mapping[Reference, Answer],
     *,
     time: datetime,
+    are_decisive: bool = False,
 ) -> Findings:
-    """Return what the answers change. `time` is when the questions were asked."""
-    shown = {q.entry for q in asked if isinstance(answers[q.reference], Present)}
-    changes: list[Change] = []
-    unqueryable = set()
-    reasons = []
-    for question in asked:
-        current = state.entries[question.entry]
-        match answers[question.reference]:
-            case Present(digest):
-                changes += _present(current, question, digest, time)
-            case Absent() if question.entry in shown:
-                changes.append(_answer(current, question, None, time))
-                if question.tag == config.entry(question.entry).tag:
-                    reasons.append(
-                        f"{question.reference} is configured, but its registry does not have it; "
-                        "push it again, or change IMAGES"
-                    )
-            case Absent() if _is_new(current, question.tag):
-                changes.append(_answer(current, question, None, time))
-            case Absent():
-                # A registry that hides a repository answers as one that never had it.
-                reasons.append(
-                    f"registry {question.reference.registry} shows nothing of "
-                    f"{question.reference.name}: was it deleted, or is a pull secret missing?"
-                )
-            case Unanswered(reason, is_unqueryable):
-                reasons.append(reason)
-                if is_unqueryable:
-                    unqueryable.add((question.entry, question.tag))
+    """Return what the answers change. `time` is when the questions were asked.
+
+    `are_decisive`: the answers count also soon after a push.
+    """
+    shown = {q.entry for q in asked if isinstance(answers[q.reference], Present | OtherArtifact)}
+    found = [
+        _finding(
+            config,
+            state,
+            question,
+            answers[question.reference],
+            time=time,
+            is_shown=question.entry in shown,
+        )
+        for question in asked
+    ]
+    changes = tuple(change for each in found for change in each.changes)
+    if are_decisive:
+        changes = tuple(
+            replace(change, is_decisive=True) if isinstance(change, RegistryAnswer) else change
+            for change in changes
+        )
     return Findings(
-        changes=tuple(changes),
-        unqueryable=frozenset(unqueryable),
-        reasons=tuple(dict.fromkeys(reasons)),
+        changes=changes,
+        unqueryable=frozenset[tuple[str, str]]().union(*(each.unqueryable for each in found)),
+        reasons=tuple(dict.fromkeys(reason for each in found for reason in each.reasons)),
     )
+
+
+def _finding(
+    config: Config,
+    state: State,
+    question: Question,
+    answer: Answer,
+    *,
+    time: datetime,
+    is_shown: bool,
+) -> Findings:
+    """Return what one answer changes.
+
+    `is_shown`: the registry shows something of the repository.
+    """
+    current = state.entries[question.entry]
+    name = question.reference
+    is_configured = question.tag == config.entry(question.entry).tag
+    changes: tuple[Change, ...] = ()
+    reasons: tuple[str, ...] = ()
+    unqueryable: frozenset[tuple[str, str]] = frozenset()
+    match answer:
+        case Present(digest):
+            changes = tuple(_present(current, question, digest, time))
+        case OtherArtifact(kind=kind) if is_configured:
+            reasons = (f"{name} is configured, but it is {kind} and no image; change IMAGES",)
+        case OtherArtifact(digest, kind):
+            changes = tuple(_other_artifact(current, question, digest, kind, time))
+        case Absent() if is_shown or _is_new(current, question.tag):
+            changes = (_answer(current, question, None, time),)
+            if is_shown and is_configured:
+                gone = f"{name} is configured, but its registry does not have it"
+                reasons = (f"{gone}; push it again, or change IMAGES",)
+        case Absent():
+            # A registry that hides a repository answers as one that never had it.
+            hidden = f"registry {name.registry} shows nothing of {name.name}"
+            reasons = (f"{hidden}: was it deleted, or is a pull secret missing?",)
+        case Unanswered(reason, is_unqueryable):
+            reasons = (reason,)
+            unqueryable = frozenset({(question.entry, question.tag)} if is_unqueryable else ())
+    return Findings(changes=changes, unqueryable=unqueryable, reasons=reasons)
+
+
+def _other_artifact(
+    current: EntryState, question: Question, digest: str, kind: str, time: datetime
+) -> Iterator[Change]:
+    """Yield what it changes that a tag is no image."""
+    if current.tag(question.tag) or _waiting(current, question.tag):
+        yield replace(_answer(current, question, digest, time), other_kind=kind)
 
 
 def unlisted(listings: Listings) -> tuple[str, ...]:
@@ -121,20 +216,46 @@ def unlisted(listings: Listings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(a.reason for a in listings.values() if isinstance(a, Unanswered)))
 
 
-def _tags(config: Config, entry: Entry, current: EntryState, listings: Listings) -> Iterable[str]:
+def _entries(config: Config, only: Collection[Reference] | None) -> Iterator[Entry]:
+    return (entry for entry in config.entries if only is None or entry.repository in only)
+
+
+def _tags(
+    config: Config,
+    entry: Entry,
+    current: EntryState,
+    listings: Listings,
+    others: Collection[Reference],
+) -> Iterable[str]:
     tracked = (tag.name for tag in current.tags)
     waiting = (push.tag for push in current.unverified)
     configured = () if entry.policy.tag is None else (entry.policy.tag,)
-    listed = _listed(config, entry, listings)
+    listed = _listed(config, entry, listings, others)
     return dict.fromkeys((*configured, *tracked, *waiting, *listed))
 
 
-def _listed(config: Config, entry: Entry, listings: Listings) -> Iterator[str]:
+def images(state: State) -> frozenset[str]:
+    """Return the digests that registries were seen to have, and that are of images."""
+    return frozenset(
+        tag.digest
+        for entry in state.entries.values()
+        for tag in entry.tags
+        if tag.confirmed and tag.digest is not None
+    )
+
+
+def _listed(
+    config: Config, entry: Entry, listings: Listings, others: Collection[Reference]
+) -> Iterator[str]:
     """Return the listed tags that the entry would track if all were pushed now."""
     listed = listings.get(entry.repository, ())
     if isinstance(listed, Unanswered) or not entry.policy.orders_tags:
         return iter(())
-    tags = [Tag(name=t, digest=None, time=_EPOCH) for t in listed if entry.policy.tracks(t)]
+    tags = [
+        Tag(name=tag, digest=None, time=_EPOCH)
+        for tag in listed
+        if entry.policy.tracks(tag) and entry.reference_of(tag) not in others
+    ]
     return (tag.name for tag in selection.tracked(config, entry, tags))
 
 
@@ -150,7 +271,13 @@ def _present(
     if push is None:
         yield _answer(current, question, digest, time)
     elif push.digest in (None, digest):
-        yield TrackTag(entry=question.entry, tag=push.tag, digest=digest, time=push.time)
+        yield TrackTag(
+            entry=question.entry,
+            tag=push.tag,
+            digest=digest,
+            time=push.time,
+            own_clock=push.own_clock,
+        )
     elif time - push.time >= timedelta(seconds=limits.SETTLING_SECONDS):
         yield _answer(current, question, digest, time)
 

@@ -6,22 +6,32 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackTag:
-    """Track a tag that was pushed. `time` is in whole milliseconds, as the state has it."""
+    """Track a tag that was pushed. `time` is in whole milliseconds, as the state has it.
+
+    `own_clock`: the time is by the clock of this service, because the sender gives none.
+    """
 
     entry: str
     tag: str
     digest: str | None
     time: datetime
+    own_clock: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UntrackTag:
-    """Stop tracking a tag or a digest that was deleted; with neither, all tags of the entry."""
+    """Stop tracking a tag or a digest that was deleted; with neither, all tags of the entry.
+
+    `own_clock`: the time is by the clock of this service, because the sender gives none.
+    `with_all_tags`: the digest was deleted with all its tags, of which `tag` is one.
+    """
 
     entry: str
     tag: str | None
     digest: str | None
     time: datetime
+    own_clock: bool = False
+    with_all_tags: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +47,10 @@ class RegistryAnswer:
     """Take in what a registry answered about a tag: its digest, or None where it has no such tag.
 
     The answer is ignored where the state no longer meets the precondition. A precondition of None
-    is always met.
+    is always met. `time` is by the clock of this service.
+
+    `is_decisive`: the order of two pushes is in doubt, so the answer counts also soon after them.
+    `other_kind`: what the tag is where it is no image, such as the media type of a chart.
     """
 
     entry: str
@@ -45,6 +58,8 @@ class RegistryAnswer:
     digest: str | None
     time: datetime
     precondition: Precondition | None = None
+    is_decisive: bool = False
+    other_kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +71,7 @@ class AwaitVerification:
     digest: str | None
     time: datetime
     reason: str
+    own_clock: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,8 @@ from image_puller.core.changes import (
     TrackTag,
     UntrackTag,
 )
-from image_puller.core.state import EntryState, State, Tag, UnverifiedPush
+from image_puller.core.order import is_older, is_uncertain
+from image_puller.core.state import Deletion, EntryState, State, Tag, UnverifiedPush
 
 
 class Outcome(StrEnum):
@@ -32,6 +33,8 @@ class Outcome(StrEnum):
 
     TRACKED = "tracked"
     MUTATED = "mutated"
+    IN_DOUBT = "in_doubt"
+    """It counts, but times do not show that it is the newest. Its registry is asked."""
     UNCHANGED = "unchanged"
     OLDER = "older"
     NOT_NEWEST = "not_newest"
@@ -41,9 +44,14 @@ class Outcome(StrEnum):
     AWAITING_VERIFICATION = "awaiting_verification"
     DISPLACED = "displaced"
     """Awaiting verification; the oldest such push was dropped to make room."""
+    NOT_IMAGE = "not_image"
+    """The tag is another artifact, such as a Helm chart."""
     VERIFICATION_EXPIRED = "verification_expired"
     PULLED_AGAIN = "pulled_again"
     REFUSED = "refused"
+
+
+_NEW_CONTENT = (Outcome.TRACKED, Outcome.MUTATED, Outcome.IN_DOUBT)
 
 
 def apply(
@@ -83,6 +91,7 @@ def _adopted(config: Config, state: State, entry: Entry) -> EntryState:
         image=entry.image,
         tags=selection.tracked(config, entry, tags),
         live_tags=old.live_tags,
+        deleted=old.deleted,
         unverified=tuple(push for push in old.unverified if entry.policy.tracks(push.tag)),
     )
 
@@ -108,7 +117,9 @@ def _decide(
         case TrackTag():
             return _take_push(config, entry, _without_settled(current, change), change)
         case UntrackTag():
-            return _untrack(entry, current, change)
+            return _take_deletion(entry, current, change)
+        case RegistryAnswer() if change.other_kind is not None:
+            return _take_other_artifact(entry, _without_settled(current, change), change)
         case RegistryAnswer(digest=None):
             return _take_absence(entry, current, change)
         case RegistryAnswer():
@@ -125,12 +136,19 @@ def _decide(
 def _take_push(
     config: Config, entry: Entry, current: EntryState, push: TrackTag
 ) -> tuple[EntryState, Outcome]:
+    deletions = [each for each in current.deleted if _names(each, push.tag, push.digest)]
+    if push.tag != entry.tag and any(is_older(push, deletion) for deletion in deletions):
+        return current, Outcome.OLDER
     known = current.tag(push.tag)
     tag, outcome = _pushed(entry, known, push)
     if tag == known:
         return current, outcome
+    if known is not None and outcome not in _NEW_CONTENT and tag.time <= known.time:
+        return _with_replaced(config, entry, current, tag), outcome
     if outcome is Outcome.UNCHANGED and not _is_newest(entry, current, push.tag):
         outcome = Outcome.TRACKED
+    if outcome is Outcome.TRACKED and any(is_uncertain(push, each) for each in deletions):
+        outcome = Outcome.IN_DOUBT
     return _with_tag(config, entry, current, tag, outcome)
 
 
@@ -138,18 +156,37 @@ def _pushed(entry: Entry, known: Tag | None, push: TrackTag) -> tuple[Tag, Outco
     """Return the tag after a push of it."""
     # Nodes have the configured image from the start, so its first push may already mutate it.
     is_mutation = known is not None or push.tag == entry.tag
-    pushed = Tag(name=push.tag, digest=push.digest, time=push.time, mutated=is_mutation)
+    pushed = Tag(
+        name=push.tag,
+        digest=push.digest,
+        time=push.time,
+        mutated=is_mutation,
+        own_clock=push.own_clock,
+    )
     if known is None:
         return pushed, Outcome.MUTATED if is_mutation else Outcome.TRACKED
-    if push.time < known.time:
+    if is_older(push, known):
         # Where the policy orders tags, the order in which pushes arrive must not matter.
         is_mutated = entry.policy.orders_tags and not _is_same(known, push)
         return replace(known, mutated=known.mutated or is_mutated), Outcome.OLDER
     if _is_same(known, push):
-        same = replace(known, time=push.time, digest=push.digest or known.digest)
+        same = replace(_with_time_of(known, push), digest=push.digest or known.digest)
         is_completed = same.digest != known.digest
         return same, Outcome.DIGEST_COMPLETED if is_completed else Outcome.UNCHANGED
-    return pushed, Outcome.MUTATED
+    return pushed, Outcome.IN_DOUBT if is_uncertain(push, known) else Outcome.MUTATED
+
+
+def _with_time_of(known: Tag, push: TrackTag) -> Tag:
+    """Return the tag after another push of its content.
+
+    The later time counts. Of two times that may be of one push, the registry's counts, because
+    it can be compared exactly.
+    """
+    if known.own_clock == push.own_clock:
+        return replace(known, time=max(known.time, push.time))
+    if push.own_clock and not is_older(known, push):
+        return known
+    return replace(known, time=push.time, own_clock=push.own_clock)
 
 
 def _is_same(known: Tag, push: TrackTag) -> bool:
@@ -158,7 +195,7 @@ def _is_same(known: Tag, push: TrackTag) -> bool:
     Without a digest only the same push again, known by its time, is sure to be.
     """
     if None in (push.digest, known.digest):
-        return push.time == known.time
+        return (push.time, push.own_clock) == (known.time, known.own_clock)
     return push.digest == known.digest
 
 
@@ -172,13 +209,19 @@ def _is_newest(entry: Entry, current: EntryState, tag: str) -> bool:
 def _with_tag(
     config: Config, entry: Entry, current: EntryState, tag: Tag, outcome: Outcome
 ) -> tuple[EntryState, Outcome]:
-    """Return the entry with a tag in its place, if the tag is new enough to be tracked."""
-    others = (other for other in current.tags if other.name != tag.name)
-    tags = selection.tracked(config, entry, [tag, *others])
+    """Return the entry with a tag as the newest, if it is new enough to be tracked."""
+    tags = selection.with_pushed(config, entry, current.tags, tag)
     if tag not in tags:
         return current, Outcome.NOT_NEWEST
     refused = tuple(refused for refused in current.refused if refused.name != tag.name)
     return replace(current, tags=tags, refused=refused), outcome
+
+
+def _with_replaced(config: Config, entry: Entry, current: EntryState, tag: Tag) -> EntryState:
+    """Return the entry with a tag replaced, in its place."""
+    refused = tuple(refused for refused in current.refused if refused.name != tag.name)
+    tags = selection.with_replaced(config, entry, current.tags, tag)
+    return replace(current, tags=tags, refused=refused)
 
 
 # A registry's answer
@@ -194,15 +237,19 @@ def _take_answer(
     ):
         return current, Outcome.REFUSED
     known = current.tag(answer.tag)
-    if _is_outdated(known, answer):
+    if _is_outdated(known, answer) or _is_deleted_since(current, answer):
         return current, Outcome.OLDER
     tag, outcome = _answered(known, answer)
+    if known is not None and outcome not in _NEW_CONTENT:
+        return _with_replaced(config, entry, current, tag), outcome
     return _with_tag(config, entry, current, tag, outcome)
 
 
 def _answered(known: Tag | None, answer: RegistryAnswer) -> tuple[Tag, Outcome]:
     """Return the tag as its registry has it."""
-    tag = Tag(name=answer.tag, digest=answer.digest, time=answer.time, confirmed=True)
+    tag = Tag(
+        name=answer.tag, digest=answer.digest, time=answer.time, confirmed=True, own_clock=True
+    )
     if known is None:
         return tag, Outcome.TRACKED
     if known.digest == answer.digest:
@@ -222,11 +269,25 @@ def _is_outdated(known: Tag | None, answer: RegistryAnswer) -> bool:
     current = Precondition(is_tracked=known is not None, digest=digest)
     if answer.precondition is not None and answer.precondition != current:
         return True
-    if known is None:
+    if known is None or answer.is_decisive:
         return False
+    if known.confirmed and answer.precondition is not None:
+        return False  # nothing has changed since the question, whatever the clocks say
     settling = timedelta(seconds=0 if known.confirmed else limits.SETTLING_SECONDS)
     contradicts = known.digest not in (None, answer.digest) or answer.digest is None
     return answer.time < known.time + (settling if contradicts else timedelta(0))
+
+
+def _is_deleted_since(current: EntryState, answer: RegistryAnswer) -> bool:
+    """Whether a tag that was not tracked has been deleted since the question."""
+    return (
+        not answer.is_decisive
+        and current.tag(answer.tag) is None
+        and any(
+            _names(deletion, answer.tag, answer.digest) and answer.time < deletion.time
+            for deletion in current.deleted
+        )
+    )
 
 
 def _take_absence(
@@ -244,7 +305,21 @@ def _take_absence(
     if _is_outdated(current.tag(answer.tag), answer):
         return current, Outcome.OLDER
     gone = UntrackTag(entry=answer.entry, tag=answer.tag, digest=None, time=answer.time)
-    return _untrack(entry, current, gone)
+    # The conditions above have compared the times already.
+    return _untrack(entry, current, gone, [tag for tag in current.tags if tag.name == answer.tag])
+
+
+def _take_other_artifact(
+    entry: Entry, current: EntryState, answer: RegistryAnswer
+) -> tuple[EntryState, Outcome]:
+    """Untrack a tag that is no image. The same digest is never one, however recent the push is."""
+    known = current.tag(answer.tag)
+    if known is None:
+        return current, Outcome.NOT_IMAGE
+    if known.digest not in (None, answer.digest) and _is_outdated(known, answer):
+        return current, Outcome.OLDER
+    gone = UntrackTag(entry=answer.entry, tag=answer.tag, digest=None, time=answer.time)
+    return _untrack(entry, current, gone, [known])[0], Outcome.NOT_IMAGE
 
 
 # Unverified pushes
@@ -252,20 +327,27 @@ def _take_absence(
 
 def _await_verification(current: EntryState, push: AwaitVerification) -> tuple[EntryState, Outcome]:
     known = current.tag(push.tag)
-    if known is not None and push.time < known.time:
+    if known is not None and is_older(push, known):
         return current, Outcome.OLDER
     if known is not None and push.digest is not None and push.digest == known.digest:
         return current, Outcome.UNCHANGED
-    for waiting in current.unverified:
+    content = push.digest
+    waiting = next((each for each in current.unverified if each.tag == push.tag), None)
+    if waiting is not None:
         is_same = push.digest is not None and push.digest == waiting.digest
-        if waiting.tag == push.tag and (is_same or push.time <= waiting.time):
+        if is_same or is_older(push, waiting):
             return current, Outcome.UNCHANGED
+        if is_uncertain(push, waiting):
+            if waiting.digest is None:
+                return current, Outcome.UNCHANGED
+            content = None  # the registry shows which of the two pushes is the newest
     others = [other for other in current.unverified if other.tag != push.tag]
     unverified = UnverifiedPush(
         tag=push.tag,
-        digest=push.digest,
+        digest=content,
         time=push.time,
         reason=push.reason[: limits.UNVERIFIED_CHARACTERS],
+        own_clock=push.own_clock,
     )
     kept = tuple([*others, unverified][-limits.UNVERIFIED_PUSHES :])
     is_full = len(kept) <= len(others)
@@ -284,15 +366,52 @@ def _without_settled(current: EntryState, change: TrackTag | RegistryAnswer) -> 
 # Deletions, and pulling again
 
 
-def _untrack(entry: Entry, current: EntryState, deletion: UntrackTag) -> tuple[EntryState, Outcome]:
-    """Untrack what was deleted. The configured image stays: a restart would only lose it."""
-    tags = tuple(
+def _take_deletion(
+    entry: Entry, current: EntryState, deletion: UntrackTag
+) -> tuple[EntryState, Outcome]:
+    """Untrack what was deleted, and remember the deletion for pushes that arrive late."""
+    named = [
         tag
         for tag in current.tags
-        if tag.name == entry.tag
-        or tag.time > deletion.time
-        or not _names(deletion, tag.name, tag.digest)
+        if _names(deletion, tag.name, tag.digest) and not is_older(deletion, tag)
+    ]
+    decided, outcome = _untrack(entry, current, deletion, named)
+    gone = [tag for tag in named if tag.name != entry.tag]
+    if any(is_uncertain(deletion, tag) for tag in gone):
+        outcome = Outcome.IN_DOUBT
+    is_worth = gone or _may_be_tracked(entry, deletion)
+    return _with_deletion(decided, deletion) if is_worth else decided, outcome
+
+
+def _may_be_tracked(entry: Entry, deletion: UntrackTag) -> bool:
+    """Whether a late push of what was deleted could be tracked. A bare digest may be a blob's."""
+    if deletion.tag is None:
+        return deletion.digest is None and entry.policy.tracks_other_tags
+    return deletion.tag != entry.tag and entry.policy.tracks(deletion.tag)
+
+
+def _with_deletion(current: EntryState, deletion: UntrackTag) -> EntryState:
+    remembered = Deletion(
+        tag=deletion.tag,
+        digest=deletion.digest,
+        time=deletion.time,
+        own_clock=deletion.own_clock,
+        with_all_tags=deletion.with_all_tags,
     )
+    for other in current.deleted:
+        if replace(other, time=deletion.time, own_clock=deletion.own_clock) == remembered:
+            if deletion.time <= other.time:
+                return current
+            others = tuple(each for each in current.deleted if each is not other)
+            return replace(current, deleted=(*others, remembered))
+    return replace(current, deleted=(*current.deleted, remembered)[-limits.DELETIONS :])
+
+
+def _untrack(
+    entry: Entry, current: EntryState, deletion: UntrackTag, named: Sequence[Tag]
+) -> tuple[EntryState, Outcome]:
+    """Untrack tags. The configured image stays: a restart would only lose it."""
+    tags = tuple(tag for tag in current.tags if tag.name == entry.tag or tag not in named)
     refused = tuple(
         each
         for each in current.refused
@@ -302,8 +421,10 @@ def _untrack(entry: Entry, current: EntryState, deletion: UntrackTag) -> tuple[E
     return rest, Outcome.UNCHANGED if rest == current else Outcome.UNTRACKED
 
 
-def _names(deletion: UntrackTag, tag: str, digest: str | None) -> bool:
+def _names(deletion: UntrackTag | Deletion, tag: str, digest: str | None) -> bool:
     """Whether a deletion is about this tag with this digest."""
+    if deletion.with_all_tags and deletion.digest is not None and deletion.digest == digest:
+        return True
     if deletion.tag is not None and deletion.tag != tag:
         return False
     if deletion.digest is None:

@@ -79,7 +79,7 @@ def _with_addition(
         return kept.with_entry(entry.name, replace(current, refused=refused))
     by_name = {each.name: each for each in (*current.tags, tag)}
     names = [each.name for each in wanted.entries[entry.name].tags]
-    tags = selection.tracked(config, entry, [by_name[name] for name in names if name in by_name])
+    tags = selection.ordered(config, entry, [by_name[name] for name in names if name in by_name])
     return kept.with_entry(entry.name, replace(current, tags=tags))
 
 

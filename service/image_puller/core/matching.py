@@ -10,6 +10,7 @@ from typing import assert_never
 from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
 from image_puller.core.changes import Change, CheckDaemonSet, EnsureExists, TrackTag, UntrackTag
+from image_puller.core.order import TOLERANCE
 from image_puller.events.event import (
     CheckRequested,
     Event,
@@ -19,7 +20,7 @@ from image_puller.events.event import (
     NodeJoined,
     in_milliseconds,
 )
-from image_puller.values.reference import normalise_name
+from image_puller.values.reference import Reference, normalise_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,21 @@ def match(
             assert_never(event)
 
 
+def repository_to_check(config: Config, source: str, event: Event) -> Reference | None:
+    """Return the repository of a push whose tag an entry does not track, or None.
+
+    A build often pushes several tags, and some registries name only one of them.
+    """
+    if not isinstance(event, ImagePushed) or event.tag is None:
+        return None
+    name = _pull_name(config, source, event)
+    for entry in config.entries:
+        is_pinned = entry.policy.tag is None and not entry.policy.tracks_other_tags
+        if _name_of(entry) == name and not is_pinned and not entry.policy.tracks(event.tag):
+            return entry.repository
+    return None
+
+
 def _match_image(
     config: Config, source: str, event: ImagePushed | ImageDeleted, received: datetime
 ) -> tuple[Change, ...] | NoMatch:
@@ -56,23 +72,35 @@ def _match_image(
     entries = tuple(entry for entry in config.entries if _name_of(entry) == name)
     if not entries:
         return _unknown_repository(config, name)
-    time = _effective(event.time, received)
+    time, own_clock = _effective(event.time, received)
     if isinstance(event, ImageDeleted):
         return tuple(
-            UntrackTag(entry=entry.name, tag=event.tag, digest=event.digest, time=time)
+            UntrackTag(
+                entry=entry.name,
+                tag=event.tag,
+                digest=event.digest,
+                time=time,
+                own_clock=own_clock,
+                with_all_tags=event.with_all_tags,
+            )
             for entry in entries
         )
     if event.tag is None:
         return NoMatch(reason="untagged", detail=f"{name}@{event.digest} has no tag")
-    return _track(entries, event.tag, event.digest, time)
+    return _track(entries, event.tag, event.digest, time, own_clock=own_clock)
 
 
 def _track(
-    entries: tuple[Entry, ...], tag: str, digest: str | None, time: datetime
+    entries: tuple[Entry, ...],
+    tag: str,
+    digest: str | None,
+    time: datetime,
+    *,
+    own_clock: bool,
 ) -> tuple[Change, ...] | NoMatch:
     reasons = [(entry.name, entry.policy.reason(tag)) for entry in entries]
     changes = tuple(
-        TrackTag(entry=name, tag=tag, digest=digest, time=time)
+        TrackTag(entry=name, tag=tag, digest=digest, time=time, own_clock=own_clock)
         for name, reason in reasons
         if reason is None
     )
@@ -149,6 +177,11 @@ def _unknown_repository(config: Config, name: str) -> NoMatch:
     )
 
 
-def _effective(time: datetime | None, received: datetime) -> datetime:
-    """Return the time of an event in whole milliseconds, never later than its receipt."""
-    return in_milliseconds(received if time is None else min(time, received))
+def _effective(time: datetime | None, received: datetime) -> tuple[datetime, bool]:
+    """Return the time of an event in whole milliseconds, and whether it is that of the receipt.
+
+    A registry's clock may be ahead by the tolerance. A time beyond it does not count.
+    """
+    if time is None or time - received > TOLERANCE:
+        return in_milliseconds(received), True
+    return in_milliseconds(time), False

@@ -6,6 +6,7 @@ from dataclasses import replace
 from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
+from image_puller.core.order import is_older
 from image_puller.core.state import EntryState, State, Tag
 from image_puller.values.reference import parse
 
@@ -35,12 +36,30 @@ def tracked(config: Config, entry: Entry, tags: Sequence[Tag]) -> tuple[Tag, ...
 
     Versions are ordered by precedence, other tags by time. Equal ones keep their order.
     """
+    if entry.policy.orders_tags:
+        return ordered(config, entry, tags)
+    return ordered(config, entry, sorted(tags, key=lambda tag: tag.time, reverse=True))
+
+
+def ordered(config: Config, entry: Entry, tags: Sequence[Tag]) -> tuple[Tag, ...]:
+    """Return the tags that an entry tracks. Tags that are no versions keep their order."""
     policy = entry.policy
     if policy.orders_tags:
-        ordered = sorted(tags, key=lambda tag: policy.precedence(tag.name), reverse=True)
-    else:
-        ordered = sorted(tags, key=lambda tag: tag.time, reverse=True)
-    return configured_and_newest(entry.tag, ordered, config.keep_tags + limits.SPARE_TAGS)
+        tags = sorted(tags, key=lambda tag: policy.precedence(tag.name), reverse=True)
+    return configured_and_newest(entry.tag, tags, config.keep_tags + limits.SPARE_TAGS)
+
+
+def with_pushed(config: Config, entry: Entry, tags: Sequence[Tag], pushed: Tag) -> tuple[Tag, ...]:
+    """Return the tags that an entry tracks after a push: it comes before all but newer ones."""
+    others = [tag for tag in tags if tag.name != pushed.name]
+    newer = [index for index, other in enumerate(others, start=1) if is_older(pushed, other)]
+    place = max(newer, default=0)
+    return ordered(config, entry, [*others[:place], pushed, *others[place:]])
+
+
+def with_replaced(config: Config, entry: Entry, tags: Sequence[Tag], tag: Tag) -> tuple[Tag, ...]:
+    """Return the tags with one of them replaced in its place."""
+    return ordered(config, entry, [tag if other.name == tag.name else other for other in tags])
 
 
 def trimmed(state: State, keep: int) -> State:
@@ -56,6 +75,8 @@ def _trimmed(entry: EntryState, keep: int) -> EntryState:
     unverified = tuple(replace(push, reason=_REASON_LEFT_OUT) for push in pushes)
     tags = configured_and_newest(configured, entry.tags, keep)
     if entry.live_tags is None:  # a refused tag may be the configured image itself
-        return replace(entry, tags=tags, unverified=unverified)
+        return replace(entry, tags=tags, unverified=unverified, deleted=())
     live_tags = configured_and_newest(configured, entry.live_tags, keep)
-    return replace(entry, tags=tags, live_tags=live_tags, unverified=unverified, refused=())
+    return replace(
+        entry, tags=tags, live_tags=live_tags, unverified=unverified, refused=(), deleted=()
+    )

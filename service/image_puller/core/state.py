@@ -28,8 +28,9 @@ class UnknownSchemaError(ImagePullerError):
 class Tag:
     """A tag that an entry tracks.
 
-    `digest` is None where it is unknown. `time` is the time of the push by the registry's clock, or
-    of its receipt where the registry gives none. It is never later than the receipt.
+    `digest` is None where it is unknown. `time` is the time of the push by the registry's clock.
+    With `own_clock` it is by the clock of this service: the time of the receipt, or of the check
+    that found the tag.
 
     `mutated`: the tag was pushed with other content, so nodes must pull it even if it is a version.
     `pulled_again`: it was pulled once more, because nodes had other content.
@@ -42,6 +43,7 @@ class Tag:
     mutated: bool = False
     pulled_again: bool = False
     confirmed: bool = False
+    own_clock: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,21 @@ class UnverifiedPush:
     digest: str | None
     time: datetime
     reason: str
+    own_clock: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """A recent deletion of a tag, of a digest, or of all tags. Older pushes stay deleted.
+
+    `with_all_tags`: the digest was deleted with all its tags, of which `tag` is one.
+    """
+
+    tag: str | None
+    digest: str | None
+    time: datetime
+    own_clock: bool = False
+    with_all_tags: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +89,7 @@ class EntryState:
     The configured tag is one of them once it was pushed.
     `live_tags` has the tags that the live template was built from. It is None where that template
     lacks the configured image.
-    `unverified` has the newest push last.
+    `unverified` has the newest push last, and `deleted` the newest deletion.
     """
 
     image: str
@@ -80,6 +97,7 @@ class EntryState:
     live_tags: tuple[Tag, ...] | None = None
     refused: tuple[Refused, ...] = ()
     unverified: tuple[UnverifiedPush, ...] = ()
+    deleted: tuple[Deletion, ...] = ()
 
     def tag(self, name: str | None) -> Tag | None:
         """Return the tracked tag of that name, if there is one."""
@@ -193,8 +211,20 @@ def _entry_json(entry: EntryState) -> dict[str, Any]:
                 "digest": push.digest,
                 "time": _time_text(push.time),
                 "reason": push.reason,
+                **_clock_json(own_clock=push.own_clock),
             }
             for push in entry.unverified
+        ]
+    if entry.deleted:
+        value["deleted"] = [
+            {
+                "tag": deletion.tag,
+                "digest": deletion.digest,
+                "time": _time_text(deletion.time),
+                **_clock_json(own_clock=deletion.own_clock),
+                **({"allTags": True} if deletion.with_all_tags else {}),
+            }
+            for deletion in entry.deleted
         ]
     return value
 
@@ -207,7 +237,11 @@ def _tag_json(tag: Tag) -> dict[str, Any]:
         value["pulledAgain"] = True
     if tag.confirmed:
         value["confirmed"] = True
-    return value
+    return value | _clock_json(own_clock=tag.own_clock)
+
+
+def _clock_json(*, own_clock: bool) -> dict[str, Any]:
+    return {"ownClock": True} if own_clock else {}
 
 
 def _state(value: Mapping[str, Any]) -> State:
@@ -246,8 +280,19 @@ def _tracked(value: Mapping[str, Any]) -> EntryState:
                 digest=_optional_text(push["digest"]),
                 time=_known_time(push["time"]),
                 reason=_text(push["reason"]),
+                own_clock=_own_clock(push),
             )
             for push in value.get("unverified", ())
+        ),
+        deleted=tuple(
+            Deletion(
+                tag=_optional_text(deletion["tag"]),
+                digest=_optional_text(deletion["digest"]),
+                time=_known_time(deletion["time"]),
+                own_clock=_own_clock(deletion),
+                with_all_tags=deletion.get("allTags", False) is True,
+            )
+            for deletion in value.get("deleted", ())
         ),
     )
 
@@ -260,7 +305,12 @@ def _tag(value: Mapping[str, Any]) -> Tag:
         mutated=value.get("mutated", False) is True,
         pulled_again=value.get("pulledAgain", False) is True,
         confirmed=value.get("confirmed", False) is True,
+        own_clock=_own_clock(value),
     )
+
+
+def _own_clock(value: Mapping[str, Any]) -> bool:
+    return value.get("ownClock", False) is True
 
 
 def _text(value: Any) -> str:

@@ -15,7 +15,7 @@ from image_puller.core.changes import (
     TrackTag,
     UntrackTag,
 )
-from image_puller.values.answers import Absent, Answer, Present, Unanswered
+from image_puller.values.answers import Absent, Answer, OtherArtifact, Present, Unanswered
 from image_puller.values.reference import Reference
 
 
@@ -87,6 +87,10 @@ def _answered(
             return replace(push, digest=digest)
         case Present(digest):
             return _unconfirmed(push, trust, f"{reference.registry} has {digest} for {push.tag}")
+        case OtherArtifact(digest, kind):
+            return RegistryAnswer(
+                entry=push.entry, tag=push.tag, digest=digest, time=asked, other_kind=kind
+            )
         case Absent():
             return _unconfirmed(push, trust, f"{reference.registry} has no {reference}")
         case Unanswered(reason):
@@ -121,7 +125,12 @@ def _unconfirmed(push: TrackTag, trust: Trust, reason: str) -> Change:
             return push
         case Trust.AFTER_VERIFICATION:
             return AwaitVerification(
-                entry=push.entry, tag=push.tag, digest=push.digest, time=push.time, reason=reason
+                entry=push.entry,
+                tag=push.tag,
+                digest=push.digest,
+                time=push.time,
+                reason=reason,
+                own_clock=push.own_clock,
             )
         case Trust.NONE:
             return CheckDaemonSet()

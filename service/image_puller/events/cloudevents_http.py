@@ -40,6 +40,7 @@ _OPTIONAL = (
 
 _STRUCTURED = "application/cloudevents"
 _BATCH = "application/cloudevents-batch"
+_ATTRIBUTE = re.compile(r"[a-z0-9]{1,20}", re.ASCII)
 _QUOTED_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -130,12 +131,17 @@ def _binary(headers: Mapping[str, str], body: bytes) -> CloudEvent:
     attributes: dict[str, Any] = {
         name.removeprefix("ce-"): _header_value(name, value)
         for name, value in headers.items()
-        if name.startswith("ce-")
+        if name.startswith("ce-") and _is_attribute(name.removeprefix("ce-"))
     }
     attributes.pop("datacontenttype", None)  # in binary mode only Content-Type counts
     if content_type := headers.get("content-type"):
         attributes["datacontenttype"] = content_type
     return _event(attributes, body or None)
+
+
+def _is_attribute(name: str) -> bool:
+    """Whether a header is an attribute. Gateways add headers such as `Ce-Fc-Code-Checksum`."""
+    return _ATTRIBUTE.fullmatch(name) is not None and name != "data"
 
 
 def _header_value(name: str, value: str) -> str:

@@ -25,6 +25,7 @@ class ImageDeleted:
     """A registry has deleted a tag or a manifest.
 
     Without tag and digest it has deleted the whole repository.
+    `with_all_tags`: it has deleted the manifest with all its tags, and `tag` is only one of them.
     """
 
     registry: str | None
@@ -32,6 +33,7 @@ class ImageDeleted:
     tag: str | None
     digest: str | None
     time: datetime | None = None
+    with_all_tags: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

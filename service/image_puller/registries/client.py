@@ -34,6 +34,7 @@ from image_puller.errors import (
 from image_puller.registries import addresses
 from image_puller.registries.addresses import Address
 from image_puller.registries.pull_secrets import Credentials
+from image_puller.values import artifact
 from image_puller.values.reference import Reference, is_digest, is_repository, is_tag
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class Bounds:
     tag_pages: int = 100
     tags: int = 50_000
     remembered: int = 1000
-    """The length of each cache: challenges, tokens, and hosts that limit requests."""
+    """The length of each cache: challenges, tokens, kinds, and hosts that limit requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,7 @@ class _Remembered:
     challenges: dict[tuple[str, str], _Challenge] = field(default_factory=dict)
     tokens: dict[tuple[Any, ...], tuple[str, float]] = field(default_factory=dict)
     limited: dict[str, float] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
 
     def put(self, cache: dict[Any, Any], key: Any, value: Any) -> None:
         with self.lock:
@@ -254,6 +256,25 @@ class RegistryClient:
         if response.status == _NOT_FOUND:
             return None
         raise request.unavailable(f"it answered {response.status}")
+
+    def other_kind(
+        self, reference: Reference, *, timeout: float = limits.QUESTION_SECONDS
+    ) -> str | None:
+        """Return what the manifest with the reference's digest is, or None if it is an image's.
+
+        A digest is asked about once, because its content never changes. Raises as `digest` does.
+        """
+        known = self._remembered.kinds.get(str(reference.digest))
+        if known is not None:
+            return known or None
+        request = self._new_request(reference, timeout)
+        path = f"/v2/{reference.repository}/manifests/{reference.digest}"
+        response = self._ask(request, "GET", path, {"Accept": ", ".join(_MANIFEST_TYPES)})
+        if response.status != _OK:
+            raise request.unavailable(f"it answered {response.status} for the manifest")
+        kind = artifact.other_kind(_json(request, response))
+        self._remembered.put(self._remembered.kinds, str(reference.digest), kind or "")
+        return kind
 
     def tags(self, name: Reference, *, timeout: float = limits.QUESTION_SECONDS) -> tuple[str, ...]:
         """Return the tags of a repository, in the registry's order; none if it does not exist.

@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from image_puller import limits
 from image_puller.errors import RegistryError, RegistryUnavailableError
-from image_puller.values.answers import Absent, Answer, Present, Unanswered
+from image_puller.values.answers import Absent, Answer, OtherArtifact, Present, Unanswered
 from image_puller.values.reference import Reference
 
 T = TypeVar("T")
@@ -25,6 +26,9 @@ class Registries(Protocol):
 
     def digest(self, reference: Reference, *, timeout: float) -> str | None:
         """Return the digest of a tag, or None where the registry has no such tag."""
+
+    def other_kind(self, reference: Reference, *, timeout: float) -> str | None:
+        """Return what the manifest with this digest is, or None where it is an image's."""
 
     def tags(self, name: Reference, *, timeout: float) -> tuple[str, ...]:
         """Return the tags of a repository."""
@@ -42,13 +46,27 @@ class Lookup:
         self._workers: dict[str, ThreadPoolExecutor] = {}
 
     def digests(
-        self, references: Collection[Reference], *, seconds: float
+        self,
+        references: Collection[Reference],
+        *,
+        seconds: float,
+        images: Collection[str] = (),
     ) -> Mapping[Reference, Answer]:
-        """Return the answers about tags, after at most `seconds`."""
+        """Return the answers about tags, after at most `seconds`.
+
+        `images` has digests that are known to be of images. What others are is asked too.
+        """
 
         def ask(reference: Reference, timeout: float) -> Answer:
+            deadline = self._clock() + timeout
             digest = self._registries.digest(reference, timeout=timeout)
-            return Absent() if digest is None else Present(digest)
+            if digest is None:
+                return Absent()
+            if digest in images:
+                return Present(digest)
+            manifest = replace(reference, tag=None, digest=digest)
+            kind = self._registries.other_kind(manifest, timeout=deadline - self._clock())
+            return Present(digest) if kind is None else OtherArtifact(digest, kind)
 
         return self._ask(ask, references, seconds)
 

@@ -11,6 +11,17 @@ class Present:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherArtifact:
+    """The registry has the tag, but it is no image: `kind` is what it is, such as a chart's type.
+
+    `digest` is that of its manifest.
+    """
+
+    digest: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Absent:
     """The registry does not have the tag."""
 
@@ -27,4 +38,4 @@ class Unanswered:
     is_unqueryable: bool = False
 
 
-Answer = Present | Absent | Unanswered
+Answer = Present | OtherArtifact | Absent | Unanswered

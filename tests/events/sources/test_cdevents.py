@@ -58,7 +58,7 @@ def wrapped(
         ("published.0.1.1", image()),
         ("published.0.2.0", image()),
         ("published.0.3.0-draft", image()),
-        ("deleted.0.1.0", image(ImageDeleted)),
+        ("deleted.0.1.0", image(ImageDeleted, with_all_tags=True)),
         ("packaged.0.2.0", Ignored(reason="not pushed")),
         ("signed.0.2.0", Ignored(reason="signature or attestation")),
         ("downloaded.0.1.0", Ignored(reason="pull")),
@@ -99,6 +99,25 @@ def test_event_about_another_subject_is_ignored(kind: str) -> None:
 )  # fmt: skip
 def test_image_comes_from_the_package_url(purl: str, event: Event) -> None:
     assert wrapped(cdevent(purl=f"pkg:oci/{purl}")) == (event,)
+
+
+@pytest.mark.parametrize(
+    ("purl", "event"),
+    [
+        (f"team/app@{ENCODED}?repository_url=mycr.io&tag=v1", image(tag="v1")),
+        (f"team/app@{ENCODED}?repository_url=https://mycr.io/", image()),
+        (f"app@{ENCODED}?repository_url=mycr.io/team", image()),
+        (f"team/app@{ENCODED}?repository_url=mycr.io/team/app", image()),
+        (f"team%2Fapp@{ENCODED}?repository_url=mycr.io", image()),
+        ("team/app@v1?repository_url=mycr.io", image(tag="v1", digest=None)),
+        ("team/app@v2?repository_url=mycr.io&tag=v1", image(tag="v1", digest=None)),
+        ("cassandra@latest", image(registry="docker.io", repository="cassandra", tag="latest", digest=None)),  # noqa: E501
+        ("team/app?repository_url=mycr.io", Ignored(reason="neither tag nor digest")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("start", ["pkg:docker/", "pkg://docker/", "pkg:Docker/"])
+def test_image_comes_from_a_package_url_of_type_docker(start: str, purl: str, event: Event) -> None:
+    assert wrapped(cdevent(purl=start + purl)) == (event,)
 
 
 @pytest.mark.parametrize("purl", ["pkg:golang/mygit.com/myorg/myapp@234fd47e", "mycr.io/app", ""])

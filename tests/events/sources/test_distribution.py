@@ -249,3 +249,26 @@ def test_malformed_notification_is_rejected(payload: Any, message: str) -> None:
     with pytest.raises(BadEventError) as error:
         decode("distribution", {}, json.dumps(payload).encode())
     assert str(error.value) == message
+
+
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_image"),
+    [
+        ([CONFIG, LAYER, LAYER], True),
+        ([CONFIG], True),
+        ([MANIFEST, MANIFEST], True),
+        ([None, 1], True),
+        ([], True),
+        (["application/vnd.cncf.helm.config.v1+json", LAYER], False),
+        ([CONFIG, "application/vnd.in-toto+json"], False),
+    ],
+)
+def test_references_show_whether_a_manifest_is_an_image(kinds: list[Any], is_image: bool) -> None:
+    references = [{"mediaType": kind} for kind in kinds]
+    expected = pushed("1") if is_image else Ignored(reason="artifact that is no image")
+    assert decoded(event(tag="1", references=[*references, "x"])) == (expected,)
+    assert decoded(event(tag="1", references="x")) == (pushed("1"),)

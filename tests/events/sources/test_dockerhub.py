@@ -39,6 +39,7 @@ def decoded(repository: str = "team/app", **push: Any) -> tuple[Event, ...]:
         ({"pushed_at": "today"}, pushed(time=None)),
         ({"images": [], "media_type": "application/vnd.oci.image.index.v1+json"}, pushed()),
         ({"media_type": "application/vnd.cncf.helm.config.v1+json"}, Ignored(reason="chart")),
+        ({"media_type": "model/x"}, Ignored(reason="artifact that is no image")),
         ({"tag": None}, Ignored(reason="neither tag nor digest")),
         ({"tag": ""}, Ignored(reason="neither tag nor digest")),
         ({"tag": "sha256-" + "a" * 64 + ".sig"}, Ignored(reason="signature or attestation")),

@@ -31,6 +31,17 @@ EVENT: dict[str, Any] = {
     "detail": DETAIL,
 }
 
+REPLICATED: dict[str, Any] = EVENT | {
+    "detail-type": "ECR Replication Action",
+    "resources": ["arn:aws:ecr:us-west-2:123456789012:repository/apps/app"],
+    "detail": DETAIL
+    | {
+        "action-type": "REPLICATE",
+        "source-account": "999988887777",
+        "source-region": "eu-central-1",
+    },
+}
+
 
 def image(
     kind: type[ImagePushed | ImageDeleted] = ImagePushed,
@@ -72,7 +83,11 @@ def test_sample_of_batch_is_two_pushes_without_their_malformed_digests() -> None
         (detail(result="FAILURE"), Ignored(reason="not pushed")),
         (EVENT | {"detail-type": "ECR Image Scan"}, Ignored(reason="scan")),
         (EVENT | {"detail-type": "ECR Pull Through Cache Action"}, Ignored(reason="mirror status")),
-        (EVENT | {"detail-type": "ECR Replication Action"}, Ignored(reason="replication status")),
+        (REPLICATED, image()),
+        (
+            REPLICATED | {"detail": REPLICATED["detail"] | {"result": "FAILED"}},
+            Ignored(reason="not pushed"),
+        ),
         (EVENT | {"detail-type": "EC2 Instance State-change"}, Ignored(reason="unknown type")),
         (EVENT | {"source": "my.app"}, Ignored(reason="unknown type")),
         (EVENT | {"time": "never"}, image(time=None)),

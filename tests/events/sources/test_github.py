@@ -233,3 +233,31 @@ def test_malformed_notification_is_rejected(payload: Any, message: str) -> None:
 def test_form_without_json_is_rejected(body: bytes) -> None:
     with pytest.raises(BadEventError, match=r"^not JSON: "):
         decode("github", {}, body)
+
+
+# What a package is
+
+HELM = "application/vnd.cncf.helm.config.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "event"),
+    [
+        ({"config": {"media_type": CONFIG}, "layers": [{"media_type": LAYER}]}, pushed()),
+        ({"config": {}, "layers": []}, pushed()),
+        ({"config": "x", "layers": "x"}, pushed()),
+        ({"config": {"media_type": HELM}}, Ignored(reason="chart")),
+        ({"artifact_type": "text/spdx+json"}, Ignored(reason="artifact that is no image")),
+        (
+            {"config": {"media_type": CONFIG}, "layers": [{"media_type": "application/json"}, 1]},
+            Ignored(reason="artifact that is no image"),
+        ),
+    ],
+)
+def test_manifest_shows_whether_a_package_is_an_image(
+    manifest: dict[str, Any], event: Event
+) -> None:
+    metadata = {"tag": {"name": "v1"}, "manifest": {"digest": DIGEST} | manifest}
+    assert decoded(version(container_metadata=metadata)) == (event,)

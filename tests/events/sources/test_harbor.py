@@ -137,8 +137,17 @@ def test_delete_type_is_a_deletion(kind: str) -> None:
             tag="v1",
             digest=DIGEST,
             time=NOON,
+            with_all_tags=True,
         ),
     )
+
+
+def test_deletion_without_a_digest_is_of_one_tag() -> None:
+    payload = request("DELETE_ARTIFACT")
+    del payload["event_data"]["resources"][0]["digest"]
+    (event,) = decoded(payload)
+    assert isinstance(event, ImageDeleted)
+    assert (event.tag, event.digest, event.with_all_tags) == ("v1", None, False)
 
 
 @pytest.mark.parametrize(

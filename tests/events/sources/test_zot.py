@@ -101,3 +101,24 @@ def test_path_of_zot_accepts_any_type_prefix() -> None:
     assert decoded("com.example.forwarded", IMAGE) == other
     assert decoded("updated", IMAGE) == other
     assert decoded("com.example.registry.image.updated", IMAGE, "cloudevents") == other
+
+
+@pytest.mark.parametrize(
+    ("manifest", "event"),
+    [
+        ('{"config": {"mediaType": "application/vnd.oci.image.config.v1+json"}}', image()),
+        ("{}", image()),
+        ("[]", image()),
+        ("[" * 100_000, image()),
+        ("not JSON", image()),
+        (1, image()),
+        (None, image()),
+        (
+            '{"config": {"mediaType": "application/vnd.cncf.helm.config.v1+json"}}',
+            Ignored(reason="chart"),
+        ),
+        ('{"artifactType": "model/x"}', Ignored(reason="artifact that is no image")),
+    ],
+)
+def test_manifest_shows_whether_an_artifact_is_an_image(manifest: Any, event: Event) -> None:
+    assert decoded("zotregistry.image.updated", IMAGE | {"manifest": manifest}) == (event,)

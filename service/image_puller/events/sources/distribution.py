@@ -11,6 +11,7 @@ from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.payload import field, objects, optional, rfc3339_time
 from image_puller.events.sources.image import host_and_path, image_event, repository_deleted
 from image_puller.events.sources.reasons import Reason
+from image_puller.values.artifact import IMAGE_CONFIGS, other_kind
 
 _MANIFESTS = frozenset(
     {
@@ -23,10 +24,6 @@ _MANIFESTS = frozenset(
     }
 )
 _BLOBS = ("octet-stream", ".rootfs.", ".layer.", ".config.", ".container.image.")
-_IMAGE_CONFIGS = (
-    "application/vnd.docker.container.image.v1+json",
-    "application/vnd.oci.image.config.v1+json",
-)
 
 
 def decode(payload: Any) -> Iterator[Event]:
@@ -51,7 +48,7 @@ def _pushed(event: dict[str, Any]) -> Event:
     tag = optional(target, "tag", str)
     if not _is_manifest(optional(target, "mediaType", str), url):
         return Ignored(reason=Reason.BLOB)
-    if (optional(target, "artifactType", str) or _IMAGE_CONFIGS[0]) not in _IMAGE_CONFIGS:
+    if _other_kind(target):
         return Ignored(reason=Reason.ARTIFACT)
     if tag is None and "size" not in target:
         # Release 2.0 has no `size`, and its tag is only in the URL. 2.1 to 2.3 have no tag at all.
@@ -65,6 +62,25 @@ def _pushed(event: dict[str, Any]) -> Event:
         digest=optional(target, "digest", str),
         time=_time(event),
     )
+
+
+def _other_kind(target: dict[str, Any]) -> str | None:
+    """Return what a manifest is where it is no image.
+
+    Its references are its configuration and its layers, or the manifests of an index.
+    """
+    references = target.get("references")
+    references = references if isinstance(references, list) else []
+    listed = [each for each in references if isinstance(each, dict)]
+    kinds = [each.get("mediaType") for each in listed]
+    configs = [kind for kind in kinds if isinstance(kind, str) and ".config." in kind]
+    manifest: dict[str, Any] = {"artifactType": optional(target, "artifactType", str)}
+    if any(kind in IMAGE_CONFIGS for kind in kinds):
+        layers = [each for each in listed if each.get("mediaType") not in IMAGE_CONFIGS]
+        return other_kind(manifest | {"layers": layers})
+    if configs:
+        return other_kind(manifest | {"config": {"mediaType": configs[0]}})
+    return other_kind(manifest)
 
 
 def _is_manifest(media_type: str | None, url: str) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 from image_puller.events.event import Event, Ignored, ImagePushed
 from image_puller.events.payload import field, optional, unix_time
 from image_puller.events.sources.image import image_event
-from image_puller.events.sources.reasons import Reason
+from image_puller.events.sources.reasons import of_artifact
+from image_puller.values.artifact import IMAGE_CONFIGS
 
 _REGISTRY = "docker.io"
 
@@ -17,8 +18,9 @@ _REGISTRY = "docker.io"
 def decode(payload: Any) -> Iterator[Event]:
     """Yield the event of a push. Until about 2015 payloads had no tag."""
     push = field(payload, "push_data", dict)
-    if "helm" in (optional(push, "media_type", str) or ""):
-        yield Ignored(reason=Reason.CHART)
+    kind = optional(push, "media_type", str) or IMAGE_CONFIGS[0]
+    if kind not in IMAGE_CONFIGS and "manifest" not in kind and ".index." not in kind:
+        yield Ignored(reason=of_artifact(kind))
     else:
         yield image_event(
             ImagePushed,

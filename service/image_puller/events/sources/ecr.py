@@ -14,13 +14,14 @@ from image_puller.events.sources.image import image_event
 from image_puller.events.sources.reasons import Reason
 
 _ACTION = "ECR Image Action"
+_REPLICATION = "ECR Replication Action"
 _OTHER_KINDS = {
     "ECR Image Scan": Reason.SCAN,
     "ECR Pull Through Cache Action": Reason.MIRROR,
-    "ECR Replication Action": Reason.REPLICATION,
 }
 _MEANINGS: dict[str, type[ImagePushed] | type[ImageDeleted]] = {
     "PUSH": ImagePushed,
+    "REPLICATE": ImagePushed,  # account and region are those of the destination
     "DELETE": ImageDeleted,
     "com.amazon.ecr.image.push": ImagePushed,
     "com.amazon.ecr.image.delete": ImageDeleted,
@@ -57,7 +58,7 @@ def decode_event(event: CloudEvent) -> Iterable[Event]:
 
 def _decode(event: dict[str, Any]) -> Event:
     kind = field(event, "detail-type", str)
-    if kind != _ACTION or field(event, "source", str) != "aws.ecr":
+    if kind not in (_ACTION, _REPLICATION) or field(event, "source", str) != "aws.ecr":
         return Ignored(reason=_OTHER_KINDS.get(kind, Reason.UNKNOWN_TYPE))
     detail = field(event, "detail", dict)
     if field(detail, "result", str) != "SUCCESS":

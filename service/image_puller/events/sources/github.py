@@ -10,7 +10,8 @@ from typing import Any
 from image_puller.events.event import Event, Ignored, ImagePushed
 from image_puller.events.payload import field, optional
 from image_puller.events.sources.image import host_and_path, image_event
-from image_puller.events.sources.reasons import Reason
+from image_puller.events.sources.reasons import Reason, of_artifact
+from image_puller.values.artifact import other_kind
 from image_puller.values.reference import is_digest
 
 _REGISTRY = "ghcr.io"
@@ -39,6 +40,8 @@ def decode(payload: Any) -> Iterator[Event]:
 
 
 def _pushed(package: dict[str, Any]) -> Event:
+    if kind := other_kind(_manifest(package)):
+        return Ignored(reason=of_artifact(kind))
     name, tag_of_url = _split(_text(package, "package_version.package_url"))
     registry, repository = host_and_path(name or _name(package))
     digests = (_text(package, path) for path in _DIGESTS)
@@ -50,6 +53,22 @@ def _pushed(package: dict[str, Any]) -> Event:
         digest=next(filter(is_digest, digests), None),
         time=None,
     )
+
+
+def _manifest(package: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest in the names of OCI. GitHub writes its keys in snake case."""
+    path = "package_version.container_metadata.manifest"
+    manifest = optional(package, path, dict) or {}
+    config, layers = manifest.get("config"), manifest.get("layers")
+    return {
+        "artifactType": manifest.get("artifact_type"),
+        "config": {"mediaType": config.get("media_type") if isinstance(config, dict) else None},
+        "layers": [
+            {"mediaType": layer.get("media_type")}
+            for layer in (layers if isinstance(layers, list) else [])
+            if isinstance(layer, dict)
+        ],
+    }
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from image_puller.errors import BadEventError
 from image_puller.events.cloudevents_http import CloudEvent
 from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.payload import field, objects, optional, quote, unix_time
-from image_puller.events.sources.image import host_and_path, image_event
+from image_puller.events.sources.image import host_and_path, image_event, with_all_tags
 from image_puller.events.sources.reasons import Reason
 
 _MEANINGS: dict[str, type[ImagePushed] | type[ImageDeleted] | Reason] = {
@@ -71,7 +71,7 @@ def _images(
 ) -> Iterator[Event]:
     repository = field(data, "repository.repo_full_name", str)
     for resource in objects(data, "resources"):
-        yield image_event(
+        event = image_event(
             kind,
             registry=_registry(optional(resource, "resource_url", str), repository),
             repository=repository,
@@ -79,6 +79,9 @@ def _images(
             digest=optional(resource, "digest", str),
             time=time,
         )
+        # Harbor deletes an artifact with all its tags, and names only the first of them. It reports
+        # no deletion of a single tag: https://github.com/goharbor/harbor/issues/18820
+        yield with_all_tags(event)
 
 
 def _registry(url: str | None, repository: str) -> str | None:

@@ -4,10 +4,11 @@ Their grammar: https://distribution.github.io/distribution/spec/api/
 """
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
-from image_puller.events.event import Ignored, ImageDeleted, ImagePushed
+from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.sources.reasons import Reason
 from image_puller.values.reference import is_digest, is_repository, is_tag
 
@@ -40,6 +41,13 @@ def image_event(
     if reason := _name_problem(registry, repository) or _tag_problem(tag, digest):
         return Ignored(reason=reason)
     return kind(registry=registry or None, repository=repository, tag=tag, digest=digest, time=time)
+
+
+def with_all_tags(event: ImagePushed | ImageDeleted | Ignored) -> Event:
+    """Return the event of a registry whose deletions are of manifests, with all their tags."""
+    if isinstance(event, ImageDeleted) and event.digest is not None:
+        return replace(event, with_all_tags=True)
+    return event
 
 
 def repository_deleted(

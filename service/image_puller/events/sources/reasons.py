@@ -29,3 +29,8 @@ class Reason(StrEnum):
     SIGNATURE = "signature or attestation"
     TEST = "test"
     UNKNOWN_TYPE = "unknown type"
+
+
+def of_artifact(kind: str) -> Reason:
+    """Return the reason for an artifact that is no image, by its media type."""
+    return Reason.CHART if "helm" in kind else Reason.ARTIFACT

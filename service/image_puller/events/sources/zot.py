@@ -3,6 +3,7 @@
 Its notifications are CloudEvents. They do not name the registry's host.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -11,7 +12,8 @@ from image_puller.events.cloudevents_http import CloudEvent
 from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
 from image_puller.events.payload import field, optional, quote
 from image_puller.events.sources.image import image_event
-from image_puller.events.sources.reasons import Reason
+from image_puller.events.sources.reasons import Reason, of_artifact
+from image_puller.values.artifact import other_kind
 
 _MEANINGS: dict[str, type[ImagePushed] | type[ImageDeleted] | Reason] = {
     "image.updated": ImagePushed,
@@ -35,6 +37,9 @@ def decode_event(event: CloudEvent) -> Iterator[Event]:
         yield Ignored(reason=kind)
     else:
         data = event.json()
+        if kind_of_manifest := other_kind(_manifest(data)):
+            yield Ignored(reason=of_artifact(kind_of_manifest))
+            return
         yield image_event(
             kind,
             registry=None,
@@ -43,3 +48,13 @@ def decode_event(event: CloudEvent) -> Iterator[Event]:
             digest=optional(data, "digest", str),
             time=event.time,
         )
+
+
+def _manifest(data: Any) -> dict[str, Any]:
+    """Return the manifest, which is JSON in a string. Without it nothing shows what was pushed."""
+    text = data.get("manifest") if isinstance(data, dict) else None
+    try:
+        manifest = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
