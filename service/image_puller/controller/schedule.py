@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from image_puller import limits
 from image_puller.controller.checks import Checks
 from image_puller.controller.clock import Clock
-from image_puller.core.changes import AwaitVerification, Change, CheckDaemonSet
+from image_puller.core.changes import AwaitVerification, Change, CheckDaemonSet, EnsureExists
 from image_puller.core.decide import Outcome
 from image_puller.errors import ImagePullerError
 
 log = logging.getLogger(__name__)
 
-_STARTS_ROLLOUT = (Outcome.MUTATED, Outcome.PULLED_AGAIN)
+_STARTS_ROLLOUT = (Outcome.MUTATED, Outcome.PULLED_AGAIN, Outcome.TRACKED, Outcome.UNTRACKED)
 
 
 class _Backoff:
@@ -85,7 +85,8 @@ class Schedule:
                     self._check_due = _earlier(self._check_due, earliest)
                 if isinstance(change, AwaitVerification):
                     self._verification.begin()
-                if outcome in _STARTS_ROLLOUT:
+                # A node that joined pulls all images, as in a rollout.
+                if outcome in _STARTS_ROLLOUT or isinstance(change, EnsureExists):
                     self._rollout.begin()
             self._wakes.notify()
 
