@@ -254,9 +254,7 @@ def _is_listed(image: DesiredImage, facts: Node | None) -> bool:
     """Whether the kubelet lists the image. It lists the 50 largest by default."""
     if facts is None or not facts.images:
         return False
-    reference = _parsed(image.image)
-    if reference is None:
-        return False
+    reference = parse(image.image)
     digest = image.tag.digest if image.tag else reference.digest
     if digest is not None:
         return f"{reference.name}@{digest}" in facts.images
