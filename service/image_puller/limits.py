@@ -41,6 +41,8 @@ ATTEMPTS = 8
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
 """Timeouts of one request to the API server."""
+PAGE_OBJECTS = 100
+"""Objects in one page of a list. A pod of many containers, or a node, may have 30 KiB."""
 
 QUESTIONS = 64
 """Questions to registries for one request. A real webhook needs a handful."""

@@ -7,18 +7,20 @@ from typing import Any
 from image_puller.cluster.client import KubernetesCluster
 from image_puller.cluster.observer import Observer
 from image_puller.cluster.reconcile import Reconciler
+from image_puller.cluster.shared_read import SharedRead
 from image_puller.config.configuration import Config
 from image_puller.controller.checks import Checks
 from image_puller.controller.clock import Clock
 from image_puller.controller.intake import Intake
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.node_watch import NodeWatch
+from image_puller.controller.problem_tracker import ProblemTracker
 from image_puller.controller.schedule import Schedule
 from image_puller.controller.writer import Writer
 from image_puller.core import quota
 from image_puller.errors import ConfigurationError
 from image_puller.http.authentication import EVENTS
-from image_puller.http.routes import TokenVerifier, create_app
+from image_puller.http.routes import TokenVerifier, as_text, create_app
 from image_puller.http.server import Gunicorn, all_addresses
 from image_puller.registries.client import RegistryClient
 from image_puller.registries.keyring_cache import KeyringCache
@@ -43,7 +45,14 @@ class Service:
         # Pushes have a lookup of their own, so that they do not wait for the questions of a check.
         self._lookups = _lookups(config, cluster, clock) if config.ask_registries else ()
         for_pushes, for_checks = self._lookups or (None, None)
-        self._checks = Checks(config, self._observer, self._writer, for_checks, clock)
+        self._checks = Checks(
+            config,
+            self._observer,
+            self._writer,
+            for_checks,
+            clock,
+            ProblemTracker(cluster.report, self.metrics),
+        )
         self._schedule = Schedule(self._checks, clock, is_periodic=not self._is_on_knative)
         self.intake = Intake(
             config,
@@ -54,6 +63,7 @@ class Service:
             listener=self._schedule,
         )
         self._node_watch = NodeWatch(cluster.joins, self.intake, clock)
+        self._status_text = SharedRead(lambda: as_text(self.status()))
         self.metrics.malformed_entries.set(len(config.warnings))
         self.metrics.registry_problems.set_function(lambda: len(self._checks.problems))
         verifiers = _token_verifiers(config, cluster, clock)
@@ -85,9 +95,11 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """Return the status as JSON. Raises ClusterUnavailableError."""
-        superseded = self._reconciler.superseded
-        problems = [superseded] if superseded else []
-        return self._observer.status([*problems, *self._checks.problems])
+        return self._checks.status()
+
+    def status_text(self) -> str:
+        """Return the encoded status, which requests at the same time share."""
+        return self._status_text.get()
 
     def unready(self) -> str | None:
         """Return why this process can't take events, or None."""

@@ -4,6 +4,7 @@ import itertools
 import json
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiClient
 
+from image_puller import limits
 from image_puller.cluster.client import KubernetesCluster, connect
 from image_puller.core import daemonset
 from image_puller.core.daemonset import Platform
+from image_puller.core.node_state import Refusal
 from image_puller.errors import (
     ClusterUnavailableError,
     LostRaceError,
@@ -22,7 +25,7 @@ from image_puller.errors import (
     RefusedByClusterError,
 )
 from image_puller.simulation import SimulatedCluster
-from tests.support.building import configuration, state_of
+from tests.support.building import at, configuration, state_of
 from tests.support.daemonset import MakeReplica
 from tests.support.installation import NAME, NAMESPACE, Installation, kubeconfig
 from tests.support.pull_secrets import pull_secret
@@ -275,9 +278,49 @@ def test_nodes_that_the_service_may_not_list_are_empty_or_an_error(
     puller: KubernetesCluster, cluster: SimulatedCluster
 ) -> None:
     cluster.fail(times=2, status=403, path="/api/v1/nodes")
-    assert puller.nodes() == ()
+    assert puller.nodes() is None
     with pytest.raises(RefusedByClusterError):
         next(puller.joins())
+
+
+def test_a_cluster_without_nodes_has_none_until_the_first_joins(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    for node in ("node-1", "node-2", "node-3"):
+        cluster.leave(node)
+    assert puller.nodes() == ()
+    joins = puller.joins()
+    during_watch(cluster, lambda: cluster.join("node-4"))
+    assert next(joins) == "node-4"
+
+
+@pytest.mark.parametrize("items", [b"null", b"[]"])
+@pytest.mark.parametrize("kind", ["pods", "nodes"])
+def test_an_empty_list_may_be_null(
+    connected: Callable[..., KubernetesCluster], tmp_path: Path, kind: str, items: bytes
+) -> None:
+    with server_of(HEAD + b'\r\n{"metadata": {}, "items": %b}' % items) as url:
+        puller = connected(KUBECONFIG=str(kubeconfig_of(url, tmp_path)))
+        assert getattr(puller, kind)() == ()
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b'"text"'])
+def test_an_answer_that_is_no_object_is_unavailable(
+    connected: Callable[..., KubernetesCluster], tmp_path: Path, body: bytes
+) -> None:
+    with server_of(HEAD + b"\r\n" + body) as url:
+        puller = connected(KUBECONFIG=str(kubeconfig_of(url, tmp_path)))
+        with pytest.raises(ClusterUnavailableError, match="is not a JSON object"):
+            puller.pods()
+
+
+def test_lists_are_read_in_pages(puller: KubernetesCluster, cluster: SimulatedCluster) -> None:
+    for number in range(limits.PAGE_OBJECTS):
+        cluster.join(f"more-{number}")
+    nodes = puller.nodes()
+    assert nodes is not None
+    assert len({node.name for node in nodes}) == limits.PAGE_OBJECTS + 3
+    assert [request.query["limit"] for request in cluster.requests] == ["100", "100"]
 
 
 def test_a_watch_of_an_api_server_that_stops_is_unavailable(
@@ -376,7 +419,7 @@ def test_pods_are_those_of_the_selector(replica: MakeReplica, cluster: Simulated
     one.check()
     two.check()
     cluster.settle()
-    names = [pod["metadata"]["name"] for pod in one.cluster.pods()]
+    names = [pod.name for pod in one.cluster.pods()]
     assert len(names) == 3
     assert all(name.startswith(NAME) for name in names)
 
@@ -409,6 +452,73 @@ def test_a_report_is_an_event_about_the_daemonset(
     assert len(event["message"]) == 1024
     involved = event["involvedObject"]
     assert (involved["kind"], involved["name"]) == ("DaemonSet", NAME)
+    assert "uid" not in involved
+
+
+def test_an_event_has_what_kubectl_describe_shows(
+    api: ApiClient, cluster: SimulatedCluster
+) -> None:
+    puller = KubernetesCluster(api, CONFIG, now=lambda: at(60))
+    uid = puller.create(MANIFEST)["metadata"]["uid"]
+    puller.create({**MANIFEST, "metadata": {**MANIFEST["metadata"], "name": "x"}}, dry_run=True)
+    puller.report("Solved", "message", is_warning=False)
+    (event,) = cluster.events(NAMESPACE)
+    assert event["involvedObject"]["uid"] == uid
+    assert (event["firstTimestamp"], event["lastTimestamp"]) == ("2026-01-15T12:01:00Z",) * 2
+    assert (event["type"], event["count"]) == ("Normal", 1)
+
+
+def failure(message: str, **times: Any) -> dict[str, Any]:
+    """Return an Event of the DaemonSet controller about the DaemonSet `uid`."""
+    return {
+        "kind": "Event",
+        "apiVersion": "v1",
+        "metadata": {"name": str(uuid.uuid4()), "namespace": NAMESPACE},
+        "involvedObject": {"uid": "uid", "namespace": NAMESPACE},
+        "reason": "FailedCreate",
+        "message": message,
+        **times,
+    }
+
+
+def test_the_latest_refusal_of_a_pod_is_read_from_the_events(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    assert puller.refusal("uid") is None
+    series = {"count": 2, "lastObservedTime": "2026-01-15T12:00:05.000000Z"}
+    forbidden = 'pods "kubernetes-image-puller-x2b7q" is forbidden'
+    for event in (
+        failure("Error creating: none", lastTimestamp=None),
+        failure("Error creating: old", lastTimestamp="2026-01-15T12:00:00Z"),
+        failure(
+            f"(combined from similar events): Error creating: {forbidden}: exceeded quota: few",
+            lastTimestamp="2026-01-15T12:00:01Z",
+            series=series,
+        ),
+        failure("Error creating: first", firstTimestamp="2026-01-15T12:00:04Z"),
+        {**failure("other", lastTimestamp="2026-01-15T13:00:00Z"), "reason": "SuccessfulCreate"},
+        {
+            **failure("other", lastTimestamp="2026-01-15T13:00:00Z"),
+            "involvedObject": {"uid": "another", "namespace": NAMESPACE},
+        },
+    ):
+        cluster.add(event, NAMESPACE)
+    assert puller.refusal("uid") == Refusal(reason="exceeded quota: few", time=at(5))
+
+
+def test_a_refusal_without_a_message_is_one(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    event = {key: value for key, value in failure("").items() if key != "message"}
+    cluster.add(event, NAMESPACE)
+    assert puller.refusal("uid") == Refusal(reason="the Event gives no reason")
+
+
+def test_events_that_the_service_may_not_list_give_no_refusal(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    cluster.fail(status=403, path="/events")
+    assert puller.refusal("uid") is None
 
 
 @pytest.mark.parametrize("status", [403, 404, 409, 500])

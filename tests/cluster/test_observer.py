@@ -3,7 +3,7 @@
 import pytest
 
 from image_puller.cluster.observer import Observer
-from image_puller.core import daemonset, decide
+from image_puller.core import daemonset, decide, problems
 from image_puller.core.changes import PullAgain
 from image_puller.core.state import State
 from image_puller.simulation import SimulatedCluster
@@ -21,6 +21,12 @@ def new_state(puller: Replica) -> State:
     """Return the state of a DaemonSet that is about to be created."""
     hash_ = daemonset.configuration_hash(puller.config)
     return decide.adopt(puller.config, State(configuration=""), hash_)
+
+
+def wrong_contents_of(puller: Replica) -> tuple[PullAgain, ...]:
+    """Return what a process would pull again now."""
+    observer = observer_of(puller)
+    return observer.wrong_contents(observer.observe())
 
 
 def test_the_state_is_read_from_the_annotation(
@@ -61,16 +67,13 @@ def test_an_unreadable_state_counts_as_new(
     installation.annotate(text)
     observer = observer_of(puller)
     assert observer.state() == new_state(puller)
-    assert observer.status(["a problem"])["problems"] == [
-        "a problem",
-        f"DaemonSet {NAME} has no readable state annotation",
-    ]
+    (problem,) = problems.find(observer.observe())
+    assert problem.message.startswith(f"DaemonSet {NAME} has no readable state annotation; ")
 
 
 def test_the_status_of_a_missing_daemonset_is_a_problem(replica: MakeReplica) -> None:
-    status = observer_of(replica()).status([])
-    assert status["daemonset"]["exists"] is False
-    assert status["problems"] == [f"DaemonSet {NAME} does not exist"]
+    (problem,) = problems.find(observer_of(replica()).observe())
+    assert problem.message.startswith(f"DaemonSet {NAME} does not exist; ")
 
 
 def test_a_rollout_is_complete_once_every_pod_is_ready(
@@ -78,11 +81,11 @@ def test_a_rollout_is_complete_once_every_pod_is_ready(
 ) -> None:
     puller = replica(**AT_ONCE)
     observer = observer_of(puller)
-    assert not observer.is_rolled_out()
+    assert observer.observe().rollout == "in progress"
     puller.check()
-    assert not observer.is_rolled_out()
+    assert observer.observe().rollout == "in progress"
     cluster.settle()
-    assert observer.is_rolled_out()
+    assert observer.observe().rollout == "complete"
 
 
 def test_a_mutated_tag_with_other_content_on_a_node_is_pulled_again(
@@ -93,8 +96,8 @@ def test_a_mutated_tag_with_other_content_on_a_node_is_pulled_again(
     puller.commit(push("latest", 2))
     cluster.settle()
     again = PullAgain(entry="app", tag="latest", digest=digest(2), time=at(60))
-    assert observer_of(puller).wrong_contents() == (again,)
-    assert observer_of(replica(IMAGES=BOTH)).wrong_contents() == ()
+    assert wrong_contents_of(puller) == (again,)
+    assert wrong_contents_of(replica(IMAGES=BOTH)) == ()
     puller.commit(again)
     assert installation.state()["entries"]["app"]["tags"][0]["pulledAgain"]
-    assert observer_of(puller).wrong_contents() == ()
+    assert wrong_contents_of(puller) == ()

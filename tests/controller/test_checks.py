@@ -8,11 +8,12 @@ from image_puller.errors import (
     ClusterUnavailableError,
     RefusedByRegistryError,
     RegistryUnavailableError,
+    SupersededError,
 )
 from image_puller.simulation import SimulatedCluster
 from image_puller.values.reference import parse
 from tests.support.building import digest, push
-from tests.support.daemonset import APP, LATEST, NEWER, drift
+from tests.support.daemonset import APP, BOTH, LATEST, NEWER, OTHER, drift
 from tests.support.installation import Installation
 from tests.support.process import NAME, MakeProcess, registry_has, unverified
 from tests.support.registries import FakeRegistries
@@ -100,6 +101,7 @@ def test_a_registry_that_refuses_the_service_is_a_problem_and_changes_nothing(
     service.check()
     assert installation.live() == before
     assert service.checks.problems == ("quay.io answered 401; name a pull secret",)
+    service.checks.status()
     assert "quay.io answered 401; name a pull secret" in caplog.messages
 
 
@@ -154,6 +156,49 @@ def test_a_check_of_unverified_pushes_tracks_those_that_their_registry_confirms(
     assert not service.checks.problems
 
 
+# Problems
+
+
+def test_a_problem_becomes_an_event_and_a_metric_when_it_begins_and_when_it_ends(
+    process: MakeProcess, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    cluster.unpullable[APP] = "not found"
+    service = process(asks=False)
+    service.check()
+    cluster.advance(30)
+    (message,) = service.checks.status()["problems"]
+    assert service.checks.rollout(is_last=False)
+    assert installation.reports() == [("ImageFailing", message)]
+    assert b'image_puller_problems{kind="ImageFailing"} 1.0' in service.metrics.text()
+    (event,) = (each for each in cluster.events() if each["reason"] == "ImageFailing")
+    assert event["involvedObject"]["uid"] == installation.live()["metadata"]["uid"]
+
+    del cluster.unpullable[APP]
+    cluster.settle()
+    assert not service.checks.rollout(is_last=False)
+    assert sorted(reason for reason, _ in installation.reports()) == [
+        "ImageFailing",
+        "ProblemSolved",
+    ]
+    assert b'image_puller_problems{kind="ImageFailing"} 0.0' in service.metrics.text()
+
+
+def test_a_superseded_process_reports_only_that(
+    process: MakeProcess, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    cluster.unpullable[APP] = "not found"
+    old = process(asks=False)
+    old.check()
+    process(asks=False, IMAGES=BOTH).check()
+    cluster.advance(30)
+    with pytest.raises(SupersededError):
+        old.commit(push("1.2.4", 1))
+    found = old.checks.status()["problems"]
+    assert len(found) == 2
+    assert "another configuration is in charge" in found[0]
+    assert [reason for reason, _ in installation.reports()] == ["Superseded"]
+
+
 # Rollouts
 
 
@@ -177,12 +222,10 @@ def test_the_last_check_of_a_rollout_does_not_wait_for_its_end(
     process: MakeProcess, installation: Installation, cluster: SimulatedCluster
 ) -> None:
     cluster.images[f"{NAME}:latest"] = digest(1)
-    service = process(IMAGES=LATEST)
+    cluster.unpullable[OTHER] = "not found"
+    service = process(IMAGES=f"{LATEST};other={OTHER}")
     service.check()
     service.commit(push("latest", 2))
-    cluster.advance(60)
-    cluster.kill("node-2")
-    service.commit(push("latest", 3, seconds=1))
     cluster.advance(60)
     assert service.checks.rollout(is_last=False)
     assert "pulledAgain" not in installation.state()["entries"]["app"]["tags"][0]

@@ -9,6 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from image_puller.controller import checks
 from image_puller.controller.metrics import Metrics
 from image_puller.core.decide import Outcome
+from image_puller.core.problems import Kind
 from image_puller.events.sources import SOURCES
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,11 @@ def test_the_documented_sources_beside_senders_are_those_of_the_code() -> None:
     documented = {row[0].strip("`") for row in rows("## The label source")[1:]}
     assert documented == {"cloudevents", "nodes", checks.SOURCE}
     assert "cloudevents" in SOURCES
+
+
+def test_the_documented_kinds_of_problems_are_those_of_the_code() -> None:
+    documented = [row[0].strip("`") for row in rows("## The label kind")]
+    assert documented == list(Kind)
 
 
 def source_of_the_service() -> str:

@@ -59,6 +59,20 @@ def test_the_watch_starts_again_after_an_error(
     assert "the watch of nodes ended and is started again: cut" in caplog.messages
 
 
+def test_no_error_ends_the_watch_for_good(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = Nodes((["node-1"], TypeError("a bug")), (["node-2"], RefusedByClusterError("no")))
+    intake = RecordingIntake()
+    watch = NodeWatch(nodes.joins, intake, clock)
+    watch.start()
+    wait_until(lambda: clock.sleepers() == 1)
+    clock.advance(limits.RETRY_SECONDS)
+    wait_until(lambda: len(intake.events) == 2)
+    watch.stop()
+    assert "the watch of nodes failed and is started again" in caplog.messages
+
+
 def test_the_watch_ends_where_the_service_may_not_watch_nodes(
     clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from image_puller import errors, limits
+from image_puller.core.node_state import ImageState, NodeState
 from image_puller.events.sources import SOURCES
 from tests.support.installation import Installation
 from tests.support.web import Web
@@ -101,7 +102,17 @@ def test_every_status_field_is_documented(web: MakeWeb, installation: Installati
     status = service.client.get("/status").get_json()
     assert isinstance(status, dict)
     (image,) = status["images"]
-    fields = {*status, *status["daemonset"], *image}
+    nodes = (*image["nodes"].values(), *status["nodes"].values())
+    assert len(nodes) == 6
+    fields = {*status, *status["daemonset"], *image, *(field for node in nodes for field in node)}
     page = (DOCS / "operations" / "status.md").read_text("utf-8")
     assert {"rollout", "images", "digest"} <= fields
     assert [field for field in sorted(fields) if f"`{field}`" not in page] == []
+
+
+def test_every_state_is_documented() -> None:
+    page = (DOCS / "operations" / "status.md").read_text("utf-8")
+    images = page.partition("## Images")[2].partition("\n## ")[0]
+    documented = re.findall(r"(?m)^\| `([a-z ]+)` \| [A-Z].* \| .* \|$", images)
+    assert documented == list(ImageState)
+    assert [state for state in NodeState if f"`{state}`" not in page] == []

@@ -510,3 +510,79 @@ def test_nodes_of_a_cluster_with_only_images_pull_no_other_image() -> None:
         cluster.images[f"{NGINX}:1.0.1"] = OTHER_DIGEST
         cluster.settle()
         assert cluster.images_on("node-1")[f"{NGINX}:1.0.1"] == OTHER_DIGEST
+
+
+# What goes wrong on nodes
+
+
+def failures(cluster: SimulatedCluster) -> list[tuple[str, int]]:
+    """Return the messages and counts of the Events about pods that can't be created."""
+    events = cluster.events(NAMESPACE)
+    return [(e["message"], e["count"]) for e in events if e["reason"] == "FailedCreate"]
+
+
+def test_rejected_pod_is_reported_by_an_event_that_is_counted(cluster: SimulatedCluster) -> None:
+    cluster.deny(lambda _pod: True, "no pods today", resource="pods")
+    cluster.add(daemon_set(container("app", "quay.io/org/app:1")), NAMESPACE)
+    cluster.advance()
+    assert len(failures(cluster)) == 3
+    (message, count) = failures(cluster)[0]
+    assert message.startswith('Error creating: pods "puller-')
+    assert message.endswith("no pods today")
+    assert count == 1
+
+
+def test_pod_for_a_full_node_is_pending_until_there_is_room(cluster: SimulatedCluster) -> None:
+    cluster.fill("node-2")
+    cluster.add(daemon_set(container("app", "quay.io/org/app:1")), NAMESPACE)
+    cluster.settle()
+    (pod,) = (pod for pod in cluster.pods() if "nodeName" not in pod["spec"])
+    (scheduled,) = pod["status"]["conditions"]
+    assert (pod["status"]["phase"], scheduled["reason"]) == ("Pending", "Unschedulable")
+    assert scheduled["message"] == (
+        "0/3 nodes are available: 1 Too many pods, 2 node(s) didn't satisfy plugin(s) "
+        "[NodeAffinity]."
+    )
+    affinity = pod["spec"]["affinity"]["nodeAffinity"]
+    (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term["matchFields"][0]["values"] == ["node-2"]
+    cluster.free("node-2")
+    cluster.settle()
+    assert len([pod for pod in cluster.pods() if "nodeName" in pod["spec"]]) == 3
+
+
+def test_pending_pod_is_deleted_with_its_daemonset() -> None:
+    with SimulatedCluster(nodes=1) as cluster:
+        cluster.fill("node-1", "Insufficient cpu")
+        cluster.add(daemon_set(container("app", "quay.io/org/app:1")), NAMESPACE)
+        cluster.advance()
+        (pod,) = cluster.pods()
+        assert pod["status"]["conditions"][0]["message"] == (
+            "0/1 nodes are available: 1 Insufficient cpu."
+        )
+        cluster.delete("puller", NAMESPACE)
+        cluster.advance()
+        assert cluster.pods() == []
+
+
+def test_container_that_ends_is_started_again_later(cluster: SimulatedCluster) -> None:
+    image = "quay.io/org/app:1"
+    cluster.crashing[image] = ("OOMKilled", 137)
+    cluster.add(daemon_set(container("app", image)), NAMESPACE)
+    cluster.advance(60)
+    status = cluster.pods()[0]["status"]["containerStatuses"][0]
+    assert status["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+    assert status["lastState"]["terminated"]["exitCode"] == 137
+    assert status["restartCount"] > 1
+    del cluster.crashing[image]
+    cluster.settle()
+    assert "running" in cluster.pods()[0]["status"]["containerStatuses"][0]["state"]
+
+
+def test_node_lists_its_images_by_digest_and_by_tag(cluster: SimulatedCluster) -> None:
+    image, digest = "quay.io/org/app:1", f"sha256:{1:064x}"
+    cluster.images[image] = digest
+    cluster.add(daemon_set(container("app", image)), NAMESPACE)
+    cluster.settle()
+    images = cluster.nodes()[0]["status"]["images"]
+    assert images == [{"names": [f"quay.io/org/app@{digest}", image]}]

@@ -616,6 +616,36 @@ class Contract:
         query = {"fieldSelector": f"metadata.name={name}"}
         assert api.send("GET", api.apps("daemonsets"), query=query).json()["items"] == []
 
+    def test_list_in_pages_has_every_object_once(self, api: Api, name: str) -> None:
+        events = api.core("events")
+        query = {"fieldSelector": f"involvedObject.uid={name},reason=Paged", "limit": "2"}
+        for number in range(5):
+            event = {
+                "metadata": {"name": f"{name}.{number}"},
+                "involvedObject": {"uid": name, "namespace": api.namespace},
+                "reason": "Paged",
+            }
+            api.send("POST", events, event)
+        sizes, names = [], []
+        while query.get("continue") != "":
+            page = api.send("GET", events, query=query).json()
+            sizes.append(len(page["items"]))
+            names += [item["metadata"]["name"] for item in page["items"]]
+            query["continue"] = page["metadata"].get("continue", "")
+        assert sizes == [2, 2, 1]
+        assert names == [f"{name}.{number}" for number in range(5)]
+
+    def test_invalid_continue_token_is_a_bad_request(self, api: Api) -> None:
+        response = api.send("GET", api.core("events"), query={"limit": "1", "continue": "%"})
+        assert (response.status_code, response.json()["reason"]) == (400, "BadRequest")
+
+    def test_partial_metadata_of_an_empty_list_is_null(self, api: Api) -> None:
+        query = {"labelSelector": "example.com/no=node"}
+        accept = METADATA_ONLY.replace("Metadata;", "MetadataList;")
+        response = api.send("GET", "/api/v1/nodes", query=query, headers={"Accept": accept})
+        listed = response.json()
+        assert (listed["kind"], listed["items"]) == ("PartialObjectMetadataList", None)
+
     def test_list_by_an_unknown_field_is_a_bad_request(self, api: Api) -> None:
         query = {"fieldSelector": "spec.none=1"}
         response = api.send("GET", api.apps("daemonsets"), query=query)

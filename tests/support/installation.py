@@ -100,8 +100,12 @@ class Installation:
         ]
 
     def reports(self) -> list[tuple[str, str]]:
-        """Return the reasons and messages of the Events."""
-        return [(event["reason"], event["message"]) for event in self.cluster.events(NAMESPACE)]
+        """Return the reasons and messages of the service's Events."""
+        return [
+            (event["reason"], event["message"])
+            for event in self.cluster.events(NAMESPACE)
+            if event["source"]["component"] == "image-puller"
+        ]
 
 
 def desired_images_of(template: Json) -> list[str]:

@@ -6,6 +6,7 @@ from image_puller import limits
 from image_puller.cluster.observer import Observer
 from image_puller.controller.checks import SOURCE, Checks
 from image_puller.controller.metrics import Metrics
+from image_puller.controller.problem_tracker import ProblemTracker
 from image_puller.controller.schedule import Schedule
 from image_puller.controller.writer import Writer
 from image_puller.core.changes import AwaitVerification, Change
@@ -33,7 +34,8 @@ class Process:
         self.metrics = Metrics()
         self.writer = Writer(replica.reconciler, self.metrics, clock)
         observer = Observer(replica.config, replica.cluster, now=clock.now)
-        self.checks = Checks(replica.config, observer, self.writer, lookup, clock)
+        tracker = ProblemTracker(replica.cluster.report, self.metrics)
+        self.checks = Checks(replica.config, observer, self.writer, lookup, clock, tracker)
         self.schedule = Schedule(self.checks, clock, is_periodic=is_periodic)
         self.writer.start()
 

@@ -5,7 +5,9 @@ Objects stay plain JSON, because the client's models drop fields that they do no
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ from kubernetes import config as client_config
 from image_puller import limits
 from image_puller.cluster.json_patch import Operation
 from image_puller.config.configuration import Config
-from image_puller.core import daemonset
+from image_puller.core import daemonset, nodes, pods
 from image_puller.core.daemonset import Manifest, Owner, Platform
+from image_puller.core.node_state import Refusal
+from image_puller.core.nodes import Node
+from image_puller.core.pods import Pod
 from image_puller.errors import (
     ClusterUnavailableError,
     ImagePullerError,
@@ -39,6 +44,8 @@ _NOT_FOUND = 404
 _CONFLICT = 409
 _OPENSHIFT_GROUP = "route.openshift.io"
 _NODES = "/api/v1/nodes"
+_POD_NAME = re.compile(r'^pods "[^"]*" is forbidden: ')
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _ISSUER_TIMEOUT = (limits.KEYS_ANSWER_SECONDS / 4, limits.KEYS_ANSWER_SECONDS / 4)
 
 
@@ -79,10 +86,13 @@ class KubernetesCluster:
         *,
         read_seconds: float = limits.READ_SECONDS,
         watch_seconds: int = limits.WATCH_SECONDS,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
         self._timeout = (limits.CONNECT_SECONDS, read_seconds)
         self._watch_seconds = watch_seconds
+        self._now = now
+        self._uid: str | None = None
         self._config = config
         self._core = f"/api/v1/namespaces/{config.namespace}"
         self._apps = f"/apis/apps/v1/namespaces/{config.namespace}"
@@ -90,17 +100,18 @@ class KubernetesCluster:
 
     def read(self) -> Manifest:
         """Return the whole DaemonSet. Raises MissingError."""
-        return self._request("GET", self._path)
+        return self._identified(self._request("GET", self._path))
 
     def read_metadata(self) -> Manifest:
         """Return the DaemonSet with its metadata only. Raises MissingError."""
-        return self._request("GET", self._path, accept=_METADATA_ONLY)
+        return self._identified(self._request("GET", self._path, accept=_METADATA_ONLY))
 
     def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Create the DaemonSet. Raises LostRaceError if it exists, or RefusedByClusterError."""
         path = f"{self._apps}/daemonsets"
         try:
-            return self._request("POST", path, body=manifest, query=_DRY_RUN if dry_run else ())
+            live = self._request("POST", path, body=manifest, query=_DRY_RUN if dry_run else ())
+            return live if dry_run else self._identified(live)
         except MissingError as error:
             raise ClusterUnavailableError(
                 f"the DaemonSet can't be created: {error}; does its namespace exist?"
@@ -144,21 +155,32 @@ class KubernetesCluster:
         """Return whether this is OpenShift, and the DaemonSet's owner; None where unknown."""
         return Platform(openshift=self._openshift(), owner=self._owner())
 
-    def report(self, reason: str, message: str) -> None:
-        """Create a warning Event about the DaemonSet, if that is possible."""
+    def report(self, reason: str, message: str, *, is_warning: bool = True) -> None:
+        """Create an Event about the DaemonSet, if that is possible.
+
+        `kubectl describe` finds an Event by the uid of its object, and sorts by its times.
+        """
+        time = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        name = self._config.daemonset_name
+        identity = {} if self._uid is None else {"uid": self._uid}
         event = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{self._config.daemonset_name}."},
-            "type": "Warning",
+            "metadata": {"generateName": f"{name}."},
+            "type": "Warning" if is_warning else "Normal",
             "reason": reason,
             "message": message[:1024],
             "source": {"component": "image-puller"},
+            "reportingComponent": "image-puller",
+            "firstTimestamp": time,
+            "lastTimestamp": time,
+            "count": 1,
             "involvedObject": {
                 "apiVersion": "apps/v1",
                 "kind": "DaemonSet",
-                "name": self._config.daemonset_name,
+                "name": name,
                 "namespace": self._config.namespace,
+                **identity,
             },
         }
         try:
@@ -166,11 +188,24 @@ class KubernetesCluster:
         except ImagePullerError as error:
             log.warning("no Event could be created: %s", error)
 
-    def pods(self) -> tuple[Manifest, ...]:
+    def pods(self) -> tuple[Pod, ...]:
         """Return the DaemonSet's pods."""
         selector = ",".join(f"{k}={v}" for k, v in daemonset.selector(self._config).items())
-        listed = self._request("GET", f"{self._core}/pods", query=(("labelSelector", selector),))
-        return tuple(listed["items"])
+        found = self._list(f"{self._core}/pods", query=(("labelSelector", selector),))
+        return tuple(pods.of_manifest(pod) for pod in found)
+
+    def refusal(self, uid: str) -> Refusal | None:
+        """Return the latest failure to create a pod of the DaemonSet with that uid.
+
+        Return None where there is none, or where the service may not list Events.
+        """
+        selector = f"involvedObject.uid={uid},reason=FailedCreate"
+        try:
+            events = list(self._list(f"{self._core}/events", query=(("fieldSelector", selector),)))
+        except RefusedByClusterError as error:
+            log.debug("Events can't be listed, so nobody knows why pods are missing: %s", error)
+            return None
+        return max(map(_refusal, events), key=_time_of, default=None)
 
     def pull_secrets(self) -> tuple[Manifest, ...]:
         """Return the Secrets that `IMAGE_PULL_SECRETS` names, without those that can't be read."""
@@ -192,14 +227,16 @@ class KubernetesCluster:
             )
             return None
 
-    def nodes(self) -> tuple[Manifest, ...]:
-        """Return the nodes' metadata, or nothing where the service may not list them."""
+    def nodes(self) -> tuple[Node, ...] | None:
+        """Return the nodes, or None where the service may not list them."""
+        wanted = {entry.reference.name for entry in self._config.entries}
         try:
-            listed = self._request("GET", _NODES, accept=_METADATA_LIST)
+            return tuple(
+                nodes.of_manifest(node, wanted.__contains__) for node in self._list(_NODES)
+            )
         except RefusedByClusterError as error:
             log.debug("nodes can't be listed: %s", error)
-            return ()
-        return tuple(listed["items"])
+            return None
 
     def joins(self) -> Iterator[str]:
         """Yield the names of nodes that join from now on. Raises RefusedByClusterError.
@@ -208,13 +245,16 @@ class KubernetesCluster:
         """
         known: set[str] | None = None
         while True:
-            listed = self._request("GET", _NODES, accept=_METADATA_LIST)
-            present = {
-                node["metadata"]["uid"]: node["metadata"]["name"] for node in listed["items"]
-            }
+            present: dict[str, str] = {}
+            version = ""
+            for page in self._pages(_NODES, accept=_METADATA_LIST):
+                version = page["metadata"]["resourceVersion"]
+                present |= {
+                    node["metadata"]["uid"]: node["metadata"]["name"] for node in _items(page)
+                }
             yield from (name for uid, name in present.items() if uid not in (known or present))
             known = set(present)
-            for metadata in self._watch(_NODES, listed["metadata"]["resourceVersion"]):
+            for metadata in self._watch(_NODES, version):
                 if metadata["uid"] not in known:
                     known.add(metadata["uid"])
                     yield metadata["name"]
@@ -229,6 +269,25 @@ class KubernetesCluster:
         described = self._request("GET", "/.well-known/openid-configuration", **how)
         keys = self._request("GET", "/openid/v1/jwks", **how)
         return str(described.get("issuer")), json.dumps(keys).encode()
+
+    def _list(self, path: str, *, query: Sequence[tuple[str, str]] = ()) -> Iterator[Manifest]:
+        """Yield the objects of a list. Only one page of them is in memory."""
+        for page in self._pages(path, query=query):
+            yield from _items(page)
+
+    def _pages(
+        self, path: str, *, query: Sequence[tuple[str, str]] = (), accept: str = _JSON
+    ) -> Iterator[Manifest]:
+        """Yield the pages of a list."""
+        token: str | None = ""
+        while token is not None:
+            bounds = (
+                ("limit", str(limits.PAGE_OBJECTS)),
+                *((("continue", token),) if token else ()),
+            )
+            page = self._request("GET", path, query=(*query, *bounds), accept=accept)
+            yield page
+            token = page["metadata"].get("continue") or None
 
     def _watch(self, path: str, version: str) -> Iterator[Manifest]:
         """Yield the metadata of objects added after a version, until the server ends the watch."""
@@ -249,6 +308,11 @@ class KubernetesCluster:
             raise ClusterUnavailableError(f"the watch of {path} was cut: {error}") from error
         finally:
             response.response.close()
+
+    def _identified(self, live: Manifest) -> Manifest:
+        """Return the DaemonSet, and keep its uid for Events."""
+        self._uid = live["metadata"]["uid"]
+        return live
 
     def _openshift(self) -> bool | None:
         try:
@@ -323,10 +387,32 @@ def _unreachable(error: Exception) -> ClusterUnavailableError:
 
 def _object(text: bytes) -> Manifest:
     try:
-        value: Manifest = json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
         raise ClusterUnavailableError(f"the API server's answer is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ClusterUnavailableError("the API server's answer is not a JSON object")
     return value
+
+
+def _items(page: Manifest) -> Sequence[Manifest]:
+    """Return the objects of a list. The API server writes an empty one as null."""
+    return page.get("items") or ()
+
+
+def _refusal(event: Manifest) -> Refusal:
+    """Return the failure that an Event of the DaemonSet controller reports."""
+    times = (event.get("series") or {}).get("lastObservedTime"), event.get("lastTimestamp")
+    text = next(filter(None, (*times, event.get("eventTime"), event.get("firstTimestamp"))), None)
+    reason = _POD_NAME.sub("", str(event.get("message") or "").rpartition("Error creating: ")[2])
+    return Refusal(
+        reason=reason[: limits.REASON_CHARACTERS] or "the Event gives no reason",
+        time=None if text is None else datetime.fromisoformat(text),
+    )
+
+
+def _time_of(refusal: Refusal) -> datetime:
+    return refusal.time or _EPOCH
 
 
 def _failure(status: int, text: bytes) -> Exception:

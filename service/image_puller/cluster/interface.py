@@ -5,6 +5,9 @@ from typing import Protocol
 
 from image_puller.cluster.json_patch import Operation
 from image_puller.core.daemonset import Manifest, Platform
+from image_puller.core.node_state import Refusal
+from image_puller.core.nodes import Node
+from image_puller.core.pods import Pod
 
 
 class Cluster(Protocol):
@@ -37,11 +40,17 @@ class Cluster(Protocol):
     def platform(self) -> Platform:
         """Return what the DaemonSet depends on beside the configuration."""
 
-    def report(self, reason: str, message: str) -> None:
-        """Create a warning Event about the DaemonSet, if that is possible."""
+    def report(self, reason: str, message: str, *, is_warning: bool = True) -> None:
+        """Create an Event about the DaemonSet, if that is possible."""
 
-    def pods(self) -> tuple[Manifest, ...]:
+    def pods(self) -> tuple[Pod, ...]:
         """Return the DaemonSet's pods."""
 
-    def nodes(self) -> tuple[Manifest, ...]:
-        """Return the nodes' metadata, or nothing where the service may not list them."""
+    def nodes(self) -> tuple[Node, ...] | None:
+        """Return the nodes, or None where the service may not list them."""
+
+    def refusal(self, uid: str) -> Refusal | None:
+        """Return the latest failure to create a pod of the DaemonSet with that uid.
+
+        Return None where there is none, or where the service may not list Events.
+        """

@@ -1,18 +1,20 @@
 """The observer: it reads the cluster for `/status` and for checks, and writes nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from image_puller.cluster.interface import Cluster
+from image_puller.cluster.shared_read import SharedRead
 from image_puller.cluster.stored_state import text_of
 from image_puller.config.configuration import Config
-from image_puller.core import daemonset, decide, status
+from image_puller.core import daemonset, decide, observation, status
 from image_puller.core import state as states
 from image_puller.core.changes import PullAgain
 from image_puller.core.daemonset import Manifest
+from image_puller.core.nodes import Node
+from image_puller.core.observation import Live, Observation
+from image_puller.core.pods import Pod
 from image_puller.core.state import State
-from image_puller.core.status import Live
 from image_puller.errors import MissingError
 
 
@@ -23,10 +25,7 @@ class Observer:
         self._config = config
         self._cluster = cluster
         self._now = now
-
-    def status(self, problems: Sequence[str]) -> dict[str, Any]:
-        """Return the status as JSON. `problems` are those that only the process knows."""
-        return status.describe(self._config, self._live(), problems=problems)
+        self._shared = SharedRead(self._read)
 
     def state(self) -> State:
         """Return the state, fitted to this configuration."""
@@ -39,25 +38,34 @@ class Observer:
             return state
         return decide.adopt(self._config, state, configuration)
 
-    def is_rolled_out(self) -> bool:
-        """Whether every selected node runs the current template."""
-        return status.is_rolled_out(self._config, self._live())
+    def observe(self) -> Observation:
+        """Return what is true in the cluster now. Calls at the same time share one read."""
+        return self._shared.get()
 
-    def wrong_contents(self) -> tuple[PullAgain, ...]:
+    def wrong_contents(self, seen: Observation) -> tuple[PullAgain, ...]:
         """Return a change for each mutated tag of which a node has other content."""
-        return status.wrong_contents(self._config, self._live(), time=self._now())
+        return status.wrong_contents(seen, time=self._now())
 
-    def _live(self) -> Live:
+    def _read(self) -> Observation:
         try:
             live = self._cluster.read()
         except MissingError:
-            return Live(daemonset=None, state=None)
-        return Live(
-            daemonset=live,
-            state=_state_of(live),
-            pods=self._cluster.pods(),
-            nodes=self._cluster.nodes(),
+            return observation.observe(self._config, Live(daemonset=None, state=None))
+        pods, nodes = self._cluster.pods(), self._cluster.nodes()
+        lacks_pods = _lacks_pods(live, pods, nodes)
+        refusal = self._cluster.refusal(live["metadata"]["uid"]) if lacks_pods else None
+        return observation.observe(
+            self._config,
+            Live(daemonset=live, state=_state_of(live), pods=pods, nodes=nodes, refusal=refusal),
         )
+
+
+def _lacks_pods(live: Manifest, pods: tuple[Pod, ...], nodes: tuple[Node, ...] | None) -> bool:
+    """Whether a node has no pod object at all, so that Events may say why."""
+    if nodes is None:
+        desired = (live.get("status") or {}).get("desiredNumberScheduled", 0)
+        return bool(desired > len(pods))
+    return not {node.name for node in nodes} <= {pod.node for pod in pods}
 
 
 def _state_of(live: Manifest) -> State | None:

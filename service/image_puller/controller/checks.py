@@ -1,23 +1,25 @@
 """The checks: of the DaemonSet and the registries, of unverified pushes, and of rollouts."""
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from image_puller import limits
 from image_puller.cluster.observer import Observer
 from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
+from image_puller.controller.problem_tracker import ProblemTracker
+from image_puller.controller.rollout_log import RolloutLog
 from image_puller.controller.writer import Writer
-from image_puller.core import catch_up
+from image_puller.core import catch_up, problems, status
 from image_puller.core.catch_up import Findings, Question
 from image_puller.core.changes import Change, CheckDaemonSet
+from image_puller.core.observation import Observation
+from image_puller.core.problems import Kind, Problem
 from image_puller.core.state import State
 from image_puller.registries.lookup import Lookup
 from image_puller.values.answers import Answer, OtherArtifact, Unanswered
 from image_puller.values.reference import Reference
-
-log = logging.getLogger(__name__)
 
 SOURCE = "check"
 """The source under which the changes of checks are counted."""
@@ -38,12 +40,15 @@ class Checks:
         writer: Writer,
         lookup: Lookup | None,
         clock: Clock,
+        tracker: ProblemTracker,
     ) -> None:
         self._config = config
         self._observer = observer
         self._writer = writer
         self._lookup = lookup
         self._clock = clock
+        self._tracker = tracker
+        self._rollouts = RolloutLog(clock)
         self._from_catch_up: tuple[str, ...] = ()
         self._from_verification: tuple[str, ...] = ()
 
@@ -51,6 +56,11 @@ class Checks:
     def problems(self) -> tuple[str, ...]:
         """Return what the last checks found wrong at registries, each problem once."""
         return tuple(dict.fromkeys((*self._from_catch_up, *self._from_verification)))
+
+    def status(self) -> dict[str, Any]:
+        """Return the status as JSON."""
+        seen, found = self._observe()
+        return status.described(seen, found)
 
     def full(self, seconds: float, *, asks_if_new: bool = False) -> None:
         """Ask registries for missed pushes, then repair the DaemonSet whatever they answered.
@@ -105,19 +115,32 @@ class Checks:
 
         The comparison waits until the rollout is complete, unless it is the last one.
         """
-        if not is_last and not self._observer.is_rolled_out():
+        seen, _ = self._observe()
+        if not is_last and seen.rollout != "complete":
             return True
-        wrong = self._observer.wrong_contents()
+        wrong = self._observer.wrong_contents(seen)
         if wrong:
             self._commit(wrong)
         return bool(wrong)
+
+    def _observe(self) -> tuple[Observation, tuple[Problem, ...]]:
+        """Return what is true in the cluster now, and all problems. Report what began or ended."""
+        seen, superseded = self._observer.observe(), self._writer.superseded
+        found = problems.of_process(Kind.REGISTRY, self.problems)
+        if superseded is not None:
+            # Another process reports the problems of the configuration in charge.
+            mine = (*problems.of_process(Kind.SUPERSEDED, [superseded]), *found)
+            self._tracker.update(mine)
+            return seen, (*mine, *problems.find(seen))
+        found = (*found, *problems.find(seen))
+        self._tracker.update(found)
+        self._rollouts.note(seen)
+        return seen, found
 
     def _catch_up(self, state: State, seconds: float) -> Findings:
         findings = self._found(state, seconds)
         if self._lookup is not None:
             self._from_catch_up = findings.reasons
-        for problem in self._from_catch_up:
-            log.warning("%s", problem)
         return findings
 
     def _found(

@@ -1,6 +1,10 @@
 """The metrics, for Prometheus. No label holds a name from a payload."""
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from image_puller.core.problems import Kind
 
 
 class Metrics:
@@ -31,6 +35,18 @@ class Metrics:
             "Reasons why registries did not answer the last check. /status lists them.",
             registry=self._registry,
         )
+        self._problems = Gauge(
+            "image_puller_problems",
+            "Problems that a person must solve, by kind. /status lists them.",
+            ["kind"],
+            registry=self._registry,
+        )
+        self.set_problems([])
+
+    def set_problems(self, kinds: Sequence[Kind]) -> None:
+        """Set how many problems of each kind exist. `kinds` has one item for each problem."""
+        for kind in Kind:
+            self._problems.labels(kind=kind.value).set(kinds.count(kind))
 
     def count_event(self, source: str, outcome: str) -> None:
         """Count one event."""

@@ -55,5 +55,8 @@ class NodeWatch:
                 return
             except ImagePullerError as error:
                 log.warning("the watch of nodes ended and is started again: %s", error)
+            except Exception:
+                # No answer of the API server may end the watch for good.
+                log.exception("the watch of nodes failed and is started again")
             with self._wakes:
                 self._clock.wait_for(self._wakes, lambda: self._stopping, limits.RETRY_SECONDS)

@@ -11,6 +11,7 @@ from image_puller.core.changes import (
     AwaitVerification,
     Change,
     CheckDaemonSet,
+    EnsureExists,
     TrackTag,
     UntrackTag,
 )
@@ -20,7 +21,13 @@ from image_puller.values.reference import Reference
 
 log = logging.getLogger(__name__)
 
-_STARTS_ROLLOUT = (Outcome.MUTATED, Outcome.IN_DOUBT, Outcome.PULLED_AGAIN)
+_STARTS_ROLLOUT = (
+    Outcome.MUTATED,
+    Outcome.IN_DOUBT,
+    Outcome.PULLED_AGAIN,
+    Outcome.TRACKED,
+    Outcome.UNTRACKED,
+)
 
 
 class _Backoff:
@@ -99,7 +106,8 @@ class Schedule:
                     self._verification.begin()
                 if outcome is Outcome.IN_DOUBT:
                     self._note_doubt(change)
-                if outcome in _STARTS_ROLLOUT:
+                # A node that joined pulls all images, as in a rollout.
+                if outcome in _STARTS_ROLLOUT or isinstance(change, EnsureExists):
                     self._rollout.begin()
             self._wakes.notify()
 

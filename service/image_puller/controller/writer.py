@@ -64,6 +64,11 @@ class Writer:
         self._failed = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
+    @property
+    def superseded(self) -> str | None:
+        """Return why this process is not in charge, or None."""
+        return self._reconciler.superseded
+
     def start(self) -> None:
         """Start to commit."""
         self._thread.start()

@@ -42,6 +42,9 @@ class StatusReader(Protocol):
     def status(self) -> dict[str, Any]:
         """Return the status as JSON. Raises ClusterUnavailableError."""
 
+    def status_text(self) -> str:
+        """Return the encoded status. Raises ClusterUnavailableError."""
+
     def unready(self) -> str | None:
         """Return why this process can't take events, or None. It makes no API request."""
 
@@ -158,7 +161,7 @@ class _Routes:
     def status(self) -> Response:
         """Return the status of all images and nodes."""
         self._check_reader()
-        return _json(self._reader.status())
+        return _json(self._reader.status_text())
 
     def image_status(self, image: str) -> Response:
         """Return the status of one image, named by its entry or its reference."""
@@ -166,7 +169,7 @@ class _Routes:
         selected = status.select(self._reader.status(), image)
         if selected is None:
             return _answer(404, f"no image is called {image[:200]!r}; /status lists all")
-        return _json(selected)
+        return _json(as_text(selected))
 
     def metrics(self) -> Response:
         """Return the metrics for Prometheus."""
@@ -205,7 +208,7 @@ class _Routes:
             answer = source.handshake(body) if source.handshake else None
             if answer is not None:
                 self._metrics.count_event(source.name, "handshake")
-                return _json(answer)
+                return _json(as_text(answer))
             events = sources.decode(source.name, _headers(), body)
         except RequestEntityTooLarge:
             self._metrics.count_event(source.name, "too large")
@@ -293,8 +296,13 @@ def _failed(error: Exception) -> Response:
     return _answer(500, "internal error")
 
 
-def _json(value: Any) -> Response:
-    return Response(json.dumps(value, indent=2) + "\n", content_type="application/json")
+def _json(text: str) -> Response:
+    return Response(text, content_type="application/json")
+
+
+def as_text(value: Any) -> str:
+    """Return a JSON value as text for people and programs."""
+    return json.dumps(value, indent=2) + "\n"
 
 
 def _is_test_call() -> bool:

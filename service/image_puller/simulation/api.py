@@ -1,5 +1,6 @@
 """The verbs of the API: each reads or changes the store, and returns the response's object."""
 
+import base64
 import copy
 import json
 from collections.abc import Callable, Collection
@@ -28,17 +29,27 @@ class Api:
         """Return one object."""
         return self.store.get(_key(target))
 
-    def list_objects(self, target: Target, *, labels: str = "", fields: str = "") -> Json:
-        """Return a list of objects. As on a real server, its items have no `kind`."""
+    def list_objects(
+        self, target: Target, *, labels: str = "", fields: str = "", limit: int = 0, after: str = ""
+    ) -> Json:
+        """Return a list of objects. As on a real server, its items have no `kind`.
+
+        With a `limit` it is one page. `after` is the token of the page before it.
+        """
         selected = _selected(labels, fields)
         with self.store.changed:
             found = self.store.all(target.resource, target.namespace)
             version = self.store.version
+        matching = [item for item in found if selected(item) and _path(item) > _start(after)]
+        page = matching[:limit] if limit else matching
+        metadata = {"resourceVersion": str(version)}
+        if len(page) < len(matching):
+            metadata["continue"] = base64.b64encode(_path(page[-1]).encode()).decode()
         return {
             "kind": f"{target.resource.kind}List",
             "apiVersion": target.resource.api_version,
-            "metadata": {"resourceVersion": str(version)},
-            "items": [_without_kind(item) for item in found if selected(item)],
+            "metadata": metadata,
+            "items": [_without_kind(item) for item in page],
         }
 
     def events_since(
@@ -127,6 +138,18 @@ class Api:
 
 def _key(target: Target) -> Key:
     return Key(target.resource, target.namespace or "", target.name or "")
+
+
+def _path(item: Json) -> str:
+    """Return the key by which a list is sorted."""
+    return f"{item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
+
+
+def _start(token: str) -> str:
+    try:
+        return base64.b64decode(token, validate=True).decode()
+    except ValueError as error:
+        raise ApiError(400, f"continue key is not valid: {error}") from error
 
 
 def _without_kind(item: Json) -> Json:

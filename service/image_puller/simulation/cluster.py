@@ -182,6 +182,14 @@ class SimulatedCluster:
         return self._registries.unpullable
 
     @property
+    def crashing(self) -> dict[str, tuple[str, int]]:
+        """The reasons and exit codes of containers that end at once, by image name.
+
+        Callers may change them.
+        """
+        return self._registries.crashing
+
+    @property
     def pull_seconds(self) -> dict[str, float]:
         """The seconds that pulls take, by image name. Callers may change them."""
         return self._registries.pull_seconds
@@ -203,6 +211,14 @@ class SimulatedCluster:
     def revive(self, name: str) -> None:
         """Start a stopped node again."""
         self._nodes.revive(name)
+
+    def fill(self, name: str, why: str = "Too many pods") -> None:
+        """Let a node have no room for new pods. They stay pending, for this reason."""
+        self._nodes.fill(name, why)
+
+    def free(self, name: str) -> None:
+        """Let a node have room again. Pods that wait for it start."""
+        self._nodes.free(name)
 
     def images_on(self, node: str) -> dict[str, str]:
         """Return the digests of the images on a node, by image name."""

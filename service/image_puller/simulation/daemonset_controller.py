@@ -11,6 +11,7 @@ from image_puller.simulation.defaults import TEMPLATE_GENERATION
 from image_puller.simulation.responses import Json
 
 REVISION_LABEL = "controller-revision-hash"
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _ADDED_TOLERATIONS = tuple(
     {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": effect}
     for key, effect in (
@@ -36,9 +37,9 @@ def plan(daemon_set: Json, pods: Sequence[Json], nodes: Sequence[Json]) -> Plan:
     """Return which pods to delete and which nodes get one, within `maxUnavailable`."""
     desired = [node for node in nodes if fits(daemon_set, node)]
     names = {node["metadata"]["name"] for node in desired}
-    misplaced = [pod for pod in pods if pod["spec"]["nodeName"] not in names]
-    placed = [pod for pod in pods if pod["spec"]["nodeName"] in names]
-    taken = {pod["spec"]["nodeName"] for pod in placed}
+    misplaced = [pod for pod in pods if node_of(pod) not in names]
+    placed = [pod for pod in pods if node_of(pod) in names]
+    taken = {node_of(pod) for pod in placed}
     missing = [node for node in desired if node["metadata"]["name"] not in taken]
     outdated = _replaceable(daemon_set, placed, len(desired))
     surplus = [pod for pod in misplaced if not is_terminating(pod)]
@@ -46,7 +47,7 @@ def plan(daemon_set: Json, pods: Sequence[Json], nodes: Sequence[Json]) -> Plan:
 
 
 def pod(daemon_set: Json, node: Json) -> Json:
-    """Return the pod of a DaemonSet for a node. No scheduler exists, so it is bound to the node."""
+    """Return the pod of a DaemonSet for a node. The scheduler has still to bind it."""
     metadata, template = daemon_set["metadata"], daemon_set["spec"]["template"]
     template_metadata = template.get("metadata", {})
     labels = {
@@ -73,20 +74,31 @@ def pod(daemon_set: Json, node: Json) -> Json:
         "spec": {
             **template["spec"],
             "tolerations": tolerations,
-            "nodeName": node["metadata"]["name"],
+            "affinity": _affinity(template["spec"].get("affinity", {}), node["metadata"]["name"]),
         },
     }
+
+
+def node_of(pod: Json) -> str | None:
+    """Return the node that a pod of a DaemonSet is bound to, or that it is meant for."""
+    spec = pod["spec"]
+    if "nodeName" in spec:
+        return str(spec["nodeName"])
+    match spec.get("affinity", {}).get("nodeAffinity", {}).get(_REQUIRED, {}):
+        case {"nodeSelectorTerms": [{"matchFields": [{"values": [name]}]}]}:
+            return str(name)
+    return None
 
 
 def status(daemon_set: Json, pods: Iterable[Json], nodes: Iterable[Json]) -> Json:
     """Return the status of a DaemonSet. As in Go's JSON, optional fields that are 0 are omitted."""
     desired = {node["metadata"]["name"] for node in nodes if fits(daemon_set, node)}
     remaining = [pod for pod in pods if not is_terminating(pod)]
-    placed = [pod for pod in remaining if pod["spec"]["nodeName"] in desired]
+    placed = [pod for pod in remaining if node_of(pod) in desired]
     ready = sum(map(is_ready, placed))
     live = revision(daemon_set)
     required = {
-        "currentNumberScheduled": len({pod["spec"]["nodeName"] for pod in placed}),
+        "currentNumberScheduled": len({node_of(pod) for pod in placed}),
         "numberMisscheduled": len(remaining) - len(placed),
         "desiredNumberScheduled": len(desired),
         "numberReady": ready,
@@ -140,6 +152,13 @@ def is_terminating(pod: Json) -> bool:
 def is_owned(item: Json, uid: str) -> bool:
     """Whether the object with this UID owns the item."""
     return any(owner["uid"] == uid for owner in item["metadata"].get("ownerReferences", []))
+
+
+def _affinity(affinity: Json, name: str) -> Json:
+    """Return the affinity of a pod for one node. The real controller also replaces the terms."""
+    field = {"key": "metadata.name", "operator": "In", "values": [name]}
+    required = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+    return {**affinity, "nodeAffinity": {**affinity.get("nodeAffinity", {}), _REQUIRED: required}}
 
 
 def _replaceable(daemon_set: Json, placed: Sequence[Json], desired: int) -> list[Json]:

@@ -23,6 +23,7 @@ class SimulatedRegistries:
     """
 
     digests: dict[str, str] = field(default_factory=dict)
+    crashing: dict[str, tuple[str, int]] = field(default_factory=dict)
     unpullable: dict[str, str] = field(default_factory=dict)
     pull_seconds: dict[str, float] = field(default_factory=dict)
     default_pull_seconds: float = 2.0
@@ -37,6 +38,10 @@ class SimulatedRegistries:
         error = self.unpullable.get(name) or self.unpullable.get(str(image))
         is_missing = self.only_digests and self._known_digest(name, image) is None
         return error or (f"{image}: not found" if is_missing else None)
+
+    def crash(self, name: str, image: Reference) -> tuple[str, int] | None:
+        """Return with which reason and exit code containers of this image end, or None."""
+        return self.crashing.get(name) or self.crashing.get(str(image))
 
     def seconds(self, name: str, image: Reference) -> float:
         """Return the seconds that a pull of this image takes."""
@@ -64,6 +69,17 @@ class Kubelet:
     now: Callable[[], float]
     alive: bool = True
     images: dict[str, str] = field(default_factory=dict)
+
+    def reported_images(self) -> list[Json]:
+        """Return the images as the status of a node lists them, each with all its names."""
+        names: dict[str, list[str]] = {}
+        for name, digest in self.images.items():
+            repository = name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
+            names.setdefault(f"{repository}@{digest}", []).append(name)
+        # The name by digest comes first.
+        return [
+            {"names": sorted(each, key=lambda name: "@" not in name)} for each in names.values()
+        ]
 
     def run_pod(self, pod: Json, report: Callable[[Json], None]) -> Iterator[float]:
         """Start the containers of a pod, yield the seconds until each next step, report the status.
@@ -96,6 +112,10 @@ class Kubelet:
             _check_command(container, installed)
         except StartError as error:
             status.wait(container, error.reason, str(error))
+            return False
+        crash = self.registries.crash(container["image"], image)
+        if crash is not None:
+            status.crash(container, image, digest, *crash)
             return False
         installed.update(_installed_paths(container))
         status.run(container, image, digest)

@@ -1,5 +1,6 @@
 """The nodes, and the controllers of a cluster: DaemonSet controller and garbage collector."""
 
+import hashlib
 import heapq
 import itertools
 import threading
@@ -10,7 +11,7 @@ from image_puller.simulation.api import Api
 from image_puller.simulation.clock import SimulatedClock, timestamp
 from image_puller.simulation.kubelet import Kubelet, SimulatedRegistries
 from image_puller.simulation.pod_status import condition
-from image_puller.simulation.resources import DAEMON_SETS, NODES, PODS, Resource, Target
+from image_puller.simulation.resources import DAEMON_SETS, EVENTS, NODES, PODS, Resource, Target
 from image_puller.simulation.responses import ApiError, Json
 from image_puller.simulation.store import Key
 
@@ -26,6 +27,7 @@ class Nodes:
         self._kubelets: dict[str, Kubelet] = {}
         self._due: list[tuple[float, int, Key, str, Iterator[float]]] = []
         self._order = itertools.count()
+        self._full: dict[str, str] = {}
         self._lock = threading.RLock()
 
     def join(self, name: str, labels: dict[str, str], taints: Sequence[Json]) -> None:
@@ -72,6 +74,19 @@ class Nodes:
                 else:
                     self._start(pod)
 
+    def fill(self, name: str, why: str) -> None:
+        """Let a node have no room for new pods. They stay pending, for this reason."""
+        with self._lock:
+            self._full[name] = why
+
+    def free(self, name: str) -> None:
+        """Let a node have room again. The scheduler binds the pods that wait for it."""
+        with self._lock:
+            del self._full[name]
+            for pod in self._bound():
+                if "nodeName" not in pod["spec"] and daemonset_controller.node_of(pod) == name:
+                    self._schedule(pod)
+
     def images(self, name: str) -> dict[str, str]:
         """Return the digests of the images on a node, by image name."""
         return dict(self._kubelets[name].images)
@@ -102,6 +117,7 @@ class Nodes:
         if seconds is not None:
             due = self._clock() + seconds
             heapq.heappush(self._due, (due, next(self._order), key, uid, steps))
+        self._report_images(pod["spec"]["nodeName"])
 
     def _reconcile(self) -> None:
         self._collect_garbage()
@@ -123,16 +139,69 @@ class Nodes:
         owners = [one["metadata"]["uid"] for one in self._api.store.all(DAEMON_SETS)]
         for pod in self._bound():
             is_owned = any(daemonset_controller.is_owned(pod, uid) for uid in owners)
-            if not is_owned or pod["spec"]["nodeName"] not in self._kubelets:
+            if not is_owned or daemonset_controller.node_of(pod) not in self._kubelets:
                 self._stop(pod)
 
     def _create(self, daemon_set: Json, node: Json) -> None:
         target = Target(PODS, daemon_set["metadata"]["namespace"], None)
         try:
             pod = self._api.admit(target, daemonset_controller.pod(daemon_set, node))
-        except ApiError:
+        except ApiError as error:
+            self._report_failure(daemon_set, f"Error creating: {error}")
             return  # each reconciliation tries again
-        self._start(pod)
+        self._schedule(pod)
+
+    def _report_failure(self, daemon_set: Json, message: str) -> None:
+        """Report as an Event why a pod can't be created. One Event counts equal messages."""
+        metadata, now = daemon_set["metadata"], timestamp(self._clock())
+        digest = hashlib.sha256(f"{metadata['uid']}{message}".encode()).hexdigest()[:16]
+        key = Key(EVENTS, metadata["namespace"], f"{metadata['name']}.{digest}")
+        live = self._api.store.find(key)
+        if live is not None:
+            if live["lastTimestamp"] != now:
+                later = {"count": live["count"] + 1, "lastTimestamp": now}
+                self._api.store.replace(key, {**live, **later})
+            return
+        event = {
+            "metadata": {"name": key.name},
+            "involvedObject": {
+                "apiVersion": daemon_set["apiVersion"],
+                "kind": daemon_set["kind"],
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+            },
+            "reason": "FailedCreate",
+            "message": message,
+            "type": "Warning",
+            "source": {"component": "daemonset-controller"},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        self._api.admit(Target(EVENTS, metadata["namespace"], None), event)
+
+    def _schedule(self, pod: Json) -> None:
+        """Bind a pod to its node, if that has room, and start it."""
+        key, name = _key(PODS, pod), daemonset_controller.node_of(pod)
+        if name in self._full:
+            self._update(key, self._unschedulable(self._full[name]))
+            return
+        bound = {**pod, "spec": {**pod["spec"], "nodeName": name}}
+        self._start(self._api.store.replace(key, bound))
+
+    def _unschedulable(self, why: str) -> Json:
+        """Return the status of a pod that the scheduler can't bind."""
+        count = len(self._kubelets)
+        message = f"0/{count} nodes are available: 1 {why}"
+        if count > 1:
+            message += f", {count - 1} node(s) didn't satisfy plugin(s) [NodeAffinity]"
+        scheduled = {
+            **condition("PodScheduled", is_true=False),
+            "reason": "Unschedulable",
+            "message": f"{message}.",
+        }
+        return {"phase": "Pending", "conditions": [scheduled]}
 
     def _start(self, pod: Json) -> None:
         key, kubelet = _key(PODS, pod), self._kubelets[pod["spec"]["nodeName"]]
@@ -142,7 +211,7 @@ class Nodes:
 
     def _stop(self, pod: Json) -> None:
         key = _key(PODS, pod)
-        kubelet = self._kubelets.get(pod["spec"]["nodeName"])
+        kubelet = self._kubelets.get(pod["spec"].get("nodeName", ""))
         if kubelet is None or kubelet.alive:
             self._api.store.remove(key)
         elif not daemonset_controller.is_terminating(pod):
@@ -156,6 +225,13 @@ class Nodes:
             if live is not None:
                 self._api.store.replace(key, {**live, "status": status})
 
+    def _report_images(self, name: str) -> None:
+        """Report in a node's status which images it has, as its kubelet does."""
+        with self._api.store.changed:
+            live = self._api.store.get(Key(NODES, "", name))
+            images = self._kubelets[name].reported_images()
+            self._update(Key(NODES, "", name), {**live["status"], "images": images})
+
     def _set_ready(self, key: Key, *, is_ready: bool) -> None:
         live = self._api.store.get(key)
         others = [one for one in live["status"].get("conditions", []) if one["type"] != "Ready"]
@@ -163,14 +239,15 @@ class Nodes:
         self._update(key, status)
 
     def _pods_on(self, node: str) -> list[Json]:
-        return [pod for pod in self._bound() if pod["spec"]["nodeName"] == node]
+        return [pod for pod in self._bound() if pod["spec"].get("nodeName") == node]
 
     def _pods_of(self, namespace: str, uid: str) -> list[Json]:
         return [pod for pod in self._bound(namespace) if daemonset_controller.is_owned(pod, uid)]
 
     def _bound(self, namespace: str | None = None) -> list[Json]:
         # Only the controller's pods have a node. The simulation schedules no other pods.
-        return [pod for pod in self._api.store.all(PODS, namespace) if "nodeName" in pod["spec"]]
+        pods = self._api.store.all(PODS, namespace)
+        return [pod for pod in pods if daemonset_controller.node_of(pod) is not None]
 
 
 def _key(resource: Resource, item: Json) -> Key:

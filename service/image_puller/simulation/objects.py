@@ -105,6 +105,16 @@ def partial(item: Json) -> Json:
     }
 
 
+def partial_list(listed: Json) -> Json:
+    """Return the metadata of listed objects. The real server writes an empty list as null."""
+    return {
+        "kind": "PartialObjectMetadataList",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": listed["metadata"],
+        "items": [partial(item) for item in listed["items"]] or None,
+    }
+
+
 def random_name(prefix: str) -> str:
     """Return a random name for a `generateName`. An empty prefix gives an empty name."""
     return prefix and prefix + "".join(random.choices(_LETTERS, k=5))  # noqa: S311  not a secret

@@ -33,6 +33,22 @@ class PodStatus:
                 message = f"back-off 10s restarting failed container={container['name']}"
                 self.wait(container, "CrashLoopBackOff", message)
 
+    def crash(
+        self, container: Json, image: Reference, digest: str, reason: str, exit_code: int
+    ) -> None:
+        """Report that a container ended, and is started again later."""
+        name, now = container["name"], timestamp(self._now())
+        terminated = {"reason": reason, "exitCode": exit_code, "startedAt": now, "finishedAt": now}
+        message = f"back-off 10s restarting failed container={name}"
+        crashed = {
+            "image": str(image),
+            "imageID": f"{image.name}@{digest}",
+            "restartCount": self._statuses[name]["restartCount"] + 1,
+            "lastState": {"terminated": terminated},
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": message}},
+        }
+        self._set(container, crashed)
+
     def run(self, container: Json, image: Reference, digest: str) -> None:
         """Report that a container runs an image with this digest."""
         identity = f"{self._started}{container['name']}{digest}"

@@ -87,7 +87,19 @@ class Routes:
                 "you requested PartialObjectMetadata, but the requested object is a list "
                 f"(*{target.resource.group or 'core'}.{kind}List)",
             )
-        return Response(_OK, self.api.list_objects(target, **_selection(request)))
+        after = request.query.get("continue", "")
+        limit = int(request.query.get("limit") or 0)
+        selection = _selection(request)
+        listed = self.api.list_objects(
+            target,
+            labels=selection["labels"],
+            fields=selection["fields"],
+            limit=limit,
+            after=after,
+        )
+        if "as=PartialObjectMetadataList;" in request.headers.get("accept", ""):
+            listed = objects.partial_list(listed)
+        return Response(_OK, listed)
 
     def _create(self, request: Request, target: Target) -> Response:
         item = self.api.create(target, request.body, dry_run=_is_dry_run(request))
@@ -108,7 +120,9 @@ class Routes:
         Without a `resourceVersion`, it begins with the objects that exist.
         """
         selection = _selection(request)
-        listed = self.api.list_objects(target, **selection)
+        listed = self.api.list_objects(
+            target, labels=selection["labels"], fields=selection["fields"]
+        )
         since = int(request.query.get("resourceVersion") or 0)
         deadline = monotonic() + float(request.query.get("timeoutSeconds", "3600"))
         existing = [] if since else listed["items"]

@@ -16,6 +16,8 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "metadata.namespace": ("metadata", "namespace"),
     "spec.nodeName": ("spec", "nodeName"),
     "involvedObject.name": ("involvedObject", "name"),
+    "involvedObject.uid": ("involvedObject", "uid"),
+    "reason": ("reason",),
 }
 
 

@@ -1,0 +1,70 @@
+"""The shared read: calls at the same time cost one read, and later calls another one."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from image_puller.cluster.shared_read import SharedRead
+from image_puller.errors import ClusterUnavailableError
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
+
+
+class SlowRead:
+    """A read that waits for the test. It returns its number, or raises an error."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.number = 0
+        self.go_on = threading.Event()
+
+    def __call__(self) -> int:
+        self.number += 1
+        assert self.go_on.wait(TIMEOUT_SECONDS)
+        if self.error is not None:
+            raise self.error
+        return self.number
+
+
+def test_ten_calls_at_the_same_time_share_one_read() -> None:
+    read = SlowRead()
+    shared = SharedRead(read)
+    with ThreadPoolExecutor(10) as threads:
+        first = threads.submit(shared.get)
+        wait_until(lambda: read.number == 1)
+        started = threading.Semaphore(0)
+
+        def get() -> int:
+            started.release()
+            return shared.get()
+
+        others = [threads.submit(get) for _ in range(9)]
+        for _ in others:
+            assert started.acquire(timeout=TIMEOUT_SECONDS)
+        assert not any(other.done() for other in others)
+        read.go_on.set()
+        results = {each.result(TIMEOUT_SECONDS) for each in (first, *others)}
+    # A thread that was slow to call finds no read that runs, and begins a second one.
+    assert results <= {1, 2}
+
+
+def test_a_call_after_a_read_begins_another_one() -> None:
+    read = SlowRead()
+    read.go_on.set()
+    shared = SharedRead(read)
+    assert (shared.get(), shared.get()) == (1, 2)
+
+
+def test_an_error_reaches_every_caller_and_is_not_kept() -> None:
+    read = SlowRead(ClusterUnavailableError("away"))
+    shared = SharedRead(read)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(shared.get)
+        wait_until(lambda: read.number == 1)
+        second = threads.submit(shared.get)
+        read.go_on.set()
+        for each in (first, second):
+            with pytest.raises(ClusterUnavailableError, match="away"):
+                each.result(TIMEOUT_SECONDS)
+    read.error = None
+    assert shared.get() == read.number
