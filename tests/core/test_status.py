@@ -584,6 +584,12 @@ def test_refused_tags_of_other_entries_are_left_out(
 # Nodes that hold nothing, each with its state
 
 
+def required_affinity(term: Json) -> Json:
+    """Return an affinity that requires a node of this term."""
+    required = {"nodeSelectorTerms": [term]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+
+
 def test_a_node_whose_install_container_does_not_run_has_a_warm_up_time(
     replica: MakeReplica, cluster: SimulatedCluster, now: Time
 ) -> None:
@@ -664,11 +670,22 @@ def test_a_pod_that_the_scheduler_has_not_seen_waits_for_it(
     assert found["reason"].endswith(" is not scheduled yet")
 
 
+@pytest.mark.parametrize(
+    "affinity",
+    [
+        None,
+        {"nodeAffinity": None},
+        required_affinity({"matchExpressions": [{"key": "zone", "operator": "Exists"}]}),
+        required_affinity({"matchFields": [{"key": "metadata.name", "values": None}]}),
+        required_affinity({"matchFields": [{"key": "metadata.uid", "values": ["node-1"]}]}),
+    ],
+)
 def test_a_pod_that_is_meant_for_no_node_is_left_out(
-    replica: MakeReplica, cluster: SimulatedCluster
+    replica: MakeReplica, cluster: SimulatedCluster, affinity: Json | None
 ) -> None:
     def edit(pod: Json) -> None:
-        del pod["spec"]["nodeName"], pod["spec"]["affinity"]
+        del pod["spec"]["nodeName"]
+        pod["spec"]["affinity"] = affinity
 
     live = replace(first_pods(replica(**AT_ONCE), cluster, edit), nodes=None)
     assert nodes_of(replica(), live, APP) == {}
@@ -783,6 +800,9 @@ def test_a_node_that_joined_after_a_refusal_does_not_have_its_reason(
     found = status.describe(puller.config, replace(live, nodes=later))
     reason = "the DaemonSet controller has not created a pod yet"
     assert found["nodes"]["node-1"]["reason"] == reason
+    untimed = replace(live, nodes=later, refusal=replace(refusal, time=None))
+    found = status.describe(puller.config, untimed)
+    assert found["nodes"]["node-1"]["reason"] == refusal.reason
 
 
 # Containers that do not run

@@ -3,6 +3,7 @@
 import hashlib
 import heapq
 import itertools
+import re
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -152,9 +153,13 @@ class Nodes:
         self._schedule(pod)
 
     def _report_failure(self, daemon_set: Json, message: str) -> None:
-        """Report as an Event why a pod can't be created. One Event counts equal messages."""
+        """Report as an Event why a pod can't be created.
+
+        One Event counts messages that differ only in the pod's random name.
+        """
         metadata, now = daemon_set["metadata"], timestamp(self._clock())
-        digest = hashlib.sha256(f"{metadata['uid']}{message}".encode()).hexdigest()[:16]
+        similar = re.sub(f"{metadata['name']}-[a-z0-9]+", "", message)
+        digest = hashlib.sha256(f"{metadata['uid']}{similar}".encode()).hexdigest()[:16]
         key = Key(EVENTS, metadata["namespace"], f"{metadata['name']}.{digest}")
         live = self._api.store.find(key)
         if live is not None:
