@@ -300,7 +300,7 @@ def test_a_time_far_in_the_future_becomes_now(own: bool) -> None:
     assert state.changed == NOON
     (tag,), (waiting,), (deleted,) = found.tags, found.unverified, found.deleted
     assert (tag.time, waiting.time, deleted.time) == (NOON, NOON, NOON)
-    assert tag.own_clock and waiting.own_clock and deleted.own_clock
+    assert (tag.own_clock, waiting.own_clock, deleted.own_clock) == (True, True, True)
 
 
 @given(states)
