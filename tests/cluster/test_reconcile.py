@@ -623,3 +623,52 @@ def test_creation_and_rollouts_are_logged(
     puller.commit(push("1.2.4", 1))
     assert f"DaemonSet {NAME} was created" in caplog.text
     assert f"DaemonSet {NAME}: rollout started" in caplog.text
+
+
+# A clock that was wrong for a while
+
+YEAR = 365 * 24 * 3600
+
+
+@pytest.mark.parametrize("is_new_process", [True, False])
+def test_pushes_count_after_a_clock_was_ahead(
+    replica: MakeReplica, installation: Installation, now: Time, is_new_process: bool
+) -> None:
+    puller = replica(IMAGES=LATEST, **AT_ONCE)
+    now.advance(YEAR)
+    puller.commit(push("latest", 1, seconds=YEAR))
+    now.advance(-YEAR)
+    puller = replica(IMAGES=LATEST, **AT_ONCE) if is_new_process else puller
+    assert puller.commit(push("latest", 2, seconds=-5)) == (Outcome.IN_DOUBT,)
+    assert installation.digests() == {"app": digest(2)}
+    assert puller.commit(push("latest", 3, seconds=-1)) == (Outcome.MUTATED,)
+
+
+def test_a_time_in_the_future_is_corrected_in_the_state_once(
+    replica: MakeReplica, installation: Installation, now: Time
+) -> None:
+    now.advance(YEAR)
+    replica(IMAGES=LATEST, **AT_ONCE).commit(push("latest", 1, seconds=YEAR))
+    now.advance(-YEAR)
+    puller = replica(IMAGES=LATEST, **AT_ONCE)
+    puller.check()
+    state = installation.state()
+    assert state["changed"] == "2026-01-15T12:00:00.000Z"
+    assert state["entries"]["app"]["tags"][0]["time"] == "2026-01-15T12:00:00.000Z"
+    installation.sent()
+    puller.check()
+    assert installation.written() == []
+
+
+def test_unqueryable_tags_are_pulled_again_after_a_clock_was_ahead(
+    replica: MakeReplica, installation: Installation, now: Time
+) -> None:
+    now.advance(YEAR)
+    replica(IMAGES=LATEST, **AT_ONCE).check()
+    now.advance(-YEAR)
+    puller = replica(IMAGES=LATEST, **AT_ONCE)
+    puller.check()
+    before = installation.template()
+    now.advance(2 * 3600)
+    puller.commit(CheckDaemonSet(frozenset({("app", "latest")})))
+    assert installation.template() != before

@@ -328,3 +328,11 @@ def test_a_second_check_finds_nothing(acts: Acts) -> None:
     content = registry_after(acts)
     once = checked(config, state_of(config, *reported(acts)), content)
     assert checked(config, once, content) == once
+
+
+def test_listed_tags_in_lower_case_are_spelled_as_the_policy_tracks_them() -> None:
+    config = config_of("2.7.18.RELEASE")
+    state = state_of(config)
+    listed = ["2.7.18.release", "2.7.19.release", "other"]
+    assert asked(config, state, *listed) == ["2.7.18.RELEASE", "2.7.19.RELEASE"]
+    assert asked(config, state, *listed, "2.7.18.RELEASE") == ["2.7.18.RELEASE"]

@@ -1,5 +1,6 @@
 """Matching: the entries that an event is about, and its changes."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -393,3 +394,53 @@ def test_a_repository_is_checked_although_another_entry_tracks_the_push() -> Non
 def test_a_source_can_not_cause_a_check_of_a_registry_that_it_may_not_report() -> None:
     config = configuration(WEBHOOK_REGISTRIES="harbor=harbor.local")
     assert repository_to_check(config, "harbor", pushed(tag="latest")) is None
+
+
+# Registries that do not distinguish the case of tags
+
+
+@pytest.mark.parametrize(
+    ("configured", "policy", "reported", "expected"),
+    [
+        ("2.7.18.RELEASE", "auto", "2.7.19.release", "2.7.19.RELEASE"),
+        ("V1.2.3-Alpine", "auto", "v1.2.4-alpine", "V1.2.4-Alpine"),
+        ("1.2.3-RC1", "auto", "1.2.3-rc2", "1.2.3-rc2"),
+        ("Nightly", "auto", "nightly", "Nightly"),
+        ("Nightly", "exact", "nightly", "Nightly"),
+        ("main", "glob:*-RELEASE", "1-release", "1-RELEASE"),
+        ("1.2.3", "auto", "1.2.4", "1.2.4"),
+    ],
+)
+def test_a_tag_in_lower_case_is_spelled_as_the_policy_tracks_it(
+    configured: str, policy: str, reported: str, expected: str
+) -> None:
+    config = configuration(
+        IMAGES=f"app=quay.io/org/app:{configured}", IMAGE_TAG_POLICIES=f"app={policy}"
+    )
+    event = replace(pushed(tag=reported), folds_case=True)
+    assert tracked(config, event, "gitea") == [("app", expected)]
+    assert repository_to_check(config, "gitea", event) is None
+    changes = matched(config, replace(deleted(reported), folds_case=True))
+    assert not isinstance(changes, NoMatch)
+    assert [change.tag for change in changes if isinstance(change, UntrackTag)] == [expected]
+
+
+@pytest.mark.parametrize("tag", ["2.7.19.beta", "2.7.17.release", "other"])
+def test_a_tag_in_lower_case_that_no_spelling_fits_is_ignored(tag: str) -> None:
+    config = configuration(IMAGES="app=quay.io/org/app:2.7.18.RELEASE")
+    event = replace(pushed(tag=tag), folds_case=True)
+    assert reason_of(config, event).startswith("policy: ")
+
+
+def test_other_registries_distinguish_the_case_of_tags() -> None:
+    config = configuration(IMAGES="app=quay.io/org/app:2.7.18.RELEASE")
+    assert reason_of(config, pushed(tag="2.7.19.release")) == "policy: other shape"
+
+
+def test_the_proposed_alias_is_that_of_the_other_host_of_the_payload() -> None:
+    config = configuration(IMAGES="a=a.example.com/org/app:1.2.3;b=b.example.com/org/app:1.2.3")
+    event = replace(pushed(registry="registry:5000"), other_host="B.example.com")
+    ignored = matched(config, event)
+    assert isinstance(ignored, NoMatch)
+    assert "but b names b.example.com/org/app" in ignored.detail
+    assert ignored.detail.endswith("set REGISTRY_ALIASES to registry:5000=b.example.com")

@@ -11,7 +11,7 @@ from image_puller.core import daemonset, decide, isolation, selection
 from image_puller.core.changes import TrackTag
 from image_puller.core.selection import trimmed
 from image_puller.core.state import Refused, Tag, UnverifiedPush, encode
-from tests.support.building import at, configuration, digest, push, state_of
+from tests.support.building import at, configuration, deletion, digest, push, state_of
 
 
 def tags(*names: str) -> tuple[Tag, ...]:
@@ -155,3 +155,32 @@ def test_the_largest_state_of_many_images_fits_once_it_is_trimmed() -> None:
 
     assert len(encode(state).encode()) > limits.STATE_BYTES
     assert len(encode(trimmed(state, config.keep_tags)).encode()) <= limits.STATE_BYTES
+
+
+# Two spellings of one version
+
+
+def test_two_spellings_of_one_version_with_one_digest_count_as_one() -> None:
+    config = configuration(IMAGE_TAG_POLICIES="app=semver:>=1", KEEP_TAGS="2")
+    pushes = [push("1.3.0", 3), push("v1.3.0", 3), push("1.4.0", 4), push("v1.4.0", 4)]
+    state = state_of(config, *pushes)
+    found = selection.desired(config, config.entries[0], state.entries["app"].tags)
+    assert [tag.name for tag in found] == ["v1.4.0", "v1.3.0"]
+
+
+@pytest.mark.parametrize(("one", "other"), [(3, 4), (None, None), (3, None)])
+def test_two_spellings_with_different_or_unknown_digests_count_apart(
+    one: int | None, other: int | None
+) -> None:
+    config = configuration(IMAGE_TAG_POLICIES="app=semver:>=1", KEEP_TAGS="2")
+    state = state_of(config, push("1.3.0", one), push("v1.3.0", other), push("1.2.9", 1))
+    found = selection.desired(config, config.entries[0], state.entries["app"].tags)
+    assert [tag.name for tag in found] == ["v1.3.0", "1.3.0"]
+
+
+def test_the_other_spelling_is_desired_when_the_first_is_deleted() -> None:
+    config = configuration(IMAGE_TAG_POLICIES="app=semver:>=1", KEEP_TAGS="2")
+    pushes = (push("1.3.0", 3), push("v1.3.0", 3))
+    state = state_of(config, *pushes, deletion("v1.3.0", seconds=1))
+    found = selection.desired(config, config.entries[0], state.entries["app"].tags)
+    assert [tag.name for tag in found] == ["1.3.0"]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from image_puller import limits
 from image_puller.core.state import (
     Blocked,
     Deletion,
@@ -21,6 +22,7 @@ from image_puller.core.state import (
     decode,
     encode,
     substance,
+    until,
 )
 from image_puller.errors import ImagePullerError
 from tests.support.building import NOON, at, digest
@@ -192,6 +194,16 @@ def with_entry(**changes: Any) -> Any:
             json.loads(TEXT) | {"changed": "yesterday"},
             json.loads(TEXT) | {"changed": "2026-01-15T12:00:00"},
             json.loads(TEXT) | {"changed": "0001-01-01T00:00:00+14:00"},
+            json.loads(TEXT) | {"changed": "9999-12-31T23:59:59Z"},
+            json.loads(TEXT) | {"changed": "0001-01-01T00:00:00Z"},
+            json.loads(TEXT) | {"pulledAgainAt": "9999-01-01T00:00:00Z"},
+            json.loads(TEXT) | {"template": "\ud800"},
+            json.loads(TEXT) | {"entries": {"\ud800": {"image": "a", "tags": []}}},
+            with_entry(image="\ud800"),
+            with_entry(tags=[{"tag": "\udfff", "digest": None, "time": "2026-01-15T12:00:00Z"}]),
+            with_entry(tags=[{"tag": "1.2.4", "digest": None, "time": "9999-01-01T00:00:00Z"}]),
+            with_entry(deleted=[{"tag": 1, "digest": None, "time": "2026-01-15T12:00:00Z"}]),
+            with_entry(deleted=[{"tag": "1", "digest": None, "time": "9999-01-01T00:00:00Z"}]),
             json.loads(TEXT) | {"blocked": {}},
             json.loads(TEXT) | {"blocked": ""},
             json.loads(TEXT) | {"entries": []},
@@ -265,3 +277,39 @@ def test_a_changed_entry_keeps_its_place() -> None:
     assert list(state.entries) == ["app", "web"]
     assert state.entries["app"] == EntryState(image="x")
     assert state.entries["web"] == FULL.entries["web"]
+
+
+# Times in the future
+
+AHEAD = at(limits.CLOCK_TOLERANCE_SECONDS)
+"""The latest time that a clock may write at NOON."""
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_time_far_in_the_future_becomes_now(own: bool) -> None:
+    year = at(365 * 24 * 3600)
+    entry = EntryState(
+        image="a",
+        tags=(Tag(name="1", digest=None, time=year, own_clock=own),),
+        unverified=(UnverifiedPush(tag="2", digest=None, time=year, reason="no", own_clock=own),),
+        deleted=(Deletion(tag="3", digest=None, time=year, own_clock=own),),
+    )
+    state = until(State(configuration="", changed=year, entries={"a": entry}), NOON)
+
+    found = state.entries["a"]
+    assert state.changed == NOON
+    (tag,), (waiting,), (deleted,) = found.tags, found.unverified, found.deleted
+    assert (tag.time, waiting.time, deleted.time) == (NOON, NOON, NOON)
+    assert (tag.own_clock, waiting.own_clock, deleted.own_clock) == (True, True, True)
+
+
+@given(states)
+def test_no_time_in_a_state_is_later_than_the_tolerance(state: State) -> None:
+    found = until(state, NOON)
+    assert found.changed is None or found.changed <= AHEAD
+    for entry in found.entries.values():
+        assert all(tag.time <= AHEAD for tag in entry.tags)
+        assert all(push.time <= AHEAD for push in entry.unverified)
+        assert all(deletion.time <= AHEAD for deletion in entry.deleted)
+    assert until(found, NOON) is found
+    assert found.pulled_again_at == state.pulled_again_at

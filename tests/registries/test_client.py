@@ -1206,10 +1206,27 @@ def test_manifest_is_asked_once_what_it_is(
     assert len(web.calls) == 1
 
 
-@pytest.mark.parametrize(("status", "body"), [(404, "{}"), (500, "{}"), (200, "[]"), (200, "<p>")])
-def test_manifest_that_can_not_be_read_is_an_error(
+@pytest.mark.parametrize(
+    ("status", "body"), [(404, "{}"), (405, "{}"), (501, "{}"), (200, "[]"), (200, "<p>")]
+)
+def test_manifest_that_its_registry_does_not_show_counts_as_an_image(
     web: responses.RequestsMock, registries: RegistryClient, status: int, body: str
 ) -> None:
     web.get(MANIFEST_BY_DIGEST, status=status, body=body)
+    assert registries.other_kind(BY_DIGEST) is None
+
+
+def test_question_what_a_manifest_is_fails_where_its_registry_fails(
+    web: responses.RequestsMock, registries: RegistryClient
+) -> None:
+    web.get(MANIFEST_BY_DIGEST, status=500)
     with pytest.raises(RegistryUnavailableError):
         registries.other_kind(BY_DIGEST)
+
+
+def test_manifest_that_is_too_long_counts_as_an_image(
+    web: responses.RequestsMock, registries: RegistryClient
+) -> None:
+    chart = '{"config": {"mediaType": "a chart"}}'
+    web.get(MANIFEST_BY_DIGEST, body=chart + " " * client.ANSWER_BYTES)
+    assert registries.other_kind(BY_DIGEST) is None

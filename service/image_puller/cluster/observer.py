@@ -33,6 +33,7 @@ class Observer:
             state = _state_of(self._cluster.read_metadata()) or State(configuration="")
         except MissingError:
             state = State(configuration="")
+        state = states.until(state, self._now())
         configuration = daemonset.configuration_hash(self._config)
         if state.configuration == configuration:
             return state

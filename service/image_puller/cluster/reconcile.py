@@ -97,8 +97,11 @@ class Reconciler:
             return self._check(changes, flush=flush)
         is_fresh = self._stored.last is None
         stored = self._stored.last or self._stored.read()
-        decided, outcomes = decide.apply(self._config, stored.state, changes)
-        is_unchanged = states.substance(decided) == states.substance(stored.state)
+        known = states.until(stored.state, self._now())
+        decided, outcomes = decide.apply(self._config, known, changes)
+        is_unchanged = known is stored.state and (
+            states.substance(decided) == states.substance(known)
+        )
         if is_unchanged and not self._is_due(decided, flush=flush):
             if not is_fresh and self._stored.read().text != stored.text:
                 raise LostRaceError("another process has written since")
@@ -135,7 +138,7 @@ class Reconciler:
         except MissingError:
             return self._create(changes)
         self._keep_platform(live)
-        state = self._stored.take_charge(live)
+        state = states.until(self._stored.take_charge(live), self._now())
         unqueryable = _unqueryable(changes)
         state = rollout.pull_unqueryable(self._config, state, self._now(), unqueryable)
         was_blocked = state.blocked is not None

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
-from image_puller.core import selection
+from image_puller.core import selection, spelling
 from image_puller.core.changes import Change, Precondition, RegistryAnswer, TrackTag
 from image_puller.core.state import EntryState, State, Tag, UnverifiedPush
 from image_puller.values.answers import Absent, Answer, OtherArtifact, Present, Unanswered
@@ -251,6 +251,8 @@ def _listed(
     listed = listings.get(entry.repository, ())
     if isinstance(listed, Unanswered) or not entry.policy.orders_tags:
         return iter(())
+    if spelling.folds_case(entry, listed):
+        listed = tuple(spelling.spelled(entry, tag) for tag in listed)
     tags = [
         Tag(name=tag, digest=None, time=_EPOCH)
         for tag in listed

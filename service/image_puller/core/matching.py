@@ -11,6 +11,7 @@ from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
 from image_puller.core.changes import Change, CheckDaemonSet, EnsureExists, TrackTag, UntrackTag
 from image_puller.core.order import TOLERANCE
+from image_puller.core.spelling import spelled
 from image_puller.events.event import (
     CheckRequested,
     Event,
@@ -58,7 +59,8 @@ def repository_to_check(config: Config, source: str, event: Event) -> Reference 
     name = _pull_name(config, source, event)
     for entry in config.entries:
         is_pinned = entry.policy.tag is None and not entry.policy.tracks_other_tags
-        if _name_of(entry) == name and not is_pinned and not entry.policy.tracks(event.tag):
+        tag = _tag_of(entry, event) or event.tag
+        if _name_of(entry) == name and not is_pinned and not entry.policy.tracks(tag):
             return entry.repository
     return None
 
@@ -71,13 +73,13 @@ def _match_image(
         return name
     entries = tuple(entry for entry in config.entries if _name_of(entry) == name)
     if not entries:
-        return _unknown_repository(config, name)
+        return _unknown_repository(config, name, event.other_host)
     time, own_clock = _effective(event.time, received)
     if isinstance(event, ImageDeleted):
         return tuple(
             UntrackTag(
                 entry=entry.name,
-                tag=event.tag,
+                tag=_tag_of(entry, event),
                 digest=event.digest,
                 time=time,
                 own_clock=own_clock,
@@ -87,20 +89,16 @@ def _match_image(
         )
     if event.tag is None:
         return NoMatch(reason="untagged", detail=f"{name}@{event.digest} has no tag")
-    return _track(entries, event.tag, event.digest, time, own_clock=own_clock)
+    return _track(entries, event, event.tag, time, own_clock=own_clock)
 
 
 def _track(
-    entries: tuple[Entry, ...],
-    tag: str,
-    digest: str | None,
-    time: datetime,
-    *,
-    own_clock: bool,
+    entries: tuple[Entry, ...], event: ImagePushed, tag: str, time: datetime, *, own_clock: bool
 ) -> tuple[Change, ...] | NoMatch:
-    reasons = [(entry.name, entry.policy.reason(tag)) for entry in entries]
+    tags = {entry.name: _tag_of(entry, event) or tag for entry in entries}
+    reasons = [(entry.name, entry.policy.reason(tags[entry.name])) for entry in entries]
     changes = tuple(
-        TrackTag(entry=name, tag=tag, digest=digest, time=time, own_clock=own_clock)
+        TrackTag(entry=name, tag=tags[name], digest=event.digest, time=time, own_clock=own_clock)
         for name, reason in reasons
         if reason is None
     )
@@ -112,6 +110,13 @@ def _track(
         detail=f"tag {tag} of {entries[0].reference.name}: "
         + "; ".join(f"{name}: {reason.detail}" for name, reason in refused),
     )
+
+
+def _tag_of(entry: Entry, event: ImagePushed | ImageDeleted) -> str | None:
+    """Return the tag of an event as the entry spells it."""
+    if event.tag is None or not event.folds_case:
+        return event.tag
+    return spelled(entry, event.tag)
 
 
 def _pull_name(config: Config, source: str, event: ImagePushed | ImageDeleted) -> str | NoMatch:
@@ -163,12 +168,14 @@ def _within(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + "/")
 
 
-def _unknown_repository(config: Config, name: str) -> NoMatch:
+def _unknown_repository(config: Config, name: str, other_host: str | None) -> NoMatch:
     path = name.partition("/")[2]
     same_path = [e for e in config.entries if e.reference.repository == path]
     if not same_path:
         return NoMatch(reason="unknown repository", detail=f"no entry of IMAGES names {name}")
-    other = same_path[0]
+    hosts = [_join(other_host, path).partition("/")[0]] if other_host else []
+    fitting = [entry for entry in same_path if entry.reference.registry in hosts]
+    other = [*fitting, *same_path][0]
     return NoMatch(
         reason="unknown repository",
         detail=f"no entry of IMAGES names {name}, but {other.name} names {other.reference.name}; "

@@ -98,7 +98,8 @@ def _fullest(config: Config, tags: int | None = None) -> State:
 
 
 def _most_tags(entry: Entry, count: int) -> tuple[Tag, ...]:
-    if not entry.policy.tracks_other_tags:
-        return ()
-    names = (f"{entry.tag}.{number}" for number in range(count))
+    # With a digest, the configured tag is one of the others: `nginx:1.29.1@sha256:…` and `exact`.
+    is_apart = entry.policy.tag is not None and entry.tag is None
+    most = count if entry.policy.tracks_other_tags else min(count, int(is_apart))
+    names = (f"{entry.tag}.{number}" for number in range(most))
     return tuple(Tag(name=name, digest=None, time=_EPOCH) for name in names)

@@ -14,8 +14,22 @@ _REASON_LEFT_OUT = "left out to save space"
 
 
 def newest(configured: str | None, tags: Sequence[Tag], count: int) -> tuple[Tag, ...]:
-    """Return the first `count` tags beside the configured one. `tags` has the newest first."""
-    return tuple(tag for tag in tags if tag.name != configured)[:count]
+    """Return the first `count` tags beside the configured one. `tags` has the newest first.
+
+    Of two spellings of one version with one digest, such as `1.3.0` and `v1.3.0`, the first counts.
+    """
+    found: dict[object, Tag] = {}
+    for tag in tags:
+        if tag.name != configured:
+            found.setdefault(_identity(tag), tag)
+    return tuple(found.values())[:count]
+
+
+def _identity(tag: Tag) -> object:
+    """Return what two spellings of one version with one digest have in common."""
+    number = tag.name.removeprefix("v")
+    is_version = tag.digest is not None and number[:1].isdigit()
+    return (number, tag.digest) if is_version else tag.name
 
 
 def configured_and_newest(
@@ -46,7 +60,8 @@ def ordered(config: Config, entry: Entry, tags: Sequence[Tag]) -> tuple[Tag, ...
     policy = entry.policy
     if policy.orders_tags:
         tags = sorted(tags, key=lambda tag: policy.precedence(tag.name), reverse=True)
-    return configured_and_newest(entry.tag, tags, config.keep_tags + limits.SPARE_TAGS)
+    others = [tag for tag in tags if tag.name != entry.tag][: config.keep_tags + limits.SPARE_TAGS]
+    return tuple(tag for tag in tags if tag.name == entry.tag or tag in others)
 
 
 def with_pushed(config: Config, entry: Entry, tags: Sequence[Tag], pushed: Tag) -> tuple[Tag, ...]:

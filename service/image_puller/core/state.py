@@ -8,12 +8,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
+from image_puller.core.order import TOLERANCE
 from image_puller.errors import ImagePullerError
 
 SCHEMA = 2
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Times in between can be added to. Python's years end at 9999."""
 
 
 class UnreadableStateError(ImagePullerError):
@@ -78,6 +81,9 @@ class Deletion:
     time: datetime
     own_clock: bool = False
     with_all_tags: bool = False
+
+
+Timed = TypeVar("Timed", Tag, UnverifiedPush, Deletion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +181,32 @@ def decode(text: str | None) -> State:
         return _state(value)
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise UnreadableStateError(f"the state annotation can't be read: {error!r}") from error
+
+
+def until(state: State, now: datetime) -> State:
+    """Return the state without times in the future, which a wrong clock has written.
+
+    Clocks may differ by the tolerance. The time of the last pull is part of the template and
+    compared with nothing, so it stays. Return the same object if nothing changes.
+    """
+    entries = {name: _entry_until(entry, now) for name, entry in state.entries.items()}
+    is_wrong = state.changed is not None and state.changed > now + TOLERANCE
+    found = replace(state, changed=now if is_wrong else state.changed, entries=entries)
+    return state if found == state else found
+
+
+def _entry_until(entry: EntryState, now: datetime) -> EntryState:
+    return replace(
+        entry,
+        tags=tuple(_until(tag, now) for tag in entry.tags),
+        unverified=tuple(_until(push, now) for push in entry.unverified),
+        deleted=tuple(_until(deletion, now) for deletion in entry.deleted),
+    )
+
+
+def _until(timed: Timed, now: datetime) -> Timed:
+    is_wrong = timed.time > now + TOLERANCE
+    return replace(timed, time=now, own_clock=True) if is_wrong else timed
 
 
 def substance(state: State) -> State:
@@ -316,6 +348,7 @@ def _own_clock(value: Mapping[str, Any]) -> bool:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"not a string: {value!r:.80}")
+    value.encode()  # a lone surrogate, which JSON allows, can't be written again
     return value
 
 
@@ -342,4 +375,7 @@ def _time(value: Any) -> datetime | None:
     time = datetime.fromisoformat(_text(value))
     if time.tzinfo is None:
         raise ValueError(f"a time has no zone: {value!r:.80}")
-    return time.astimezone(UTC)
+    time = time.astimezone(UTC)
+    if not _EARLIEST <= time < _LATEST:
+        raise ValueError(f"a time is not plausible: {value!r:.80}")
+    return time

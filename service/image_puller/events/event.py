@@ -1,6 +1,6 @@
 """The events that a request can report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 
@@ -11,6 +11,8 @@ class ImagePushed:
     `registry` is the host, or None where the payload has none (zot, Nexus).
     At least one of `tag` and `digest` is set.
     `time` is when the registry stored it, in UTC, or None where that is unknown.
+    `folds_case`: the registry does not distinguish the case of tags. It reports them in lower case.
+    `other_host`: another host of the payload, which nodes may use. It is for the log only.
     """
 
     registry: str | None
@@ -18,6 +20,8 @@ class ImagePushed:
     tag: str | None
     digest: str | None
     time: datetime | None = None
+    folds_case: bool = False
+    other_host: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,7 @@ class ImageDeleted:
 
     Without tag and digest it has deleted the whole repository.
     `with_all_tags`: it has deleted the manifest with all its tags, and `tag` is only one of them.
+    `folds_case` and `other_host` are those of ImagePushed.
     """
 
     registry: str | None
@@ -34,6 +39,8 @@ class ImageDeleted:
     digest: str | None
     time: datetime | None = None
     with_all_tags: bool = False
+    folds_case: bool = False
+    other_host: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

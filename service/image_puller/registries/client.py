@@ -58,6 +58,7 @@ _MANIFEST_TYPES = (
 _REDIRECTIONS = (301, 302, 303, 307, 308)
 _REFUSALS = (401, 403)
 _OK, _UNAUTHENTICATED, _NOT_FOUND, _TOO_MANY_REQUESTS, _UNAVAILABLE = 200, 401, 404, 429, 503
+_SERVER_ERROR = 500
 _WITHOUT_HEAD = (405, 501)
 _REALM_REFUSALS = (400, 401, 403)
 _CHUNK_BYTES = 64 * 1024
@@ -262,7 +263,8 @@ class RegistryClient:
     ) -> str | None:
         """Return what the manifest with the reference's digest is, or None if it is an image's.
 
-        A digest is asked about once, because its content never changes. Raises as `digest` does.
+        A digest is asked about once, because its content never changes. What a registry does not
+        show counts as an image. Raises as `digest` does.
         """
         known = self._remembered.kinds.get(str(reference.digest))
         if known is not None:
@@ -270,9 +272,12 @@ class RegistryClient:
         request = self._new_request(reference, timeout)
         path = f"/v2/{reference.repository}/manifests/{reference.digest}"
         response = self._ask(request, "GET", path, {"Accept": ", ".join(_MANIFEST_TYPES)})
-        if response.status != _OK:
+        if response.status >= _SERVER_ERROR and response.status not in _WITHOUT_HEAD:
             raise request.unavailable(f"it answered {response.status} for the manifest")
-        kind = artifact.other_kind(_json(request, response))
+        manifest = _manifest(response)
+        if manifest is None:
+            return None
+        kind = artifact.other_kind(manifest)
         self._remembered.put(self._remembered.kinds, str(reference.digest), kind or "")
         return kind
 
@@ -583,6 +588,17 @@ def _json(request: _Request, response: _Response) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise request.unavailable(f"{response.address.netloc} answered no JSON object")
     return value
+
+
+def _manifest(response: _Response) -> Mapping[str, Any] | None:
+    """Return the manifest of a response, or None where it has none."""
+    if response.status != _OK or response.body is None:
+        return None
+    try:
+        value = json.loads(response.body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _digest_of_manifest(request: _Request, response: _Response) -> str:

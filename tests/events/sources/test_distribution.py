@@ -272,3 +272,10 @@ def test_references_show_whether_a_manifest_is_an_image(kinds: list[Any], is_ima
     expected = pushed("1") if is_image else Ignored(reason="artifact that is no image")
     assert decoded(event(tag="1", references=[*references, "x"])) == (expected,)
     assert decoded(event(tag="1", references="x")) == (pushed("1"),)
+
+
+def test_another_host_in_the_url_is_kept_for_the_log() -> None:
+    url = f"https://public.example.com/v2/team/app/manifests/{DIGEST}"
+    (found,) = decoded(event(tag="1", url=url))
+    assert isinstance(found, ImagePushed)
+    assert (found.registry, found.other_host) == ("registry.example.com", "public.example.com")

@@ -34,6 +34,7 @@ def image(
         "registry": "git.example.com:3000",
         "repository": "acme/team/api",
         "time": TIME,
+        "folds_case": True,
     }
     return kind(tag=tag, digest=digest, **named | changes)
 

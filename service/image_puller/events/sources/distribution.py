@@ -4,6 +4,7 @@ https://distribution.github.io/distribution/about/notifications/
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -54,14 +55,19 @@ def _pushed(event: dict[str, Any]) -> Event:
         # Release 2.0 has no `size`, and its tag is only in the URL. 2.1 to 2.3 have no tag at all.
         # https://github.com/distribution/distribution/issues/966
         tag = url.partition("/manifests/")[2]
-    return image_event(
+    registry = _registry(event, url)
+    pushed = image_event(
         ImagePushed,
-        registry=_registry(event, url),
+        registry=registry,
         repository=field(target, "repository", str),
         tag=tag,
         digest=optional(target, "digest", str),
         time=_time(event),
     )
+    host = host_and_path(url)[0]  # behind a proxy, the host of the request may be an internal one
+    if isinstance(pushed, ImagePushed) and host not in ("", registry):
+        return replace(pushed, other_host=host)
+    return pushed
 
 
 def _other_kind(target: dict[str, Any]) -> str | None:

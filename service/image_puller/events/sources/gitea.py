@@ -4,6 +4,7 @@ Only an untagged manifest, which is part of an index, has a digest: it is the pa
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
@@ -27,7 +28,7 @@ def decode(payload: Any) -> Iterator[Event]:
         yield Ignored(reason=Reason.ARTIFACT)
     else:
         owner, name = field(package, "owner.login", str), field(package, "name", str)
-        yield image_event(
+        event = image_event(
             kind,
             registry=host_and_path(optional(package, "html_url", str) or "")[0],
             repository=f"{owner}/{name}".lower(),
@@ -35,3 +36,4 @@ def decode(payload: Any) -> Iterator[Event]:
             digest=None,
             time=rfc3339_time(package.get("created_at")),
         )
+        yield event if isinstance(event, Ignored) else replace(event, folds_case=True)
