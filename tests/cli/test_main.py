@@ -7,6 +7,7 @@ import runpy
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,7 @@ from image_puller.http.server import all_addresses
 from image_puller.simulation import SimulatedCluster
 from tests.support.building import NOON, configuration, digest, state_of
 from tests.support.installation import NAMESPACE, Installation, kubeconfig
-from tests.support.replica import Replica
+from tests.support.replica import Replica, Time
 from tests.support.samples import FIXTURES, sample, source_of
 from tests.support.web import Web
 
@@ -232,8 +233,10 @@ def test_service_changes_nothing_in_the_rendered_daemonset(
     replica: Callable[..., Replica],
     installation: Installation,
     capsys: pytest.CaptureFixture[str],
+    now: Time,
 ) -> None:
     main.main(["render"])
+    now.now = datetime.now(UTC)  # the time of the rendered state
     puller = replica()
     puller.cluster.create(yaml.safe_load(capsys.readouterr().out))
     installation.sent()
