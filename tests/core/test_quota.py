@@ -117,6 +117,16 @@ def test_old_pods_free_the_quota_that_new_ones_need(
     assert quota.has_room(refusal, live, template) is has_room
 
 
+@pytest.mark.parametrize(("limited", "has_room"), [("60Mi", True), ("59Mi", False)])
+def test_without_nodes_the_quota_must_have_room_for_one_pod(limited: str, has_room: bool) -> None:
+    refusal = (
+        "exceeded quota: q, requested: limits.memory=60Mi, used: limits.memory=0, "
+        f"limited: limits.memory={limited}"
+    )
+    live, template = daemon_set(2, scheduled=0), daemon_set(3)["spec"]["template"]
+    assert quota.has_room(refusal, live, template) is has_room
+
+
 def test_a_refusal_without_amounts_has_no_room_for_larger_pods() -> None:
     refusal = "exceeded quota: q, requested: pods=1"
     assert not quota.has_room(refusal, daemon_set(2), daemon_set(3)["spec"]["template"])

@@ -57,7 +57,8 @@ def has_room(refusal: str, live: Manifest, template: Manifest) -> bool:
         others = used.get(what, Decimal(0)) - before.get(name, Decimal(0)) * status.get(
             "currentNumberScheduled", 0
         )
-        if others + after[name] * status.get("desiredNumberScheduled", 0) > limit:
+        pods = max(status.get("desiredNumberScheduled", 0), 1)  # without nodes, one must fit
+        if others + after[name] * pods > limit:
             return False
     return True
 
