@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 Choice = TypeVar("Choice", bound=StrEnum)
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_QUOTED_CHARACTERS = 80
+_DNS_SUBDOMAIN_CHARACTERS = 253
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]+(-+[a-z0-9]+)*(\.[a-z0-9]+(-+[a-z0-9]+)*)*", re.ASCII)
 _NUMBER = re.compile(r"\+?([0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9})", re.ASCII)
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -61,7 +63,7 @@ def dns_label(text: str) -> str:
     return text
 
 
-def dns_subdomain(text: str, *, longest: int = 253) -> str:
+def dns_subdomain(text: str, *, longest: int = _DNS_SUBDOMAIN_CHARACTERS) -> str:
     """Parse a DNS subdomain, the form of most names in Kubernetes (RFC 1123)."""
     if len(text) > longest or not _DNS_SUBDOMAIN.fullmatch(text):
         raise ValueError(
@@ -189,14 +191,14 @@ def assignments(text: str) -> dict[str, str]:
 
 def quoted(value: object) -> str:
     """Return the repr of a value for a message, cut to 80 characters of the value."""
-    return repr(value if len(str(value)) <= 80 else str(value)[:80])  # noqa: PLR2004
+    return repr(value if len(str(value)) <= _QUOTED_CHARACTERS else str(value)[:_QUOTED_CHARACTERS])
 
 
 def _check_label_name(key: str) -> None:
     """Raise ValueError for a text that is not the name of a label or annotation."""
     prefix, slash, name = key.rpartition("/")
     is_name = _LABEL_NAME.fullmatch(name) is not None
-    is_prefix = len(prefix) <= 253 and _DNS_SUBDOMAIN.fullmatch(prefix)  # noqa: PLR2004  of a name
+    is_prefix = len(prefix) <= _DNS_SUBDOMAIN_CHARACTERS and _DNS_SUBDOMAIN.fullmatch(prefix)
     if not is_name or (slash and not is_prefix):
         raise ValueError(f"{quoted(key)} is not a name such as team or example.com/team")
 
