@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from image_puller import __version__, limits
-from image_puller.config import advice, variables
-from image_puller.config.entries import Entry, parse_entries
+from image_puller.config import advice, groups, variables
+from image_puller.config.entries import Entry, names_in, parse_entries
 from image_puller.errors import ConfigurationError
 from image_puller.events.sources import SOURCES
 from image_puller.values import quantity
@@ -120,12 +120,15 @@ class Google:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The values of all variables.
+    """The values of all variables, for one group.
 
+    `group` is its name, or None for the group of `IMAGES`, whose `groups` has the named ones.
     `warnings` are about single malformed entries. `advice` is about what is valid, but probably a
     mistake.
     """
 
+    group: str | None
+    groups: "tuple[Config, ...]"
     entries: tuple[Entry, ...]
     warnings: tuple[str, ...]
     advice: tuple[str, ...]
@@ -165,6 +168,11 @@ class Config:
     log_level: LogLevel
     log_format: LogFormat
 
+    @property
+    def all_groups(self) -> "tuple[Config, ...]":
+        """Return the configurations of all groups that have entries."""
+        return tuple(each for each in (self, *self.groups) if each.entries)
+
     def entry(self, name: str) -> Entry:
         """Return the entry of a name. It must exist."""
         return next(entry for entry in self.entries if entry.name == name)
@@ -178,17 +186,70 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
     Raises ConfigurationError with one line for each problem, beginning with the variable's name.
     """
     read = _Reader(environ)
-    entries, warnings = _entries(read)
+    overrides = read("IMAGE_GROUPS", groups.parse, {})
+    elsewhere = {entry for own in overrides.values() for entry in names_in(own["IMAGES"])}
+    config = _group(read, None, pod_namespace, elsewhere, is_optional=bool(overrides))
+    named = tuple(
+        _named_group(read, name, environ, own, pod_namespace) for name, own in overrides.items()
+    )
+    if config.verify_pushes and not config.ask_registries:
+        read.problems.append("VERIFY_PUSHES: must not be true where ASK_REGISTRIES is false")
+    misspelt = advice.on_names(environ, (read.names | {*_OIDC}) - {_SET_BY_KNATIVE})
+    if read.problems:
+        # A misspelt variable is often the reason for a problem.
+        raise ConfigurationError("\n".join([*read.problems, *misspelt]))
+    of_memory = dict.fromkeys(each.resources.memory_limit for each in (config, *named))
+    memory = [warning for limit in of_memory for warning in advice.on_memory(limit)]
+    return replace(config, groups=named, advice=(*misspelt, *memory))
+
+
+def _named_group(
+    parent: "_Reader",
+    name: str,
+    environ: Mapping[str, str],
+    own: Mapping[str, str],
+    pod_namespace: str | None,
+) -> Config:
+    """Return the configuration of a named group. What it does not set is that of the variables."""
+    read = _Reader({**environ, **own})
+    # Inherited policies may be of entries of other groups.
+    elsewhere = () if "IMAGE_TAG_POLICIES" in own else None
+    config = _group(read, name, pod_namespace, elsewhere)
+    parent.problems.extend(groups.located(name, own, read.problems))
+    if len(config.daemonset_name) > _LABEL_VALUE_CHARACTERS:
+        parent.problems.append(
+            f"IMAGE_GROUPS: {name}: the DaemonSet's name {config.daemonset_name} is longer than "
+            f"{_LABEL_VALUE_CHARACTERS} characters; shorten the group's name or DAEMONSET_NAME"
+        )
+    return replace(config, warnings=tuple(groups.located(name, own, config.warnings)))
+
+
+def _group(
+    read: "_Reader",
+    name: str | None,
+    pod_namespace: str | None,
+    elsewhere: Collection[str] | None,
+    *,
+    is_optional: bool = False,
+) -> Config:
+    """Return the configuration of one group.
+
+    `elsewhere` has the entries of other groups, whose policies give no warning. None means all.
+    """
+    entries, warnings = _entries(read, elsewhere, is_optional=is_optional)
+    daemonset_name = read("DAEMONSET_NAME", _daemonset_name, "kubernetes-image-puller")
     namespace = read("NAMESPACE", variables.dns_label, pod_namespace or "k8s-image-puller")
     event_auth = read("EVENT_AUTH", variables.one_of(EventAuth), EventAuth.TOKEN)
-    config = Config(
+    return Config(
+        group=name,
+        groups=(),
         entries=entries,
         warnings=warnings,
         advice=(),
         keep_tags=read("KEEP_TAGS", variables.whole_number(1, limits.KEEP_TAGS_MOST), 2),
         caching_interval=read("CACHING_INTERVAL_HOURS", variables.hours, timedelta(hours=1)),
         resources=_resources(read),
-        daemonset_name=read("DAEMONSET_NAME", _daemonset_name, "kubernetes-image-puller"),
+        daemonset_name=daemonset_name if name is None else f"{daemonset_name}-{name}",
         namespace=namespace,
         deployment_name=read("DEPLOYMENT_NAME", variables.dns_subdomain, "kubernetes-image-puller"),
         node_selector=read("NODE_SELECTOR", variables.json_strings, {}),
@@ -223,13 +284,6 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         log_level=read("LOG_LEVEL", _log_level, LogLevel.INFO),
         log_format=read("LOG_FORMAT", variables.one_of(LogFormat), LogFormat.TEXT),
     )
-    if config.verify_pushes and not config.ask_registries:
-        read.problems.append("VERIFY_PUSHES: must not be true where ASK_REGISTRIES is false")
-    misspelt = advice.on_names(environ, (read.names | {*_OIDC}) - {_SET_BY_KNATIVE})
-    if read.problems:
-        # A misspelt variable is often the reason for a problem.
-        raise ConfigurationError("\n".join([*read.problems, *misspelt]))
-    return replace(config, advice=(*misspelt, *advice.on_memory(config.resources.memory_limit)))
 
 
 class _Reader:
@@ -260,13 +314,16 @@ class _Reader:
             return default
 
 
-def _entries(read: _Reader) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+def _entries(
+    read: _Reader, elsewhere: Collection[str] | None, *, is_optional: bool
+) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     policies = read("IMAGE_TAG_POLICIES", variables.assignments, {})
     text = read("IMAGES", str, "")
     if not text:
-        read.problems.append("IMAGES: must be set, as name=image;name=image;…")
+        if not is_optional:
+            read.problems.append("IMAGES: must be set, as name=image;name=image;…")
         return (), ()
-    entries, warnings, problems = parse_entries(text, policies)
+    entries, warnings, problems = parse_entries(text, policies, elsewhere)
     read.problems.extend(problems)
     if not entries and not problems:
         faults = "".join(f"; {warning}" for warning in warnings)

@@ -1,6 +1,6 @@
 """The entries of `IMAGES`: each with its name, its image and its policy."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from image_puller.config import policy, variables
@@ -40,13 +40,20 @@ class Entry:
         return replace(self.reference, tag=tag, digest=None)
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the names in a text of entries, valid or not."""
+    return tuple(item.partition("=")[0].strip() for item in variables.items(text))
+
+
 def parse_entries(
-    text: str, policies: Mapping[str, str]
+    text: str, policies: Mapping[str, str], elsewhere: Collection[str] | None = ()
 ) -> tuple[tuple[Entry, ...], tuple[str, ...], tuple[str, ...]]:
     """Return the entries of `IMAGES` and `IMAGE_TAG_POLICIES`, then warnings, then problems.
 
     A malformed entry gives a warning and is left out. Of two entries with one name the last counts.
     A malformed policy gives a problem, because the service can't know which tags to track.
+    A policy of no entry gives a warning, unless another group has the entry: `elsewhere` has their
+    names. None means that any may have it.
     """
     entries: dict[str, Entry] = {}
     warnings, problems = [], []
@@ -62,11 +69,11 @@ def parse_entries(
         if entries.pop(entry.name, None):
             warnings.append(f"IMAGES: the name {entry.name!r} is used twice; the last entry counts")
         entries[entry.name] = entry
-    if not problems:
+    if not problems and elsewhere is not None:
         warnings.extend(
             f"IMAGE_TAG_POLICIES: no valid entry of IMAGES is called {name!r}"
             for name in policies
-            if name not in entries
+            if name not in entries and name not in elsewhere
         )
     return tuple(entries.values()), tuple(warnings), tuple(problems)
 
