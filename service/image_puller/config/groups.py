@@ -71,11 +71,13 @@ def _flat(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _assignments(value: Any) -> str:
-    """Return `name=value;…` of a text, or of an object of texts."""
+    """Return `name=value;…` of a text, of an object of texts, or of an array of `name=value`."""
     if isinstance(value, dict) and all(isinstance(each, str) for each in value.values()):
         return ";".join(f"{name}={each}" for name, each in value.items())
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return ";".join(value)
     if not isinstance(value, str):
-        raise ValueError("must be a text name=value;… or an object of texts")
+        raise ValueError("must be a text name=value;…, an object of texts, or an array of texts")
     return value
 
 
