@@ -28,6 +28,8 @@ SLEEP_IMAGE = f"quay.io/kubernetes-image-puller/kubernetes-image-puller-sleep:{_
 IMAGES = "app=quay.io/org/app:1.2.3"
 
 DEFAULTS = {
+    "group": None,
+    "groups": (),
     "warnings": (),
     "advice": (),
     "keep_tags": 2,

@@ -89,7 +89,8 @@ def test_a_group_takes_the_rest_from_the_variables() -> None:
 
 
 @pytest.mark.parametrize(
-    "images", [f"a={APP};b={CUDA}", {"a": APP, "b": CUDA}, [f"a={APP}", f"b={CUDA}"]]
+    "images",
+    [f"a={APP};b={CUDA}", {"a": APP, "b": CUDA}, [f"a={APP}", {"name": "b", "image": CUDA}]],
 )
 def test_images_of_a_group_may_be_a_text_an_object_or_an_array(images: Any) -> None:
     (group,) = groups({"gpu": {"images": images}})
@@ -120,11 +121,12 @@ def test_a_malformed_entry_of_a_group_is_a_warning_that_names_the_group() -> Non
     [
         ({}, 'gpu: has no images; set "images": "name=image;…"'),
         ([], "gpu: must be an object, not []"),
-        ({"images": 1}, "gpu.images: must be a text name=value;…, an object of texts, or an"),
+        ({"images": 1}, "gpu.images: must be a text name=value;…, an object of texts, or an array"),
         (
             {"images": {"cuda": 1}},
-            "gpu.images: must be a text name=value;…, an object of texts, or an",
+            "gpu.images: must be a text name=value;…, an object of texts, or an array",
         ),
+        ({"images": [1]}, "gpu.images: must have items name=image or {name: …, image: …}, not 1"),
         ({"images": "bad"}, "gpu.images: has no valid entry; IMAGES: 'bad': not of the form"),
         ({"images": "a=b", "keepTags": 0}, "gpu.keepTags: must be a whole number from 1 to 20"),
         ({"images": "a=b", "keepTags": True}, "gpu.keepTags: must be a text or a number, not True"),

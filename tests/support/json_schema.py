@@ -64,6 +64,7 @@ _KEYWORDS: Mapping[str, Callable[[Any, Any, Schema, Schema], bool]] = {
         value == each and isinstance(value, bool) == isinstance(each, bool) for each in choices
     ),
     "anyOf": lambda value, schemas, _, root: any(is_valid(value, each, root) for each in schemas),
+    "allOf": lambda value, schemas, _, root: all(is_valid(value, each, root) for each in schemas),
     "not": lambda value, schema, _, root: not is_valid(value, schema, root),
     "pattern": lambda value, pattern, *_: (
         not isinstance(value, str) or re.search(pattern, value) is not None

@@ -71,14 +71,27 @@ def _flat(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _assignments(value: Any) -> str:
-    """Return `name=value;…` of a text, of an object of texts, or of an array of `name=value`."""
+    """Return `name=value;…` of a text, of an object of texts, or of an array of assignments."""
     if isinstance(value, dict) and all(isinstance(each, str) for each in value.values()):
         return ";".join(f"{name}={each}" for name, each in value.items())
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return ";".join(value)
+    if isinstance(value, list):
+        return ";".join(map(_assignment, value))
     if not isinstance(value, str):
-        raise ValueError("must be a text name=value;…, an object of texts, or an array of texts")
+        raise ValueError("must be a text name=value;…, an object of texts, or an array")
     return value
+
+
+def _assignment(value: Any) -> str:
+    """Return `name=image` of a text, or of an object with the keys `name` and `image`."""
+    match value:
+        case str():
+            return value
+        case {"name": str(name), "image": str(image), **rest} if not rest:
+            return f"{name}={image}"
+        case _:
+            raise ValueError(
+                f"must have items name=image or {{name: …, image: …}}, not {variables.quoted(value)}"
+            )
 
 
 def _list(value: Any) -> str:
