@@ -27,7 +27,7 @@ from tests.support.building import configuration
 SLEEP_IMAGE = f"quay.io/kubernetes-image-puller/kubernetes-image-puller-sleep:{__version__}"
 IMAGES = "app=quay.io/org/app:1.2.3"
 
-DEFAULTS = {
+DEFAULTS: dict[str, object] = {
     "group": None,
     "groups": (),
     "warnings": (),

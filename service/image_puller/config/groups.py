@@ -90,7 +90,8 @@ def _assignment(value: Any) -> str:
             return f"{name}={image}"
         case _:
             raise ValueError(
-                f"must have items name=image or {{name: …, image: …}}, not {variables.quoted(value)}"
+                "must have items name=image or {name: …, image: …}, "
+                f"not {variables.quoted(value)}"
             )
 
 

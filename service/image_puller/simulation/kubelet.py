@@ -145,9 +145,7 @@ class Kubelet:
                 errors[volume["name"]] = name, error
         return errors
 
-    def _get_image(
-        self, name: str, policy: str, image: Reference
-    ) -> Generator[float, None, str]:
+    def _get_image(self, name: str, policy: str, image: Reference) -> Generator[float, None, str]:
         if policy != "Always" and str(image) in self.images:
             return self.images[str(image)]
         if policy == "Never":
