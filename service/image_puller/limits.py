@@ -35,6 +35,11 @@ SETTLING_SECONDS = 300.0
 REASON_CHARACTERS = 1000
 """The length of a message from the API server. Pod Security can name every container."""
 
+PROCESSES = 8
+"""Processes in the state. More seldom live at once: two replicas, and two during an update."""
+RETURN_SECONDS = 10.0
+"""How often a superseded process asks whether it is in charge again."""
+
 ATTEMPTS = 8
 """Tries of one commit after lost races. Then its senders try again."""
 

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from kubernetes.client import ApiClient
 from image_puller import limits
 from image_puller.cluster.client import KubernetesCluster, connect
 from image_puller.core import daemonset
+from image_puller.core.charge import Process
 from image_puller.core.daemonset import Platform
 from image_puller.core.node_state import Refusal
 from image_puller.errors import (
@@ -26,7 +28,7 @@ from image_puller.errors import (
 )
 from image_puller.simulation import SimulatedCluster
 from tests.support.building import at, configuration, state_of
-from tests.support.daemonset import MakeReplica
+from tests.support.daemonset import READ_OWN_POD, MakeReplica, end_pod, start_pod
 from tests.support.installation import NAME, NAMESPACE, Installation, kubeconfig
 from tests.support.pull_secrets import pull_secret
 from tests.support.waiting import wait_until
@@ -570,3 +572,77 @@ def test_pull_secrets_are_read_and_a_missing_one_is_logged(
     puller = KubernetesCluster(api, configuration(IMAGE_PULL_SECRETS="missing;mine"))
     assert [secret["metadata"]["name"] for secret in puller.pull_secrets()] == ["mine"]
     assert "pull secret missing can't be read" in caplog.text
+
+
+# The process itself
+
+
+def test_a_process_is_its_pod(api: ApiClient, cluster: SimulatedCluster) -> None:
+    start_pod(cluster, "mine")
+    (pod,) = cluster.pods(NAMESPACE)
+    mine = KubernetesCluster(api, CONFIG, host="mine").process()
+    created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+    assert mine == Process(name="mine", since=created)
+    assert KubernetesCluster(api, CONFIG, host="mine").process() == mine
+
+
+def test_a_process_asks_only_once_which_pod_it_is(
+    api: ApiClient, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    start_pod(cluster, "mine")
+    puller = KubernetesCluster(api, CONFIG, host="mine")
+    cluster.fail(method="GET")
+    with pytest.raises(ClusterUnavailableError):
+        puller.process()
+    installation.sent()
+    assert puller.process() == puller.process()
+    assert installation.sent() == [READ_OWN_POD]
+
+
+def test_processes_outside_the_cluster_differ_and_are_ordered_by_their_start(
+    api: ApiClient,
+) -> None:
+    first, last = (KubernetesCluster(api, CONFIG, now=lambda: at(0)) for _ in range(2))
+    assert last.process().is_younger_than(first.process())
+    assert first.process().outside
+    assert first.process() == first.process()
+    assert first.lives(last.process())
+
+
+def test_a_process_that_may_not_read_its_pod_says_what_to_do(
+    puller: KubernetesCluster, cluster: SimulatedCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.fail(method="GET", path="/pods", status=403)
+    assert puller.process().outside
+    assert "its Role needs the verb list on pods" in caplog.text
+
+
+def test_a_process_lives_as_long_as_its_pod(
+    puller: KubernetesCluster, api: ApiClient, cluster: SimulatedCluster
+) -> None:
+    start_pod(cluster, "other")
+    other = KubernetesCluster(api, CONFIG, host="other").process()
+    assert puller.lives(other)
+    cluster.fail(method="GET", path="/pods", status=403)
+    assert puller.lives(other)
+    end_pod(cluster, "other")
+    assert not puller.lives(other)
+    start_pod(cluster, "other")  # another pod of that name
+    assert not puller.lives(other)
+
+
+@pytest.mark.parametrize(
+    ("phase", "lives"),
+    [("Pending", True), ("Running", True), ("Succeeded", False), ("Failed", False)],
+)
+def test_a_pod_that_has_ended_is_no_process_although_it_is_still_listed(
+    connected: Callable[..., KubernetesCluster], tmp_path: Path, phase: str, lives: bool
+) -> None:
+    metadata = {"name": "other", "creationTimestamp": "2026-01-15T12:00:00Z"}
+    body = json.dumps(
+        {"metadata": {}, "items": [{"metadata": metadata, "status": {"phase": phase}}]}
+    )
+    answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    with server_of(answer.encode()) as url:
+        puller = connected(KUBECONFIG=str(kubeconfig_of(url, tmp_path)))
+        assert puller.lives(Process(name="other", since=at(0))) is lives

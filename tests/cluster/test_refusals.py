@@ -14,6 +14,7 @@ from tests.support.daemonset import (
     NEWER,
     NEWEST,
     OTHER,
+    READ_OWN_POD,
     TRY_POD,
     WRITE,
     MakeReplica,
@@ -220,7 +221,7 @@ def test_a_new_structure_is_first_tried_with_one_pod(
     replica(**AT_ONCE).check()
     installation.sent()
     replica(CACHING_MEMORY_LIMIT="30Mi", **AT_ONCE).check()
-    assert installation.sent() == [*CHECK_READS, "POST pods dry run", WRITE]
+    assert installation.sent() == [*CHECK_READS, READ_OWN_POD, TRY_POD, WRITE]
     _, container = installation.template()["spec"]["containers"]
     assert container["resources"]["limits"]["memory"] == "30Mi"
 

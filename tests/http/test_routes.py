@@ -17,6 +17,7 @@ from image_puller.events.sources import SOURCES
 from image_puller.http.oidc import GOOGLE_KEYS
 from tests.support.building import digest
 from tests.support.clock import ManualClock
+from tests.support.daemonset import end_pod, start_pod
 from tests.support.installation import NAME, NAMESPACE, Gate, Installation, Json
 from tests.support.issuer import Issuer
 from tests.support.waiting import wait_until
@@ -859,6 +860,26 @@ def test_superseded_process_answers_503_and_is_unready(
     assert new.client.get("/readyz").status_code == 200
     problems = get_json(old, "/status")["problems"]
     assert any("another configuration is in charge" in problem for problem in problems)
+
+
+def test_superseded_process_is_ready_again_by_itself_once_its_rival_is_gone(
+    web: MakeWeb, installation: Installation, clock: ManualClock
+) -> None:
+    for name in ("old-1", "new-1"):
+        start_pod(installation.cluster, name)
+    old = web(host="old-1", **AT_ONCE)
+    old.secret("quay", "s3cret")
+    web(host="new-1", KEEP_TAGS="3", **AT_ONCE)
+    assert post(old, "/webhooks/quay", quay("1.2.5"), "s3cret").status_code == 503
+    end_pod(installation.cluster, "new-1")
+    assert old.client.get("/readyz").status_code == 503
+
+    def is_ready() -> bool:
+        clock.advance(limits.RETURN_SECONDS)
+        return old.client.get("/readyz").status_code == 200
+
+    wait_until(is_ready)
+    assert post(old, "/webhooks/quay", quay("1.2.5"), "s3cret").status_code == 202
 
 
 # Handshakes, health and status

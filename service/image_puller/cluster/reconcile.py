@@ -14,7 +14,12 @@ from image_puller.cluster.interface import Cluster
 from image_puller.cluster.json_patch import put
 from image_puller.cluster.ownership import require_ours
 from image_puller.cluster.refusals import Refusals
-from image_puller.cluster.stored_state import StoredState, require_kept, text_of
+from image_puller.cluster.stored_state import (
+    OtherConfigurationError,
+    StoredState,
+    require_kept,
+    text_of,
+)
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, decide, rollout
 from image_puller.core import state as states
@@ -60,17 +65,20 @@ class Reconciler:
     def commit(self, changes: Sequence[Change], *, flush: bool = False) -> tuple[Outcome, ...]:
         """Commit the changes, and return the outcome of each.
 
-        The first commit checks the whole DaemonSet and takes charge. `flush` applies a pending
-        template at once. After the return nothing that was decided can get lost.
+        The first commit checks the whole DaemonSet and takes charge, as does that of a superseded
+        process once no younger one lives. `flush` applies a pending template at once. After the
+        return nothing that was decided can get lost.
         Raises ClusterUnavailableError: the senders try again.
         """
         for _ in range(limits.ATTEMPTS):
-            self._stored.require_in_charge()
             try:
+                if self.superseded is not None:
+                    self._is_checked = False
+                    self._stored.require_no_rival()
                 return self._with_refusals(changes, self._attempt(changes, flush=flush))
             except LostRaceError as lost:
                 log.debug("deciding again: %s", lost)
-            except (MissingError, UnreadableStateError) as error:
+            except (MissingError, UnreadableStateError, OtherConfigurationError) as error:
                 log.debug("checking the whole DaemonSet: %s", error)
                 self._stored.last = None
                 self._is_checked = False

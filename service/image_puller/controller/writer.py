@@ -61,7 +61,7 @@ class Writer:
         self._waiting: list[_Request] = []
         self._stopping = False
         self._expected = 1
-        self._failed = False
+        self._retry: float | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     @property
@@ -142,14 +142,18 @@ class Writer:
         self._expected = max(len(self._waiting), 1 if are_there else self._expected // 2)
 
     def _seconds_until_due(self) -> float | None:
-        if self._failed:
-            return limits.RETRY_SECONDS
+        if self._retry is not None:
+            return self._retry
         return self._reconciler.seconds_until_due()
 
     def _commit(self, batch: Sequence[_Request], *, flush: bool) -> None:
         changes = [change for request in batch for change in request.changes]
         try:
             outcomes = iter(self._reconciler.commit(changes, flush=flush))
+        except SupersededError as error:
+            level = logging.ERROR if batch else logging.DEBUG  # why it is so, was logged once
+            log.log(level, "nothing was changed: %s", error)
+            self._fail(batch, error, limits.RETURN_SECONDS)
         except ImagePullerError as error:
             log.error("nothing was changed: %s", error)  # noqa: TRY400 - the message is complete
             self._fail(batch, error)
@@ -158,13 +162,15 @@ class Writer:
             log.exception("nothing was changed")
             self._fail(batch, error)
         else:
-            self._failed = False
+            self._retry = None
             for request in batch:
                 request.committed.set_result(tuple(next(outcomes) for _ in request.changes))
 
-    def _fail(self, batch: Sequence[_Request], error: Exception) -> None:
-        """Fail the batch. Try again soon, unless another configuration is in charge."""
-        self._failed = not isinstance(error, SupersededError)
+    def _fail(
+        self, batch: Sequence[_Request], error: Exception, retry: float = limits.RETRY_SECONDS
+    ) -> None:
+        """Fail the batch, and try again after so many seconds."""
+        self._retry = retry
         for request in batch:
             request.committed.set_exception(error)
 
