@@ -78,6 +78,8 @@ PULL_SECRETS_SECONDS = 60.0
 
 WATCH_SECONDS = 240
 """The time of one watch of the nodes. Then they are listed again."""
+REFUSED_WATCH_SECONDS = 600.0
+"""The time until a watch that the service was not allowed is tried again."""
 
 GATHER_SECONDS = 0.02
 """How long a writer under load waits for senders that it has just answered."""
