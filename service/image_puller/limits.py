@@ -3,6 +3,11 @@
 BODY_BYTES = 1024 * 1024
 """The size of a request body. The largest known request of a registry is far below."""
 
+EVENTS = 1000
+"""Events of one request that are taken. A real one has a few, a batch of a Broker some dozens."""
+LINE_SUBJECTS = 10
+"""What one line of the log names of the events of one request. It counts the others."""
+
 STATE_BYTES = 192 * 1024
 """The size of the state annotation. All annotations of an object together may have 256 KiB."""
 
@@ -69,6 +74,8 @@ FAILURES = 4
 """Failures in a row after which a check asks a registry nothing more."""
 CHECK_SPACING_SECONDS = 5.0
 """The least time between checks that senders ask for."""
+UNTRUSTED_CHECK_SECONDS = 10.0
+"""The least time between two checks that senders without credentials wait for."""
 REPOSITORY_CHECK_SECONDS = 2.0
 """The time from a push of a tag that is not tracked to the check of its repository."""
 REPOSITORY_CHECK_SPACING_SECONDS = 10.0

@@ -124,7 +124,10 @@ class Reconciler:
         self, changes: Sequence[Change], outcomes: Sequence[Outcome]
     ) -> tuple[Outcome, ...]:
         """Return the outcomes, corrected for tags that the cluster refused in this commit."""
-        entries = self._stored.last.state.entries if self._stored.last else {}
+        if self._stored.last is None:
+            return tuple(outcomes)
+        self._refusals.settle(self._stored.last.state)
+        entries = self._stored.last.state.entries
         return tuple(
             Outcome.REFUSED
             if isinstance(change, TrackTag | RegistryAnswer)
@@ -149,6 +152,7 @@ class Reconciler:
         state = states.until(self._stored.take_charge(live), self._now())
         unqueryable = _unqueryable(changes)
         state = rollout.pull_unqueryable(self._config, state, self._now(), unqueryable)
+        self._refusals.settle(state)
         was_blocked = state.blocked is not None
         state = replace(state, blocked=None)
         decided, outcomes = decide.apply(self._config, state, changes)

@@ -87,11 +87,14 @@ class Writer:
         `timeout` seconds. The commit may still be made then; the sender's retry changes nothing.
         """
         outcomes = self._submit(changes, timeout)
+        lines: dict[tuple[int, Outcome], list[str]] = {}
         for change, outcome in zip(changes, outcomes, strict=True):
             self._metrics.count_event(source, outcome)
             is_news = not isinstance(change, RegistryAnswer) or outcome is not Outcome.UNCHANGED
             level = logging.INFO if is_news else logging.DEBUG
-            log.log(level, "%s: %s: %s", source, _subject(change), outcome)
+            lines.setdefault((level, outcome), []).append(_subject(change))
+        for (level, outcome), subjects in lines.items():
+            log.log(level, "%s: %s: %s", source, listed(subjects), outcome)
         return outcomes
 
     def _submit(self, changes: Sequence[Change], timeout: float) -> Outcomes:
@@ -173,6 +176,13 @@ class Writer:
         self._retry = retry
         for request in batch:
             request.committed.set_exception(error)
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Return texts as one for the log: each once, the first ones, and how many more there are."""
+    known = list(dict.fromkeys(texts))
+    shown, more = known[: limits.LINE_SUBJECTS], len(known) - limits.LINE_SUBJECTS
+    return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
 
 
 def _subject(change: Change) -> str:
