@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes.client import ApiClient
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.config.incluster_config import InClusterConfigLoader
 
 from image_puller import limits
 from image_puller.cluster.client import KubernetesCluster, connect
@@ -646,3 +647,24 @@ def test_a_pod_that_has_ended_is_no_process_although_it_is_still_listed(
     with server_of(answer.encode()) as url:
         puller = connected(KUBECONFIG=str(kubeconfig_of(url, tmp_path)))
         assert puller.lives(Process(name="other", since=at(0))) is lives
+
+
+def test_a_token_of_the_service_account_that_can_not_be_read_is_an_unavailable_cluster(
+    tmp_path: Path, cluster: SimulatedCluster
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("t")
+    (tmp_path / "ca.crt").write_text("none")
+    _, host, port = cluster.url.replace("//", "").split(":")
+    loader = InClusterConfigLoader(
+        token_filename=str(token),
+        cert_filename=str(tmp_path / "ca.crt"),
+        environ={"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port},
+    )
+    loaded = Configuration()
+    loader.load_and_set(loaded)
+    loaded.ssl_ca_cert = None
+    loader.token_expires_at = datetime.fromtimestamp(0)  # noqa: DTZ006 - as the client does
+    token.unlink()
+    with ApiClient(loaded) as api, pytest.raises(ClusterUnavailableError, match="token of the"):
+        KubernetesCluster(api, CONFIG).read()

@@ -319,11 +319,31 @@ def test_secret_in_the_path_may_have_any_characters(web: MakeWeb, secret: str) -
         assert_accepted(post(service, path, quay("1.2.4")))
 
 
+def test_secrets_that_can_not_be_read_are_a_503_with_the_reason_in_the_log(
+    web: MakeWeb, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Amazon EventBridge drops an event that is answered 401."""
+    service = web()
+    (service.secrets / "ecr").symlink_to("ecr")
+    (service.secrets / "read").symlink_to("read")
+    for _ in range(2):
+        answer = post(service, "/webhooks/ecr", {}, "s3cret")
+        assert answer.status_code == 503
+        assert "Retry-After" in answer.headers
+        assert str(service.secrets) not in answer.text
+    assert service.client.get("/status").status_code == 503
+    reasons = {each for each in caplog.messages if "secrets can't be read" in each}
+    # Each is the same for all requests, so the log has it once a minute.
+    assert len(reasons) == 2
+    assert all("check the mode of the mounted Secret" in each for each in reasons)
+
+
 def test_slash_at_the_end_of_a_url_is_accepted(web: MakeWeb) -> None:
     service = web()
     service.secret("quay", "s3cret")
     service.secret("events", "t")
     assert_accepted(post(service, "/webhooks/quay/", quay(), "s3cret"))
+    assert_accepted(post(service, "/webhooks/quay/s3cret/", quay()))
     content_type = {"Content-Type": "application/cloudevents+json"}
     assert_accepted(post(service, "http://localhost//", event(), "Bearer t", **content_type))
 

@@ -417,14 +417,20 @@ class KubernetesCluster:
     ) -> Any:
         """Return a successful response, its body unread. Raises the error of any other status."""
         content_type = _JSON_PATCH if method == "PATCH" else _JSON
-        request = self._api.param_serialize(
-            method,
-            path,
-            query_params=list(query),
-            header_params={"Accept": accept, "Content-Type": content_type},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
+        try:
+            request = self._api.param_serialize(
+                method,
+                path,
+                query_params=list(query),
+                header_params={"Accept": accept, "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+        except (OSError, client_config.ConfigException) as error:
+            # The client reads the token of the service account again each minute.
+            raise ClusterUnavailableError(
+                f"the token of the service account can't be read: {error}"
+            ) from error
         try:
             response = self._api.call_api(*request, _request_timeout=timeout or self._timeout)
             if response.status in range(200, 300):
