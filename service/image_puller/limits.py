@@ -42,6 +42,8 @@ REASON_CHARACTERS = 1000
 
 PROCESSES = 8
 """Processes in the state. More seldom live at once: two replicas, and two during an update."""
+DELETION_SECONDS = 60.0
+"""How long after its grace period a pod that is being deleted counts as running."""
 RETURN_SECONDS = 10.0
 """How often a superseded process asks whether it is in charge again."""
 

@@ -633,19 +633,32 @@ def test_a_process_lives_as_long_as_its_pod(
 
 
 @pytest.mark.parametrize(
-    ("phase", "lives"),
-    [("Pending", True), ("Running", True), ("Succeeded", False), ("Failed", False)],
+    ("phase", "deleted", "lives"),
+    [
+        ("Pending", None, True),
+        ("Running", None, True),
+        ("Succeeded", None, False),
+        ("Failed", None, False),
+        ("Running", -limits.DELETION_SECONDS, True),
+        ("Running", -limits.DELETION_SECONDS - 1, False),
+        ("Running", 30, True),
+    ],
 )
 def test_a_pod_that_has_ended_is_no_process_although_it_is_still_listed(
-    connected: Callable[..., KubernetesCluster], tmp_path: Path, phase: str, lives: bool
+    tmp_path: Path, phase: str, deleted: float | None, lives: bool
 ) -> None:
     metadata = {"name": "other", "creationTimestamp": "2026-01-15T12:00:00Z"}
+    if deleted is not None:
+        metadata["deletionTimestamp"] = f"{at(3600 + deleted):%Y-%m-%dT%H:%M:%SZ}"
     body = json.dumps(
         {"metadata": {}, "items": [{"metadata": metadata, "status": {"phase": phase}}]}
     )
     answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-    with server_of(answer.encode()) as url:
-        puller = connected(KUBECONFIG=str(kubeconfig_of(url, tmp_path)))
+    with (
+        server_of(answer.encode()) as url,
+        connect({"KUBECONFIG": str(kubeconfig_of(url, tmp_path))}) as api,
+    ):
+        puller = KubernetesCluster(api, CONFIG, now=lambda: at(3600))
         assert puller.lives(Process(name="other", since=at(0))) is lives
 
 

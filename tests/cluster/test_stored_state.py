@@ -212,6 +212,23 @@ def test_a_missing_or_broken_state_is_written_again_without_a_rollout(
     assert "starting again from IMAGES" in report[1]
 
 
+def test_a_broken_state_that_can_not_be_written_again_is_reported_once(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    puller = replica(**AT_ONCE)
+    puller.check()
+    installation.annotate("{")
+    cluster.fail(method="PATCH", times=20)
+    for _ in range(20):
+        with pytest.raises(ClusterUnavailableError):
+            puller.check()
+    puller.check()
+    assert [reason for reason, _ in installation.reports()] == ["StateUnreadable"]
+    installation.annotate("{")
+    puller.check()
+    assert [reason for reason, _ in installation.reports()] == ["StateUnreadable"] * 2
+
+
 def test_a_push_that_finds_a_broken_state_is_committed(
     replica: MakeReplica, installation: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:

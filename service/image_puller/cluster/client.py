@@ -9,7 +9,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -204,10 +204,19 @@ class KubernetesCluster:
         """
         query = (("fieldSelector", f"metadata.name={name}"),)
         for pod in self._list(f"{self._core}/pods", query=query):
-            if (pod.get("status") or {}).get("phase") not in _ENDED:
+            if not self._has_ended(pod):
                 created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
                 return Process(name=name, since=created)
         return None
+
+    def _has_ended(self, pod: Manifest) -> bool:
+        """Whether a pod that is listed runs no more. A lost node never confirms a deletion."""
+        due = pod["metadata"].get("deletionTimestamp")
+        if due is not None:
+            overdue = self._now() - datetime.fromisoformat(due)
+            if overdue > timedelta(seconds=limits.DELETION_SECONDS):
+                return True
+        return (pod.get("status") or {}).get("phase") in _ENDED
 
     def report(self, reason: str, message: str, *, is_warning: bool = True) -> None:
         """Create an Event about the DaemonSet, if that is possible.

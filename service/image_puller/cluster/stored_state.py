@@ -49,6 +49,7 @@ class StoredState:
         self._most_bytes = most_bytes
         self._configuration = daemonset.configuration_hash(config)
         self._last_known: State | None = None
+        self._reported: str | None = None
         self.last: Stored | None = None
         """The annotation as this process last read or wrote it, or None where that is unknown."""
         self.superseded: str | None = None
@@ -160,6 +161,7 @@ class StoredState:
         """Keep what the annotation holds now."""
         self.last = Stored(text=text, state=state)
         self._last_known = state
+        self._reported = None
         return self.last
 
     def encode(self, state: State) -> str:
@@ -199,7 +201,9 @@ class StoredState:
 
     def _start_again(self, reason: str) -> State:
         log.error("%s: starting again from IMAGES, without tracked tags", reason)
-        self._cluster.report("StateUnreadable", f"{reason}: starting again from IMAGES")
+        if reason != self._reported:
+            self._cluster.report("StateUnreadable", f"{reason}: starting again from IMAGES")
+        self._reported = reason
         return State(configuration="")
 
     def _supersede(self, reason: str) -> SupersededError:
