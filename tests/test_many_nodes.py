@@ -12,9 +12,9 @@ from image_puller import limits
 from image_puller.config.entries import INSTALL_CONTAINER
 from image_puller.simulation import SimulatedCluster
 from image_puller.simulation.server import Request, Response
-from tests.support.installation import NAME, NAMESPACE, kubeconfig
+from tests.support.installation import NAME, NAMESPACE, exists, kubeconfig
+from tests.support.serving import running
 from tests.support.waiting import wait_until
-from tests.test_serve import exists, running
 
 NODES = 2000
 IMAGES = {f"image-{number}": f"quay.io/org/image-{number}:1.2.{number}" for number in range(10)}

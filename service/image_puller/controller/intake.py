@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
 from image_puller.controller.metrics import Metrics
+from image_puller.controller.places import Places
 from image_puller.controller.shared_check import SharedCheck
 from image_puller.controller.writer import Writer, listed
 from image_puller.core import verification
@@ -62,6 +64,9 @@ class Intake:
         self._lookup = lookup
         self._listener = listener
         self._shared = {kind: SharedCheck(clock) for kind in _CHECKS}
+        self._untrusted = Places(
+            limits.UNTRUSTED_SENDERS, "requests of senders without credentials"
+        )
 
     def accept(
         self,
@@ -75,8 +80,15 @@ class Intake:
 
         A sender that is not trusted only makes the service ask registries, and make a check now
         and then.
-        Raises ClusterUnavailableError where the commit takes more than `timeout` seconds.
+        Raises ClusterUnavailableError where the commit takes more than `timeout` seconds, and
+        OverloadedError where many senders that are not trusted wait already.
         """
+        with nullcontext() if is_trusted else self._untrusted.take():
+            self._accept(source, events, timeout=timeout, is_trusted=is_trusted)
+
+    def _accept(
+        self, source: str, events: Sequence[Event], *, timeout: float, is_trusted: bool
+    ) -> None:
         deadline = self._clock.monotonic() + timeout
         changes = self._settled(
             source,
