@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image_puller import limits
+from image_puller.core.charge import Process
 from image_puller.core.state import (
     Blocked,
     Deletion,
@@ -45,6 +46,9 @@ tags = st.lists(
 states = st.builds(
     State,
     configuration=texts,
+    processes=st.lists(
+        st.builds(Process, name=texts, since=times, outside=st.booleans()), max_size=3
+    ).map(tuple),
     structure=texts,
     template=texts,
     changed=st.none() | times,
@@ -94,6 +98,10 @@ anything = st.recursive(
 
 FULL = State(
     configuration="c0ffee",
+    processes=(
+        Process(name="pod", since=at(1)),
+        Process(name="laptop", since=at(2), outside=True),
+    ),
     structure="5eed",
     template="ab1e",
     changed=at(0),
@@ -114,7 +122,9 @@ FULL = State(
     },
 )
 TEXT = (
-    '{"schema":2,"configuration":"c0ffee","structure":"5eed","template":"ab1e",'
+    '{"schema":3,"configuration":"c0ffee","processes":['
+    '{"name":"pod","since":"2026-01-15T12:00:01.000Z"},'
+    '{"name":"laptop","since":"2026-01-15T12:00:02.000Z","outside":true}],"structure":"5eed","template":"ab1e",'
     '"changed":"2026-01-15T12:00:00.000Z","pulledAgainAt":"2026-01-15T12:00:00.500Z",'
     '"blocked":{"template":"0ff","reason":"no \'é\'"},"entries":{"app":{'
     '"image":"quay.io/org/app:1.2.3","tags":['
@@ -184,12 +194,17 @@ def with_entry(**changes: Any) -> Any:
     + [
         json.dumps(value)
         for value in (
+            {"schema": 3},
             {"schema": 2},
-            {"schema": 1},
-            json.loads(TEXT) | {"schema": 1},
+            json.loads(TEXT) | {"schema": 2},
             *(without(key) for key in json.loads(TEXT)),
             json.loads(TEXT) | {"configuration": None},
             json.loads(TEXT) | {"template": 1},
+            json.loads(TEXT) | {"processes": None},
+            json.loads(TEXT) | {"processes": {}},
+            json.loads(TEXT) | {"processes": [{"name": "pod"}]},
+            json.loads(TEXT) | {"processes": [{"name": 1, "since": "2026-01-15T12:00:00Z"}]},
+            json.loads(TEXT) | {"processes": [{"name": "pod", "since": None}]},
             json.loads(TEXT) | {"changed": 1},
             json.loads(TEXT) | {"changed": "yesterday"},
             json.loads(TEXT) | {"changed": "2026-01-15T12:00:00"},
@@ -223,12 +238,12 @@ def test_a_malformed_or_old_annotation_is_unreadable(text: str | None) -> None:
         decode(text)
 
 
-@pytest.mark.parametrize("schema", [3, "2", None, [2]])
+@pytest.mark.parametrize("schema", [4, "3", None, [3]])
 def test_an_unknown_schema_is_not_unreadable(schema: object) -> None:
     with pytest.raises(UnknownSchemaError) as unknown:
         decode(json.dumps({"schema": schema}))
 
-    assert str(unknown.value) == f"the state has schema {schema!r}; this release reads 2"
+    assert str(unknown.value) == f"the state has schema {schema!r}; this release reads 3"
     assert isinstance(unknown.value, ImagePullerError)
 
 
