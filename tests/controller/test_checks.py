@@ -3,6 +3,7 @@
 import pytest
 
 from image_puller import limits
+from image_puller.controller.checks import RolloutProgress
 from image_puller.core.decide import Outcome
 from image_puller.errors import (
     ClusterUnavailableError,
@@ -167,7 +168,7 @@ def test_a_problem_becomes_an_event_and_a_metric_when_it_begins_and_when_it_ends
     service.check()
     cluster.advance(30)
     (message,) = service.checks.status()["problems"]
-    assert service.checks.rollout(is_last=False)
+    assert service.checks.rollout() is RolloutProgress.WAITS
     assert installation.reports() == [("ImageFailing", message)]
     assert b'image_puller_problems{kind="ImageFailing"} 1.0' in service.metrics.text()
     (event,) = (each for each in cluster.events() if each["reason"] == "ImageFailing")
@@ -175,7 +176,7 @@ def test_a_problem_becomes_an_event_and_a_metric_when_it_begins_and_when_it_ends
 
     del cluster.unpullable[APP]
     cluster.settle()
-    assert not service.checks.rollout(is_last=False)
+    assert service.checks.rollout() is RolloutProgress.FINISHED
     assert sorted(reason for reason, _ in installation.reports()) == [
         "ImageFailing",
         "ProblemSolved",
@@ -209,13 +210,13 @@ def test_a_rollout_is_compared_with_what_was_pushed_once_it_is_complete(
     service = process(IMAGES=LATEST)
     service.check()
     assert service.commit(push("latest", 2)) == (Outcome.MUTATED,)
-    assert service.checks.rollout(is_last=False)
+    assert service.checks.rollout() is RolloutProgress.WAITS
     assert "pulledAgain" not in installation.state()["entries"]["app"]["tags"][0]
     cluster.advance(60)
-    assert service.checks.rollout(is_last=False)
+    assert service.checks.rollout() is RolloutProgress.WAITS
     assert installation.state()["entries"]["app"]["tags"][0]["pulledAgain"]
     cluster.advance(60)
-    assert not service.checks.rollout(is_last=False)
+    assert service.checks.rollout() is RolloutProgress.FINISHED
 
 
 def test_the_last_check_of_a_rollout_does_not_wait_for_its_end(
@@ -227,9 +228,9 @@ def test_the_last_check_of_a_rollout_does_not_wait_for_its_end(
     service.check()
     service.commit(push("latest", 2))
     cluster.advance(60)
-    assert service.checks.rollout(is_last=False)
+    assert service.checks.rollout() is RolloutProgress.WAITS
     assert "pulledAgain" not in installation.state()["entries"]["app"]["tags"][0]
-    assert service.checks.rollout(is_last=True)
+    assert service.checks.rollout() is RolloutProgress.CHANGED
     assert installation.state()["entries"]["app"]["tags"][0]["pulledAgain"]
 
 
