@@ -186,7 +186,7 @@ def test_a_state_of_an_unknown_schema_is_never_reset(
     installation.annotate('{"schema":99,"anything":"else"}')
     before = installation.live()
     asked = replica(**AT_ONCE) if first_check else puller
-    with pytest.raises(SupersededError, match="schema 99; this release reads 2"):
+    with pytest.raises(SupersededError, match="schema 99; this release reads 3"):
         asked.commit(push("1.2.4", 1))
     assert installation.live() == before
 
