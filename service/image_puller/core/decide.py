@@ -5,14 +5,14 @@ Pure. The same changes applied again change nothing.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
 from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
-from image_puller.core import selection
+from image_puller.core import quarantine, selection
 from image_puller.core.changes import (
     AwaitVerification,
     Change,
@@ -65,8 +65,6 @@ class Outcome(StrEnum):
     REFUSED = "refused"
 
 
-_UNKNOWN = datetime.fromtimestamp(0, UTC)
-"""The time of content that no push has announced."""
 STARTS_ROLLOUT = (
     Outcome.MUTATED,
     Outcome.IN_DOUBT,
@@ -113,13 +111,13 @@ def _adopted(config: Config, state: State, entry: Entry) -> EntryState:
     if old is None or old.image != entry.image:
         return EntryState(image=entry.image)
     for found in old.quarantined:
-        old = _released(config, entry, old, found.tag)
+        old = quarantine.released(config, entry, old, found.tag)
     tags = selection.tracked(config, entry, [t for t in old.tags if entry.policy.tracks(t.name)])
     return EntryState(
         image=entry.image,
         tags=tags,
         live_tags=old.live_tags,
-        previous=_of(tags, old.previous),
+        previous=quarantine.of(tags, old.previous),
         deleted=old.deleted,
         unverified=tuple(push for push in old.unverified if entry.policy.tracks(push.tag)),
     )
@@ -139,9 +137,11 @@ def _apply_one(config: Config, state: State, change: Change) -> tuple[State, Out
     current = state.entries[entry.name]
     match change:
         case QuarantineTag():
-            decided, outcome = _quarantine(config, entry, current, change)
+            decided = quarantine.put_aside(config, entry, current, change)
+            outcome = Outcome.UNCHANGED if decided == current else Outcome.QUARANTINED
         case NoteHeld():
-            decided, outcome = _note_held(current, change)
+            decided = quarantine.note_held(current, change)
+            outcome = Outcome.UNCHANGED if decided == current else Outcome.HELD
         case _:
             decided, outcome = _decide(config, entry, current, change)
     return state.with_entry(entry.name, decided), outcome
@@ -193,6 +193,20 @@ def _take_push(
     if outcome is Outcome.TRACKED and any(is_uncertain(push, each) for each in deletions):
         outcome = Outcome.IN_DOUBT
     return _with_tag(config, entry, current, tag, outcome)
+
+
+def _take_push_again(
+    config: Config, entry: Entry, current: EntryState, quarantined: Quarantined, push: TrackTag
+) -> tuple[EntryState, Outcome]:
+    """Take in a push of a quarantined tag: it is tried again, but not for the same push."""
+    if is_older(push, quarantined.tag):
+        return current, Outcome.OLDER
+    if _is_same(quarantined.tag, push) and push.time <= quarantined.tag.time:
+        return current, Outcome.QUARANTINED
+    tag, _ = _pushed(entry, current.tag(push.tag), push)
+    return quarantine.released(
+        config, entry, current, quarantine.as_mutated(tag, quarantined)
+    ), Outcome.MUTATED
 
 
 def _pushed(entry: Entry, known: Tag | None, push: TrackTag) -> tuple[Tag, Outcome]:
@@ -257,7 +271,7 @@ def _with_tag(
     if tag not in tags:
         return current, Outcome.NOT_NEWEST
     refused = tuple(refused for refused in current.refused if refused.name != tag.name)
-    previous = _of(tags, _previous(entry, current, tag))
+    previous = quarantine.previous(entry, current, tags, tag)
     return replace(current, tags=tags, refused=refused, previous=previous), outcome
 
 
@@ -290,6 +304,40 @@ def _take_answer(
     if known is not None and outcome not in _NEW_CONTENT:
         return _with_replaced(config, entry, current, tag), outcome
     return _with_tag(config, entry, current, tag, outcome)
+
+
+def _take_answer_again(
+    config: Config,
+    entry: Entry,
+    current: EntryState,
+    quarantined: Quarantined,
+    answer: RegistryAnswer,
+) -> tuple[EntryState, Outcome]:
+    """Take in a digest of a quarantined tag: it is tried again if its registry shows news."""
+    newest, known = quarantined.tag, current.tag(answer.tag)
+    digest = None if known is None else known.digest
+    state = Precondition(is_tracked=known is not None, digest=digest)
+    if answer.precondition is not None and answer.precondition != state:
+        return current, Outcome.OLDER
+    if answer.digest == newest.digest and newest.confirmed:
+        return current, Outcome.QUARANTINED
+    if newest.digest in (None, answer.digest):
+        shown = replace(newest, digest=answer.digest, confirmed=True)
+        return quarantine.released(config, entry, current, shown), Outcome.MUTATED
+    if _is_outdated(newest, replace(answer, precondition=None)):
+        return current, Outcome.OLDER
+    tag = Tag(
+        name=answer.tag,
+        digest=answer.digest,
+        time=answer.time,
+        confirmed=True,
+        own_clock=True,
+    )
+    if known is not None and known.digest == answer.digest:
+        tag = replace(known, confirmed=True)
+    return quarantine.released(
+        config, entry, current, quarantine.as_mutated(tag, quarantined)
+    ), Outcome.MUTATED
 
 
 def _answered(known: Tag | None, answer: RegistryAnswer) -> tuple[Tag, Outcome]:
@@ -356,7 +404,7 @@ def _take_absence(
         answer.tag == entry.tag or answer.time - quarantined.since < limit
     ):
         unseen = replace(quarantined, tag=replace(quarantined.tag, confirmed=False))
-        return _with_quarantined(config, current, unseen), Outcome.QUARANTINED
+        return quarantine.with_quarantined(config, current, unseen), Outcome.QUARANTINED
     if _is_outdated(current.tag(answer.tag), answer):
         return current, Outcome.OLDER
     gone = UntrackTag(entry=answer.entry, tag=answer.tag, digest=None, time=answer.time)
@@ -433,7 +481,7 @@ def _take_deletion(
     named = [
         tag
         for tag in current.tags
-        for newest in (_newest(current, tag),)
+        for newest in (quarantine.newest(current, tag),)
         if _names(deletion, newest.name, newest.digest) and not is_older(deletion, newest)
     ]
     decided, outcome = _untrack(entry, current, deletion, named)
@@ -489,7 +537,7 @@ def _untrack(
     rest = replace(
         current,
         tags=tags,
-        previous=_of(tags, current.previous),
+        previous=quarantine.of(tags, current.previous),
         quarantined=quarantined,
         refused=refused,
     )
@@ -534,168 +582,3 @@ def may_pull_again(state: State, tag: Tag, now: datetime) -> bool:
         return True
     settled = tag.time + timedelta(seconds=limits.SETTLING_SECONDS)
     return state.pulled_again_at < settled <= now
-
-
-# Quarantine
-
-
-def _quarantine(
-    config: Config, entry: Entry, current: EntryState, change: QuarantineTag
-) -> tuple[EntryState, Outcome]:
-    """Put content of a tag aside. Its previous content, or else a tag of the reserve, comes back.
-
-    The configured image stays, so without previous content nothing changes.
-    """
-    known = current.tag(change.tag)
-    if known is None or not _is_content(known, change) or current.quarantine(change.tag):
-        return current, Outcome.UNCHANGED
-    previous = _find(current.previous, change.tag)
-    if previous is None and change.tag == entry.tag:
-        return current, Outcome.UNCHANGED
-    if previous is None:
-        tags = tuple(tag for tag in current.tags if tag is not known)
-    else:
-        tags = selection.with_pushed(config, entry, current.tags, previous)
-    found = Quarantined(
-        tag=known,
-        since=change.since,
-        reason=change.reason[: limits.REFUSED_CHARACTERS],
-        pulled=change.pulled,
-    )
-    others = tuple(each for each in current.previous if each.name != change.tag)
-    rest = replace(current, tags=tags, previous=others)
-    return _with_quarantined(config, rest, found), Outcome.QUARANTINED
-
-
-def _with_quarantined(config: Config, current: EntryState, found: Quarantined) -> EntryState:
-    """Return the entry with quarantined content, of as many tags as it tracks.
-
-    The oldest is dropped first, but not where the template depends on it.
-    """
-    known = current.quarantine(found.tag.name)
-    if known is None:
-        kept = sorted(
-            [found, *current.quarantined], key=lambda each: current.tag(each.tag.name) is None
-        )[: config.keep_tags + limits.SPARE_TAGS + 1]
-    else:
-        kept = [found if each is known else each for each in current.quarantined]
-    return replace(current, quarantined=tuple(kept))
-
-
-def _released(config: Config, entry: Entry, current: EntryState, tag: Tag) -> EntryState:
-    """Return the entry with a tag that was quarantined tracked again, with this content."""
-    quarantined = tuple(each for each in current.quarantined if each.tag.name != tag.name)
-    free = replace(current, quarantined=quarantined)
-    known = current.tag(tag.name)
-    if known is not None and _has_same_digest(known, tag):
-        return _with_replaced(config, entry, free, tag)
-    tracked, _ = _with_tag(config, entry, free, replace(tag, pulled_again=False), Outcome.TRACKED)
-    held = () if known is None or tracked is free else (known,)
-    others = (each for each in tracked.previous if each.name != tag.name)
-    return replace(tracked, previous=_of(tracked.tags, (*others, *held)))
-
-
-def _take_push_again(
-    config: Config, entry: Entry, current: EntryState, quarantined: Quarantined, push: TrackTag
-) -> tuple[EntryState, Outcome]:
-    """Take in a push of a quarantined tag: it is tried again, but not for the same push."""
-    if is_older(push, quarantined.tag):
-        return current, Outcome.OLDER
-    if _is_same(quarantined.tag, push) and push.time <= quarantined.tag.time:
-        return current, Outcome.QUARANTINED
-    tag, _ = _pushed(entry, current.tag(push.tag), push)
-    return _released(config, entry, current, _as_mutated(tag, quarantined)), Outcome.MUTATED
-
-
-def _take_answer_again(
-    config: Config,
-    entry: Entry,
-    current: EntryState,
-    quarantined: Quarantined,
-    answer: RegistryAnswer,
-) -> tuple[EntryState, Outcome]:
-    """Take in a digest of a quarantined tag: it is tried again if its registry shows news."""
-    newest, known = quarantined.tag, current.tag(answer.tag)
-    digest = None if known is None else known.digest
-    state = Precondition(is_tracked=known is not None, digest=digest)
-    if answer.precondition is not None and answer.precondition != state:
-        return current, Outcome.OLDER
-    if answer.digest == newest.digest and newest.confirmed:
-        return current, Outcome.QUARANTINED
-    if newest.digest in (None, answer.digest):
-        shown = replace(newest, digest=answer.digest, confirmed=True)
-        return _released(config, entry, current, shown), Outcome.MUTATED
-    if _is_outdated(newest, replace(answer, precondition=None)):
-        return current, Outcome.OLDER
-    tag = Tag(
-        name=answer.tag,
-        digest=answer.digest,
-        time=answer.time,
-        confirmed=True,
-        own_clock=True,
-    )
-    if known is not None and known.digest == answer.digest:
-        tag = replace(known, confirmed=True)
-    return _released(config, entry, current, _as_mutated(tag, quarantined)), Outcome.MUTATED
-
-
-def _note_held(current: EntryState, change: NoteHeld) -> tuple[EntryState, Outcome]:
-    known = current.tag(change.tag)
-    others = tuple(each for each in current.previous if each.name != change.tag)
-    if known is None or not _is_content(known, change) or others == current.previous:
-        return current, Outcome.UNCHANGED
-    return replace(current, previous=others), Outcome.HELD
-
-
-def _previous(entry: Entry, current: EntryState, tag: Tag) -> tuple[Tag, ...]:
-    """Return the previous content of each tag, once one of them has new content.
-
-    What no node has held yet is no previous content. The live template may have a configured image
-    of which no push is known.
-    """
-    others = tuple(each for each in current.previous if each.name != tag.name)
-    held = _find((*current.previous, *(current.live_tags or ())), tag.name)
-    if held is None and tag.name == entry.tag and current.live_tags is not None:
-        held = Tag(name=tag.name, digest=None, time=_UNKNOWN)
-    if held is None or not tag.mutated or _is_one_content(held, tag):
-        return others
-    return (*others, held)
-
-
-def _as_mutated(tag: Tag, quarantined: Quarantined) -> Tag:
-    """Return a tag after its quarantine: nodes may have other content, so they must pull it."""
-    is_same = _has_same_digest(tag, quarantined.tag)
-    return replace(tag, mutated=tag.mutated or quarantined.tag.mutated or not is_same)
-
-
-def _newest(current: EntryState, tag: Tag) -> Tag:
-    """Return the newest known content of a tag, although it may be quarantined."""
-    found = current.quarantine(tag.name)
-    return tag if found is None else found.tag
-
-
-def _is_content(tag: Tag, change: QuarantineTag | NoteHeld) -> bool:
-    """Whether a tag has the content that nodes were seen to hold, or to fail with."""
-    if tag.digest is None or change.digest is None:
-        return (tag.digest, tag.time) == (change.digest, change.pushed)
-    return tag.digest == change.digest
-
-
-def _is_one_content(one: Tag, other: Tag) -> bool:
-    if one.digest is None or other.digest is None:
-        return (one.digest, one.time) == (other.digest, other.time)
-    return one.digest == other.digest
-
-
-def _has_same_digest(one: Tag, other: Tag) -> bool:
-    return one.digest is not None and one.digest == other.digest
-
-
-def _of(tags: Sequence[Tag], previous: Sequence[Tag]) -> tuple[Tag, ...]:
-    """Return the previous content of these tags only."""
-    names = {tag.name for tag in tags}
-    return tuple(each for each in previous if each.name in names)
-
-
-def _find(tags: Sequence[Tag], name: str) -> Tag | None:
-    return next((tag for tag in tags if tag.name == name), None)
