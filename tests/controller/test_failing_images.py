@@ -8,6 +8,7 @@ import pytest
 from kubernetes.client import ApiClient
 
 from image_puller.cluster.client import connect
+from image_puller.core import status
 from image_puller.core.decide import Outcome
 from image_puller.simulation import SimulatedCluster
 from image_puller.simulation.clock import SimulatedClock
@@ -126,6 +127,10 @@ def test_a_mutable_tag_whose_new_content_can_not_be_pulled_goes_back_on_all_node
     assert holders(service, OTHER) == NODES
     pass_time(service, cluster, 300)
     assert holders(service, f"{LATEST}@{digest(1)}") == NODES
+    for asked in (LATEST, f"{LATEST}@{digest(1)}", "app"):
+        part = status.select(service.checks.status(), asked)
+        assert part is not None
+        assert [each["digest"] for each in part["quarantined"]] == [digest(2)]
 
 
 def test_a_quarantined_tag_is_reported_and_not_tried_again_by_checks_or_other_processes(

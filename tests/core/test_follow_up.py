@@ -41,7 +41,8 @@ def now(cluster: SimulatedCluster) -> datetime:
 
 def found(puller: Replica, cluster: SimulatedCluster) -> tuple[follow_up.NodeChange, ...]:
     """Return what the nodes show now."""
-    return follow_up.node_changes(observed(puller), now(cluster))
+    seen = observed(puller)
+    return follow_up.node_changes(seen, follow_up.failing(seen, {}), now(cluster))
 
 
 def started(replica: MakeReplica, cluster: SimulatedCluster, images: str, **more: str) -> Replica:
@@ -134,6 +135,27 @@ def test_a_container_before_the_failing_one_shows_when_it_began(
     (change,) = found(puller, cluster)
     assert isinstance(change, QuarantineTag)
     assert change.tag == "2.0.1"
+
+
+def test_frequent_rollouts_do_not_hide_what_fails(
+    replica: MakeReplica, cluster: SimulatedCluster
+) -> None:
+    puller = started(replica, cluster, BOTH)
+    cluster.unpullable[NEWER] = MISSING
+    puller.commit(push("1.2.4", 1))
+    cluster.advance(120)
+    known = follow_up.failing(observed(puller), {})
+    puller.commit(push("2.0.1", 2, entry="other"))
+    cluster.advance()
+    known = follow_up.failing(observed(puller), known)  # the new pods do not fail yet
+    cluster.advance(100)
+    seen = observed(puller)
+    (change,) = follow_up.node_changes(seen, follow_up.failing(seen, known), now(cluster))
+    assert isinstance(change, QuarantineTag)
+    assert follow_up.failing(seen, {}).keys() == known.keys()
+    cluster.unpullable.clear()
+    cluster.advance(600)
+    assert follow_up.failing(observed(puller), known) == {}
 
 
 def test_held_content_is_noted_once_where_there_is_previous_content(

@@ -60,6 +60,7 @@ class Checks:
         self._clock = clock
         self._tracker = tracker
         self._rollouts = RolloutLog(clock)
+        self._failing: follow_up.Failing = {}
         self._from_catch_up: tuple[str, ...] = ()
         self._from_verification: tuple[str, ...] = ()
 
@@ -130,7 +131,8 @@ class Checks:
         """
         now = self._clock.now()
         seen, _ = self._observe()
-        changes = (*follow_up.node_changes(seen, now), *self._pulls(seen))
+        self._failing = follow_up.failing(seen, self._failing)
+        changes = (*follow_up.node_changes(seen, self._failing, now), *self._pulls(seen))
         if changes and self._commit(changes):
             return RolloutProgress.CHANGED
         is_finished = follow_up.is_finished(seen, now)
@@ -155,7 +157,7 @@ class Checks:
             *(
                 pull
                 for pull, question in asked.items()
-                if question in shown or isinstance(answers[question.reference], Unanswered)
+                if question in shown or _is_unqueryable(answers[question.reference])
             ),
         )
 
@@ -218,3 +220,7 @@ class Checks:
         """Commit changes. Return whether they start a rollout."""
         outcomes = self._writer.commit(SOURCE, changes, timeout=limits.CHECK_SECONDS)
         return any(outcome in STARTS_ROLLOUT for outcome in outcomes)
+
+
+def _is_unqueryable(answer: Answer) -> bool:
+    return isinstance(answer, Unanswered) and answer.is_unqueryable

@@ -22,6 +22,9 @@ from image_puller.core.state import State, Tag
 
 NodeChange = QuarantineTag | NoteHeld | SetMaxUnavailable
 
+Failing = Mapping[tuple[str, str, str | None], datetime]
+"""Since when content fails, by node, container and expected digest."""
+
 _ARCHITECTURE = "kubernetes.io/arch"
 _LASTING = timedelta(seconds=limits.QUARANTINE_SECONDS)
 _LATEST = datetime.max.replace(tzinfo=UTC)
@@ -55,7 +58,26 @@ class _Found:
         )
 
 
-def node_changes(seen: Observation, now: datetime) -> tuple[NodeChange, ...]:
+def failing(seen: Observation, known: Failing) -> Failing:
+    """Return since when content fails. `known` is what the last call returned.
+
+    Pods that are replaced meanwhile do not begin anew. Otherwise frequent pushes would hide what
+    fails.
+    """
+    found = {}
+    for image in seen.images:
+        for place in seen.places:
+            key = (place.node, image.container, image.expected)
+            state = seen.states[image.container][place.node].state
+            times = [known[key]] if key in known else []
+            if state is ImageState.FAILING and place.pod is not None:
+                times.append(_failing_since(place.pod, image.container))
+            if times and state is not ImageState.HELD:
+                found[key] = min(times)
+    return found
+
+
+def node_changes(seen: Observation, began: Failing, now: datetime) -> tuple[NodeChange, ...]:
     """Return what the nodes show: tags that are held, or fail everywhere, and the bound of nodes.
 
     A quarantine changes the template. So only after it is it known which nodes are in the way.
@@ -63,7 +85,7 @@ def node_changes(seen: Observation, now: datetime) -> tuple[NodeChange, ...]:
     state = _own_state(seen)
     if state is None or seen.live.daemonset is None:
         return ()
-    found = {image.container: _found(seen, image) for image in seen.images}
+    found = {image.container: _found(seen, image, began) for image in seen.images}
     held = tuple(_held(seen, state, found))
     quarantined = tuple(_quarantined(seen, state, found, now))
     if quarantined or seen.rollout in ("blocked", "pending"):
@@ -112,13 +134,13 @@ def _wrong(seen: Observation) -> Iterator[tuple[State, str, Tag, str]]:
             yield state, image.entry, tag, tag.digest
 
 
-def _found(seen: Observation, image: DesiredImage) -> _Found:
+def _found(seen: Observation, image: DesiredImage, began: Failing) -> _Found:
     states = seen.states[image.container]
     ready = [place for place in seen.places if _is_ready(place) and place.is_expected]
     failures = {
         place.node: _Failure(
             place=place,
-            since=_failing_since(place.pod, image.container),
+            since=began[place.node, image.container, image.expected],
             reason=states[place.node].reason,
             cause=failure.cause(states[place.node].reason),
         )

@@ -64,7 +64,7 @@ def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
     images = [
         each
         for each in status["images"]
-        if image == each["entry"] or _named(image) == _named(each["image"])
+        if image == each["entry"] or _named(image) in _names(each["image"])
     ]
     if not images:
         return None
@@ -74,6 +74,14 @@ def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
         for part in ("quarantined", "refused", "unverified")
     }
     return {**status, "images": images, **parts}
+
+
+def _names(image: str) -> tuple[str | Reference, ...]:
+    """Return what an image may be asked for by: with its digest, or only by its tag."""
+    named = _named(image)
+    if isinstance(named, str) or named.tag is None:
+        return (named,)
+    return named, replace(named, digest=None)
 
 
 def _named(image: str) -> str | Reference:
