@@ -280,6 +280,7 @@ def test_what_no_node_can_pull_is_quarantined_and_another_push_reaches_all_nodes
     registry.push_image("nodes/free", "1.0.0", with_content(workspace, "free"))
     entries = f"stuck={stable};latest={latest};free={other}"
     with deployed(installation, entries, ROLLOUT_MAX_UNAVAILABLE="1", **AT_ONCE) as puller:
+        puller.wait_until_notified(latest, old)
         for name in (stable, latest, other):
             puller.wait_until_held(name, *nodes.names)
         bad = push_for_no_node(registry, "nodes/stuck", "1.1.0", workspace)
