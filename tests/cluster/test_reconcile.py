@@ -716,11 +716,21 @@ def test_a_raised_bound_stays_through_pushes_processes_and_repairs(
     puller.check()
     assert installation.images() == [APP, NEWER]
     assert bound(installation) == 4
-    puller = replica(ROLLOUT_MAX_UNAVAILABLE="2", **AT_ONCE)
+    puller = replica(ROLLOUT_MAX_UNAVAILABLE="1", KEEP_TAGS="3", **AT_ONCE)
     puller.check()
     assert bound(installation) == 4
-    puller.commit(SetMaxUnavailable(None))
+
+
+def test_another_configured_bound_replaces_a_raised_one(
+    replica: MakeReplica, installation: Installation
+) -> None:
+    puller = replica(ROLLOUT_MAX_UNAVAILABLE="1", **AT_ONCE)
+    puller.commit(push("1.2.4", 1))
+    puller.commit(SetMaxUnavailable(4))
+    puller = replica(ROLLOUT_MAX_UNAVAILABLE="2", **AT_ONCE)
+    puller.check()
     assert bound(installation) == 2
+    assert installation.state()["maxUnavailable"] is None
 
 
 def test_a_new_daemonset_has_the_configured_bound(

@@ -244,6 +244,30 @@ def test_nodes_pull_again_once_their_registry_shows_what_was_pushed(
     assert (tag["digest"], tag["confirmed"], tag["pulledAgain"]) == (digest(2), True, True)
 
 
+@pytest.mark.parametrize(
+    ("error", "progress"),
+    [
+        (RegistryUnavailableError("unavailable"), RolloutProgress.WAITS),
+        (RefusedByRegistryError("401"), RolloutProgress.CHANGED),
+    ],
+)
+def test_nodes_do_not_pull_again_while_their_registry_is_unavailable(
+    process: MakeProcess,
+    cluster: SimulatedCluster,
+    registries: FakeRegistries,
+    error: Exception,
+    progress: RolloutProgress,
+) -> None:
+    registry_has(registries, latest=1)
+    cluster.images[f"{NAME}:latest"] = digest(1)
+    service = process(IMAGES=LATEST)
+    service.check()
+    service.commit(push("latest", 2))
+    cluster.advance(60)
+    registries.fail("quay.io", error)
+    assert service.checks.rollout() is progress
+
+
 def test_nodes_pull_again_after_the_time_in_which_a_registry_may_show_older_content(
     process: MakeProcess, installation: Installation, cluster: SimulatedCluster
 ) -> None:

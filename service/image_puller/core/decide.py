@@ -27,6 +27,7 @@ from image_puller.core.changes import (
     TrackTag,
     UntrackTag,
 )
+from image_puller.core.daemonset import structure_hash
 from image_puller.core.order import is_older, is_uncertain
 from image_puller.core.state import (
     Deletion,
@@ -96,11 +97,14 @@ def adopt(config: Config, state: State, configuration: str) -> State:
     """Return the state fitted to a configuration, whose hash is `configuration`.
 
     Tracked tags stay where the entry's image has not changed. Refused tags are forgotten, and
-    quarantined ones released, so that they are tried again.
+    quarantined ones released, so that they are tried again. A raised bound of nodes stays only
+    where the configured one may be the same.
     """
+    is_kept = state.structure == structure_hash(config)
     return replace(
         state,
         configuration=configuration,
+        max_unavailable=state.max_unavailable if is_kept else None,
         blocked=None,
         entries={entry.name: _adopted(config, state, entry) for entry in config.entries},
     )

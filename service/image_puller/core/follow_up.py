@@ -233,10 +233,12 @@ def _max_unavailable(
     """
     expected = [place for place in seen.places if place.is_expected]
     bound = _absolute(seen.config, len(expected))
-    stuck = [place for place in expected if _is_stuck(seen, place, found, now)]
-    wanted = bound + len(stuck) if stuck and bound < len(expected) else None
-    settled = [place for place in expected if place in stuck or _is_done(seen, place)]
-    if len(settled) == len(expected) or state.max_unavailable is None:
+    if bound >= len(expected):
+        return None
+    stuck = {place.node for place in expected if _is_stuck(seen, place, found, now)}
+    wanted = bound + len(stuck) if stuck else None
+    is_settled = all(place.node in stuck or _is_done(seen, place) for place in expected)
+    if is_settled or state.max_unavailable is None:
         return wanted
     return max(wanted or 0, state.max_unavailable)
 
