@@ -133,6 +133,24 @@ def test_a_mutable_tag_whose_new_content_can_not_be_pulled_goes_back_on_all_node
         assert [each["digest"] for each in part["quarantined"]] == [digest(2)]
 
 
+def test_a_tag_whose_platform_no_node_has_is_tried_once(
+    process: MakeProcess,
+    cluster: SimulatedCluster,
+    installation: Installation,
+    registries: FakeRegistries,
+) -> None:
+    registry_has(registries, v1_2_3=3)
+    service = process()
+    running(service, cluster)
+    generation = installation.live()["metadata"]["generation"]
+    registry_has(registries, v1_2_3=3, v1_2_4=1)
+    cluster.unpullable[NEWER] = "no match for platform in manifest: not found"
+    service.commit(push("1.2.4", 1, seconds=130))
+    pass_time(service, cluster, 3600, step=20)
+    assert installation.live()["metadata"]["generation"] == generation + 2
+    assert holders(service, APP) == NODES
+
+
 def test_a_quarantined_tag_is_reported_and_not_tried_again_by_checks_or_other_processes(
     process: MakeProcess,
     cluster: SimulatedCluster,

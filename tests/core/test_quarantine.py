@@ -28,7 +28,13 @@ LATEST = {"IMAGES": "app=quay.io/org/app:latest"}
 
 
 def fails(
-    tag: str, number: int | None, *, entry: str = "app", pulled: bool = False, pushed: float = 0
+    tag: str,
+    number: int | None,
+    *,
+    entry: str = "app",
+    pulled: bool = False,
+    is_shown: bool = False,
+    pushed: float = 0,
 ) -> QuarantineTag:
     """Return the change that puts content aside that fails on every node."""
     return QuarantineTag(
@@ -39,6 +45,7 @@ def fails(
         since=at(60),
         reason="ErrImagePull: not found",
         pulled=pulled,
+        is_shown=is_shown,
     )
 
 
@@ -243,6 +250,13 @@ def test_an_answer_tries_the_tag_again_only_with_news(first: int | None) -> None
     assert shown(config, other)[1] == ("app:1.2.4", digest(3))
 
 
+def test_content_that_nodes_found_at_the_registry_is_no_news_there() -> None:
+    config = configuration()
+    state = rolled(config, live(config), push("1.2.4", 2))
+    state = rolled(config, state, fails("1.2.4", 2, is_shown=True))
+    assert outcome(config, state, answer(state, "1.2.4", 2)) is Outcome.QUARANTINED
+
+
 def test_an_answer_from_before_a_change_or_soon_after_the_push_counts_not() -> None:
     config = configuration()
     state = quarantined(config)
@@ -372,7 +386,7 @@ def answered(tag: str, number: int | None, seconds: float, entry: str) -> Regist
 
 CHANGES: st.SearchStrategy[Change] = st.one_of(
     st.builds(push, TAGS, st.none() | NUMBERS, seconds=st.integers(0, 9), entry=ENTRIES),
-    st.builds(fails, TAGS, NUMBERS, entry=ENTRIES, pulled=st.booleans()),
+    st.builds(fails, TAGS, NUMBERS, entry=ENTRIES, pulled=st.booleans(), is_shown=st.booleans()),
     st.builds(held, TAGS, NUMBERS, entry=ENTRIES),
     st.builds(answered, TAGS, st.none() | NUMBERS, st.integers(0, 9999), ENTRIES),
     st.builds(SetMaxUnavailable, st.none() | st.integers(1, 9)),

@@ -89,7 +89,7 @@ class QuarantineTag:
     """Go back to what nodes held before a tag got content that fails on every node that tried it.
 
     `digest` and `pushed` identify the content. `pulled`: nodes could pull it, but its container
-    can't run.
+    can't run. `is_shown`: the registry has it, so showing it again is no news.
     """
 
     entry: str
@@ -99,6 +99,7 @@ class QuarantineTag:
     since: datetime
     reason: str
     pulled: bool
+    is_shown: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -201,6 +201,7 @@ def _quarantined(
                 since=first.since,
                 reason=first.reason,
                 pulled=not failure.is_pull(first.reason),
+                is_shown=not failure.is_pull(first.reason) or first.cause is Cause.PLATFORM,
             )
 
 

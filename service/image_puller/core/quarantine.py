@@ -36,7 +36,7 @@ def put_aside(
     else:
         tags = selection.with_pushed(config, entry, current.tags, held)
     found = Quarantined(
-        tag=known,
+        tag=replace(known, confirmed=known.confirmed or change.is_shown),
         since=change.since,
         reason=change.reason[: limits.REFUSED_CHARACTERS],
         pulled=change.pulled,
