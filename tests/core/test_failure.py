@@ -2,7 +2,7 @@
 
 import pytest
 
-from image_puller.core.failure import Cause, cause, is_pull
+from image_puller.core.failure import Cause, cause, is_pull, is_told
 
 _RESOLVE = 'failed to resolve reference "quay.io/org/app:1": '
 _PULL = (
@@ -46,3 +46,9 @@ def test_the_words_of_the_runtime_show_the_cause(reason: str, found: Cause | str
 def test_a_container_that_can_not_run_was_pulled() -> None:
     assert is_pull(_BACK_OFF)
     assert not is_pull("CrashLoopBackOff: back-off 10s")
+
+
+def test_a_back_off_may_lack_the_words_of_the_runtime() -> None:
+    assert is_told(_BACK_OFF)
+    assert is_told("CrashLoopBackOff: back-off 10s")
+    assert not is_told('ImagePullBackOff: Back-off pulling image "quay.io/org/app:1"')

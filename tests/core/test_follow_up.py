@@ -1,6 +1,7 @@
 """What nodes show of a rollout: what fails everywhere, on some nodes, or has other content."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from image_puller.cluster.observer import Observer
 from image_puller.core import follow_up
 from image_puller.core.changes import NoteHeld, QuarantineTag, SetMaxUnavailable
+from image_puller.core.node_state import ImageOnNode, ImageState
 from image_puller.core.observation import Observation
 from image_puller.simulation import SimulatedCluster
 from image_puller.simulation.clock import SimulatedClock
@@ -42,7 +44,7 @@ def now(cluster: SimulatedCluster) -> datetime:
 def found(puller: Replica, cluster: SimulatedCluster) -> tuple[follow_up.NodeChange, ...]:
     """Return what the nodes show now."""
     seen = observed(puller)
-    return follow_up.node_changes(seen, follow_up.failing(seen, {}), now(cluster))
+    return follow_up.node_changes(seen, follow_up.failing(seen, {}, now(cluster)), now(cluster))
 
 
 def started(replica: MakeReplica, cluster: SimulatedCluster, images: str, **more: str) -> Replica:
@@ -144,18 +146,67 @@ def test_frequent_rollouts_do_not_hide_what_fails(
     cluster.unpullable[NEWER] = MISSING
     puller.commit(push("1.2.4", 1))
     cluster.advance(120)
-    known = follow_up.failing(observed(puller), {})
+    known = follow_up.failing(observed(puller), {}, now(cluster))
     puller.commit(push("2.0.1", 2, entry="other"))
     cluster.advance()
-    known = follow_up.failing(observed(puller), known)  # the new pods do not fail yet
+    known = follow_up.failing(observed(puller), known, now(cluster))  # the new pods do not fail yet
     cluster.advance(100)
     seen = observed(puller)
-    (change,) = follow_up.node_changes(seen, follow_up.failing(seen, known), now(cluster))
+    (change,) = follow_up.node_changes(
+        seen, follow_up.failing(seen, known, now(cluster)), now(cluster)
+    )
     assert isinstance(change, QuarantineTag)
-    assert follow_up.failing(seen, {}).keys() == known.keys()
+    assert follow_up.failing(seen, {}, now(cluster)).keys() == known.keys()
     cluster.unpullable.clear()
     cluster.advance(600)
-    assert follow_up.failing(observed(puller), known) == {}
+    assert follow_up.failing(observed(puller), known, now(cluster)) == {}
+
+
+def test_a_back_off_without_the_words_of_the_runtime_keeps_the_earlier_ones(
+    replica: MakeReplica, cluster: SimulatedCluster
+) -> None:
+    puller = started(replica, cluster, BOTH)
+    cluster.unpullable[NEWER] = MISSING
+    puller.commit(push("1.2.4", 1))
+    cluster.advance(1)
+    known = follow_up.failing(observed(puller), {}, now(cluster))
+    cluster.advance(200)
+    seen = observed(puller)
+    bare = ImageOnNode(
+        state=ImageState.FAILING, reason=f'ImagePullBackOff: Back-off pulling image "{NEWER}"'
+    )
+    states = {
+        container: {node: bare if each.reason else each for node, each in nodes.items()}
+        for container, nodes in seen.states.items()
+    }
+    seen = replace(seen, states=states)
+    assert (
+        follow_up.node_changes(seen, follow_up.failing(seen, {}, now(cluster)), now(cluster)) == ()
+    )
+    (change,) = follow_up.node_changes(
+        seen, follow_up.failing(seen, known, now(cluster)), now(cluster)
+    )
+    assert isinstance(change, QuarantineTag)
+    assert MISSING in change.reason
+
+
+def test_an_image_that_is_missing_only_when_its_registry_is_back_begins_to_fail_then(
+    replica: MakeReplica, cluster: SimulatedCluster
+) -> None:
+    puller = started(replica, cluster, BOTH)
+    cluster.unpullable[NEWER] = DOWN
+    puller.commit(push("1.2.4", 1))
+    cluster.advance(600)
+    known = follow_up.failing(observed(puller), {}, now(cluster))
+    cluster.unpullable[NEWER] = MISSING
+    cluster.advance(300)
+    seen = observed(puller)
+    known = follow_up.failing(seen, known, now(cluster))
+    assert follow_up.node_changes(seen, known, now(cluster)) == ()
+    cluster.advance(180)
+    seen = observed(puller)
+    known = follow_up.failing(seen, known, now(cluster))
+    assert len(follow_up.node_changes(seen, known, now(cluster))) == 1
 
 
 def test_held_content_is_noted_once_where_there_is_previous_content(

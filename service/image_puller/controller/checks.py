@@ -131,7 +131,7 @@ class Checks:
         """
         now = self._clock.now()
         seen, _ = self._observe()
-        self._failing = follow_up.failing(seen, self._failing)
+        self._failing = follow_up.failing(seen, self._failing, now)
         changes = (*follow_up.node_changes(seen, self._failing, now), *self._pulls(seen))
         if changes and self._commit(changes):
             return RolloutProgress.CHANGED

@@ -7,6 +7,8 @@ _QUOTED = re.compile(r'"[^"]*"')
 """Names of images and URLs are quoted in messages. They can contain any word."""
 
 _NEVER_PULLED = ("ErrImage", "ImagePull", "InvalidImageName", "ImageInspect", "RegistryUnavailable")
+_BARE = re.compile(r'ImagePullBackOff: Back-off pulling image "[^"]*"')
+"""During its back-off, a kubelet of some versions does not repeat why the pull failed."""
 _TRANSIENT = re.compile(
     r"\btime(?:d )?out\b|deadline exceeded|no such host|server misbehaving|temporary failure"
     r"|connection (?:refused|reset)|no route to host|network is unreachable|broken pipe|\beof\b"
@@ -40,6 +42,11 @@ class Cause(Enum):
 def is_pull(reason: str) -> bool:
     """Whether the image could not be pulled. Otherwise its container can't run."""
     return reason.startswith(_NEVER_PULLED)
+
+
+def is_told(reason: str) -> bool:
+    """Whether a reason has the runtime's words."""
+    return _BARE.fullmatch(reason) is None
 
 
 def cause(reason: str) -> Cause:

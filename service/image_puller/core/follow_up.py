@@ -22,8 +22,17 @@ from image_puller.core.state import State, Tag
 
 NodeChange = QuarantineTag | NoteHeld | SetMaxUnavailable
 
-Failing = Mapping[tuple[str, str, str | None], datetime]
-"""Since when content fails, by node, container and expected digest."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """Since when content fails on a node, and the last words of the runtime about it."""
+
+    since: datetime
+    reason: str
+
+
+Failing = Mapping[tuple[str, str, str | None], Failed]
+"""What fails, by node, container and expected digest."""
 
 _ARCHITECTURE = "kubernetes.io/arch"
 _LASTING = timedelta(seconds=limits.QUARANTINE_SECONDS)
@@ -34,12 +43,15 @@ _ABOUT_IMAGE = (Cause.IMAGE, Cause.PLATFORM)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Failure:
-    """An image that fails on a ready node, since when, and why."""
+    """An image that fails on a ready node."""
 
     place: Place
-    since: datetime
-    reason: str
+    failed: Failed
     cause: Cause
+
+    def is_lasting(self, now: datetime) -> bool:
+        """Whether it has failed for a while."""
+        return now - self.failed.since >= _LASTING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +65,12 @@ class _Found:
     def is_lasting(self, now: datetime) -> bool:
         """Whether it has failed for a while on a node, and no node holds it."""
         return not self.is_held and any(
-            each.cause in _ABOUT_IMAGE and now - each.since >= _LASTING
-            for each in self.failures.values()
+            each.cause in _ABOUT_IMAGE and each.is_lasting(now) for each in self.failures.values()
         )
 
 
-def failing(seen: Observation, known: Failing) -> Failing:
-    """Return since when content fails. `known` is what the last call returned.
+def failing(seen: Observation, known: Failing, now: datetime) -> Failing:
+    """Return what fails since when, and why. `known` is what the last call returned.
 
     Pods that are replaced meanwhile do not begin anew. Otherwise frequent pushes would hide what
     fails.
@@ -68,13 +79,28 @@ def failing(seen: Observation, known: Failing) -> Failing:
     for image in seen.images:
         for place in seen.places:
             key = (place.node, image.container, image.expected)
-            state = seen.states[image.container][place.node].state
-            times = [known[key]] if key in known else []
-            if state is ImageState.FAILING and place.pod is not None:
-                times.append(_failing_since(place.pod, image.container))
-            if times and state is not ImageState.HELD:
-                found[key] = min(times)
+            state, before = seen.states[image.container][place.node], known.get(key)
+            if state.state is not ImageState.FAILING or place.pod is None:
+                if before is not None and not state.is_held:
+                    found[key] = before
+            elif before is None:
+                since = _failing_since(place.pod, image.container)
+                found[key] = Failed(since=since, reason=state.reason)
+            elif failure.is_told(state.reason):
+                found[key] = _again(before, state.reason, now)
+            else:
+                found[key] = before
     return found
+
+
+def _again(before: Failed, reason: str, now: datetime) -> Failed:
+    """Return what fails still. Where the image is the cause only now, it begins now.
+
+    A registry that was down may lack images for a moment when it is back.
+    """
+    was = failure.cause(before.reason) in _ABOUT_IMAGE
+    is_new = failure.cause(reason) in _ABOUT_IMAGE and not was
+    return Failed(since=now if is_new else before.since, reason=reason)
 
 
 def node_changes(seen: Observation, began: Failing, now: datetime) -> tuple[NodeChange, ...]:
@@ -137,16 +163,12 @@ def _wrong(seen: Observation) -> Iterator[tuple[State, str, Tag, str]]:
 def _found(seen: Observation, image: DesiredImage, began: Failing) -> _Found:
     states = seen.states[image.container]
     ready = [place for place in seen.places if _is_ready(place) and place.is_expected]
-    failures = {
-        place.node: _Failure(
-            place=place,
-            since=began[place.node, image.container, image.expected],
-            reason=states[place.node].reason,
-            cause=failure.cause(states[place.node].reason),
-        )
-        for place in ready
-        if place.pod is not None and states[place.node].state is ImageState.FAILING
-    }
+    failures = {}
+    for place in ready:
+        if place.pod is not None and states[place.node].state is ImageState.FAILING:
+            failed = began[place.node, image.container, image.expected]
+            cause = failure.cause(failed.reason)
+            failures[place.node] = _Failure(place=place, failed=failed, cause=cause)
     return _Found(
         failures=failures,
         is_held=any(each.is_held for each in states.values()),
@@ -187,7 +209,7 @@ def _quarantined(
         if tag is None or image.is_kept or each.is_tried or not each.is_lasting(now):
             continue
         failures = [one for one in each.failures.values() if one.cause in _ABOUT_IMAGE]
-        first = min(failures, key=lambda one: one.since)
+        first = min(failures, key=lambda one: one.failed.since)
         entry = state.entries[image.entry]
         has_previous = any(one.name == tag.name for one in entry.previous)
         is_configured = tag.name == seen.config.entry(image.entry).tag
@@ -198,10 +220,10 @@ def _quarantined(
                 tag=tag.name,
                 digest=tag.digest,
                 pushed=tag.time,
-                since=first.since,
-                reason=first.reason,
-                pulled=not failure.is_pull(first.reason),
-                is_shown=not failure.is_pull(first.reason) or first.cause is Cause.PLATFORM,
+                since=first.failed.since,
+                reason=first.failed.reason,
+                pulled=not failure.is_pull(first.failed.reason),
+                is_shown=first.cause is Cause.PLATFORM or not failure.is_pull(first.failed.reason),
             )
 
 
@@ -274,7 +296,7 @@ def _is_lasting_on(found: _Found, place: Place, now: datetime) -> bool:
     if found.is_lasting(now):
         return True
     own = found.failures.get(place.node)
-    if own is None or now - own.since < _LASTING:
+    if own is None or not own.is_lasting(now):
         return False
     return found.is_held or own.cause is not Cause.TRANSIENT
 
