@@ -226,6 +226,29 @@ def test_held_content_is_noted_once_where_there_is_previous_content(
     assert found(puller, cluster) == ()
 
 
+def test_a_tag_goes_back_to_the_newest_content_that_a_node_has(
+    replica: MakeReplica, cluster: SimulatedCluster
+) -> None:
+    name = "quay.io/org/app:latest"
+    puller = started(replica, cluster, LATEST)
+    for number in (1, 2):  # the second is held, but the next push comes before that is noted
+        cluster.images[name] = digest(number)
+        puller.commit(push("latest", number, seconds=number))
+        cluster.advance(30)
+    cluster.unpullable[name] = MISSING
+    puller.commit(push("latest", 3, seconds=3))
+    cluster.advance(60)
+    puller.commit(push("latest", 4, seconds=4))
+    cluster.advance(200)
+    (change,) = found(puller, cluster)
+    assert isinstance(change, QuarantineTag)
+    assert change.back_to == digest(2)
+    puller.commit(change)
+    cluster.advance(60)
+    assert observed(puller).images[0].image == f"{name}@{digest(2)}"
+    assert all(each.is_held for each in observed(puller).states["app"].values())
+
+
 def test_other_content_is_not_noted_as_held(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:

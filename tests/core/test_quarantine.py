@@ -34,6 +34,7 @@ def fails(
     entry: str = "app",
     pulled: bool = False,
     is_shown: bool = False,
+    back_to: int | None = None,
     pushed: float = 0,
 ) -> QuarantineTag:
     """Return the change that puts content aside that fails on every node."""
@@ -46,6 +47,7 @@ def fails(
         reason="ErrImagePull: not found",
         pulled=pulled,
         is_shown=is_shown,
+        back_to=None if back_to is None else digest(back_to),
     )
 
 
@@ -149,13 +151,27 @@ def test_a_configured_image_without_previous_content_stays() -> None:
     assert outcome(config, state, fails("latest", 1)) is Outcome.UNCHANGED
 
 
-def test_content_that_never_was_on_a_node_is_no_previous_content() -> None:
+def test_a_tag_goes_back_to_content_that_a_node_has_else_to_the_first() -> None:
     config = configuration()
     state = live(config, push("1.2.4", 1))
     state = rolled(config, state, push("1.2.4", 2, seconds=1))
     state = rolled(config, state, push("1.2.4", 3, seconds=2))
-    after = changed(config, state, fails("1.2.4", 3))
-    assert shown(config, after)[1] == ("app:1.2.4", digest(1))
+    for back_to, kept in ((None, 1), (1, 1), (2, 2), (3, 1)):
+        after = changed(config, state, fails("1.2.4", 3, back_to=back_to))
+        assert shown(config, after)[1][1] == digest(kept)
+        assert after.entries["app"].previous == ()
+
+
+def test_the_first_and_the_latest_previous_contents_are_kept_until_one_is_held() -> None:
+    config = configuration()
+    state = live(config, push("1.2.4", 1))
+    for number in range(2, 9):
+        state = rolled(config, state, push("1.2.4", number, seconds=number))
+    assert [each.digest for each in state.entries["app"].previous] == [*map(digest, (1, 6, 7))]
+    state = rolled(config, state, push("1.2.4", 6, seconds=9))
+    assert [each.digest for each in state.entries["app"].previous] == [digest(1)]
+    state = rolled(config, state, push("1.2.4", 1, seconds=10))
+    assert state.entries["app"].previous == ()
 
 
 def test_content_that_a_node_holds_is_the_previous_content_of_the_next() -> None:

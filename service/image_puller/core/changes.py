@@ -89,7 +89,8 @@ class QuarantineTag:
     """Go back to what nodes held before a tag got content that fails on every node that tried it.
 
     `digest` and `pushed` identify the content. `pulled`: nodes could pull it, but its container
-    can't run. `is_shown`: the registry has it, so showing it again is no news.
+    can't run. `is_shown`: the registry has it, so showing it again is no news. `back_to` is the
+    digest of the newest previous content that a node has, or None where that is not known.
     """
 
     entry: str
@@ -100,6 +101,7 @@ class QuarantineTag:
     reason: str
     pulled: bool
     is_shown: bool
+    back_to: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

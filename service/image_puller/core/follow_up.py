@@ -5,7 +5,7 @@ only, those nodes do not count against `ROLLOUT_MAX_UNAVAILABLE`. A tag that nod
 registry had the new content is pulled again.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +19,7 @@ from image_puller.core.node_state import ImageState, Place
 from image_puller.core.observation import Observation
 from image_puller.core.pods import Pod
 from image_puller.core.state import State, Tag
+from image_puller.values.reference import parse
 
 NodeChange = QuarantineTag | NoteHeld | SetMaxUnavailable
 
@@ -211,9 +212,9 @@ def _quarantined(
         failures = [one for one in each.failures.values() if one.cause in _ABOUT_IMAGE]
         first = min(failures, key=lambda one: one.failed.since)
         entry = state.entries[image.entry]
-        has_previous = any(one.name == tag.name for one in entry.previous)
+        previous = [one for one in entry.previous if one.name == tag.name]
         is_configured = tag.name == seen.config.entry(image.entry).tag
-        helps = has_previous or (not is_configured and _something_is_held(seen, failures))
+        helps = bool(previous) or (not is_configured and _something_is_held(seen, failures))
         if helps and _is_everywhere(seen, failures):
             yield QuarantineTag(
                 entry=image.entry,
@@ -224,7 +225,29 @@ def _quarantined(
                 reason=first.failed.reason,
                 pulled=not failure.is_pull(first.failed.reason),
                 is_shown=first.cause is Cause.PLATFORM or not failure.is_pull(first.failed.reason),
+                back_to=_on_nodes(seen, image, previous),
             )
+
+
+def _on_nodes(seen: Observation, image: DesiredImage, previous: Sequence[Tag]) -> str | None:
+    """Return the digest of the newest previous content that a node has, if there is one."""
+    repository = parse(image.image).name
+    for tag in reversed(previous):
+        name = f"{repository}@{tag.digest}"
+        if tag.digest is not None and any(
+            (place.facts is not None and name in place.facts.images)
+            or (place.pod is not None and _runs(place.pod, image.container, tag.digest))
+            for place in seen.places
+        ):
+            return tag.digest
+    return None
+
+
+def _runs(pod: Pod, name: str, digest: str) -> bool:
+    """Whether a pod, maybe of an older template, has a running container of this content."""
+    container = pod.container(name)
+    is_running = container is not None and container.running_since is not None
+    return is_running and pod.digests.get(name) == digest
 
 
 def _is_everywhere(seen: Observation, failures: Collection[_Failure]) -> bool:

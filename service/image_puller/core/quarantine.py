@@ -16,6 +16,8 @@ from image_puller.core.state import EntryState, Quarantined, Tag
 
 _UNKNOWN = datetime.fromtimestamp(0, UTC)
 """The time of content that no push has announced."""
+_LATEST = 2
+"""Contents of one tag that are kept beside the one that was held for certain."""
 
 
 def put_aside(
@@ -28,13 +30,16 @@ def put_aside(
     known = current.tag(change.tag)
     if known is None or not _is_content(known, change) or current.quarantine(change.tag):
         return current
-    held = _find(current.previous, change.tag)
-    if held is None and change.tag == entry.tag:
+    contents = [each for each in current.previous if each.name == change.tag]
+    if not contents and change.tag == entry.tag:
         return current
-    if held is None:
-        tags = tuple(tag for tag in current.tags if tag is not known)
-    else:
+    if contents:
+        # The oldest was held for certain.
+        on_nodes = [each for each in contents if change.back_to and each.digest == change.back_to]
+        held = (*on_nodes, *contents)[0]
         tags = selection.with_pushed(config, entry, current.tags, held)
+    else:
+        tags = tuple(tag for tag in current.tags if tag is not known)
     found = Quarantined(
         tag=replace(known, confirmed=known.confirmed or change.is_shown),
         since=change.since,
@@ -90,16 +95,24 @@ def note_held(current: EntryState, change: NoteHeld) -> EntryState:
 def previous(entry: Entry, current: EntryState, tags: Sequence[Tag], tag: Tag) -> tuple[Tag, ...]:
     """Return the previous content of tags, of which one may have new content.
 
-    What no node has held yet is no previous content. The live template may have a configured image
-    of which no push is known.
+    What no node can have is no previous content, so the live template counts. It may have a
+    configured image of which no push is known. Where pushes follow each other fast, there are
+    several contents of a tag: the first one, which was held for certain, and the latest ones.
     """
     others = tuple(each for each in current.previous if each.name != tag.name)
-    held = _find((*current.previous, *(current.live_tags or ())), tag.name)
-    if held is None and tag.name == entry.tag and current.live_tags is not None:
-        held = Tag(name=tag.name, digest=None, time=_UNKNOWN)
-    if held is None or not tag.mutated or _is_one_content(held, tag):
+    if not tag.mutated:
         return of(tags, others)
-    return of(tags, (*others, held))
+    contents = [each for each in current.previous if each.name == tag.name]
+    live = _find(current.live_tags or (), tag.name)
+    if live is None and tag.name == entry.tag and current.live_tags is not None and not contents:
+        live = Tag(name=tag.name, digest=None, time=_UNKNOWN)
+    if live is not None and not any(_is_one_content(live, each) for each in contents):
+        contents.append(live)
+    for index, each in enumerate(contents):
+        if _is_one_content(each, tag):
+            contents = contents[:index]
+            break
+    return of(tags, (*others, *contents[:1], *contents[1:][-_LATEST:]))
 
 
 def as_mutated(tag: Tag, quarantined: Quarantined) -> Tag:
