@@ -95,6 +95,7 @@ def test_an_image_is_held_once_its_container_runs_on_every_node(
                 "warmUpSeconds": found["nodes"]["node-1"]["warmUpSeconds"],
             }
         ),
+        "quarantined": [],
         "refused": [],
         "unverified": [],
         "problems": [],
@@ -494,6 +495,7 @@ def test_a_missing_daemonset_is_a_problem(replica: MakeReplica) -> None:
         "daemonset": {"name": NAME, "namespace": NAMESPACE, "exists": False},
         "images": [],
         "nodes": {},
+        "quarantined": [],
         "refused": [],
         "unverified": [],
     }
