@@ -54,7 +54,7 @@ def test_the_status_of_a_cluster_without_nodes_is_complete_and_has_no_problem(
     admin = installation.control_plane.admin
     assert not admin.get("/api/v1/nodes")["items"], "tests with nodes come later"
     let_see_nodes(installation)
-    environment = installation.environment(f"app={APP}")
+    environment = installation.environment(f"app={APP}", ASK_REGISTRIES="false")
     with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
         installation.wait_for_images(APP)
         installation.settled()

@@ -459,28 +459,44 @@ OWNED = Denial(
 )
 
 
-def test_a_quota_with_room_for_one_of_two_nodes_is_told_with_the_node(
+def test_a_quota_without_room_for_one_of_two_nodes_is_told_with_the_node(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
-    configured = reference("nodes/partial", "1.0.0")
-    registry.push_image("nodes/partial", "1.0.0", with_content(workspace, "partial"))
-    admin = installation.control_plane.admin
-    path = f"/api/v1/namespaces/{installation.namespace}/resourcequotas"
-    admin.post(path, {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "2"}}})
+    configured, tracked = reference("nodes/partial", "1.0.0"), reference("nodes/partial", "1.0.1")
+    digest = registry.push_image("nodes/partial", "1.0.0", with_content(workspace, "partial"))
+    admin, base = installation.control_plane.admin, f"/api/v1/namespaces/{installation.namespace}"
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        wait_until(lambda: len(puller.held_on(configured)) == 1, "one of two nodes")
-        refused = wait_until(lambda: nodes_without_a_pod(puller, "exceeded quota"), "the refusal")
-        (name,) = refused
-        assert refused[name].startswith("FailedCreate") or "pods" in refused[name]
-        assert {name} == set(nodes.names) - puller.held_on(configured)
-        image = puller.status()["images"][0]["nodes"][name]
-        assert (image["state"], image["reason"]) == ("no pod", refused[name])
-        assert puller.status()["daemonset"]["rollout"] == "in progress"
-        wait_for_problem(puller, f"1 of 2 nodes ({name}) have no pod")
-        wait_for_problem(puller, "correct the quota, limit range or policy that refuses it")
-        installation.wait_for_warning("1 of 2 nodes")
-        admin.patch(f"{path}/small", {"spec": {"hard": {"pods": "3"}}})
+        puller.wait_until_notified(configured, digest)
         puller.wait_until_held(configured, *nodes.names)
+        wait_until(lambda: all_ready(installation, nodes), "all pods ready")
+        # One pod for the service, and one for one of the nodes.
+        quota = {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "2"}}}
+        admin.post(f"{base}/resourcequotas", quota)
+        probe = {"metadata": {"name": "probe"}, "spec": restricted(configured)}
+        reason = "exceeded quota: small"
+        installation.control_plane.wait_until_refused(f"{base}/pods", probe, message=reason)
+        gone = next(
+            each
+            for each in of_the_daemonset(admin, f"{base}/pods")
+            if each["spec"]["nodeName"] == "node-2"
+        )
+        admin.delete(f"{base}/pods/{gone['metadata']['name']}")
+        told = partial(told_about, lambda: puller.status()["nodes"], "node-2", reason)
+        node = wait_until(told, "the refusal of a pod for node-2")
+        assert (node["warm"], node["state"]) == (False, "no pod")
+        assert puller.held_on(configured) == {"node-1"}
+        assert puller.status()["daemonset"]["rollout"] == "in progress"
+        wait_for_problem(puller, "1 of 2 nodes (node-2) have no pod, because the cluster refuses")
+        installation.wait_for_warning("1 of 2 nodes (node-2) have no pod")
+        # Kubernetes replaces no pod of any node until it has created those that are missing.
+        registry.push_image("nodes/partial", "1.0.1", with_content(workspace, "more"))
+        wait_until(lambda: puller.status()["nodes"]["node-1"]["state"] == "not warm", "the push")
+        assert puller.held_on(configured) == {"node-1"}
+        admin.patch(f"{base}/resourcequotas/small", {"spec": {"hard": {"pods": "3"}}})
+        # The controller tries again later and later, but at once after a change.
+        registry.push_image("nodes/partial", "1.0.2", with_content(workspace, "most"))
+        puller.wait_until_held(reference("nodes/partial", "1.0.2"), *nodes.names)
+        puller.wait_until_held(tracked, *nodes.names)
         wait_until(lambda: not puller.status()["problems"], "no problem any more")
 
 
@@ -688,15 +704,6 @@ def wait_for_reason(puller: Deployed, name: str, message: str) -> str:
 def wait_for_problem(puller: Deployed, message: str) -> None:
     """Wait until one of the problems in /status has this text."""
     wait_until(lambda: any(message in each for each in puller.status()["problems"]), message)
-
-
-def nodes_without_a_pod(puller: Deployed, message: str) -> dict[str, str]:
-    """Return the reasons with this text of nodes that have no pod, by node."""
-    return {
-        name: node["reason"]
-        for name, node in puller.status()["nodes"].items()
-        if node["state"] == "no pod" and message in node.get("reason", "")
-    }
 
 
 def of_the_daemonset(admin: KubernetesApi, path: str) -> list[Json]:
