@@ -465,7 +465,7 @@ def test_a_quota_without_room_for_one_of_two_nodes_is_told_with_the_node(
     configured, tracked = reference("nodes/partial", "1.0.0"), reference("nodes/partial", "1.0.1")
     digest = registry.push_image("nodes/partial", "1.0.0", with_content(workspace, "partial"))
     admin, base = installation.control_plane.admin, f"/api/v1/namespaces/{installation.namespace}"
-    with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
+    with deployed(installation, f"app={configured}", ASK_REGISTRIES="false", **AT_ONCE) as puller:
         puller.wait_until_notified(configured, digest)
         puller.wait_until_held(configured, *nodes.names)
         wait_until(lambda: all_ready(installation, nodes), "all pods ready")
@@ -488,9 +488,9 @@ def test_a_quota_without_room_for_one_of_two_nodes_is_told_with_the_node(
         assert puller.status()["daemonset"]["rollout"] == "in progress"
         wait_for_problem(puller, "1 of 2 nodes (node-2) have no pod, because the cluster refuses")
         installation.wait_for_warning("1 of 2 nodes (node-2) have no pod")
-        # Kubernetes replaces no pod of any node until it has created those that are missing.
+        # There is room for no other pod at all, so a push leaves the pod that runs.
         registry.push_image("nodes/partial", "1.0.1", with_content(workspace, "more"))
-        wait_until(lambda: puller.status()["nodes"]["node-1"]["state"] == "not warm", "the push")
+        wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
         assert puller.held_on(configured) == {"node-1"}
         admin.patch(f"{base}/resourcequotas/small", {"spec": {"hard": {"pods": "3"}}})
         # The controller tries again later and later, but at once after a change.
