@@ -505,8 +505,8 @@ def test_each_node_without_the_image_is_shown_with_its_reason(
 ) -> None:
     """A tainted node, two full ones, a pod that terminates, and an image of a mirror."""
     configured, mirrored = reference("nodes/shown", "1.0.0"), reference("mirror/shown", "1.0.0")
-    for repository in ("nodes/shown", "mirror/shown"):
-        registry.push_image(repository, "1.0.0", with_content(workspace, "shown"))
+    for repository in ("mirror/shown", "nodes/shown"):
+        digest = registry.push_image(repository, "1.0.0", with_content(workspace, "shown"))
     admin = installation.control_plane.admin
     pods = f"/api/v1/namespaces/{installation.namespace}/pods"
     room = {"cpu": "4", "memory": "4Gi", "pods": "10"}
@@ -517,8 +517,9 @@ def test_each_node_without_the_image_is_shown_with_its_reason(
         tainted(admin, "node-2", taints),
         deployed(installation, f"app={configured}", **AT_ONCE) as puller,
     ):
+        puller.wait_until_notified(configured, digest)
         puller.wait_until_held(configured, "node-1")
-        (pod,) = (each for each in of_the_daemonset(admin, pods) if "nodeName" in each["spec"])
+        (pod,) = of_the_daemonset(admin, pods)
         assert mirrored in {each["image"] for each in pod["spec"]["containers"]}
 
         def seen() -> dict[str, Json]:
@@ -526,7 +527,7 @@ def test_each_node_without_the_image_is_shown_with_its_reason(
             found: dict[str, Json] = puller.status()["nodes"]
             return found
 
-        assert seen()["node-1"] == {"warm": True, "state": "warm"} | only_warm_up(seen()["node-1"])
+        assert seen()["node-1"]["state"] == "warm"
         assert seen()["node-2"] == {
             "warm": False,
             "state": "no pod",
@@ -552,12 +553,10 @@ def test_pods_with_all_options_run_and_carry_them(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     configured = reference("nodes/options", "1.0.0")
-    registry.push_image("nodes/options", "1.0.0", with_content(workspace, "options"))
+    digest = registry.push_image("nodes/options", "1.0.0", with_content(workspace, "options"))
     admin, namespace = installation.control_plane.admin, installation.namespace
     account = {"metadata": {"name": "images"}}
     admin.post(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
-    classes = "/apis/node.k8s.io/v1/runtimeclasses"
-    admin.post(classes, {"metadata": {"name": namespace}, "handler": "runc"})
     options = {
         "POD_LABELS": '{"team": "ci"}',
         "POD_ANNOTATIONS": '{"example.com/owner": "ci"}',
@@ -567,7 +566,11 @@ def test_pods_with_all_options_run_and_carry_them(
         "CACHING_MEMORY_LIMIT": "none",
         "CACHING_CPU_LIMIT": "none",
     }
-    with deployed(installation, f"app={configured}", **options, **AT_ONCE) as puller:
+    with (
+        runtime_class(admin, namespace),
+        deployed(installation, f"app={configured}", **options, **AT_ONCE) as puller,
+    ):
+        puller.wait_until_notified(configured, digest)
         puller.wait_until_held(configured, *nodes.names)
         found = of_the_daemonset(admin, f"/api/v1/namespaces/{namespace}/pods")
         assert {each["spec"]["nodeName"] for each in found} == set(nodes.names)
@@ -581,7 +584,6 @@ def test_pods_with_all_options_run_and_carry_them(
             assert not any("projected" in volume for volume in spec["volumes"])
             assert spec["runtimeClassName"] == namespace
             assert not [each for each in spec["containers"] if "limits" in each["resources"]]
-    admin.delete(f"{classes}/{namespace}")
 
 
 def test_a_pod_of_the_service_that_ends_takes_pushes_for_five_seconds(
@@ -707,20 +709,19 @@ def wait_for_problem(puller: Deployed, message: str) -> None:
 
 
 def of_the_daemonset(admin: KubernetesApi, path: str) -> list[Json]:
-    """Return the pods of the DaemonSet."""
-    found: list[Json] = admin.get(path, labelSelector=f"image-puller.io/daemonset={NAME}")["items"]
-    return found
+    """Return the pods of the DaemonSet that have a node and do not terminate."""
+    listed = admin.get(path, labelSelector=f"image-puller.io/daemonset={NAME}")["items"]
+    return [
+        pod
+        for pod in listed
+        if "nodeName" in pod["spec"] and "deletionTimestamp" not in pod["metadata"]
+    ]
 
 
 def told_about(seen: Callable[[], dict[str, Json]], name: str, words: str) -> Json | None:
     """Return a node of /status once its reason has these words."""
     node = seen()[name]
     return node if words in node.get("reason", "") else None
-
-
-def only_warm_up(node: Json) -> Json:
-    """Return the warm-up time of a node, if it is newer than the template."""
-    return {key: value for key, value in node.items() if key == "warmUpSeconds"}
 
 
 def is_there(admin: KubernetesApi, path: str) -> bool:
@@ -731,6 +732,17 @@ def is_there(admin: KubernetesApi, path: str) -> bool:
             return False
         raise
     return True
+
+
+@contextmanager
+def runtime_class(admin: KubernetesApi, name: str) -> Iterator[None]:
+    """Create a RuntimeClass of the nodes' only runtime, and delete it in the end."""
+    path = "/apis/node.k8s.io/v1/runtimeclasses"
+    admin.post(path, {"metadata": {"name": name}, "handler": "runc"})
+    try:
+        yield
+    finally:
+        admin.delete(f"{path}/{name}")
 
 
 @contextmanager

@@ -172,6 +172,9 @@ def _deployed(
     secrets = dict.fromkeys(("distribution", "events", "read"), SECRET)
     body = {"metadata": {"name": "image-puller-secrets"}, "stringData": secrets}
     admin.post(f"{base}/secrets", body)
+    policies = f"/apis/networking.k8s.io/v1/namespaces/{installation.namespace}/networkpolicies"
+    for policy in yaml.safe_load_all((FOLDER / "networkpolicy.yaml").read_text()):
+        admin.post(policies, policy, fieldValidation="Strict")
     deployment, service = yaml.safe_load_all((FOLDER / "service.yaml").read_text())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     container["image"] = SERVICE_IMAGE
