@@ -17,7 +17,7 @@ from requests.adapters import HTTPAdapter
 class Adapter(HTTPAdapter):
     """Reads each answer, its headers included, within the read timeout of the request.
 
-    With a TLS context it uses that one, also through proxies.
+    Every request needs a timeout. A TLS context is used through proxies too.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
@@ -44,20 +44,18 @@ class _Source(io.RawIOBase):
     """What a socket receives until a deadline. The deadline begins with the socket's timeout."""
 
     def __init__(self, connection: Any) -> None:
-        seconds = connection.gettimeout()
         self._connection = connection
-        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._deadline = time.monotonic() + connection.gettimeout()
         self._file = connection.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> Any:
-        if self._deadline is not None:
-            seconds = self._deadline - time.monotonic()
-            if seconds <= 0:
-                raise TimeoutError("the answer is not complete")
-            self._connection.settimeout(seconds)
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("the answer is not complete")
+        self._connection.settimeout(seconds)
         return self._file.readinto(buffer)
 
     def close(self) -> None:
@@ -90,12 +88,17 @@ class _HttpsConnection(urllib3.connection.HTTPSConnection):
     response_class = _Answer
 
 
-class _HttpPool(urllib3.HTTPConnectionPool):
+# urllib3 puts the names of these classes into its messages.
+class HTTPConnectionPool(urllib3.HTTPConnectionPool):
+    """Connections without TLS."""
+
     ConnectionCls = _HttpConnection
 
 
-class _HttpsPool(urllib3.HTTPSConnectionPool):
+class HTTPSConnectionPool(urllib3.HTTPSConnectionPool):
+    """Connections with TLS."""
+
     ConnectionCls = _HttpsConnection
 
 
-_POOLS = {"http": _HttpPool, "https": _HttpsPool}
+_POOLS = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}

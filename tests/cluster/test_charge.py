@@ -183,6 +183,17 @@ def test_a_daemonset_that_is_deleted_is_created_again_by_the_younger_process_onl
     assert installation.images() == [APP, OTHER]
 
 
+def test_a_daemonset_that_is_deleted_is_created_again_by_any_replica_of_its_configuration(
+    replica: MakeReplica, installation: Installation, pods: tuple[str, str]
+) -> None:
+    older, younger = replica(host=pods[0], **AT_ONCE), replica(host=pods[1], **AT_ONCE)
+    for each in (older, younger, older):
+        each.check()
+    delete(older, installation)
+    assert older.commit(push("1.2.4", 1)) == (Outcome.TRACKED,)
+    assert installation.images() == [APP, NEWER]
+
+
 def test_a_process_outside_the_cluster_gives_way_to_a_pod(
     replica: MakeReplica, cluster: SimulatedCluster, pods: tuple[str, str]
 ) -> None:

@@ -610,12 +610,15 @@ def test_processes_outside_the_cluster_differ_and_are_ordered_by_their_start(
     assert first.lives(last.process())
 
 
-def test_a_process_that_may_not_read_its_pod_says_what_to_do(
-    puller: KubernetesCluster, cluster: SimulatedCluster, caplog: pytest.LogCaptureFixture
+def test_a_process_that_may_not_read_its_pod_says_what_to_do_and_asks_again(
+    api: ApiClient, cluster: SimulatedCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
+    start_pod(cluster, "mine")
+    puller = KubernetesCluster(api, CONFIG, host="mine")
     cluster.fail(method="GET", path="/pods", status=403)
     assert puller.process().outside
     assert "its Role needs the verb list on pods" in caplog.text
+    assert not puller.process().outside
 
 
 def test_a_process_lives_as_long_as_its_pod(

@@ -172,7 +172,16 @@ class KubernetesCluster:
         Processes outside the cluster have a name of their own each, in the order of their start.
         """
         if self._process is None:
-            self._process = self._own_pod() or self._outside
+            try:
+                self._process = self._pod(self._host) or self._outside
+            except RefusedByClusterError as error:
+                # It is asked again, because the right may come later, as in an installation.
+                log.warning(
+                    "the service can't read its own pod, so it gives way to processes that can: "
+                    "%s; its Role needs the verb list on pods",
+                    error,
+                )
+                return self._outside
         return self._process
 
     def lives(self, process: Process) -> bool:
@@ -185,17 +194,6 @@ class KubernetesCluster:
         except RefusedByClusterError as error:
             log.debug("pod %s can't be read: %s", process.name, error)
             return True
-
-    def _own_pod(self) -> Process | None:
-        try:
-            return self._pod(self._host)
-        except RefusedByClusterError as error:
-            log.warning(
-                "the service can't read its own pod, so it gives way to processes that can: %s; "
-                "its Role needs the verb list on pods",
-                error,
-            )
-            return None
 
     def _pod(self, name: str) -> Process | None:
         """Return the process of a pod, or None where it is gone or has ended.

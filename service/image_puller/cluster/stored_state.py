@@ -14,6 +14,7 @@ from image_puller.cluster.ownership import require_ours
 from image_puller.config.configuration import Config
 from image_puller.core import charge, daemonset, decide, selection
 from image_puller.core import state as states
+from image_puller.core.charge import Process
 from image_puller.core.daemonset import STATE, Manifest
 from image_puller.core.state import State, UnknownSchemaError, UnreadableStateError
 from image_puller.errors import (
@@ -70,11 +71,10 @@ class StoredState:
             state = self._decode(text_of(live))
         except UnreadableStateError as error:
             state = self._start_again(str(error))
-        if state.configuration != self._configuration:
-            return self._adopt(state)
-        self._note_charge()
-        me = self._cluster.process()
-        return replace(state, processes=charge.joined(state.processes, me))
+        processes = self._with_me(state)
+        if state.configuration == self._configuration:
+            return replace(state, processes=processes)
+        return replace(self._adopted(state), processes=processes)
 
     def state_for_creation(self) -> State:
         """Return the state of a new DaemonSet: the last known one, which has no live template.
@@ -83,14 +83,25 @@ class StoredState:
         """
         known = self._last_known or State(configuration="")
         entries = {name: replace(e, live_tags=None) for name, e in known.entries.items()}
-        return self._adopt(State(configuration="", processes=known.processes, entries=entries))
+        fresh = self._adopted(State(configuration="", entries=entries))
+        return replace(fresh, processes=self._with_me(known))
 
-    def _adopt(self, state: State) -> State:
-        """Return the state fitted to this configuration, with this process in charge."""
-        self._require_youngest(state)
+    def _adopted(self, state: State) -> State:
+        return decide.adopt(self._config, state, self._configuration)
+
+    def _with_me(self, state: State) -> tuple[Process, ...]:
+        """Return the processes of a state and this one, which is in charge from now on.
+
+        Raises SupersededError if it can't be.
+        """
+        me = self._cluster.process()
+        if state.configuration == self._configuration:
+            processes = charge.joined(state.processes, me)
+        else:
+            self._require_youngest(state)
+            processes = charge.taken(state.processes, me)
         self._note_charge()
-        adopted = decide.adopt(self._config, state, self._configuration)
-        return replace(adopted, processes=charge.taken(state.processes, self._cluster.process()))
+        return processes
 
     def _require_youngest(self, state: State) -> None:
         """Raise SupersededError if a process lives that is younger than this one."""
