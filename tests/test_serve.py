@@ -1,14 +1,12 @@
 """The running service: its parts together, in the test's process and in one of its own."""
 
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,8 +22,9 @@ from image_puller.simulation import SimulatedCluster
 from tests.support.building import configuration, digest
 from tests.support.clock import ManualClock
 from tests.support.daemonset import APP, AT_ONCE, NEWER
-from tests.support.installation import NAME, NAMESPACE, Installation, kubeconfig
+from tests.support.installation import NAME, NAMESPACE, Installation, exists, kubeconfig
 from tests.support.pull_secrets import pull_secret
+from tests.support.serving import answers, running
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 from tests.support.web import Web
 
@@ -33,10 +32,6 @@ PATH = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{NAME}"
 QUAY = {"docker_url": "quay.io/org/app", "updated_tags": ["1.2.4"]}
 
 MakeWeb = Callable[..., Web]
-
-
-def exists(cluster: SimulatedCluster) -> bool:
-    return cluster.daemonset(NAME, NAMESPACE) is not None
 
 
 # Start and checks
@@ -137,32 +132,6 @@ def test_a_service_starts_while_the_api_server_is_unavailable(
 
 
 # A process of its own
-
-
-@contextmanager
-def running(folder: Path, **environ: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Run `image-puller serve` with this environment only. Yield the ready process and its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = (sys.executable, "-m", "image_puller", "serve")
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PORT": str(port)} | environ
-    url = f"http://127.0.0.1:{port}"
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        wait_until(lambda: process.poll() is not None or answers(f"{url}/readyz"))
-        yield process, url
-    finally:
-        process.kill()
-        process.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=1).status_code == 200
-    except requests.RequestException:
-        return False
 
 
 def test_a_process_applies_a_pending_template_on_sigterm(

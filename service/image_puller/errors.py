@@ -35,6 +35,12 @@ class ClusterUnavailableError(ImagePullerError):
     status = 503
 
 
+class OverloadedError(ImagePullerError):
+    """Too much slow work is being done already. The sender tries again."""
+
+    status = 503
+
+
 class SupersededError(ClusterUnavailableError):
     """Another process, with a newer configuration or release, is in charge of the DaemonSet."""
 

@@ -110,3 +110,7 @@ PUSH_SECONDS = 2.5
 """The timeout of `POST /` and of sources without a documented one."""
 WAITING_REQUESTS = 10_000
 """Requests that wait for their commit. More are answered 503."""
+UNTRUSTED_SENDERS = 8
+"""Requests of senders without credentials that are answered at once. More are answered 503."""
+READERS = 16
+"""Reads of the status that are answered at once. More are answered 503."""

@@ -63,6 +63,7 @@ class Service:
             listener=self._schedule,
         )
         self._node_watch = NodeWatch(cluster.joins, self.intake, clock)
+        self._status = SharedRead(self._checks.status)
         self._status_text = SharedRead(lambda: as_text(self.status()))
         self.metrics.malformed_entries.set(len(config.warnings))
         self.metrics.registry_problems.set_function(lambda: len(self._checks.problems))
@@ -94,8 +95,8 @@ class Service:
         self._schedule.join(seconds)
 
     def status(self) -> dict[str, Any]:
-        """Return the status as JSON. Raises ClusterUnavailableError."""
-        return self._checks.status()
+        """Return the status as JSON, which requests at the same time share."""
+        return self._status.get()
 
     def status_text(self) -> str:
         """Return the encoded status, which requests at the same time share."""
@@ -118,7 +119,7 @@ def _lookups(config: Config, cluster: KubernetesCluster, clock: Clock) -> tuple[
         hosts={entry.reference.registry for entry in config.entries},
         credentials=KeyringCache(cluster.pull_secrets, clock=clock.monotonic),
         insecure_hosts=config.insecure_registries,
-        ca_file=config.registry_ca_file,
+        ca_files=config.registry_ca_file,
         clock=clock.monotonic,
     )
     return Lookup(client, clock=clock.monotonic), Lookup(client, clock=clock.monotonic)

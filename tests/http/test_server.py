@@ -8,8 +8,9 @@ from typing import Self
 import pytest
 from flask import Flask
 
-from image_puller.http.server import Gunicorn, Worker, all_addresses
+from image_puller.http.server import Gunicorn, all_addresses
 from image_puller.http.server_log import ServerLog
+from image_puller.http.worker import Worker
 
 
 def server(folder: Path = Path("/dev/shm"), **hooks: list[str]) -> Gunicorn:
@@ -61,8 +62,18 @@ def test_service_starts_and_stops_in_the_worker_process() -> None:
     assert calls == []
     settings.post_worker_init(None)
     assert calls == ["start"]
-    settings.worker_exit(None, None)
-    assert calls == ["start", "stop"]
+    settings.worker_exit(None, FakeWorker(calls))
+    assert calls == ["start", "stop", "finish"]
+
+
+class FakeWorker:
+    """A worker that notes its end."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self._calls = calls
+
+    def finish(self) -> None:
+        self._calls.append("finish")
 
 
 class IPv6Socket:

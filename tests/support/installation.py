@@ -108,6 +108,11 @@ class Installation:
         ]
 
 
+def exists(cluster: SimulatedCluster) -> bool:
+    """Whether the DaemonSet exists."""
+    return cluster.daemonset(NAME, NAMESPACE) is not None
+
+
 def desired_images_of(template: Json) -> list[str]:
     """Return the desired images of a template, sorted."""
     containers = template["spec"]["containers"]

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Protocol
 
 from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
 from image_puller.controller.metrics import Metrics
+from image_puller.controller.places import Places
 from image_puller.controller.writer import Writer
 from image_puller.core import verification
 from image_puller.core.changes import Change
@@ -54,6 +56,9 @@ class Intake:
         self._clock = clock
         self._lookup = lookup
         self._listener = listener
+        self._untrusted = Places(
+            limits.UNTRUSTED_SENDERS, "requests of senders without credentials"
+        )
 
     def accept(
         self,
@@ -66,8 +71,15 @@ class Intake:
         """Commit what the events ask for. After the return nothing of it can get lost.
 
         A sender that is not trusted only makes the service ask registries.
-        Raises ClusterUnavailableError where the commit takes more than `timeout` seconds.
+        Raises ClusterUnavailableError where the commit takes more than `timeout` seconds, and
+        OverloadedError where many senders that are not trusted wait already.
         """
+        with nullcontext() if is_trusted else self._untrusted.take():
+            self._accept(source, events, timeout=timeout, is_trusted=is_trusted)
+
+    def _accept(
+        self, source: str, events: Sequence[Event], *, timeout: float, is_trusted: bool
+    ) -> None:
         deadline = self._clock.monotonic() + timeout
         changes = self._settled(
             source,

@@ -17,6 +17,7 @@ from image_puller import limits
 from image_puller.config.configuration import Config, EventAuth, ReadAuth
 from image_puller.controller.intake import Intake
 from image_puller.controller.metrics import Metrics
+from image_puller.controller.places import Places
 from image_puller.core import status
 from image_puller.errors import (
     BadEventError,
@@ -113,6 +114,7 @@ class _Routes:
         self._token_verifiers = token_verifiers
         self._rejections = rejections
         self._secrets = Secrets(config.webhook_secrets_dir)
+        self._readers = Places(limits.READERS, "reads of the status")
 
     def event(self) -> Response:
         """Take CloudEvents. Answer 202, 4xx where a Broker should drop them, 503 for a retry."""
@@ -161,12 +163,14 @@ class _Routes:
     def status(self) -> Response:
         """Return the status of all images and nodes."""
         self._check_reader()
-        return _json(self._reader.status_text())
+        with self._readers.take():
+            return _json(self._reader.status_text())
 
     def image_status(self, image: str) -> Response:
         """Return the status of one image, named by its entry or its reference."""
         self._check_reader()
-        selected = status.select(self._reader.status(), image)
+        with self._readers.take():
+            selected = status.select(self._reader.status(), image)
         if selected is None:
             return _answer(404, f"no image is called {image[:200]!r}; /status lists all")
         return _json(as_text(selected))

@@ -7,29 +7,16 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
-from gunicorn.http.errors import ParseException
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.arbiter import Arbiter
 
 from image_puller.http.server_log import ServerLog
+from image_puller.http.worker import CONNECTIONS, Worker
 
 _THREADS = 32
 _KEEP_ALIVE_SECONDS = 95
 """Longer than Knative's queue-proxy keeps an idle connection (90 s), so that none is reset."""
 _GRACEFUL_SECONDS = 15
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - for gunicorn's heartbeat file; a disk can be slow
-
-
-class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
-    """A gunicorn worker that logs no part of an unreadable request, which may have a secret."""
-
-    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:  # noqa: ARG002
-        """Log and answer the kind of error, without any text of the request."""
-        if isinstance(exc, ParseException):
-            hidden = f"{type(exc).__name__}, not shown"
-            for name, value in vars(exc).items():
-                if not isinstance(value, int):
-                    setattr(exc, name, hidden if isinstance(value, str | bytes) else None)
-        super().handle_error(None, client, addr, exc)
 
 
 class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
@@ -69,10 +56,20 @@ class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "logger_class": ServerLog,
             "worker_tmp_dir": str(folder) if folder.is_dir() else None,
             "post_worker_init": lambda _worker: self._on_start(),
-            "worker_exit": lambda _arbiter, _worker: self._on_stop(),
+            "worker_exit": self._exit,
+            "worker_connections": 2 * CONNECTIONS,  # the worker has its own bound
+            # No proxy in front is trusted, so these headers have no meaning.
+            "forwarded_allow_ips": "",
+            "forwarder_headers": "",
+            "secure_scheme_headers": {},
         }
         for name, value in settings.items():
             self.cfg.set(name, value)
+
+    def _exit(self, _arbiter: Arbiter, worker: Worker) -> None:
+        """Commit what running requests asked for, and then send their answers."""
+        self._on_stop()
+        worker.finish()
 
     def load(self) -> Flask:
         """Return the application to serve."""
