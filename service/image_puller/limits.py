@@ -3,6 +3,11 @@
 BODY_BYTES = 1024 * 1024
 """The size of a request body. The largest known request of a registry is far below."""
 
+EVENTS = 1000
+"""Events of one request that are taken. A real one has a few, a batch of a Broker some dozens."""
+LINE_SUBJECTS = 10
+"""What one line of the log names of the events of one request. It counts the others."""
+
 STATE_BYTES = 192 * 1024
 """The size of the state annotation. All annotations of an object together may have 256 KiB."""
 
@@ -38,6 +43,13 @@ SETTLING_SECONDS = 300.0
 REASON_CHARACTERS = 1000
 """The length of a message from the API server. Pod Security can name every container."""
 
+PROCESSES = 8
+"""Processes in the state. More seldom live at once: two replicas, and two during an update."""
+DELETION_SECONDS = 60.0
+"""How long after its grace period a pod that is being deleted counts as running."""
+RETURN_SECONDS = 10.0
+"""How often a superseded process asks whether it is in charge again."""
+
 ATTEMPTS = 8
 """Tries of one commit after lost races. Then its senders try again."""
 
@@ -67,6 +79,8 @@ FAILURES = 4
 """Failures in a row after which a check asks a registry nothing more."""
 CHECK_SPACING_SECONDS = 5.0
 """The least time between checks that senders ask for."""
+UNTRUSTED_CHECK_SECONDS = 10.0
+"""The least time between two checks that senders without credentials wait for."""
 REPOSITORY_CHECK_SECONDS = 2.0
 """The time from a push of a tag that is not tracked to the check of its repository."""
 REPOSITORY_CHECK_SPACING_SECONDS = 10.0
@@ -76,6 +90,8 @@ PULL_SECRETS_SECONDS = 60.0
 
 WATCH_SECONDS = 240
 """The time of one watch of the nodes. Then they are listed again."""
+REFUSED_WATCH_SECONDS = 600.0
+"""The time until a watch that the service was not allowed is tried again."""
 
 GATHER_SECONDS = 0.02
 """How long a writer under load waits for senders that it has just answered."""

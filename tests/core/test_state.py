@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image_puller import limits
+from image_puller.core.charge import Process
 from image_puller.core.state import (
     Blocked,
     Deletion,
@@ -44,6 +45,9 @@ tags = st.lists(one_tag, max_size=3).map(tuple)
 states = st.builds(
     State,
     configuration=texts,
+    processes=st.lists(
+        st.builds(Process, name=texts, since=times, outside=st.booleans()), max_size=3
+    ).map(tuple),
     structure=texts,
     template=texts,
     changed=st.none() | times,
@@ -101,6 +105,10 @@ anything = st.recursive(
 
 FULL = State(
     configuration="c0ffee",
+    processes=(
+        Process(name="pod", since=at(1)),
+        Process(name="laptop", since=at(2), outside=True),
+    ),
     structure="5eed",
     template="ab1e",
     changed=at(0),
@@ -131,7 +139,9 @@ FULL = State(
     },
 )
 TEXT = (
-    '{"schema":3,"configuration":"c0ffee","structure":"5eed","template":"ab1e",'
+    '{"schema":3,"configuration":"c0ffee","processes":['
+    '{"name":"pod","since":"2026-01-15T12:00:01.000Z"},'
+    '{"name":"laptop","since":"2026-01-15T12:00:02.000Z","outside":true}],"structure":"5eed","template":"ab1e",'
     '"changed":"2026-01-15T12:00:00.000Z","pulledAgainAt":"2026-01-15T12:00:00.500Z",'
     '"maxUnavailable":3,'
     '"blocked":{"template":"0ff","reason":"no \'é\'"},"entries":{"app":{'
@@ -230,6 +240,11 @@ def with_entry(**changes: Any) -> Any:
             *(without(key) for key in json.loads(TEXT)),
             json.loads(TEXT) | {"configuration": None},
             json.loads(TEXT) | {"template": 1},
+            json.loads(TEXT) | {"processes": None},
+            json.loads(TEXT) | {"processes": {}},
+            json.loads(TEXT) | {"processes": [{"name": "pod"}]},
+            json.loads(TEXT) | {"processes": [{"name": 1, "since": "2026-01-15T12:00:00Z"}]},
+            json.loads(TEXT) | {"processes": [{"name": "pod", "since": None}]},
             json.loads(TEXT) | {"changed": 1},
             json.loads(TEXT) | {"changed": "yesterday"},
             json.loads(TEXT) | {"changed": "2026-01-15T12:00:00"},

@@ -14,7 +14,12 @@ from image_puller.cluster.interface import Cluster
 from image_puller.cluster.json_patch import put
 from image_puller.cluster.ownership import require_ours
 from image_puller.cluster.refusals import Refusals
-from image_puller.cluster.stored_state import StoredState, require_kept, text_of
+from image_puller.cluster.stored_state import (
+    OtherConfigurationError,
+    StoredState,
+    require_kept,
+    text_of,
+)
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, decide, rollout
 from image_puller.core import state as states
@@ -60,17 +65,20 @@ class Reconciler:
     def commit(self, changes: Sequence[Change], *, flush: bool = False) -> tuple[Outcome, ...]:
         """Commit the changes, and return the outcome of each.
 
-        The first commit checks the whole DaemonSet and takes charge. `flush` applies a pending
-        template at once. After the return nothing that was decided can get lost.
+        The first commit checks the whole DaemonSet and takes charge, as does that of a superseded
+        process once no younger one lives. `flush` applies a pending template at once. After the
+        return nothing that was decided can get lost.
         Raises ClusterUnavailableError: the senders try again.
         """
         for _ in range(limits.ATTEMPTS):
-            self._stored.require_in_charge()
             try:
+                if self.superseded is not None:
+                    self._is_checked = False
+                    self._stored.require_no_rival()
                 return self._with_refusals(changes, self._attempt(changes, flush=flush))
             except LostRaceError as lost:
                 log.debug("deciding again: %s", lost)
-            except (MissingError, UnreadableStateError) as error:
+            except (MissingError, UnreadableStateError, OtherConfigurationError) as error:
                 log.debug("checking the whole DaemonSet: %s", error)
                 self._stored.last = None
                 self._is_checked = False
@@ -116,7 +124,10 @@ class Reconciler:
         self, changes: Sequence[Change], outcomes: Sequence[Outcome]
     ) -> tuple[Outcome, ...]:
         """Return the outcomes, corrected for tags that the cluster refused in this commit."""
-        entries = self._stored.last.state.entries if self._stored.last else {}
+        if self._stored.last is None:
+            return tuple(outcomes)
+        self._refusals.settle(self._stored.last.state)
+        entries = self._stored.last.state.entries
         return tuple(
             Outcome.REFUSED
             if isinstance(change, TrackTag | RegistryAnswer)
@@ -141,6 +152,7 @@ class Reconciler:
         state = states.until(self._stored.take_charge(live), self._now())
         unqueryable = _unqueryable(changes)
         state = rollout.pull_unqueryable(self._config, state, self._now(), unqueryable)
+        self._refusals.settle(state)
         was_blocked = state.blocked is not None
         state = replace(state, blocked=None)
         decided, outcomes = decide.apply(self._config, state, changes)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from image_puller.core.charge import Process
 from image_puller.core.order import TOLERANCE
 from image_puller.errors import ImagePullerError
 
@@ -151,13 +152,15 @@ class Blocked:
 class State:
     """Everything that must survive the process.
 
-    `configuration` is the hash of the configuration in charge. `template` and `structure` are the
+    `configuration` is the hash of the configuration in charge. `processes` has the processes that
+    have worked on it, the youngest first. `template` and `structure` are the
     hashes of the live template as it was last written, and "" before that. `changed` is when it was
     written. `pulled_again_at` is when tags were last pulled again. `max_unavailable` is the raised
     bound of nodes that change at once, or None where it is the configured one.
     """
 
     configuration: str
+    processes: tuple[Process, ...] = ()
     structure: str = ""
     template: str = ""
     changed: datetime | None = None
@@ -177,6 +180,7 @@ def encode(state: State) -> str:
         {
             "schema": SCHEMA,
             "configuration": state.configuration,
+            "processes": [_process_json(process) for process in state.processes],
             "structure": state.structure,
             "template": state.template,
             "changed": _time_text(state.changed),
@@ -260,6 +264,11 @@ def _timeless(tag: Tag) -> Tag:
     return tag if tag.digest is None else replace(tag, time=_EPOCH)
 
 
+def _process_json(process: Process) -> dict[str, Any]:
+    value: dict[str, Any] = {"name": process.name, "since": _time_text(process.since)}
+    return value | ({"outside": True} if process.outside else {})
+
+
 def _entry_json(entry: EntryState) -> dict[str, Any]:
     value: dict[str, Any] = {"image": entry.image, "tags": [_tag_json(tag) for tag in entry.tags]}
     if entry.live_tags != entry.tags:
@@ -325,6 +334,7 @@ def _state(value: Mapping[str, Any]) -> State:
     blocked = value["blocked"]
     return State(
         configuration=_text(value["configuration"]),
+        processes=tuple(map(_process, _list(value["processes"]))),
         structure=_text(value["structure"]),
         template=_text(value["template"]),
         changed=_time(value["changed"]),
@@ -334,6 +344,14 @@ def _state(value: Mapping[str, Any]) -> State:
         if blocked is None
         else Blocked(template=_text(blocked["template"]), reason=_text(blocked["reason"])),
         entries={_text(name): _tracked(entry) for name, entry in value["entries"].items()},
+    )
+
+
+def _process(value: Mapping[str, Any]) -> Process:
+    return Process(
+        name=_text(value["name"]),
+        since=_known_time(value["since"]),
+        outside=value.get("outside", False) is True,
     )
 
 
@@ -401,6 +419,12 @@ def _own_clock(value: Mapping[str, Any]) -> bool:
     return value.get("ownClock", False) is True
 
 
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"not a list: {value!r:.80}")
+    return value
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"not a string: {value!r:.80}")
@@ -429,7 +453,7 @@ def _time_text(time: datetime | None) -> str | None:
 def _known_time(value: Any) -> datetime:
     time = _time(value)
     if time is None:
-        raise ValueError("a tag or a push has no time")
+        raise ValueError("a tag, a push or a process has no time")
     return time
 
 

@@ -278,7 +278,7 @@ def _unauthenticated(name: str) -> UnauthenticatedError:
 def _is_authenticated(source: Source, secrets: tuple[bytes, ...], in_path: str | None) -> bool:
     """Whether a request authenticates its source. The body is read only to check a signature."""
     if in_path is not None:
-        return source.scheme.in_path and authentication.is_valid_url_secret(secrets, in_path)
+        return source.scheme.in_path and authentication.is_valid_path_secret(secrets, in_path)
     headers = _headers()
     if authentication.has_valid_header(source.scheme, secrets, headers):
         return True

@@ -151,10 +151,17 @@ class SimulatedCluster:
         """Change a DaemonSet as another client."""
         self._api.edit(Target(DAEMON_SETS, namespace, name), edit)
 
-    def delete(self, name: str, namespace: str, *, policy: str = "Background") -> None:
-        """Delete a DaemonSet as another client."""
+    def delete(
+        self,
+        name: str,
+        namespace: str,
+        *,
+        policy: str = "Background",
+        resource: str = "daemonsets",
+    ) -> None:
+        """Delete a DaemonSet or a pod as another client."""
         options = json.dumps({"propagationPolicy": policy}).encode()
-        self._api.delete(Target(DAEMON_SETS, namespace, name), options)
+        self._api.delete(Target(_RESOURCES[resource], namespace, name), options)
 
     @property
     def groups(self) -> list[str]:
