@@ -31,9 +31,10 @@ class NodeWatch:
         self._was_refused = False
         self._thread = threading.Thread(target=self._run, name="nodes", daemon=True)
 
-    def start(self) -> None:
-        """Start to watch."""
+    def start(self) -> threading.Thread:
+        """Start to watch, and return the thread."""
         self._thread.start()
+        return self._thread
 
     def stop(self) -> None:
         """Start no other watch, and return at once."""

@@ -82,9 +82,10 @@ class Schedule:
         self._rollout = _Backoff(clock, most=limits.ROLLOUT_RECHECK_SECONDS, ends=False)
         self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread, whose first act is the check at start."""
+    def start(self) -> threading.Thread:
+        """Start and return the thread, whose first act is the check at start."""
         self._thread.start()
+        return self._thread
 
     def stop(self) -> None:
         """Start no other check, and return at once. A check that runs ends by itself."""

@@ -72,9 +72,10 @@ class Writer:
         """Return why this process is not in charge, or None."""
         return self._reconciler.superseded
 
-    def start(self) -> None:
-        """Start to commit."""
+    def start(self) -> threading.Thread:
+        """Start to commit, and return the thread."""
         self._thread.start()
+        return self._thread
 
     def stop(self) -> None:
         """Commit what was asked for, apply a pending template, and return."""
