@@ -23,11 +23,14 @@ REFUSED_CHARACTERS = 300
 UNVERIFIED_PUSHES = 8
 """Unverified pushes in the state, per entry. The oldest are dropped."""
 UNVERIFIED_SECONDS = 3600.0
-"""How long an unverified push waits for a tag that its registry does not have."""
+"""How long an unverified push or a quarantined tag waits for its registry to have the tag."""
 UNVERIFIED_PUSHES_AT_LEAST = 2
 """Unverified pushes that each entry keeps where the state would be too long otherwise."""
 UNVERIFIED_CHARACTERS = 200
 """The length of the reason that is kept for each unverified push."""
+
+QUARANTINE_SECONDS = 180.0
+"""How long an image fails on a node before that has consequences for the rollout."""
 
 CLOCK_TOLERANCE_SECONDS = 300.0
 """How far a registry's clock may be off. Kerberos has the same bound."""
@@ -113,8 +116,8 @@ CHECK_INTERVAL_SECONDS = 600.0
 """The time between two regular checks."""
 FIRST_RECHECK_SECONDS = 1.0
 """The time until an unverified push or a rollout is checked. It doubles with each check."""
-ROLLOUT_RECHECK_SECONDS = 1800.0
-"""The longest time between two checks of a rollout. Then it is left to the regular checks."""
+ROLLOUT_RECHECK_SECONDS = 300.0
+"""The longest time between two checks of a rollout. It is checked until it is complete."""
 RETRY_SECONDS = 5.0
 """The time until something that failed is tried again."""
 RETRY_AFTER_SECONDS = 5

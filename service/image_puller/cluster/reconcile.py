@@ -117,7 +117,7 @@ class Reconciler:
             # older push that arrives late is known to be older.
             self._stored.remember(stored.text, decided)
             return outcomes
-        self._write(stored.text, decided, flush=flush)
+        self._write(stored.text, known, decided, flush=flush)
         return outcomes
 
     def _with_refusals(
@@ -156,8 +156,8 @@ class Reconciler:
         was_blocked = state.blocked is not None
         state = replace(state, blocked=None)
         decided, outcomes = decide.apply(self._config, state, changes)
-        if rollout.is_pending(self._config, decided):
-            self._write(text_of(live), decided, flush=flush)
+        if rollout.is_pending(self._config, decided) or _bounds_differ(state, decided):
+            self._write(text_of(live), state, decided, flush=flush)
         else:
             if was_blocked:  # since its creation: the live template's own pods were refused
                 decided = self._refusals.try_pod(decided, self._template(decided))
@@ -199,7 +199,7 @@ class Reconciler:
         """Write the state, and undo what somebody else has changed."""
         operations = [
             put("/spec/template", self._template(state)),
-            *repair.structure(self._config, self._platform),
+            *repair.structure(self._config, state, self._platform),
         ]
         try:
             has_drifted = repair.has_drifted(self._cluster, live, operations)
@@ -221,8 +221,13 @@ class Reconciler:
 
     # Writes
 
-    def _write(self, old: str | None, decided: State, *, flush: bool = False) -> None:
-        """Write the state in place of `old`, and the template if it is due."""
+    def _write(self, old: str | None, known: State, decided: State, *, flush: bool = False) -> None:
+        """Write the state in place of `old`, which was `known`, and the template if it is due."""
+        if _bounds_differ(known, decided):
+            # On its own, because a template may still be refused, and this restarts no pod.
+            bounded = replace(known, max_unavailable=decided.max_unavailable)
+            strategy = repair.strategy(self._config, decided)
+            old = self._stored.write(old, bounded, [strategy]).text
         is_due = self._is_due(decided, flush=flush)
         if is_due and rollout.needs_trial(self._config, decided):
             decided = self._refusals.try_pod(decided, self._template(decided))
@@ -240,7 +245,7 @@ class Reconciler:
         state = rollout.advance(self._config, decided, self._now())
         operations = [put("/spec/template", self._template(state))]
         if state.structure != decided.structure:
-            operations += repair.structure(self._config, self._platform)
+            operations += repair.structure(self._config, state, self._platform)
         self._stored.replace(old, state, operations)
         log.info("DaemonSet %s: rollout started", self._config.daemonset_name)
 
@@ -291,6 +296,10 @@ class Reconciler:
         if self._platform.openshift is None:
             security = live["spec"]["template"]["spec"].get("securityContext", {})
             self._platform = replace(self._platform, openshift="runAsUser" not in security)
+
+
+def _bounds_differ(one: State, other: State) -> bool:
+    return one.max_unavailable != other.max_unavailable
 
 
 def _unqueryable(changes: Sequence[Change]) -> frozenset[tuple[str, str]]:

@@ -134,8 +134,8 @@ class StoredState:
         self._note_charge()
         return self.remember(str(text), state)
 
-    def write(self, old: str | None, state: State) -> Stored:
-        """Replace the annotation `old`, and nothing else of the DaemonSet.
+    def write(self, old: str | None, state: State, operations: Sequence[Operation] = ()) -> Stored:
+        """Replace the annotation `old`, with operations that restart no pod.
 
         Raises LostRaceError, and ClusterUnavailableError where the cluster refuses the change.
         """
@@ -143,9 +143,9 @@ class StoredState:
         if text == old:
             return self.remember(text, state)
         try:
-            return self.replace(old, state)
+            return self.replace(old, state, operations)
         except RefusedByClusterError as error:
-            # An annotation restarts no pod. A cluster that refuses it refuses this service.
+            # This restarts no pod. A cluster that refuses it refuses this service.
             raise ClusterUnavailableError(
                 f"DaemonSet {self._config.daemonset_name} can't be changed: {error}"
             ) from error

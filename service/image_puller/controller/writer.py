@@ -21,8 +21,11 @@ from image_puller.core.changes import (
     Change,
     CheckDaemonSet,
     EnsureExists,
+    NoteHeld,
     PullAgain,
+    QuarantineTag,
     RegistryAnswer,
+    SetMaxUnavailable,
     TrackTag,
     UntrackTag,
 )
@@ -188,8 +191,12 @@ def listed(texts: Sequence[str]) -> str:
 def _subject(change: Change) -> str:
     """Return what a change is about, for the log."""
     match change:
-        case TrackTag() | UntrackTag() | RegistryAnswer() | PullAgain():
+        case TrackTag() | UntrackTag() | RegistryAnswer() | PullAgain() | NoteHeld():
             return " ".join(filter(None, (change.entry, change.tag, change.digest)))
+        case QuarantineTag():
+            return f"{change.entry} {change.tag} {change.digest or ''} ({change.reason})"
+        case SetMaxUnavailable(nodes):
+            return f"ROLLOUT_MAX_UNAVAILABLE, now {nodes or 'as configured'}"
         case AwaitVerification():
             return f"{change.entry} {change.tag} ({change.reason})"
         case EnsureExists() | CheckDaemonSet():

@@ -227,6 +227,10 @@ class SimulatedCluster:
         """Let a node have room again. Pods that wait for it start."""
         self._nodes.free(name)
 
+    def unpullable_on(self, node: str) -> dict[str, str]:
+        """Return the errors of images that only this node can't pull. Callers may change them."""
+        return self._nodes.unpullable(node)
+
     def images_on(self, node: str) -> dict[str, str]:
         """Return the digests of the images on a node, by image name."""
         return self._nodes.images(node)
