@@ -65,7 +65,7 @@ class Writer:
         self._stopping = False
         self._expected = 1
         self._retry: float | None = None
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread: threading.Thread | None = None
 
     @property
     def superseded(self) -> str | None:
@@ -74,6 +74,8 @@ class Writer:
 
     def start(self) -> threading.Thread:
         """Start to commit, and return the thread."""
+        # The web server forks before this. A thread object from before would count as ended.
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
         return self._thread
 
@@ -82,7 +84,8 @@ class Writer:
         with self._arrival:
             self._stopping = True
             self._arrival.notify()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def commit(self, source: str, changes: Sequence[Change], *, timeout: float) -> Outcomes:
         """Commit changes, and return their outcomes once nothing of them can get lost.
