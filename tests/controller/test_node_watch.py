@@ -138,6 +138,7 @@ def test_no_watch_starts_after_stop(clock: ManualClock) -> None:
     watch.start()
     wait_until(lambda: clock.sleepers() == 1)
     watch.stop()
+    assert watch._thread is not None
     watch._thread.join(TIMEOUT_SECONDS)
     assert not watch._thread.is_alive()
     assert nodes.started == 1

@@ -273,6 +273,23 @@ def test_content_that_nodes_found_at_the_registry_is_no_news_there() -> None:
     assert outcome(config, state, answer(state, "1.2.4", 2)) is Outcome.QUARANTINED
 
 
+def test_an_answer_with_the_previous_content_ends_the_quarantine() -> None:
+    config = configuration(**LATEST)
+    state = quarantined(config, "latest")
+    after = changed(config, state, answer(state, "latest", 1))
+    assert kept(config, after) == [("app", "app:latest", True)]
+    assert shown(config, after) == [("app:latest", digest(1))]
+    assert after.entries["app"].quarantined == ()
+
+
+def test_a_quarantined_tag_that_is_not_among_the_newest_any_more_is_forgotten() -> None:
+    config = configuration(KEEP_TAGS="1")
+    newer = [push(f"1.3.{number}", number, seconds=20) for number in range(1 + limits.SPARE_TAGS)]
+    state = changed(config, quarantined(config, first=None), *newer)
+    after = changed(config, state, push("1.2.4", 2, seconds=30))
+    assert after.entries["app"] == replace(state.entries["app"], quarantined=())
+
+
 def test_an_answer_from_before_a_change_or_soon_after_the_push_counts_not() -> None:
     config = configuration()
     state = quarantined(config)

@@ -29,11 +29,14 @@ class NodeWatch:
         self._wakes = threading.Condition()
         self._stopping = False
         self._was_refused = False
-        self._thread = threading.Thread(target=self._run, name="nodes", daemon=True)
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Start to watch."""
+    def start(self) -> threading.Thread:
+        """Start to watch, and return the thread."""
+        # The web server forks before this. A thread object from before would count as ended.
+        self._thread = threading.Thread(target=self._run, name="nodes", daemon=True)
         self._thread.start()
+        return self._thread
 
     def stop(self) -> None:
         """Start no other watch, and return at once."""

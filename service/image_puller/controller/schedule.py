@@ -80,11 +80,14 @@ class Schedule:
         self._repositories_not_before = 0.0
         self._repositories: frozenset[Reference] = frozenset()
         self._rollout = _Backoff(clock, most=limits.ROLLOUT_RECHECK_SECONDS, ends=False)
-        self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Start the thread, whose first act is the check at start."""
+    def start(self) -> threading.Thread:
+        """Start and return the thread, whose first act is the check at start."""
+        # The web server forks before this. A thread object from before would count as ended.
+        self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
         self._thread.start()
+        return self._thread
 
     def stop(self) -> None:
         """Start no other check, and return at once. A check that runs ends by itself."""
@@ -94,7 +97,8 @@ class Schedule:
 
     def join(self, seconds: float) -> None:
         """Wait for the check that runs to end."""
-        self._thread.join(seconds)
+        if self._thread is not None:
+            self._thread.join(seconds)
 
     def note_commit(self, changes: Iterable[Change], outcomes: Sequence[Outcome]) -> None:
         """Schedule the checks that committed changes need."""

@@ -65,23 +65,27 @@ class Writer:
         self._stopping = False
         self._expected = 1
         self._retry: float | None = None
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread: threading.Thread | None = None
 
     @property
     def superseded(self) -> str | None:
         """Return why this process is not in charge, or None."""
         return self._reconciler.superseded
 
-    def start(self) -> None:
-        """Start to commit."""
+    def start(self) -> threading.Thread:
+        """Start to commit, and return the thread."""
+        # The web server forks before this. A thread object from before would count as ended.
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
+        return self._thread
 
     def stop(self) -> None:
         """Commit what was asked for, apply a pending template, and return."""
         with self._arrival:
             self._stopping = True
             self._arrival.notify()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def commit(self, source: str, changes: Sequence[Change], *, timeout: float) -> Outcomes:
         """Commit changes, and return their outcomes once nothing of them can get lost.

@@ -46,6 +46,9 @@ class StatusReader(Protocol):
     def status_text(self) -> str:
         """Return the encoded status. Raises ClusterUnavailableError."""
 
+    def broken(self) -> str | None:
+        """Return why only a restart helps this process, or None. It makes no API request."""
+
     def unready(self) -> str | None:
         """Return why this process can't take events, or None. It makes no API request."""
 
@@ -152,8 +155,9 @@ class _Routes:
         return response
 
     def alive(self) -> Response:
-        """Answer the liveness probe."""
-        return _answer(200, "ok")
+        """Answer the liveness probe: whether this process can work on."""
+        reason = self._reader.broken()
+        return _answer(200, "ok") if reason is None else _answer(500, reason)
 
     def ready(self) -> Response:
         """Answer the readiness probe: whether this process takes events."""
