@@ -142,7 +142,8 @@ def test_a_process_whose_thread_has_ended_fails_its_liveness_probe(
     def end() -> None:
         raise SystemExit
 
-    monkeypatch.setattr(getattr(service.service, f"_{part}"), step, end)
+    (group,) = service.service._groups
+    monkeypatch.setattr(getattr(group, f"_{part}"), step, end)
     is_broken = lambda: service.client.get("/healthz").status_code == 500  # noqa: E731
     wait_until(lambda: advanced(clock, is_broken))
     answer = service.client.get("/healthz").text

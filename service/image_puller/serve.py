@@ -2,23 +2,20 @@
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from image_puller.cluster.client import KubernetesCluster
-from image_puller.cluster.observer import Observer
-from image_puller.cluster.reconcile import Reconciler
 from image_puller.cluster.shared_read import SharedRead
 from image_puller.config.configuration import Config
-from image_puller.controller.checks import Checks
 from image_puller.controller.clock import Clock
+from image_puller.controller.group import Group
 from image_puller.controller.intake import Intake
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.node_watch import NodeWatch
-from image_puller.controller.problem_tracker import ProblemTracker
-from image_puller.controller.schedule import Schedule
-from image_puller.controller.writer import Writer
-from image_puller.core import quota
+from image_puller.core import quota, status
+from image_puller.core.daemonset import Manifest
 from image_puller.errors import ConfigurationError
 from image_puller.http.authentication import EVENTS
 from image_puller.http.routes import TokenVerifier, as_text, create_app
@@ -39,36 +36,35 @@ class Service:
         clock = clock or Clock()
         self._config = config
         self._is_on_knative = config.knative_service is not None
-        self._reconciler = Reconciler(config, cluster, now=clock.now)
-        self._observer = Observer(config, cluster, now=clock.now)
         self.metrics = Metrics()
-        self._writer = Writer(self._reconciler, self.metrics, clock)
+        clusters = [cluster.of_group(group) for group in config.all_groups]
         # Pushes have a lookup of their own, so that they do not wait for the questions of a check.
-        self._lookups = _lookups(config, cluster, clock) if config.ask_registries else ()
+        self._lookups = _lookups(config, clusters, clock) if config.ask_registries else ()
         for_pushes, for_checks = self._lookups or (None, None)
-        self._checks = Checks(
-            config,
-            self._observer,
-            self._writer,
-            for_checks,
-            clock,
-            ProblemTracker(cluster.report, self.metrics),
+        self._groups = tuple(
+            Group(
+                group,
+                of_group,
+                self.metrics,
+                clock,
+                for_checks,
+                is_periodic=not self._is_on_knative,
+            )
+            for group, of_group in zip(config.all_groups, clusters, strict=True)
         )
-        self._schedule = Schedule(self._checks, clock, is_periodic=not self._is_on_knative)
         self.intake = Intake(
-            config,
-            self._writer,
+            [group.receiver for group in self._groups],
             self.metrics,
             clock,
+            verify_pushes=config.verify_pushes,
             lookup=for_pushes,
-            listener=self._schedule,
         )
         self._node_watch = NodeWatch(cluster.joins, self.intake, clock)
         self._threads: tuple[threading.Thread, ...] = ()
-        self._status = SharedRead(self._checks.status)
+        self._status = SharedRead(self._read_status)
         self._status_text = SharedRead(lambda: as_text(self.status()))
-        self.metrics.malformed_entries.set(len(config.warnings))
-        self.metrics.registry_problems.set_function(lambda: len(self._checks.problems))
+        self.metrics.malformed_entries.set(len(self._warnings()))
+        self.metrics.registry_problems.set_function(lambda: len(self._registry_problems()))
         verifiers = _token_verifiers(config, cluster, clock)
         self.app = create_app(
             config, self.intake, self, self.metrics, verifiers, clock=clock.monotonic
@@ -76,25 +72,28 @@ class Service:
 
     def start(self) -> None:
         """Start to commit and to check."""
-        for warning in (*self._config.warnings, *self._config.advice):
+        for warning in (*self._warnings(), *self._config.advice):
             log.warning("%s", warning)
-        log.info("%s", quota.describe(self._config))
-        self._threads = (self._writer.start(), self._schedule.start())
+        for group in self._config.all_groups:
+            log.info("%s", quota.describe(group))
+        self._threads = tuple(thread for group in self._groups for thread in group.start())
         if not self._is_on_knative:  # an event source of Knative reports nodes that join
             self._threads = (*self._threads, self._node_watch.start())
 
     def stop(self) -> None:
-        """Commit what was asked for, apply a pending template, and stop. The DaemonSet stays."""
+        """Commit what was asked for, apply pending templates, and stop. The DaemonSets stay."""
         self._threads = ()
         self._node_watch.stop()
-        self._schedule.stop()
-        self._writer.stop()
+        # The writers end at the same time, because there are only seconds until a SIGKILL.
+        with ThreadPoolExecutor(len(self._groups)) as pool:
+            list(pool.map(Group.stop, self._groups))
         for lookup in self._lookups:
             lookup.close()
 
     def join(self, seconds: float) -> None:
-        """Wait, after `stop`, for a check that still runs."""
-        self._schedule.join(seconds)
+        """Wait, after `stop`, for checks that still run."""
+        for group in self._groups:
+            group.join(seconds)
 
     def status(self) -> dict[str, Any]:
         """Return the status as JSON, which requests at the same time share."""
@@ -111,7 +110,17 @@ class Service:
 
     def unready(self) -> str | None:
         """Return why this process can't take events, or None."""
-        return self._reconciler.superseded
+        return next(filter(None, (group.superseded for group in self._groups)), None)
+
+    def _read_status(self) -> dict[str, Any]:
+        return status.of_groups({group.config.group: group.status() for group in self._groups})
+
+    def _warnings(self) -> tuple[str, ...]:
+        return tuple(each for group in self._config.all_groups for each in group.warnings)
+
+    def _registry_problems(self) -> tuple[str, ...]:
+        problems = (each for group in self._groups for each in group.registry_problems)
+        return tuple(dict.fromkeys(problems))
 
 
 def run(config: Config, cluster: KubernetesCluster, bind: str | None = None) -> None:
@@ -121,10 +130,16 @@ def run(config: Config, cluster: KubernetesCluster, bind: str | None = None) -> 
     Gunicorn(service.app, bind, on_start=service.start, on_stop=service.stop).run()
 
 
-def _lookups(config: Config, cluster: KubernetesCluster, clock: Clock) -> tuple[Lookup, Lookup]:
+def _lookups(
+    config: Config, clusters: Sequence[KubernetesCluster], clock: Clock
+) -> tuple[Lookup, Lookup]:
+    def pull_secrets() -> tuple[Manifest, ...]:
+        found = (secret for cluster in clusters for secret in cluster.pull_secrets())
+        return tuple({secret["metadata"]["name"]: secret for secret in found}.values())
+
     client = RegistryClient(
-        hosts={entry.reference.registry for entry in config.entries},
-        credentials=KeyringCache(cluster.pull_secrets, clock=clock.monotonic),
+        hosts={each.reference.registry for group in config.all_groups for each in group.entries},
+        credentials=KeyringCache(pull_secrets, clock=clock.monotonic),
         insecure_hosts=config.insecure_registries,
         ca_files=config.registry_ca_file,
         clock=clock.monotonic,

@@ -171,7 +171,7 @@ def test_a_problem_becomes_an_event_and_a_metric_when_it_begins_and_when_it_ends
     (message,) = service.checks.status()["problems"]
     assert service.checks.rollout() is RolloutProgress.WAITS
     assert installation.reports() == [("ImageFailing", message)]
-    assert b'image_puller_problems{kind="ImageFailing"} 1.0' in service.metrics.text()
+    assert b'image_puller_problems{group="",kind="ImageFailing"} 1.0' in service.metrics.text()
     (event,) = (each for each in cluster.events() if each["reason"] == "ImageFailing")
     assert event["involvedObject"]["uid"] == installation.live()["metadata"]["uid"]
 
@@ -182,7 +182,7 @@ def test_a_problem_becomes_an_event_and_a_metric_when_it_begins_and_when_it_ends
         "ImageFailing",
         "ProblemSolved",
     ]
-    assert b'image_puller_problems{kind="ImageFailing"} 0.0' in service.metrics.text()
+    assert b'image_puller_problems{group="",kind="ImageFailing"} 0.0' in service.metrics.text()
 
 
 def test_a_superseded_process_reports_only_that(

@@ -128,7 +128,7 @@ def test_a_mutable_tag_whose_new_content_can_not_be_pulled_goes_back_on_all_node
     pass_time(service, cluster, 300)
     assert holders(service, f"{LATEST}@{digest(1)}") == NODES
     for asked in (LATEST, f"{LATEST}@{digest(1)}", "app"):
-        part = status.select(service.checks.status(), asked)
+        part = status.select(status.of_groups({None: service.checks.status()}), asked)
         assert part is not None
         assert [each["digest"] for each in part["quarantined"]] == [digest(2)]
 
@@ -182,7 +182,7 @@ def test_a_quarantined_tag_is_reported_and_not_tried_again_by_checks_or_other_pr
     assert "tag 1.2.4 with" in problem
     assert "then push it again" in problem
     assert ("ImageQuarantined", problem) in installation.reports()
-    assert b'image_puller_problems{kind="ImageQuarantined"} 1.0' in service.metrics.text()
+    assert b'image_puller_problems{group="",kind="ImageQuarantined"} 1.0' in service.metrics.text()
 
     del cluster.unpullable[NEWER]
     service.commit(push("1.2.4", 1, seconds=9000))

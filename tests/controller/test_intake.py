@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from image_puller import limits
-from image_puller.controller.intake import Intake
+from image_puller.controller.intake import Intake, Receiver
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.writer import Writer
 from image_puller.core.changes import (
@@ -62,13 +62,10 @@ class Service:
         self.writer.start()
         self.noted: list[tuple[Change, Outcome]] = []
         self.repositories: list[str] = []
+        config = replica.config
+        receiver = Receiver(config=config, writer=self.writer, listener=self)
         self.intake = Intake(
-            replica.config,
-            self.writer,
-            self.metrics,
-            clock,
-            lookup=lookup,
-            listener=self,
+            [receiver], self.metrics, clock, verify_pushes=config.verify_pushes, lookup=lookup
         )
 
     def note_commit(self, changes: Sequence[Change], outcomes: Sequence[Outcome]) -> None:

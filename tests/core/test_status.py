@@ -556,7 +556,7 @@ def test_one_image_is_found_by_its_entry_or_reference(
     images = f"pinned={PINNED};app={APP};redis=redis:7.0.0;busy=quay.io/org/busybox"
     puller = replica(IMAGES=images, **AT_ONCE)
     puller.commit(push("1.2.4", 1))
-    selected = status.select(described(puller), asked)
+    selected = status.select(status.of_groups({None: described(puller)}), asked)
     assert selected is not None
     assert [each["image"] for each in selected["images"]] == found
     assert selected["daemonset"]["name"] == NAME
@@ -568,7 +568,7 @@ def test_one_image_is_found_by_its_entry_or_reference(
 def test_an_image_that_is_not_desired_is_not_found(replica: MakeReplica, asked: str) -> None:
     puller = replica()
     puller.check()
-    assert status.select(described(puller), asked) is None
+    assert status.select(status.of_groups({None: described(puller)}), asked) is None
 
 
 def test_refused_tags_of_other_entries_are_left_out(
@@ -578,7 +578,10 @@ def test_refused_tags_of_other_entries_are_left_out(
     puller.check()
     installation.refuse("1.2.4")
     puller.commit(push("1.2.4", 1))
-    app, other = (status.select(described(puller), name) for name in ("app", "other"))
+    app, other = (
+        status.select(status.of_groups({None: described(puller)}), name)
+        for name in ("app", "other")
+    )
     assert app is not None
     assert other is not None
     assert [each["tag"] for each in app["refused"]] == ["1.2.4"]

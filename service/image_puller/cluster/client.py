@@ -3,6 +3,7 @@
 Objects stay plain JSON, because the client's models drop fields that they do not know.
 """
 
+import copy
 import json
 import logging
 import re
@@ -98,15 +99,24 @@ class KubernetesCluster:
         self._timeout = (limits.CONNECT_SECONDS, read_seconds)
         self._watch_seconds = watch_seconds
         self._now = now
-        self._uid: str | None = None
         self._host = host or socket.gethostname()  # in a pod, the pod's name
         self._outside = Process(
             name=f"{self._host}-{time.monotonic_ns():x}", since=in_milliseconds(now()), outside=True
         )
         self._process: Process | None = None
-        self._config = config
         self._core = f"/api/v1/namespaces/{config.namespace}"
         self._apps = f"/apis/apps/v1/namespaces/{config.namespace}"
+        self._use(config)
+
+    def of_group(self, config: Config) -> "KubernetesCluster":
+        """Return the same cluster for the DaemonSet of a group."""
+        other = copy.copy(self)
+        other._use(config)  # noqa: SLF001 - the copy is of this class
+        return other
+
+    def _use(self, config: Config) -> None:
+        self._config = config
+        self._uid: str | None = None
         self._path = f"{self._apps}/daemonsets/{config.daemonset_name}"
 
     def read(self) -> Manifest:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -12,12 +13,18 @@ from image_puller.controller.clock import Clock
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.places import Places
 from image_puller.controller.shared_check import SharedCheck
-from image_puller.controller.writer import Writer, listed
+from image_puller.controller.writer import Submitted, Writer, listed
 from image_puller.core import verification
 from image_puller.core.changes import Change, CheckDaemonSet, EnsureExists
 from image_puller.core.decide import Outcome
-from image_puller.core.matching import NoMatch, match, repository_to_check
+from image_puller.core.matching import (
+    UNKNOWN_REPOSITORY,
+    NoMatch,
+    match,
+    repository_to_check,
+)
 from image_puller.core.verification import Trust
+from image_puller.errors import ImagePullerError
 from image_puller.events.event import Event
 from image_puller.registries.lookup import Lookup
 from image_puller.values.answers import Answer
@@ -41,28 +48,44 @@ class Listener(Protocol):
         """Note a repository that got a push of a tag that an entry does not track."""
 
 
-class Intake:
-    """Takes in the events of all requests.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Receiver:
+    """A group that events are for: its configuration, its writer, and who schedules its checks."""
 
-    `lookup` is None where no registry may be asked. The listener schedules checks.
+    config: Config
+    writer: Writer
+    listener: Listener | None = None
+
+    def note(self, changes: Sequence[Change], outcomes: Sequence[Outcome]) -> None:
+        """Tell the listener what was committed."""
+        if self.listener is not None:
+            self.listener.note_commit(changes, outcomes)
+
+
+Asked = Mapping[Receiver, Sequence[Change]]
+"""The changes that events ask for, by group."""
+
+
+class Intake:
+    """Takes in the events of all requests, for all groups.
+
+    `lookup` is None where no registry may be asked.
     """
 
     def __init__(
         self,
-        config: Config,
-        writer: Writer,
+        receivers: Sequence[Receiver],
         metrics: Metrics,
         clock: Clock,
         *,
+        verify_pushes: bool = False,
         lookup: Lookup | None = None,
-        listener: Listener | None = None,
     ) -> None:
-        self._config = config
-        self._writer = writer
+        self._receivers = receivers
         self._metrics = metrics
         self._clock = clock
+        self._verify_pushes = verify_pushes
         self._lookup = lookup
-        self._listener = listener
         self._shared = {kind: SharedCheck(clock) for kind in _CHECKS}
         self._untrusted = Places(
             limits.UNTRUSTED_SENDERS, "requests of senders without credentials"
@@ -90,74 +113,112 @@ class Intake:
         self, source: str, events: Sequence[Event], *, timeout: float, is_trusted: bool
     ) -> None:
         deadline = self._clock.monotonic() + timeout
-        changes = self._settled(
+        asked = self._settled(
             source,
             self._matched(source, events),
             self._trust(is_trusted=is_trusted),
             timeout * limits.REGISTRY_SHARE_OF_TIMEOUT,
         )
         if not is_trusted:
-            self._check(source, changes, deadline)
-            changes = tuple(each for each in changes if not isinstance(each, _CHECKS))
-        self._commit(source, changes, deadline)
+            self._check(source, asked, deadline)
+            asked = {
+                receiver: tuple(each for each in changes if not isinstance(each, _CHECKS))
+                for receiver, changes in asked.items()
+            }
+        self._commit(source, asked, deadline)
 
-    def _commit(self, source: str, changes: Sequence[Change], deadline: float) -> None:
-        if changes:
-            remaining = deadline - self._clock.monotonic()
-            self._note(changes, self._writer.commit(source, changes, timeout=remaining))
+    def _commit(self, source: str, asked: Asked, deadline: float) -> None:
+        """Let the writers of all groups commit at the same time, and wait for all of them.
 
-    def _check(self, source: str, changes: Sequence[Change], deadline: float) -> None:
+        Where one fails, its error is raised after the others have ended. The sender's retry
+        changes nothing in the groups that have committed.
+        """
+        submitted: dict[Receiver, Submitted] = {}
+        errors: list[ImagePullerError] = []
+        for receiver, changes in asked.items():
+            if changes:
+                try:
+                    submitted[receiver] = receiver.writer.submit(source, changes)
+                except ImagePullerError as error:
+                    errors.append(error)
+        for receiver, each in submitted.items():
+            try:
+                outcomes = each.outcomes(max(deadline - self._clock.monotonic(), 0.0))
+            except ImagePullerError as error:
+                errors.append(error)
+            else:
+                receiver.writer.note(each, outcomes)
+                receiver.note(each.changes, outcomes)
+        if errors:
+            raise errors[0]
+
+    def _check(self, source: str, asked: Asked, deadline: float) -> None:
         """Make the checks that a sender without credentials asks for, or share the last ones.
 
         A check that was shared may be older than the request, so the schedule makes another one.
         """
         for kind, shared in self._shared.items():
-            asked = tuple(change for change in changes if isinstance(change, kind))
-            if not asked:
+            checks = {
+                receiver: tuple(each for each in changes if isinstance(each, kind))[:1]
+                for receiver, changes in asked.items()
+            }
+            if not any(checks.values()):
                 continue
             timeout = deadline - self._clock.monotonic()
-            commit = partial(self._commit, source, asked[:1], deadline)
+            commit = partial(self._commit, source, checks, deadline)
             if not shared.make(commit, timeout=timeout):
                 self._metrics.count_event(source, SHARED)
                 log.debug("%s: DaemonSet: the last check counts for this request too", source)
-                self._note(asked[:1], (Outcome.CHECKED,))
+                for receiver, changes in checks.items():
+                    receiver.note(changes, (Outcome.CHECKED,) * len(changes))
 
-    def _note(self, changes: Sequence[Change], outcomes: Sequence[Outcome]) -> None:
-        if self._listener is not None:
-            self._listener.note_commit(changes, outcomes)
-
-    def _matched(self, source: str, events: Sequence[Event]) -> list[Change]:
+    def _matched(self, source: str, events: Sequence[Event]) -> dict[Receiver, list[Change]]:
         received = self._clock.now()
-        changes: list[Change] = []
+        asked: dict[Receiver, list[Change]] = {receiver: [] for receiver in self._receivers}
         ignored: dict[str, list[str]] = {}
         for event in events:
-            repository = repository_to_check(self._config, source, event)
-            if repository is not None and self._listener is not None:
-                self._listener.note_repository(repository)
-            asked = match(self._config, source, event, received=received)
-            if isinstance(asked, NoMatch):
-                self._metrics.count_event(source, asked.reason)
-                ignored.setdefault(asked.reason, []).append(asked.detail or asked.reason)
-            else:
-                changes.extend(asked)
+            found: list[NoMatch] = []
+            for receiver in self._receivers:
+                self._note_repository(receiver, source, event)
+                matched = match(receiver.config, source, event, received=received)
+                if isinstance(matched, NoMatch):
+                    found.append(matched)
+                else:
+                    asked[receiver].extend(matched)
+            if len(found) == len(self._receivers):
+                nearest = min(found, key=lambda each: each.reason == UNKNOWN_REPOSITORY)
+                self._metrics.count_event(source, nearest.reason)
+                ignored.setdefault(nearest.reason, []).append(nearest.detail or nearest.reason)
         for details in ignored.values():
             log.info("%s: ignored: %s", source, listed(details))
-        return changes
+        return asked
+
+    @staticmethod
+    def _note_repository(receiver: Receiver, source: str, event: Event) -> None:
+        repository = repository_to_check(receiver.config, source, event)
+        if repository is not None and receiver.listener is not None:
+            receiver.listener.note_repository(repository)
 
     def _trust(self, *, is_trusted: bool) -> Trust:
         if not is_trusted:
             return Trust.NONE
-        return Trust.AFTER_VERIFICATION if self._config.verify_pushes else Trust.FULL
+        return Trust.AFTER_VERIFICATION if self._verify_pushes else Trust.FULL
 
-    def _settled(
-        self, source: str, changes: Sequence[Change], trust: Trust, seconds: float
-    ) -> tuple[Change, ...]:
+    def _settled(self, source: str, asked: Asked, trust: Trust, seconds: float) -> Asked:
         """Return the changes as registries completed and verified them, where they were asked."""
-        asked = self._clock.now()
+        began = self._clock.now()
         answers: Mapping[Reference, Answer] = {}
-        references = verification.questions(self._config, changes, trust)
+        references = dict.fromkeys(
+            reference
+            for receiver, changes in asked.items()
+            for reference in verification.questions(receiver.config, changes, trust)
+        )
         if self._lookup is not None and references:
-            answers = self._lookup.digests(references, seconds=seconds)
+            bounded = tuple(references)[: limits.QUESTIONS]
+            answers = self._lookup.digests(bounded, seconds=seconds)
             for reason in verification.reasons(answers):
                 log.warning("%s: %s", source, reason)
-        return verification.settle(self._config, changes, trust, answers, asked=asked)
+        return {
+            receiver: verification.settle(receiver.config, changes, trust, answers, asked=began)
+            for receiver, changes in asked.items()
+        }

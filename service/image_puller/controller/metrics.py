@@ -37,16 +37,15 @@ class Metrics:
         )
         self._problems = Gauge(
             "image_puller_problems",
-            "Problems that a person must solve, by kind. /status lists them.",
-            ["kind"],
+            "Problems that a person must solve, by group and kind. /status lists them.",
+            ["group", "kind"],
             registry=self._registry,
         )
-        self.set_problems([])
 
-    def set_problems(self, kinds: Sequence[Kind]) -> None:
-        """Set how many problems of each kind exist. `kinds` has one item for each problem."""
+    def set_problems(self, kinds: Sequence[Kind], group: str | None) -> None:
+        """Set how many problems of each kind a group has. `kinds` has an item for each problem."""
         for kind in Kind:
-            self._problems.labels(kind=kind.value).set(kinds.count(kind))
+            self._problems.labels(group=group or "", kind=kind.value).set(kinds.count(kind))
 
     def count_event(self, source: str, outcome: str) -> None:
         """Count one event."""

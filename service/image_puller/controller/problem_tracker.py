@@ -24,13 +24,15 @@ class Report(Protocol):
 
 
 class ProblemTracker:
-    """The problems of one process. Thread-safe."""
+    """The problems that one process finds in a group. Thread-safe."""
 
-    def __init__(self, report: Report, metrics: Metrics) -> None:
+    def __init__(self, report: Report, metrics: Metrics, *, group: str | None = None) -> None:
+        self._group = group
         self._report = report
         self._metrics = metrics
         self._lock = threading.Lock()
         self._known: dict[str, Problem] = {}
+        metrics.set_problems([], group)
 
     def update(self, found: Sequence[Problem]) -> None:
         """Report what began and what ended since the last call. `found` has all problems."""
@@ -39,7 +41,8 @@ class ProblemTracker:
             began = [each for key, each in present.items() if key not in self._known]
             ended = [each for key, each in self._known.items() if key not in present]
             self._known = present
-            self._metrics.set_problems([problem.kind for problem in present.values()])
+            kinds = [problem.kind for problem in present.values()]
+            self._metrics.set_problems(kinds, self._group)
         for problem in began:
             self._begin(problem)
         for problem in ended:

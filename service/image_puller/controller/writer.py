@@ -45,6 +45,28 @@ class _Request:
     committed: "Future[Outcomes]" = field(default_factory=Future)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """Changes that a writer was asked to commit. Their sender waits for the outcomes."""
+
+    source: str
+    changes: tuple[Change, ...]
+    committed: "Future[Outcomes]"
+
+    def outcomes(self, timeout: float) -> Outcomes:
+        """Return the outcomes once nothing of the changes can get lost.
+
+        Raises ClusterUnavailableError after `timeout` seconds. The commit may still be made then;
+        the sender's retry changes nothing.
+        """
+        try:
+            return self.committed.result(timeout=timeout)
+        except FutureTimeoutError:
+            raise ClusterUnavailableError(
+                f"the API server did not take the change within {timeout:.2f} s"
+            ) from None
+
+
 class Writer:
     """Commits what several threads ask for, in a thread of its own between `start` and `stop`."""
 
@@ -54,8 +76,10 @@ class Writer:
         metrics: Metrics,
         clock: Clock,
         *,
+        group: str | None = None,
         most_waiting: int = limits.WAITING_REQUESTS,
     ) -> None:
+        self._prefix = "" if group is None else f"{group}/"
         self._reconciler = reconciler
         self._metrics = metrics
         self._clock = clock
@@ -90,21 +114,26 @@ class Writer:
     def commit(self, source: str, changes: Sequence[Change], *, timeout: float) -> Outcomes:
         """Commit changes, and return their outcomes once nothing of them can get lost.
 
-        The outcomes are counted and logged under `source`. Raises ClusterUnavailableError after
-        `timeout` seconds. The commit may still be made then; the sender's retry changes nothing.
+        Raises what `submit` and `Submitted.outcomes` raise.
         """
-        outcomes = self._submit(changes, timeout)
-        lines: dict[tuple[int, Outcome], list[str]] = {}
-        for change, outcome in zip(changes, outcomes, strict=True):
-            self._metrics.count_event(source, outcome)
-            is_news = not isinstance(change, RegistryAnswer) or outcome is not Outcome.UNCHANGED
-            level = logging.INFO if is_news else logging.DEBUG
-            lines.setdefault((level, outcome), []).append(_subject(change))
-        for (level, outcome), subjects in lines.items():
-            log.log(level, "%s: %s: %s", source, listed(subjects), outcome)
+        submitted = self.submit(source, changes)
+        outcomes = submitted.outcomes(timeout)
+        self.note(submitted, outcomes)
         return outcomes
 
-    def _submit(self, changes: Sequence[Change], timeout: float) -> Outcomes:
+    def note(self, submitted: Submitted, outcomes: Outcomes) -> None:
+        """Count and log the outcomes of changes under their source."""
+        lines: dict[tuple[int, Outcome], list[str]] = {}
+        for change, outcome in zip(submitted.changes, outcomes, strict=True):
+            self._metrics.count_event(submitted.source, outcome)
+            is_news = not isinstance(change, RegistryAnswer) or outcome is not Outcome.UNCHANGED
+            level = logging.INFO if is_news else logging.DEBUG
+            lines.setdefault((level, outcome), []).append(self._prefix + _subject(change))
+        for (level, outcome), subjects in lines.items():
+            log.log(level, "%s: %s: %s", submitted.source, listed(subjects), outcome)
+
+    def submit(self, source: str, changes: Sequence[Change]) -> Submitted:
+        """Ask for a commit. Raises ClusterUnavailableError where none can be made."""
         request = _Request(changes=tuple(changes))
         with self._arrival:
             if self._stopping:
@@ -113,12 +142,7 @@ class Writer:
                 raise ClusterUnavailableError(f"{len(self._waiting)} requests already wait")
             self._waiting.append(request)
             self._arrival.notify()
-        try:
-            return request.committed.result(timeout=timeout)
-        except FutureTimeoutError:
-            raise ClusterUnavailableError(
-                f"the API server did not take the change within {timeout} s"
-            ) from None
+        return Submitted(source=source, changes=request.changes, committed=request.committed)
 
     def _run(self) -> None:
         while True:

@@ -23,6 +23,8 @@ from image_puller.events.event import (
 )
 from image_puller.values.reference import Reference, normalise_name
 
+UNKNOWN_REPOSITORY = "unknown repository"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoMatch:
@@ -172,12 +174,12 @@ def _unknown_repository(config: Config, name: str, other_host: str | None) -> No
     path = name.partition("/")[2]
     same_path = [e for e in config.entries if e.reference.repository == path]
     if not same_path:
-        return NoMatch(reason="unknown repository", detail=f"no entry of IMAGES names {name}")
+        return NoMatch(reason=UNKNOWN_REPOSITORY, detail=f"no entry of IMAGES names {name}")
     hosts = [_join(other_host, path).partition("/")[0]] if other_host else []
     fitting = [entry for entry in same_path if entry.reference.registry in hosts]
     other = [*fitting, *same_path][0]
     return NoMatch(
-        reason="unknown repository",
+        reason=UNKNOWN_REPOSITORY,
         detail=f"no entry of IMAGES names {name}, but {other.name} names {other.reference.name}; "
         f"if both are the same registry, set REGISTRY_ALIASES to "
         f"{name.partition('/')[0]}={other.reference.registry}",

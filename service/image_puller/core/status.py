@@ -1,6 +1,6 @@
 """The status as JSON: which node holds which image, and what is wrong. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,12 @@ from image_puller.core.node_state import ImageOnNode, NodeState, Place
 from image_puller.core.observation import Live, Observation
 from image_puller.core.problems import Problem
 from image_puller.values.reference import InvalidReferenceError, Reference, parse
+
+_PARTS = ("quarantined", "refused", "unverified")
+"""The lists of a status whose items have an entry."""
+_WITHOUT_IMAGES: Mapping[str, Any] = {part: [] for part in ("images", *_PARTS)}
+_NO_IMAGES: Mapping[str, Any] = {"daemonset": None, "nodes": {}, **_WITHOUT_IMAGES}
+"""The status of a group without entries, which has no DaemonSet."""
 
 
 def describe(config: Config, live: Live, *, of_process: Sequence[Problem] = ()) -> dict[str, Any]:
@@ -59,8 +65,32 @@ def described(seen: Observation, found: Sequence[Problem]) -> dict[str, Any]:
     }
 
 
+def of_groups(found: Mapping[str | None, dict[str, Any]]) -> dict[str, Any]:
+    """Return the status of all groups as one.
+
+    It is that of the group of `IMAGES`. Its `groups` has those of the named groups, and its
+    `problems` has the problems of all groups, each once.
+    """
+    named = {
+        name: {part: value for part, value in each.items() if part != "problems"}
+        for name, each in found.items()
+        if name is not None
+    }
+    problems = dict.fromkeys(problem for each in found.values() for problem in each["problems"])
+    return {**found.get(None, _NO_IMAGES), "groups": named, "problems": list(problems)}
+
+
 def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
     """Return the part about one image, or None. `image` is an entry's name or a reference."""
+    groups = {name: _selected(each, image) for name, each in status["groups"].items()}
+    named = {name: each for name, each in groups.items() if each is not None}
+    main = _selected(status, image)
+    if main is None and not named:
+        return None
+    return {**(main or {**status, **_WITHOUT_IMAGES}), "groups": named}
+
+
+def _selected(status: dict[str, Any], image: str) -> dict[str, Any] | None:
     images = [
         each
         for each in status["images"]
@@ -69,10 +99,7 @@ def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
     if not images:
         return None
     entries = {each["entry"] for each in images}
-    parts = {
-        part: [each for each in status[part] if each["entry"] in entries]
-        for part in ("quarantined", "refused", "unverified")
-    }
+    parts = {part: [each for each in status[part] if each["entry"] in entries] for part in _PARTS}
     return {**status, "images": images, **parts}
 
 
