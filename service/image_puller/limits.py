@@ -88,6 +88,9 @@ REPOSITORY_CHECK_SPACING_SECONDS = 10.0
 PULL_SECRETS_SECONDS = 60.0
 """How long pull secrets are kept before they are read again."""
 
+NEW_GROUP_SECONDS = 60.0
+"""The least age of a DaemonSet of no group that is deleted. A newer process may make new ones."""
+
 WATCH_SECONDS = 240
 """The time of one watch of the nodes. Then they are listed again."""
 REFUSED_WATCH_SECONDS = 600.0

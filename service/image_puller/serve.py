@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from image_puller.cluster.client import KubernetesCluster
+from image_puller.cluster.removed_groups import RemovedGroups
 from image_puller.cluster.shared_read import SharedRead
 from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
@@ -41,16 +42,12 @@ class Service:
         # Pushes have a lookup of their own, so that they do not wait for the questions of a check.
         self._lookups = _lookups(config, clusters, clock) if config.ask_registries else ()
         for_pushes, for_checks = self._lookups or (None, None)
+        removed = RemovedGroups(config, cluster, clock.now)
         self._groups = tuple(
-            Group(
-                group,
-                of_group,
-                self.metrics,
-                clock,
-                for_checks,
-                is_periodic=not self._is_on_knative,
+            Group(group, of_group, self.metrics, clock, for_checks, None if number else removed)
+            for number, (group, of_group) in enumerate(
+                zip(config.all_groups, clusters, strict=True)
             )
-            for group, of_group in zip(config.all_groups, clusters, strict=True)
         )
         self.intake = Intake(
             [group.receiver for group in self._groups],

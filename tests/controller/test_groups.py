@@ -2,13 +2,15 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from image_puller import limits
 from image_puller.simulation import SimulatedCluster
+from image_puller.simulation.clock import SimulatedClock
 from tests.support.clock import ManualClock
 from tests.support.daemonset import APP, AT_ONCE
 from tests.support.installation import NAME, NAMESPACE, Installation, desired_images_of
@@ -21,6 +23,14 @@ CUDA = "quay.io/org/cuda:12.4.1"
 GROUPS = {"gpu": {"images": {"cuda": CUDA, "app": APP}, "nodeSelector": {"gpu": "yes"}}}
 
 
+@pytest.fixture
+def cluster(clock: ManualClock) -> Iterator[SimulatedCluster]:
+    """Return a cluster whose clock is that of the service."""
+    simulated = SimulatedClock(clock.now().timestamp())
+    with SimulatedCluster(nodes=3, namespaces=(NAMESPACE,), clock=simulated) as cluster:
+        yield cluster
+
+
 def environ(groups: Any = GROUPS, **others: str) -> dict[str, str]:
     return {"IMAGE_GROUPS": json.dumps(groups), "READ_AUTH": "none"} | AT_ONCE | others
 
@@ -29,6 +39,10 @@ def images(cluster: SimulatedCluster, name: str) -> list[str] | None:
     """Return the desired images of a DaemonSet, or None where it does not exist."""
     live = cluster.daemonset(name, NAMESPACE)
     return None if live is None else desired_images_of(live["spec"]["template"])
+
+
+def exists(cluster: SimulatedCluster, name: str) -> bool:
+    return cluster.daemonset(name, NAMESPACE) is not None
 
 
 def quay(repository: str, tag: str) -> dict[str, Any]:
@@ -165,3 +179,60 @@ def test_a_request_costs_each_group_one_write(
     installation.sent()
     push(service, "cuda", "12.4.2")
     assert installation.written() == ["PATCH daemonsets"]
+
+
+def test_daemonset_of_a_removed_group_is_deleted(
+    web: MakeWeb, cluster: SimulatedCluster, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    before = start(web, cluster, **environ())
+    wait_until(lambda: images(cluster, NAME) is not None)
+    before.stop()
+    clock.advance(61)
+    web(first_check=False, **environ({"other": {"images": f"cuda={CUDA}"}}))
+    wait_until(lambda: images(cluster, GPU) is None)
+    wait_until(lambda: images(cluster, f"{NAME}-other") == [CUDA])
+    assert images(cluster, NAME) == [APP]
+    assert f"DaemonSet {GPU} was deleted: no group of IMAGE_GROUPS has it" in caplog.messages
+
+
+def test_daemonset_of_images_is_deleted_where_only_groups_are_left(
+    web: MakeWeb, cluster: SimulatedCluster, clock: ManualClock
+) -> None:
+    before = start(web, cluster, **environ())
+    wait_until(lambda: images(cluster, NAME) is not None)
+    before.stop()
+    clock.advance(61)
+    web(first_check=False, **environ(IMAGES=""))
+    wait_until(lambda: images(cluster, NAME) is None)
+    assert images(cluster, GPU) is not None
+
+
+def test_daemonsets_of_others_and_new_ones_stay(
+    web: MakeWeb, cluster: SimulatedCluster, clock: ManualClock
+) -> None:
+    other = web(first_check=False, **environ(DAEMONSET_NAME="other"))
+    before = web(first_check=False, **environ())
+    for name in ("other", "other-gpu", NAME, GPU):
+        wait_until(partial(exists, cluster, name))
+    other.stop()
+    before.stop()
+    web(READ_AUTH="none")
+    assert images(cluster, GPU) is not None  # it is new: a newer process may have made it
+    clock.advance(61 + limits.CHECK_INTERVAL_SECONDS)
+    wait_until(lambda: images(cluster, GPU) is None)
+    assert images(cluster, "other-gpu") is not None
+
+
+def test_a_removed_group_that_may_not_be_deleted_is_told_once_with_the_command(
+    web: MakeWeb, cluster: SimulatedCluster, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    start(web, cluster, **environ()).stop()
+    clock.advance(61)
+    cluster.fail(method="DELETE", status=403, path=GPU, times=5)
+    service = web(READ_AUTH="none")
+    command = f"run kubectl delete daemonset {GPU} --namespace {NAMESPACE}"
+    wait_until(lambda: command in caplog.text)
+    service.service._groups[0]._checks.full(1)
+    assert caplog.text.count(command) == 1
+    assert images(cluster, GPU) is not None

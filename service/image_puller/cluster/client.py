@@ -149,6 +149,22 @@ class KubernetesCluster:
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         self._request("DELETE", self._path, body=options)
 
+    def siblings(self) -> tuple[Manifest, ...]:
+        """Return the metadata of the installation's DaemonSets. Raises RefusedByClusterError."""
+        labels = {**daemonset.MANAGED, daemonset.INSTALLATION_LABEL: self._config.installation}
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        path, query = f"{self._apps}/daemonsets", (("labelSelector", selector),)
+        return tuple(
+            item
+            for page in self._pages(path, query=query, accept=_METADATA_LIST)
+            for item in _items(page)
+        )
+
+    def delete_sibling(self, name: str, uid: str) -> None:
+        """Delete one of the installation's DaemonSets. Raises RefusedByClusterError."""
+        options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        self._request("DELETE", f"{self._apps}/daemonsets/{name}", body=options)
+
     def admit_pod(self, template: Manifest) -> None:
         """Try a pod of the template by dry run. Raises RefusedByClusterError.
 

@@ -123,12 +123,15 @@ class Config:
     """The values of all variables, for one group.
 
     `group` is its name, or None for the group of `IMAGES`, whose `groups` has the named ones.
+    `group_names` has the names of all groups, and `installation` is `DAEMONSET_NAME`.
     `warnings` are about single malformed entries. `advice` is about what is valid, but probably a
     mistake. The key None of `registry_ca_file` means all registries.
     """
 
     group: str | None
     groups: "tuple[Config, ...]"
+    group_names: tuple[str, ...]
+    installation: str
     entries: tuple[Entry, ...]
     warnings: tuple[str, ...]
     advice: tuple[str, ...]
@@ -188,9 +191,11 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
     read = _Reader(environ)
     overrides = read("IMAGE_GROUPS", groups.parse, {})
     elsewhere = {entry for own in overrides.values() for entry in names_in(own["IMAGES"])}
-    config = _group(read, None, pod_namespace, elsewhere, is_optional=bool(overrides))
+    names = tuple(sorted(overrides))
+    config = _group(read, None, names, pod_namespace, elsewhere, is_optional=bool(overrides))
     named = tuple(
-        _named_group(read, name, environ, own, pod_namespace) for name, own in overrides.items()
+        _named_group(read, name, names, environ, own, pod_namespace)
+        for name, own in overrides.items()
     )
     if config.verify_pushes and not config.ask_registries:
         read.problems.append("VERIFY_PUSHES: must not be true where ASK_REGISTRIES is false")
@@ -206,6 +211,7 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
 def _named_group(
     parent: "_Reader",
     name: str,
+    names: tuple[str, ...],
     environ: Mapping[str, str],
     own: Mapping[str, str],
     pod_namespace: str | None,
@@ -214,7 +220,7 @@ def _named_group(
     read = _Reader({**environ, **own})
     # Inherited policies may be of entries of other groups.
     elsewhere = () if "IMAGE_TAG_POLICIES" in own else None
-    config = _group(read, name, pod_namespace, elsewhere)
+    config = _group(read, name, names, pod_namespace, elsewhere)
     parent.problems.extend(groups.located(name, own, read.problems))
     if len(config.daemonset_name) > _LABEL_VALUE_CHARACTERS:
         parent.problems.append(
@@ -227,6 +233,7 @@ def _named_group(
 def _group(
     read: "_Reader",
     name: str | None,
+    group_names: tuple[str, ...],
     pod_namespace: str | None,
     elsewhere: Collection[str] | None,
     *,
@@ -243,6 +250,8 @@ def _group(
     return Config(
         group=name,
         groups=(),
+        group_names=group_names,
+        installation=daemonset_name,
         entries=entries,
         warnings=warnings,
         advice=(),

@@ -6,6 +6,7 @@ from typing import Any
 from image_puller.cluster.interface import Cluster
 from image_puller.cluster.observer import Observer
 from image_puller.cluster.reconcile import Reconciler
+from image_puller.cluster.removed_groups import RemovedGroups
 from image_puller.config.configuration import Config
 from image_puller.controller.checks import Checks
 from image_puller.controller.clock import Clock
@@ -18,7 +19,10 @@ from image_puller.registries.lookup import Lookup
 
 
 class Group:
-    """One group, which has a DaemonSet of its own. It commits and checks between start and stop."""
+    """One group, which has a DaemonSet of its own. It commits and checks between start and stop.
+
+    The checks of one group delete the DaemonSets of removed groups: `removed`.
+    """
 
     def __init__(
         self,
@@ -27,16 +31,17 @@ class Group:
         metrics: Metrics,
         clock: Clock,
         lookup: Lookup | None,
-        *,
-        is_periodic: bool,
+        removed: RemovedGroups | None,
     ) -> None:
-        self.config = config
         self._reconciler = Reconciler(config, cluster, now=clock.now)
         observer = Observer(config, cluster, now=clock.now)
         self._writer = Writer(self._reconciler, metrics, clock, group=config.group)
         tracker = ProblemTracker(cluster.report, metrics, group=config.group)
         self._checks = Checks(config, observer, self._writer, lookup, clock, tracker)
-        self._schedule = Schedule(self._checks, clock, is_periodic=is_periodic)
+        # On Knative a PingSource requests the checks.
+        is_periodic = config.knative_service is None
+        self._schedule = Schedule(self._checks, clock, is_periodic=is_periodic, removed=removed)
+        self.config = config
         self.receiver = Receiver(config=config, writer=self._writer, listener=self._schedule)
 
     def start(self) -> tuple[threading.Thread, ...]:

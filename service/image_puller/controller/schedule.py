@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from image_puller import limits
+from image_puller.cluster.removed_groups import RemovedGroups
 from image_puller.controller.checks import Checks, RolloutProgress
 from image_puller.controller.clock import Clock
 from image_puller.core.changes import (
@@ -62,10 +63,19 @@ class Schedule:
     """Runs checks in a thread of its own between `start` and `stop`.
 
     With `is_periodic` it runs a check every ten minutes. Otherwise senders request the checks, and
-    the check at start asks registries only where there is no DaemonSet yet.
+    the check at start asks registries only where there is no DaemonSet yet. After each check the
+    DaemonSets of removed groups are deleted, if `removed` is given.
     """
 
-    def __init__(self, checks: Checks, clock: Clock, *, is_periodic: bool) -> None:
+    def __init__(
+        self,
+        checks: Checks,
+        clock: Clock,
+        *,
+        is_periodic: bool,
+        removed: RemovedGroups | None = None,
+    ) -> None:
+        self._removed = removed
         self._checks = checks
         self._clock = clock
         self._is_periodic = is_periodic
@@ -185,7 +195,13 @@ class Schedule:
             return True
 
     def _check(self, seconds: float, *, asks_if_new: bool = False) -> None:
-        starts_rollout = self._attempt(lambda: self._checks.full(seconds, asks_if_new=asks_if_new))
+        def full() -> bool:
+            starts_rollout = self._checks.full(seconds, asks_if_new=asks_if_new)
+            if self._removed is not None:  # the check has shown that this process is in charge
+                self._removed.delete()
+            return starts_rollout
+
+        starts_rollout = self._attempt(full)
         with self._wakes:
             self._not_before = self._clock.monotonic() + limits.CHECK_SPACING_SECONDS
             # An earlier process may have left unverified pushes, or an unfinished rollout.

@@ -20,6 +20,9 @@ STATE = "image-puller.io/state"
 DIGESTS = "image-puller.io/digests"
 PULLED_AGAIN = "image-puller.io/pulled-again"
 OWNER_LABEL = "image-puller.io/daemonset"
+INSTALLATION_LABEL = "image-puller.io/installation"
+"""The label that the DaemonSets of all groups of one installation have in common."""
+MANAGED: Mapping[str, str] = {"app.kubernetes.io/managed-by": "kubernetes-image-puller"}
 
 ORIGINAL_SELECTOR = {"test": "daemonset-test", "app.kubernetes.io/name": "image-puller"}
 """The selector of the original puller's DaemonSets."""
@@ -83,7 +86,7 @@ def selector(config: Config) -> dict[str, str]:
 
 def labels(config: Config) -> dict[str, str]:
     """Return the DaemonSet's own labels."""
-    return {**selector(config), "app.kubernetes.io/managed-by": "kubernetes-image-puller"}
+    return {**selector(config), **MANAGED, INSTALLATION_LABEL: config.installation}
 
 
 def update_strategy(config: Config, max_unavailable: int | None = None) -> Manifest:
@@ -146,10 +149,19 @@ def structure_hash(config: Config) -> str:
 
 
 def configuration_hash(config: Config) -> str:
-    """Return a hash of the configuration: of what shapes the DaemonSet, and of the policies."""
+    """Return a hash of the configuration: of what shapes the DaemonSet, and of the policies.
+
+    The names of all groups count, so that an older process does not delete a new group's DaemonSet.
+    """
     policies = {entry.name: [entry.image, entry.policy.text] for entry in config.entries}
     return _hash(
-        [structure_hash(config), policies, config.keep_tags, dict(config.daemonset_annotations)]
+        [
+            structure_hash(config),
+            policies,
+            config.keep_tags,
+            dict(config.daemonset_annotations),
+            config.group_names,
+        ]
     )
 
 
