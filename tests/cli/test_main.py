@@ -248,6 +248,25 @@ def test_service_changes_nothing_in_the_rendered_daemonset(
     assert installation.written() == []
 
 
+GROUPS = '{"gpu": {"images": "cuda=quay.io/org/cuda:12.4.1", "nodeSelector": {"gpu": "yes"}}}'
+
+
+def test_render_prints_the_daemonset_of_each_group(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IMAGES", f"app={APP}")
+    monkeypatch.setenv("IMAGE_GROUPS", GROUPS)
+    assert main.main(["render"]) == 0
+    printed = capsys.readouterr()
+    names = [each["metadata"]["name"] for each in yaml.safe_load_all(printed.out)]
+    assert names == ["kubernetes-image-puller", "kubernetes-image-puller-gpu"]
+    assert "each pod of DaemonSet kubernetes-image-puller-gpu requests 100m CPU" in printed.err
+    assert main.main(["render", "--quota", "10"]) == 0
+    (quota_of_all,) = yaml.safe_load_all(capsys.readouterr().out)
+    assert quota_of_all["metadata"]["name"] == "kubernetes-image-puller"
+    assert quota_of_all["spec"]["hard"]["pods"] == "20"
+
+
 def test_render_prints_warnings_to_standard_error(
     environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,8 @@ IMAGES = "app=quay.io/org/app:1.2.3"
 DEFAULTS: dict[str, object] = {
     "group": None,
     "groups": (),
+    "group_names": (),
+    "installation": "kubernetes-image-puller",
     "warnings": (),
     "advice": (),
     "keep_tags": 2,

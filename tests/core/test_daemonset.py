@@ -79,7 +79,11 @@ def test_the_whole_manifest() -> None:
         "metadata": {
             "name": "kubernetes-image-puller",
             "namespace": "k8s-image-puller",
-            "labels": {**labels, "app.kubernetes.io/managed-by": "kubernetes-image-puller"},
+            "labels": {
+                **labels,
+                "app.kubernetes.io/managed-by": "kubernetes-image-puller",
+                "image-puller.io/installation": "kubernetes-image-puller",
+            },
             "annotations": {"image-puller.io/state": "the state"},
             "ownerReferences": [
                 {"apiVersion": "apps/v1", "kind": "Deployment", "name": "puller", "uid": "42"}

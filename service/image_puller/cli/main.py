@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
             help="a file with the secret or token (default: the file in $WEBHOOK_SECRETS_DIR, "
             "or the secret of the demo on $PORT)",
         )
-    render = command("render", _render, "Print the DaemonSet that the environment configures.")
+    render = command("render", _render, "Print the DaemonSets that the environment configures.")
     render.add_argument(
         "--quota",
         type=_nodes,
@@ -218,13 +218,14 @@ def _secrets(environ: Mapping[str, str]) -> Secrets:
 
 def _render(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     config = _config(environ)
-    for message in (*config.warnings, *config.advice, quota.describe(config)):
+    warnings = (each for group in config.all_groups for each in group.warnings)
+    for message in (*warnings, *config.advice, *map(quota.describe, config.all_groups)):
         print(message, file=sys.stderr)
     if arguments.quota is None:
-        manifest = _new_daemonset(config)
+        manifests = [_new_daemonset(group) for group in config.all_groups]
     else:
-        manifest = quota.manifest(config, arguments.quota)
-    print(yaml.safe_dump(manifest, sort_keys=False), end="")
+        manifests = [quota.manifest(config, arguments.quota)]
+    print("---\n".join(yaml.safe_dump(each, sort_keys=False) for each in manifests), end="")
 
 
 def _new_daemonset(config: Config) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Quotas: what the DaemonSet's pods need, and whether an exceeded one has room for them. Pure."""
 
 import re
+from collections import defaultdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -21,14 +22,20 @@ _ALIASES = {"count/pods": "pods", "cpu": "requests.cpu", "memory": "requests.mem
 
 
 def manifest(config: Config, nodes: int) -> dict[str, Any]:
-    """Return a ResourceQuota for the pods of so many nodes, with as many tags as they can have."""
-    template = daemonset.template(config, _fullest(config), daemonset.Platform())
-    pod = {"pods": Decimal(1), **daemonset.asked(template)}
+    """Return a ResourceQuota for the pods of so many nodes, with as many tags as they can have.
+
+    Each node is taken to have a pod of each group.
+    """
+    total: dict[str, Decimal] = defaultdict(Decimal)
+    for group in config.all_groups:
+        template = daemonset.template(group, _fullest(group), daemonset.Platform())
+        for what, amount in {"pods": Decimal(1), **daemonset.asked(template)}.items():
+            total[what] += amount
     return {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
-        "metadata": {"name": config.daemonset_name, "namespace": config.namespace},
-        "spec": {"hard": {what: quantity.render(pod[what] * nodes) for what in sorted(pod)}},
+        "metadata": {"name": config.installation, "namespace": config.namespace},
+        "spec": {"hard": {what: quantity.render(total[what] * nodes) for what in sorted(total)}},
     }
 
 
@@ -72,7 +79,8 @@ def describe(config: Config) -> str:
     """Return what the pods request of each node, and how to request less."""
     least = daemonset.template(config, _fullest(config, tags=0), daemonset.Platform())
     most = daemonset.template(config, _fullest(config), daemonset.Platform())
-    text = f"each pod of the DaemonSet requests {_requests(least)}"
+    which = "the DaemonSet" if config.group is None else f"DaemonSet {config.daemonset_name}"
+    text = f"each pod of {which} requests {_requests(least)}"
     if most != least:
         text += f", and up to {_requests(most)} with all tracked tags"
     return (
