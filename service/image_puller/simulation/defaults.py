@@ -95,6 +95,9 @@ def _volume(volume: Mapping[str, Any]) -> Json:
     complete = dict(volume)
     if set(complete) == {"name"}:
         complete["emptyDir"] = {}
+    if "image" in complete:
+        policy = image_names.default_pull_policy(complete["image"].get("reference", ""))
+        complete["image"] = {"pullPolicy": policy, **complete["image"]}
     for source in ("secret", "configMap"):
         if source in complete:
             complete[source] = {"defaultMode": _FILE_MODE, **complete[source]}

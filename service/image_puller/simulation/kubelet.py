@@ -1,6 +1,6 @@
 """A simulated kubelet: it pulls images, which takes time, and starts the containers of pods."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from image_puller.simulation import image_names
@@ -88,15 +88,23 @@ class Kubelet:
     def run_pod(self, pod: Json, report: Callable[[Json], None]) -> Iterator[float]:
         """Start the containers of a pod, yield the seconds until each next step, report the status.
 
-        As in a real pod, images are pulled one after the other, and containers start in order.
-        Each starts after the hook of the one before it. One that fails delays no other.
+        As in a real pod, image volumes are pulled first. Then images are pulled one after the
+        other, and containers start in order. Each starts after the hook of the one before it. One
+        that fails delays no other.
         """
         status, installed = PodStatus(pod, report, self.now), set[str]()
         yield SANDBOX_SECONDS
         containers, back_off = pod["spec"]["containers"], BACK_OFF_SECONDS
         while True:
+            missing = yield from self._pull_volumes(pod["spec"].get("volumes", ()))
             failed = []
             for container in containers:
+                unmounted = _unmounted(container, missing)
+                if unmounted is not None:
+                    image, error = unmounted
+                    status.wait(container, error.reason, str(error), image)
+                    failed.append(container)
+                    continue
                 has_started = yield from self._start(container, installed, status)
                 failed += [] if has_started else [container]
             if not failed:
@@ -112,7 +120,8 @@ class Kubelet:
     ) -> Generator[float, None, bool]:
         try:
             image = _resolve(container["image"])
-            digest = yield from self._get_image(container, image)
+            policy = container["imagePullPolicy"]
+            digest = yield from self._get_image(container["image"], policy, image)
             _check_command(container, installed)
         except StartError as error:
             status.wait(container, error.reason, str(error))
@@ -125,8 +134,22 @@ class Kubelet:
         status.run(container, image, digest)
         return True
 
-    def _get_image(self, container: Json, image: Reference) -> Generator[float, None, str]:
-        name, policy = container["image"], container["imagePullPolicy"]
+    def _pull_volumes(
+        self, volumes: Iterable[Json]
+    ) -> Generator[float, None, dict[str, tuple[str, StartError]]]:
+        """Pull the image volumes. Return the failed images, each with its error, by volume."""
+        errors = {}
+        for volume in volumes:
+            if "image" not in volume:
+                continue
+            name, policy = volume["image"]["reference"], volume["image"]["pullPolicy"]
+            try:
+                yield from self._get_image(name, policy, _resolve(name))
+            except StartError as error:
+                errors[volume["name"]] = name, error
+        return errors
+
+    def _get_image(self, name: str, policy: str, image: Reference) -> Generator[float, None, str]:
         if policy != "Always" and str(image) in self.images:
             return self.images[str(image)]
         if policy == "Never":
@@ -176,6 +199,14 @@ def _check_command(container: Json, installed: set[str]) -> None:
             f'"{command}": stat {command}: no such file or directory: unknown'
         )
         raise StartError("RunContainerError", message)
+
+
+def _unmounted(
+    container: Json, missing: Mapping[str, tuple[str, StartError]]
+) -> tuple[str, StartError] | None:
+    """Return an image that the container mounts and that can't be pulled, with its error."""
+    mounts = (mount["name"] for mount in container.get("volumeMounts", ()))
+    return next((missing[name] for name in mounts if name in missing), None)
 
 
 def _installed_paths(container: Json) -> list[str]:

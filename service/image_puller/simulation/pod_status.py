@@ -15,11 +15,13 @@ class PodStatus:
         self._report, self._now = report, now
         spec = pod["spec"]
         self._statuses = {one["name"]: _waiting(one) for one in spec["containers"]}
+        self._waits_for: dict[str, str] = {}
         self._started = timestamp(now())
         self._report_all()
 
-    def wait(self, container: Json, reason: str, message: str) -> None:
-        """Report why a container waits."""
+    def wait(self, container: Json, reason: str, message: str, image: str | None = None) -> None:
+        """Report why a container waits. `image` is that of a volume which can't be pulled."""
+        self._waits_for[container["name"]] = image or container["image"]
         self._set(container, {"state": {"waiting": {"reason": reason, "message": message}}})
 
     def back_off(self, containers: list[Json]) -> None:
@@ -27,8 +29,9 @@ class PodStatus:
         for container in containers:
             waiting = self._statuses[container["name"]]["state"]["waiting"]
             if waiting["reason"] == "ErrImagePull":
-                message = f'Back-off pulling image "{container["image"]}": ErrImagePull: '
-                self.wait(container, "ImagePullBackOff", message + waiting["message"])
+                image = self._waits_for[container["name"]]
+                message = f'Back-off pulling image "{image}": ErrImagePull: '
+                self.wait(container, "ImagePullBackOff", message + waiting["message"], image)
             elif waiting["reason"] == "RunContainerError":
                 message = f"back-off 10s restarting failed container={container['name']}"
                 self.wait(container, "CrashLoopBackOff", message)
