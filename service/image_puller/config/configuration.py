@@ -63,6 +63,13 @@ class ReadAuth(StrEnum):
     NONE = auto()
 
 
+class HoldBy(StrEnum):
+    """How images whose tag does not move are held."""
+
+    CONTAINERS = auto()
+    VOLUMES = auto()
+
+
 class LogLevel(StrEnum):
     """The least level of a line in the log."""
 
@@ -141,6 +148,7 @@ class Config:
     daemonset_annotations: Mapping[str, str]
     image_pull_secrets: tuple[str, ...]
     kip_image: str
+    hold_by: HoldBy
     rollout_min_interval: timedelta
     rollout_max_unavailable: int | str
     priority_class_name: str | None
@@ -197,6 +205,7 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         daemonset_annotations=read("DAEMONSET_ANNOTATIONS", _daemonset_annotations, {}),
         image_pull_secrets=read("IMAGE_PULL_SECRETS", _names, ()),
         kip_image=read("KIP_IMAGE", _sleep_image, SLEEP_IMAGE),
+        hold_by=read("HOLD_BY", variables.one_of(HoldBy), HoldBy.CONTAINERS),
         rollout_min_interval=read(
             "ROLLOUT_MIN_INTERVAL_SECONDS", variables.seconds, timedelta(seconds=10)
         ),

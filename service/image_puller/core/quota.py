@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from image_puller.config.configuration import Config
+from image_puller.config.configuration import Config, HoldBy
 from image_puller.config.entries import Entry
-from image_puller.core import daemonset
+from image_puller.core import daemonset, holding
 from image_puller.core.daemonset import Manifest
 from image_puller.core.state import EntryState, State, Tag
 from image_puller.values import quantity
@@ -89,13 +89,27 @@ def _requests(template: dict[str, Any]) -> str:
 
 
 def _fullest(config: Config, tags: int | None = None) -> State:
-    """Return a state with so many tracked tags for each entry, by default `KEEP_TAGS`."""
+    """Return a state with so many tracked tags for each entry, by default `KEEP_TAGS`.
+
+    With volumes, one tag of each entry may have a container of its own.
+    """
     count = config.keep_tags if tags is None else tags
     entries = {
         entry.name: EntryState(image=entry.image, tags=_most_tags(entry, count))
         for entry in config.entries
     }
-    return State(configuration="", entries=entries)
+    state = State(configuration="", entries=entries)
+    if config.hold_by is HoldBy.CONTAINERS:
+        return state
+    common = daemonset.with_all_common(config, state)
+    new = {
+        str(entry.reference_of(tag.name))
+        for entry in config.entries
+        for tag in entries[entry.name].tags[:1]
+    }
+    for image in new:
+        common = holding.with_apart(common, image)
+    return common
 
 
 def _most_tags(entry: Entry, count: int) -> tuple[Tag, ...]:

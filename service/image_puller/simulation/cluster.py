@@ -173,6 +173,14 @@ class SimulatedCluster:
         """Other documents that the server has, by path. Callers may change them."""
         return self._routes.documents
 
+    def drop_image_volumes(self) -> None:
+        """Drop image volumes from new objects from now on, as an older server does."""
+        self._api.keeps_image_volumes = False
+
+    def keep_image_volumes(self) -> None:
+        """Keep image volumes, as at first."""
+        self._api.keeps_image_volumes = True
+
     # Nodes and images
 
     @property
