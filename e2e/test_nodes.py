@@ -137,6 +137,29 @@ def test_a_node_can_have_old_content_of_latest(
     assert node.images()[name] == new
 
 
+def test_a_kubelet_collects_the_images_that_no_container_uses(
+    nodes: Nodes,
+    registry: Registry,
+    pods: Pods,
+    workspace: Workspace,
+    control_plane: ControlPlane,
+) -> None:
+    if control_plane.minor < 30:
+        pytest.skip("kubelets of this release collect only from a full disk, after ten minutes")
+    unused = reference("workspace/unused", "1")
+    registry.push_image("workspace/unused", "1", with_layers(workspace, b"unused"))
+    with nodes.join() as third:
+        name = pods.run(SLEEP, node=third.name)
+        pods.wait_for(name, "Running")
+        third.pull(unused)
+        assert {SLEEP, unused} <= set(third.images())
+        third.collect_images()
+        assert unused not in third.images()
+        assert SLEEP in third.images()
+        assert pods.status(name)["containerStatuses"][0]["restartCount"] == 0
+        pods.wait_for(pods.run(PROBE, "serve", ":8080", node=third.name), "Running")
+
+
 def test_a_layer_is_fetched_once(nodes: Nodes, registry: Registry, workspace: Workspace) -> None:
     one, two = with_layers(workspace, b"shared", b"one"), with_layers(workspace, b"shared", b"two")
     _, shared, own = two.layer_digests
