@@ -74,7 +74,7 @@ lint: $(VENV)/tools $(BIN)/actionlint ## Check style, types, the direction of im
 e2e: $(VENV)/tools ## Test the whole path on a real API server; builds what it needs once
 	e2e/run $(BIN)/pytest
 
-OLDEST = test_harness test_contract test_push test_nodes test_on_nodes
+OLDEST = test_contract test_push test_nodes test_on_nodes
 e2e-oldest: $(VENV)/tools ## The same for a part of the tests, on the oldest Kubernetes and containerd that can be built
 	E2E_KUBERNETES=oldest e2e/run $(BIN)/pytest $(OLDEST:%=e2e/%.py)
 

@@ -1,6 +1,7 @@
 """The nodes of the harness behave as tests that run pods assume."""
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,18 @@ def test_two_nodes_are_ready_at_their_addresses(nodes: Nodes, control_plane: Con
         "node-1": "10.246.0.1",
         "node-2": "10.246.0.2",
     }
+
+
+def test_the_control_plane_and_the_nodes_are_of_the_versions_that_were_built(
+    nodes: Nodes, control_plane: ControlPlane, built_kubernetes_node: Path, built_containerd: Path
+) -> None:
+    kubernetes = version_of(built_kubernetes_node / "kubelet")
+    containerd = version_of(built_containerd / "containerd")
+    assert control_plane.admin.get("/version")["gitVersion"] == kubernetes
+    for node in control_plane.admin.get("/api/v1/nodes")["items"]:
+        info = node["status"]["nodeInfo"]
+        assert info["kubeletVersion"] == kubernetes
+        assert info["containerRuntimeVersion"] == f"containerd://{containerd}"
 
 
 def test_a_restricted_pod_runs_on_each_node(nodes: Nodes, registry: Registry, pods: Pods) -> None:
@@ -236,6 +249,14 @@ def addresses_of_ready_nodes(admin: KubernetesApi) -> dict[str, str]:
         if condition["type"] == "Ready" and condition["status"] == "True"
         if address["type"] == "InternalIP"
     }
+
+
+def version_of(program: Path) -> str:
+    """Return the version of a program, which is what looks like one in the answer."""
+    command = (program, "--version")
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    (version,) = (word for word in printed.split() if word.count(".") == 2 and "/" not in word)
+    return version
 
 
 def with_layers(workspace: Workspace, *layers: bytes) -> Image:
