@@ -22,6 +22,7 @@ MakeRegistry = Callable[..., Registry]
 SLEEP = reference("workspace/sleep", "1")
 PROBE = reference("workspace/probe", "1")
 NOT_READY = {"ready": False}
+IMAGE_VOLUMES_SINCE = 35  # the minor version of Kubernetes
 API_SERVER = "10.1.0.1"  # the address of its Service
 
 
@@ -150,25 +151,26 @@ def test_a_node_can_have_old_content_of_latest(
     assert node.images()[name] == new
 
 
-def test_a_kubelet_collects_the_images_that_no_container_uses(
+def test_a_kubelet_collects_the_images_that_no_container_runs_or_mounts(
     nodes: Nodes,
     registry: Registry,
     pods: Pods,
     workspace: Workspace,
     control_plane: ControlPlane,
 ) -> None:
-    if control_plane.minor < 30:
-        pytest.skip("kubelets of this release collect only from a full disk, after ten minutes")
-    unused = reference("workspace/unused", "1")
-    registry.push_image("workspace/unused", "1", with_layers(workspace, b"unused"))
+    if control_plane.minor < IMAGE_VOLUMES_SINCE:
+        pytest.skip("this release of Kubernetes has no image volumes by default")
+    unused, mounted = (reference(f"workspace/{name}", "1") for name in ("unused", "mounted"))
+    for name in "unused", "mounted":
+        registry.push_image(f"workspace/{name}", "1", with_layers(workspace, name.encode()))
     with nodes.join() as third:
-        name = pods.run(SLEEP, node=third.name)
+        name = pods.run(SLEEP, node=third.name, volume=mounted)
         pods.wait_for(name, "Running")
         third.pull(unused)
-        assert {SLEEP, unused} <= set(third.images())
+        assert {SLEEP, mounted, unused} <= set(third.images())
         third.collect_images()
+        assert {SLEEP, mounted} <= set(third.images())
         assert unused not in third.images()
-        assert SLEEP in third.images()
         assert pods.status(name)["containerStatuses"][0]["restartCount"] == 0
         pods.wait_for(pods.run(PROBE, "serve", ":8080", node=third.name), "Running")
 
