@@ -704,7 +704,7 @@ class Contract:
     ) -> None:
         response = api.send("PATCH", path, text)
         assert (response.status_code, response.json()["reason"]) == (400, "BadRequest")
-        assert response.json()["message"].startswith("error decoding patch: ")
+        assert "patch" in response.json()["message"]  # the other words depend on the release
         assert "details" not in response.json()
 
     def test_patch_with_another_media_type_is_rejected(self, api: Api, path: str) -> None:
