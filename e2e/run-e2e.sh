@@ -116,8 +116,8 @@ push() {
 
 install_product() {
   kube create namespace "$namespace"
-  kube create secret generic image-puller-webhooks --namespace "$namespace" \
-    --from-literal "distribution=$secret"
+  printf %s "$secret" | kube create secret generic image-puller-webhooks \
+    --namespace "$namespace" --from-file distribution=/dev/stdin
   mkdir "$work/overlay"
   sed -e "s|\$knative|$(realpath --relative-to "$work/overlay" "$top/knative")|" \
     -e "s|\$service|$registry/puller|" -e "s|\$sleep|$registry/puller-sleep:e2e|" \

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.harness.deployed import let_see_nodes
 from e2e.harness.installation import ACCOUNT, NAME, SECRET, STATE, Installation, deny_tag, reference
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.sender import notification, post, post_once
@@ -45,6 +46,23 @@ def status(puller: Service) -> Json:
 
 def change(installation: Installation, patch: Json) -> Json:
     return installation.control_plane.admin.patch(installation.path, patch)
+
+
+def test_the_status_of_a_cluster_without_nodes_is_complete_and_has_no_problem(
+    installation: Installation, make_service: MakeService
+) -> None:
+    admin = installation.control_plane.admin
+    assert not admin.get("/api/v1/nodes")["items"], "tests with nodes come later"
+    let_see_nodes(installation)
+    environment = installation.environment(f"app={APP}", ASK_REGISTRIES="false")
+    with make_service(environment, kubeconfig=installation.kubeconfig) as puller:
+        installation.wait_for_images(APP)
+        installation.settled()
+        wait_until(lambda: status(puller)["daemonset"]["rollout"] == "complete", "complete")
+        found = status(puller)
+        assert found["nodes"] == {}
+        assert [(each["held"], each["nodes"]) for each in found["images"]] == [(0, {})]
+        assert found["problems"] == []
 
 
 def test_a_refused_tag_is_reported_and_does_not_stop_the_others(

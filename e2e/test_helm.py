@@ -29,6 +29,7 @@ from e2e.harness.registry import HOST, Registry
 from e2e.harness.workspace import Workspace, wait_until
 from image_puller.config import configuration
 from image_puller.core import quota
+from image_puller.core.daemonset import OWNER_LABEL
 from image_puller.values import quantity
 
 MakeHelm = Callable[..., Helm]
@@ -145,7 +146,7 @@ MATRIX: dict[str, Values] = {
     "any host of a Gateway": {
         "ingress": {"enabled": True, "host": "puller.example.com"},
         "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
-        "networkPolicy": {"enabled": True},
+        "networkPolicy": {"enabled": False},
         "cronJob": {"enabled": True},
         "serviceMonitor": {"enabled": True},
     },
@@ -168,7 +169,7 @@ MATRIX: dict[str, Values] = {
             "deadLetterSink": {"uri": "http://dead.example.com"},
             "minScale": 2,
         },
-        "networkPolicy": {"enabled": True},
+        "networkPolicy": {"from": [{"namespaceSelector": {}}]},
         "podSecurityContext": {"fsGroup": 1},
         "imagePullSecrets": [{"name": "pull"}],
         "extraEnv": [{"name": "A", "value": "b"}],
@@ -602,7 +603,58 @@ def test_on_knative_the_chart_renders_the_objects_of_the_knative_folder(offline:
     del pod["metadata"]["annotations"]["checksum/config"]
     del pod["spec"]["containers"][0]["imagePullPolicy"]
     pod["spec"]["volumes"][0]["secret"]["secretName"] = "image-puller-secrets"
+    # Several releases fit in one namespace, so the chart's policy is for its own DaemonSet.
+    any_daemonset = {"matchExpressions": [{"key": OWNER_LABEL, "operator": "Exists"}]}
+    rendered[f"NetworkPolicy {NAME}-daemonset"]["spec"]["podSelector"] = any_daemonset
     assert rendered == shipped
+
+
+PLAIN = Path(__file__).parents[1] / "deploy" / "kubernetes"
+
+
+def test_the_chart_renders_the_pod_and_the_network_policy_of_the_plain_manifests(
+    offline: Helm,
+) -> None:
+    rendered = offline.template({"secrets": {"existingSecret": "image-puller-secrets"}})
+    shipped = [each for file in PLAIN.glob("*.yaml") for each in objects(file.read_text())]
+    pods = []
+    for documents in (rendered, shipped):
+        pod = of_kind("Deployment", documents)["spec"]["template"]["spec"]
+        for name in ("name", "imagePullPolicy", "securityContext"):
+            pod["containers"][0].pop(name, None)
+        pods.append(pod)
+    assert pods[0] == pods[1]
+    policies = [
+        {
+            each["metadata"]["name"]: each["spec"]["ingress"]
+            for each in documents
+            if each["kind"] == "NetworkPolicy" and "ingress" in each["spec"]
+        }
+        for documents in (rendered, shipped)
+    ]
+    assert policies[0] == policies[1] == {NAME: [{"ports": [{"port": "http"}]}]}
+
+
+def test_network_policies_can_be_turned_off(offline: Helm) -> None:
+    for knative in (False, True):
+        values = {"networkPolicy": {"enabled": False}, "knative": {"enabled": knative}}
+        kinds = {each["kind"] for each in offline.template(values)}
+        assert "NetworkPolicy" not in kinds
+
+
+def test_on_knative_both_services_are_reached_at_the_queue_proxy_only(offline: Helm) -> None:
+    rendered = offline.template({"knative": {"enabled": True, "public": True}})
+    (policy,) = (
+        each["spec"]
+        for each in rendered
+        if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == NAME
+    )
+    (expression,) = policy["podSelector"]["matchExpressions"]
+    services = [each for each in rendered if each["apiVersion"] == "serving.knative.dev/v1"]
+    labels = [each["spec"]["template"]["metadata"]["labels"]["app"] for each in services]
+    assert sorted(expression["values"]) == sorted(labels)
+    (rule,) = policy["ingress"]
+    assert {port["port"] for port in rule["ports"]} == {8012, 8013, 8022, 8112, 9090, 9091}
 
 
 def comparable(documents: list[Json]) -> dict[str, Json]:
@@ -750,9 +802,7 @@ def test_a_push_reaches_the_nodes_and_uninstalling_leaves_nothing(
     admin.post(f"/api/v1/namespaces/{helm.namespace}/secrets", own)
     configured, tracked = reference("helm/app", "1.0.0"), reference("helm/app", "1.1.0")
     registry.push_image("helm/app", "1.0.0", with_content(workspace, "one"))
-    values = values_of_a_release(
-        f"app={configured}", secrets={"existingSecret": "own"}, networkPolicy={"enabled": True}
-    )
+    values = values_of_a_release(f"app={configured}", secrets={"existingSecret": "own"})
     hard = quota_of_all_pods(helm, values, len(nodes.names))
     notes = helm.install(values | {"resourceQuota": {"enabled": True, "hard": hard}})
     assert f"http://{NAME}.{helm.namespace}/webhooks/distribution\n" in notes
@@ -815,7 +865,7 @@ def test_the_cron_job_triggers_a_check(
     configured = reference("helm/checked", "1.0.0")
     registry.push_image("helm/checked", "1.0.0", with_content(workspace, "checked"))
     values = values_of_a_release(f"app={configured}", cronJob={"enabled": True})
-    helm.install(values | {"networkPolicy": {"enabled": True, "from": [{"podSelector": {}}]}})
+    helm.install(values | {"networkPolicy": {"from": [{"podSelector": {}}]}})
     puller = Deployed(installation, token=secret(installation)["read"])
     puller.wait_until_held(configured, *nodes.names)
     admin = installation.control_plane.admin

@@ -5,19 +5,30 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
-from e2e.harness.deployed import NEXT_SERVICE_IMAGE, WEBHOOK, Deployed, ProductImages, deployed
+from e2e.harness.bare_nodes import bare_nodes
+from e2e.harness.deployed import (
+    NEXT_SERVICE_IMAGE,
+    WEBHOOK,
+    Deployed,
+    ProductImages,
+    deployed,
+    deployed_with_pause,
+)
 from e2e.harness.installation import NAME, Denial, Installation, deny, reference
-from e2e.harness.kubernetes_api import ApiError, Json
+from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
 from e2e.harness.nodes import Nodes
 from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.pods import Pods, restricted
 from e2e.harness.registry import LOCKED_HOST, PASSWORD, USER, Registry
+from e2e.harness.rewriting import rewriting
+from e2e.harness.sender import notification, post_once
 from e2e.harness.workspace import TIMEOUT_SECONDS, Workspace, wait_until
 
 MakeRegistry = Callable[..., Registry]
@@ -448,6 +459,154 @@ OWNED = Denial(
 )
 
 
+def test_a_quota_without_room_for_one_of_two_nodes_is_told_with_the_node(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
+) -> None:
+    configured, tracked = reference("nodes/partial", "1.0.0"), reference("nodes/partial", "1.0.1")
+    digest = registry.push_image("nodes/partial", "1.0.0", with_content(workspace, "partial"))
+    admin, base = installation.control_plane.admin, f"/api/v1/namespaces/{installation.namespace}"
+    with deployed(installation, f"app={configured}", ASK_REGISTRIES="false", **AT_ONCE) as puller:
+        puller.wait_until_notified(configured, digest)
+        puller.wait_until_held(configured, *nodes.names)
+        wait_until(lambda: all_ready(installation, nodes), "all pods ready")
+        # One pod for the service, and one for one of the nodes.
+        quota = {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "2"}}}
+        admin.post(f"{base}/resourcequotas", quota)
+        probe = {"metadata": {"name": "probe"}, "spec": restricted(configured)}
+        reason = "exceeded quota: small"
+        installation.control_plane.wait_until_refused(f"{base}/pods", probe, message=reason)
+        gone = next(
+            each
+            for each in of_the_daemonset(admin, f"{base}/pods")
+            if each["spec"]["nodeName"] == "node-2"
+        )
+        admin.delete(f"{base}/pods/{gone['metadata']['name']}")
+        told = partial(told_about, lambda: puller.status()["nodes"], "node-2", reason)
+        node = wait_until(told, "the refusal of a pod for node-2")
+        assert (node["warm"], node["state"]) == (False, "no pod")
+        assert puller.held_on(configured) == {"node-1"}
+        assert puller.status()["daemonset"]["rollout"] == "in progress"
+        wait_for_problem(puller, "1 of 2 nodes (node-2) have no pod, because the cluster refuses")
+        installation.wait_for_warning("1 of 2 nodes (node-2) have no pod")
+        # There is room for no other pod at all, so a push leaves the pod that runs.
+        registry.push_image("nodes/partial", "1.0.1", with_content(workspace, "more"))
+        wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
+        assert puller.held_on(configured) == {"node-1"}
+        admin.patch(f"{base}/resourcequotas/small", {"spec": {"hard": {"pods": "3"}}})
+        # The controller tries again later and later, but at once after a change.
+        registry.push_image("nodes/partial", "1.0.2", with_content(workspace, "most"))
+        puller.wait_until_held(reference("nodes/partial", "1.0.2"), *nodes.names)
+        puller.wait_until_held(tracked, *nodes.names)
+        wait_until(lambda: not puller.status()["problems"], "no problem any more")
+
+
+def test_each_node_without_the_image_is_shown_with_its_reason(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
+) -> None:
+    """A tainted node, two full ones, a pod that terminates, and an image of a mirror."""
+    configured, mirrored = reference("nodes/shown", "1.0.0"), reference("mirror/shown", "1.0.0")
+    for repository in ("mirror/shown", "nodes/shown"):
+        digest = registry.push_image(repository, "1.0.0", with_content(workspace, "shown"))
+    admin = installation.control_plane.admin
+    pods = f"/api/v1/namespaces/{installation.namespace}/pods"
+    room = {"cpu": "4", "memory": "4Gi", "pods": "10"}
+    taints = [{"key": "pool", "value": "ci", "effect": "NoSchedule"}]
+    with (
+        rewriting(workspace, installation, image=configured, other=mirrored),
+        bare_nodes(admin, busy=room | {"cpu": "1m"}, crowded=room | {"pods": "0"}) as bare,
+        tainted(admin, "node-2", taints),
+        deployed(installation, f"app={configured}", **AT_ONCE) as puller,
+    ):
+        puller.wait_until_notified(configured, digest)
+        puller.wait_until_held(configured, "node-1")
+        (pod,) = of_the_daemonset(admin, pods)
+        assert mirrored in {each["image"] for each in pod["spec"]["containers"]}
+
+        def seen() -> dict[str, Json]:
+            bare.beat()
+            found: dict[str, Json] = puller.status()["nodes"]
+            return found
+
+        assert seen()["node-1"]["state"] == "warm"
+        assert seen()["node-2"] == {
+            "warm": False,
+            "state": "no pod",
+            "reason": "the node has the taint pool=ci:NoSchedule, which TOLERATIONS does not "
+            "tolerate",
+        }
+        for name, words in (("busy", "Insufficient cpu"), ("crowded", "Too many pods")):
+            told = partial(told_about, seen, name, words)
+            assert wait_until(told, f"{name}: {words}")["state"] == "no pod"
+        wait_for_problem(puller, "2 of 3 nodes (busy, crowded) have no pod: Unschedulable: ")
+
+        name = f"{pods}/{pod['metadata']['name']}"
+        admin.patch(name, {"metadata": {"finalizers": ["example.com/e2e"]}})
+        admin.delete(name)
+        reason = f"pod {pod['metadata']['name']} is terminating since "
+        told = partial(told_about, seen, "node-1", reason)
+        assert wait_until(told, "the pod terminating")["state"] == "no pod"
+        admin.patch(name, {"metadata": {"finalizers": None}})
+        puller.wait_until_held(configured, "node-1")
+
+
+def test_pods_with_all_options_run_and_carry_them(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
+) -> None:
+    configured = reference("nodes/options", "1.0.0")
+    digest = registry.push_image("nodes/options", "1.0.0", with_content(workspace, "options"))
+    admin, namespace = installation.control_plane.admin, installation.namespace
+    account = {"metadata": {"name": "images"}}
+    admin.post(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
+    options = {
+        "POD_LABELS": '{"team": "ci"}',
+        "POD_ANNOTATIONS": '{"example.com/owner": "ci"}',
+        "HOST_NETWORK": "true",
+        "POD_SERVICE_ACCOUNT": "images",
+        "RUNTIME_CLASS_NAME": namespace,
+        "CACHING_MEMORY_LIMIT": "none",
+        "CACHING_CPU_LIMIT": "none",
+    }
+    with (
+        runtime_class(admin, namespace),
+        deployed(installation, f"app={configured}", **options, **AT_ONCE) as puller,
+    ):
+        puller.wait_until_notified(configured, digest)
+        puller.wait_until_held(configured, *nodes.names)
+        found = of_the_daemonset(admin, f"/api/v1/namespaces/{namespace}/pods")
+        assert {each["spec"]["nodeName"] for each in found} == set(nodes.names)
+        for pod in found:
+            spec, metadata = pod["spec"], pod["metadata"]
+            assert metadata["labels"]["team"] == "ci"
+            assert metadata["annotations"]["example.com/owner"] == "ci"
+            assert spec["hostNetwork"]
+            assert pod["status"]["podIP"] == pod["status"]["hostIP"]
+            assert spec["serviceAccountName"] == "images"
+            assert not any("projected" in volume for volume in spec["volumes"])
+            assert spec["runtimeClassName"] == namespace
+            assert not [each for each in spec["containers"] if "limits" in each["resources"]]
+
+
+def test_a_pod_of_the_service_that_ends_takes_pushes_for_five_seconds(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
+) -> None:
+    configured, tracked = reference("nodes/ending", "1.0.0"), reference("nodes/ending", "1.1.0")
+    registry.push_image("nodes/ending", "1.0.0", with_content(workspace, "one"))
+    admin = installation.control_plane.admin
+    pods = f"/api/v1/namespaces/{installation.namespace}/pods"
+    with deployed_with_pause(installation, f"app={configured}", **AT_ONCE) as puller:
+        (pod,) = admin.get(pods, labelSelector=f"app={NAME}")["items"]
+        url = f"http://{pod['status']['podIP']}:8080"
+        began = time.monotonic()
+        admin.delete(f"{pods}/{pod['metadata']['name']}")
+        time.sleep(3)  # a sender with an old address is that late
+        push = notification("nodes/ending", "1.1.0", "late")
+        assert post_once(url, push).status_code == 202
+        assert tracked in installation.images()
+        wait_until(lambda: not is_there(admin, f"{pods}/{pod['metadata']['name']}"), "the pod gone")
+        assert 5 <= time.monotonic() - began < 30
+        puller.status()
+
+
 def test_keep_tags_untracks_the_oldest_tag(
     nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:
@@ -547,6 +706,54 @@ def wait_for_reason(puller: Deployed, name: str, message: str) -> str:
 def wait_for_problem(puller: Deployed, message: str) -> None:
     """Wait until one of the problems in /status has this text."""
     wait_until(lambda: any(message in each for each in puller.status()["problems"]), message)
+
+
+def of_the_daemonset(admin: KubernetesApi, path: str) -> list[Json]:
+    """Return the pods of the DaemonSet that have a node and do not terminate."""
+    listed = admin.get(path, labelSelector=f"image-puller.io/daemonset={NAME}")["items"]
+    return [
+        pod
+        for pod in listed
+        if "nodeName" in pod["spec"] and "deletionTimestamp" not in pod["metadata"]
+    ]
+
+
+def told_about(seen: Callable[[], dict[str, Json]], name: str, words: str) -> Json | None:
+    """Return a node of /status once its reason has these words."""
+    node = seen()[name]
+    return node if words in node.get("reason", "") else None
+
+
+def is_there(admin: KubernetesApi, path: str) -> bool:
+    try:
+        admin.get(path)
+    except ApiError as error:
+        if error.code == 404:
+            return False
+        raise
+    return True
+
+
+@contextmanager
+def runtime_class(admin: KubernetesApi, name: str) -> Iterator[None]:
+    """Create a RuntimeClass of the nodes' only runtime, and delete it in the end."""
+    path = "/apis/node.k8s.io/v1/runtimeclasses"
+    admin.post(path, {"metadata": {"name": name}, "handler": "runc"})
+    try:
+        yield
+    finally:
+        admin.delete(f"{path}/{name}")
+
+
+@contextmanager
+def tainted(admin: KubernetesApi, node: str, taints: list[Json]) -> Iterator[None]:
+    """Give a node these taints until the context ends."""
+    path = f"/api/v1/nodes/{node}"
+    admin.patch(path, {"spec": {"taints": taints}})
+    try:
+        yield
+    finally:
+        admin.patch(path, {"spec": {"taints": None}})
 
 
 def with_layers(workspace: Workspace, *layers: bytes) -> Image:

@@ -231,7 +231,7 @@ def test_a_service_with_the_user_of_the_project_brings_a_push_to_the_nodes(
         app = objects("app", IMAGE=f"{HOST}/image-puller/service", IMAGE_TAG="e2e")
         as_assigned(app["Deployment"])
         with running(installation, app["Deployment"], app["Service"]) as puller:
-            assert users_of_the_service() == {(USER, 0)}
+            assert users_of_the_service(workspace) == {(USER, 0)}
             puller.wait_until_held(configured, *nodes.names)
             digest = registry.push_image("openshift/app", "1.1.0", with_content(workspace, "two"))
             puller.wait_until_held(tracked, *nodes.names)
@@ -257,18 +257,19 @@ def as_assigned(deployment: Json) -> None:
         container["securityContext"]["runAsUser"] = USER
 
 
-def users_of_the_service() -> set[tuple[int, int]]:
-    """Return users and groups of the service's processes, which run on this machine."""
+def users_of_the_service(workspace: Workspace) -> set[tuple[int, int]]:
+    """Return users and groups of the service's processes on the nodes of this run."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+            is_ours = f"/{workspace.state.name}/" in (folder / "cgroup").read_text()
             status = dict(
                 line.split(":\t", 1) for line in (folder / "status").read_text().splitlines()
             )
         except OSError:
             continue
-        if b"-m image_puller serve" in command:
+        if is_ours and b"-m image_puller serve" in command:
             found.add((int(status["Uid"].split()[0]), int(status["Gid"].split()[0])))
     return found
 

@@ -243,8 +243,10 @@ def test_a_private_ca_is_trusted_if_it_is_configured(
         digest = registry.push("client/app", "1.0", "tls")
     app = Reference(registry=ANOTHER_HOST, repository="client/app", tag="1.0")
     with another_registry(workspace, registry.storage, http={"tls": tls}):
-        with RegistryClient(hosts=[ANOTHER_HOST], ca_file=Path(tls["certificate"])) as registries:
-            assert registries.digest(app) == digest
+        for trusted in (None, ANOTHER_HOST):
+            files: dict[str | None, Path] = {trusted: Path(tls["certificate"])}
+            with RegistryClient(hosts=[ANOTHER_HOST], ca_files=files) as registries:
+                assert registries.digest(app) == digest
         with (
             RegistryClient(hosts=[ANOTHER_HOST]) as registries,
             pytest.raises(RegistryUnavailableError, match="is its CA configured"),

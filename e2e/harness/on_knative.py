@@ -154,7 +154,6 @@ class OnKnative:
         return self.installation.control_plane.admin
 
     def _own(self, environment: dict[str, str]) -> Json:
-        restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
         return {
             "configMapGenerator": [
                 {
@@ -166,7 +165,6 @@ class OnKnative:
             "patches": [
                 _patch("PingSource", "replace", "/spec/schedule", NEVER),
                 _patch("Broker", "add", "/spec/delivery/deadLetterSink", self._uri("/dead")),
-                _patch("Namespace", "add", "/metadata/labels", restricted),
             ],
         }
 

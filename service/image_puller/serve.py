@@ -119,7 +119,7 @@ def _lookups(config: Config, cluster: KubernetesCluster, clock: Clock) -> tuple[
         hosts={entry.reference.registry for entry in config.entries},
         credentials=KeyringCache(cluster.pull_secrets, clock=clock.monotonic),
         insecure_hosts=config.insecure_registries,
-        ca_file=config.registry_ca_file,
+        ca_files=config.registry_ca_file,
         clock=clock.monotonic,
     )
     return Lookup(client, clock=clock.monotonic), Lookup(client, clock=clock.monotonic)

@@ -126,7 +126,8 @@ def shell(tmp_path: Path) -> Callable[[str, str], list[tuple[list[str], str]]]:
         stub.write_text(
             "#!/bin/bash\n"
             f'[[ {tool} != kubectl ]] || {{ echo "$ENCODED"; exit; }}\n'
-            'input=; if [[ " $* " == *" -d @- "* ]]; then input=$(cat); fi\n'
+            'input=; case " $* " in *" @- "* | *" --input - "* | *" file:///dev/stdin "*)\n'
+            "input=$(cat);; esac\n"
             f'printf "%s\\0" {tool} "$@" "$input" end >>{tmp_path}/calls; echo output\n'
         )
         stub.chmod(0o755)
@@ -175,9 +176,24 @@ def test_commands_pass_the_url_and_the_secret_to_the_sender(
     assert url_of(text) in passed
     assert ("of-the-cluster" in passed) is ("$SECRET" in text)
     for arguments, given in calls:
-        if given:
-            json.loads(given)
+        data = [given] if given else []
+        if arguments[0] == "curl":
             assert "Content-Type: application/" in " ".join(arguments)
+        if "-H @-" in " ".join(arguments):
+            assert given == "Authorization: Bearer of-the-cluster"
+            data = [arguments[arguments.index("-d") + 1]]
+        for text in data:
+            json.loads(text)
+
+
+@pytest.mark.parametrize("name", sorted({*COMMANDS} - {"acr"}))  # az takes headers as arguments
+def test_secret_of_the_cluster_is_no_argument_of_a_command(
+    shell: Callable[[str, str], list[tuple[list[str], str]]], name: str
+) -> None:
+    """All users of a machine can see the arguments of its commands."""
+    tokens = "QUAY_TOKEN=q JFROG_TOKEN=j GITEA_TOKEN=g\n"
+    for arguments, _ in shell(tokens + printed(name), "of-the-cluster"):
+        assert "of-the-cluster" not in " ".join(arguments)
 
 
 def test_commands_of_every_guide_are_tested() -> None:

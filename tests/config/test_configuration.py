@@ -61,7 +61,7 @@ DEFAULTS = {
     "read_auth": ReadAuth.TOKEN,
     "ask_registries": True,
     "verify_pushes": False,
-    "registry_ca_file": None,
+    "registry_ca_file": {},
     "insecure_registries": (),
     "port": 8080,
     "knative_service": None,
@@ -94,7 +94,13 @@ VALUES: list[tuple[str, str, str, object]] = [
     ("LOG_FORMAT", "json", "log_format", LogFormat.JSON),
     ("ASK_REGISTRIES", "false", "ask_registries", False),
     ("VERIFY_PUSHES", "True", "verify_pushes", True),
-    ("REGISTRY_CA_FILE", __file__, "registry_ca_file", Path(__file__)),
+    ("REGISTRY_CA_FILE", __file__, "registry_ca_file", {None: Path(__file__)}),
+    (
+        "REGISTRY_CA_FILE",
+        f"A.local:5000={__file__}; index.docker.io = {__file__};",
+        "registry_ca_file",
+        {"a.local:5000": Path(__file__), "docker.io": Path(__file__)},
+    ),
     ("INSECURE_REGISTRIES", "a:5000; B.local ;", "insecure_registries", ("a:5000", "b.local")),
     ("CACHING_INTERVAL_HOURS", "24", "caching_interval", timedelta(days=1)),
     ("CACHING_INTERVAL_HOURS", "0.5", "caching_interval", timedelta(minutes=30)),
@@ -491,6 +497,18 @@ NO_SLEEP = (
             "quay=https://quay.io",
             "'https://quay.io' is not of the form host or host/path",
         ),
+        ("REGISTRY_CA_FILE", "/no/file", "'/no/file' is not a file"),
+        ("REGISTRY_CA_FILE", "no-file", "'no-file' is not a file"),
+        (
+            "REGISTRY_CA_FILE",
+            f"a.b=/no/file; c.d/e={__file__}; f.g={__file__}; F.g=/; h=/none;",
+            (
+                "'/no/file' is not a file; 'c.d/e' is not of the form host or host:port; "
+                "'F.g' is set twice; '/' is not a file; '/none' is not a file"
+            ),
+        ),
+        ("REGISTRY_CA_FILE", f"a.b={__file__};x", f"{PAIRS}'x' is not of that form"),
+        ("INSECURE_REGISTRIES", "a/b", "'a/b' is not of the form host or host:port"),
         ("EVENT_AUTH", "None", "must be token or oidc or none, not 'None'"),
         ("READ_AUTH", "basic", "must be token or none, not 'basic'"),
         ("PORT", "0", "must be a whole number from 1 to 65535, not '0'"),

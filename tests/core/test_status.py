@@ -744,7 +744,8 @@ def test_nodes_whose_pods_are_refused_have_the_reason(
     assert found["problems"] == [
         (
             "2 of 3 nodes (node-1, node-3) have no pod, because the cluster refuses to create it: "
-            "exceeded quota: few-pods; correct the quota, limit range or policy that refuses it"
+            "exceeded quota: few-pods; correct the quota, limit range or policy that refuses it: "
+            "until then Kubernetes replaces no pod, so no node gets a new image"
         )
     ]
     cluster.allow_everything()

@@ -59,6 +59,31 @@ def test_service_accepts_the_configuration_of_the_manifests() -> None:
     assert not config.warnings
 
 
+def test_namespace_admits_restricted_pods_only() -> None:
+    labels = find("Namespace", "k8s-image-puller", *FILES)["metadata"]["labels"]
+    assert labels == {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+def test_pods_of_both_services_are_reached_at_the_queue_proxy_only() -> None:
+    policy = find("NetworkPolicy", "kubernetes-image-puller", *FILES)["spec"]
+    (expression,) = policy["podSelector"]["matchExpressions"]
+    template = find("Service", "kubernetes-image-puller", *FILES)["spec"]["template"]
+    app = template["metadata"]["labels"]["app"]
+    assert expression == {"key": "app", "operator": "In", "values": [app, f"{app}-webhooks"]}
+    second = (KNATIVE / "components" / "public" / "webhooks" / "kustomization.yaml").read_text()
+    assert f"value: {app}-webhooks\n" in second
+    ports = {each["port"] for rule in policy["ingress"] for each in rule["ports"]}
+    assert ports == {8012, 8013, 8022, 8112, 9090, 9091}
+    (container,) = template["spec"]["containers"]
+    assert ports.isdisjoint(each["containerPort"] for each in container["ports"])
+
+
+def test_pods_of_the_daemonset_have_no_network() -> None:
+    name = "kubernetes-image-puller-daemonset"
+    plain = find("NetworkPolicy", name, TOP / "deploy" / "kubernetes" / "networkpolicy.yaml")
+    assert find("NetworkPolicy", name, *FILES) == plain
+
+
 # The beginnings of the CloudEvents types that the sources have.
 TYPE_PREFIXES = [prefix for source in SOURCES.values() for prefix in source.types if prefix]
 

@@ -165,6 +165,17 @@ def test_pages_have_commands_of_each_kind() -> None:
     assert WITH_OUTPUT
 
 
+def test_no_command_has_a_secret_as_an_argument() -> None:
+    """It would be in the shell's history and in the list of processes."""
+    creating = [each for each in COMMANDS if {"create", "secret"} <= set(each.words)]
+    assert creating
+    assert not [each.place for each in creating if "--from-literal" in " ".join(each.words)]
+    sent = [each for each in COMMANDS if each.words[0] in ("curl", "gh", "aws")]
+    assert sent
+    secret = re.compile(r"\$(SECRET|TOKEN|token)\b")
+    assert not [each.place for each in sent if secret.search(" ".join(each.words))]
+
+
 @pytest.mark.parametrize("command", MAKE_COMMANDS, ids=name_of)
 def test_make_target_exists(command: Command) -> None:
     check_targets(command.words[1:])

@@ -13,6 +13,7 @@ FOLDER = TOP / ".github" / "workflows"
 FILES = sorted(FOLDER.iterdir())
 WRITE_PERMISSIONS = {
     ("release.yml", "release"): {"contents": "write"},
+    ("release.yml", "sign"): {"attestations": "write", "id-token": "write"},
     ("locks.yml", "propose"): {"contents": "write", "pull-requests": "write"},
 }
 ACTION = re.compile(r"([\w-]+/[\w-]+)(/[\w-]+)?@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)")
@@ -116,6 +117,38 @@ def test_release_needs_all_of_ci() -> None:
     assert found["ci"]["uses"] == "./.github/workflows/ci.yml"
     assert "ci" in found["images"]["needs"]
     assert "images" in found["release"]["needs"]
+
+
+def test_all_that_is_published_is_signed_and_has_its_provenance_before_the_release() -> None:
+    found = jobs(FOLDER / "release.yml")
+    assert "sign" in found["release"]["needs"]
+    steps_of_sign = found["sign"]["steps"]
+    (script,) = (step["run"] for step in steps_of_sign if "run" in step)
+    signed = re.findall(r'(?m)^cosign sign --yes .*"\$(\S+)@\$\w+_DIGEST"$', script)
+    attested = [
+        (step["with"]["subject-name"], step["with"]["subject-digest"])
+        for step in steps_of_sign
+        if step.get("uses", "").startswith("actions/attest-build-provenance@")
+    ]
+    published = ["IMAGE", "IMAGE-sleep", "CHARTS/kubernetes-image-puller"]
+    assert signed == published
+    assert attested == [
+        ("${{ env.IMAGE }}", "${{ needs.images.outputs.service }}"),
+        ("${{ env.IMAGE }}-sleep", "${{ needs.images.outputs.sleep }}"),
+        ("${{ env.CHARTS }}/kubernetes-image-puller", "${{ needs.chart.outputs.digest }}"),
+    ]
+
+
+def test_job_that_may_sign_runs_no_code_of_the_repository() -> None:
+    signing = [
+        job
+        for file in FILES
+        for job in jobs(file).values()
+        if job["permissions"].get("id-token") == "write"
+    ]
+    assert len(signing) == 1
+    used = [step.get("uses", "") for job in signing for step in job["steps"]]
+    assert not [each for each in used if each.startswith("actions/checkout@")]
 
 
 def test_locks_are_resolved_in_a_job_without_write_permissions() -> None:

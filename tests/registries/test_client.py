@@ -33,6 +33,7 @@ from image_puller.registries.client import Bounds, RegistryClient
 from image_puller.registries.pull_secrets import Credentials
 from image_puller.values.reference import Reference, parse
 from tests.support.clock import Seconds
+from tests.support.tls import self_signed, tls_server
 
 APP = parse("quay.io/org/app:1.2")
 MANIFEST = "https://quay.io/v2/org/app/manifests/1.2"
@@ -1162,18 +1163,104 @@ def test_closed_port_makes_the_registry_unavailable() -> None:
 
 
 def test_additional_ca_is_used_also_through_proxies(host: str) -> None:
-    with RegistryClient(hosts=[host], insecure_hosts=[host], ca_file=Path(certifi.where())) as own:
+    files: dict[str | None, Path] = {None: Path(certifi.where())}
+    with RegistryClient(hosts=[host], insecure_hosts=[host], ca_files=files) as own:
         assert own.digest(parse(f"{host}/app:1")) == DIGEST
-        assert "ssl_context" in own._adapter.proxy_manager_for("http://p:1").connection_pool_kw
+        proxied = own._adapters[None].proxy_manager_for("http://p:1")
+        assert "ssl_context" in proxied.connection_pool_kw
+
+
+class AnyImage(BaseHTTPRequestHandler):
+    """A registry that has every image, without authentication."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Docker-Content-Digest", DIGEST)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def test_one_ca_file_is_for_all_registries(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path)
+    with tls_server(AnyImage, certificate) as one, tls_server(AnyImage, certificate) as two:
+        hosts = [f"127.0.0.1:{one}", f"127.0.0.1:{two}"]
+        with RegistryClient(hosts=hosts, ca_files={None: certificate}) as registries:
+            assert [registries.digest(parse(f"{host}/app:1")) for host in hosts] == [DIGEST] * 2
+
+
+def test_ca_file_of_a_registry_is_for_that_registry_only(tmp_path: Path) -> None:
+    first, second = self_signed(tmp_path), self_signed(tmp_path)
+    with tls_server(AnyImage, first) as one, tls_server(AnyImage, second) as two:
+        own, other = f"127.0.0.1:{one}", f"127.0.0.1:{two}"
+        with RegistryClient(hosts=[own, other], ca_files={own: first, other: second}) as both:
+            assert both.digest(parse(f"{own}/app:1")) == DIGEST
+            assert both.digest(parse(f"{other}/app:1")) == DIGEST
+        swapped = RegistryClient(hosts=[own, other], ca_files={own: second})
+        for host in (own, other):
+            with swapped, pytest.raises(RegistryUnavailableError, match="is its CA configured"):
+                swapped.digest(parse(f"{host}/app:1"))
+
+
+@pytest.mark.parametrize("own_file", [False, True], ids=["of the registry", "of its own"])
+def test_token_server_is_trusted_by_the_ca_file_of_the_registry_or_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, own_file: bool
+) -> None:
+    names = ("registry.example.com", "auth.example.com")
+    certificates = {name: self_signed(tmp_path, name) for name in names}
+    joint = tmp_path / "joint.pem"
+    joint.write_text("".join(file.read_text() for file in certificates.values()))
+
+    class Token(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"token": "t"}')
+
+        def log_message(self, *_: Any) -> None: ...
+
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *more: resolve("127.0.0.1" if host in names else host, *more),
+    )
+    with tls_server(Token, certificates["auth.example.com"]) as tokens:
+        realm = f"https://auth.example.com:{tokens}/token"
+
+        class Protected(AnyImage):
+            def do_HEAD(self) -> None:
+                if self.headers.get("Authorization") == "Bearer t":
+                    super().do_HEAD()
+                    return
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", f'Bearer realm="{realm}"')
+                self.end_headers()
+
+        with tls_server(Protected, certificates["registry.example.com"]) as port:
+            host = f"registry.example.com:{port}"
+            files: dict[str | None, Path] = {host: joint}
+            if own_file:
+                files = {
+                    host: certificates["registry.example.com"],
+                    f"auth.example.com:{tokens}": certificates["auth.example.com"],
+                }
+            with RegistryClient(hosts=[host], ca_files=files) as registries:
+                assert registries.digest(parse(f"{host}/app:1")) == DIGEST
 
 
 @pytest.mark.parametrize("text", [None, "", "no certificate"])
-def test_file_without_certificates_is_an_error(tmp_path: Path, text: str | None) -> None:
-    file = tmp_path / "ca.pem"
-    if text is not None:
-        file.write_text(text)
-    with pytest.raises(ConfigurationError, match=r"ca\.pem has no CA certificates"):
-        RegistryClient(hosts=[], ca_file=file)
+def test_all_files_without_certificates_are_one_error(tmp_path: Path, text: str | None) -> None:
+    one, two = tmp_path / "one.pem", tmp_path / "two.pem"
+    for file in (one, two):
+        if text is not None:
+            file.write_text(text)
+    with pytest.raises(ConfigurationError) as error:
+        RegistryClient(hosts=[], ca_files={"one.example.com": one, "two.example.com": two})
+    problems = str(error.value).split("\n")
+    assert [problem.partition(": ")[0] for problem in problems] == ["REGISTRY_CA_FILE"] * 2
+    assert "one.pem has no CA certificates" in problems[0]
+    assert "two.pem has no CA certificates" in problems[1]
 
 
 def test_basic_credentials_may_have_any_characters() -> None:

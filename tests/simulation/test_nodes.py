@@ -50,6 +50,10 @@ def change_image(cluster: SimulatedCluster, image: str) -> None:
     )
 
 
+def images(cluster: SimulatedCluster) -> list[str]:
+    return [pod["spec"]["containers"][0]["image"] for pod in cluster.pods()]
+
+
 def status(cluster: SimulatedCluster) -> Json:
     live = cluster.daemonset("puller", NAMESPACE)
     assert live
@@ -218,6 +222,20 @@ def test_rejected_pods_are_created_once_they_are_allowed(cluster: SimulatedClust
     cluster.allow_everything()
     cluster.advance()
     assert len(cluster.pods()) == 3
+
+
+def test_no_pod_is_replaced_while_one_is_refused(cluster: SimulatedCluster) -> None:
+    """As with the real controller, which creates the missing pods first."""
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.settle()
+    cluster.deny(lambda _: True, "exceeded quota", status=403, resource="pods")
+    cluster.join("late")
+    change_image(cluster, "nginx:2")
+    cluster.settle()
+    assert images(cluster) == ["nginx:1"] * 3
+    cluster.allow_everything()
+    cluster.settle()
+    assert images(cluster) == ["nginx:2"] * 4
 
 
 def test_daemonset_can_be_deleted_while_its_pods_are_created(cluster: SimulatedCluster) -> None:

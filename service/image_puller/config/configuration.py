@@ -123,7 +123,7 @@ class Config:
     """The values of all variables.
 
     `warnings` are about single malformed entries. `advice` is about what is valid, but probably a
-    mistake.
+    mistake. The key None of `registry_ca_file` means all registries.
     """
 
     entries: tuple[Entry, ...]
@@ -158,7 +158,7 @@ class Config:
     read_auth: ReadAuth
     ask_registries: bool
     verify_pushes: bool
-    registry_ca_file: Path | None
+    registry_ca_file: Mapping[str | None, Path]
     insecure_registries: tuple[str, ...]
     port: int
     knative_service: str | None
@@ -216,7 +216,7 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
         read_auth=read("READ_AUTH", variables.one_of(ReadAuth), ReadAuth.TOKEN),
         ask_registries=read("ASK_REGISTRIES", variables.boolean, default=True),
         verify_pushes=read("VERIFY_PUSHES", variables.boolean, default=False),
-        registry_ca_file=read("REGISTRY_CA_FILE", _certificates, None),
+        registry_ca_file=read("REGISTRY_CA_FILE", _ca_files, {}),
         insecure_registries=read("INSECURE_REGISTRIES", _hosts, ()),
         port=read("PORT", variables.whole_number(1, 65535), 8080),
         knative_service=read(_SET_BY_KNATIVE, variables.dns_subdomain, None),
@@ -438,7 +438,29 @@ def _webhook_registries(text: str) -> dict[str, str]:
     return {source: _prefix(prefix) for source, prefix in registries.items()}
 
 
-def _certificates(text: str) -> Path:
+def _ca_files(text: str) -> dict[str | None, Path]:
+    """Parse one file for all registries (None), or `host=file;…`.
+
+    One error has all problems.
+    """
+    if text.startswith("/") or "=" not in text:
+        return {None: _file(text)}
+    files: dict[str | None, Path] = {}
+    problems = []
+    for name, path in variables.assignments(text).items():
+        try:
+            host = _host(name)
+            if host in files:
+                problems.append(f"{variables.quoted(name)} is set twice")
+            files[host] = _file(path)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(problems))
+    return files
+
+
+def _file(text: str) -> Path:
     file = Path(text)
     if not file.is_file():
         raise ValueError(f"{variables.quoted(text)} is not a file")
@@ -446,11 +468,14 @@ def _certificates(text: str) -> Path:
 
 
 def _hosts(text: str) -> tuple[str, ...]:
-    hosts = tuple(map(_prefix, variables.items(text)))
-    for host in hosts:
-        if "/" in host:
-            raise ValueError(f"{variables.quoted(host)} is not of the form host or host:port")
-    return hosts
+    return tuple(map(_host, variables.items(text)))
+
+
+def _host(text: str) -> str:
+    host = _prefix(text)
+    if "/" in host:
+        raise ValueError(f"{variables.quoted(host)} is not of the form host or host:port")
+    return host
 
 
 def _prefix(text: str) -> str:

@@ -95,9 +95,11 @@ def _of_pods(seen: Observation) -> Iterator[Problem]:
 
 
 def _refused(nodes: str, reason: str) -> str:
+    """Return the message. The DaemonSet controller replaces pods only after it has created all."""
     return (
         f"{nodes} have no pod, because the cluster refuses to create it: {reason}; correct the "
-        "quota, limit range or policy that refuses it"
+        "quota, limit range or policy that refuses it: until then Kubernetes replaces no pod, so "
+        "no node gets a new image"
     )
 
 

@@ -201,7 +201,10 @@ class RegistryClient:
 
     Only registries in `hosts` are asked. `hosts` and `insecure_hosts` are written as in references
     (`docker.io`, `host:port`). `credentials` returns the credentials for an image, in the order to
-    try. Proxies and CA bundles come from the environment, as with requests. Passwords do not.
+    try. `ca_files` has files of CA certificates by host; that of None is for all hosts. They are
+    trusted beside the usual ones. A registry's file is trusted also where its answers lead to, such
+    as its token server, unless that host has a file of its own.
+    Proxies and CA bundles come from the environment, as with requests. Passwords do not.
     """
 
     def __init__(
@@ -210,11 +213,11 @@ class RegistryClient:
         hosts: Collection[str],
         credentials: Callable[[Reference], Sequence[Credentials]] = _no_credentials,
         insecure_hosts: Collection[str] = (),
-        ca_file: Path | None = None,
+        ca_files: Mapping[str | None, Path] = {},
         clock: Monotonic = time.monotonic,
         bounds: Bounds = Bounds(),
     ) -> None:
-        """Raise ConfigurationError if `ca_file` has no certificates."""
+        """Raise ConfigurationError if files have no certificates, with a line for each."""
         self._hosts = frozenset(host.lower() for host in hosts)
         insecure = (addresses.parse(f"http://{host}/") for host in insecure_hosts)
         self._insecure = frozenset(address.netloc for address in insecure if address)
@@ -222,7 +225,7 @@ class RegistryClient:
         self._clock = clock
         self._bounds = bounds
         self._remembered = _Remembered(bounds.remembered)
-        self._adapter = _Adapter(None if ca_file is None else _context(ca_file))
+        self._adapters = _adapters(ca_files)
 
     def __enter__(self) -> Self:
         return self
@@ -232,7 +235,8 @@ class RegistryClient:
 
     def close(self) -> None:
         """Close the kept connections. A later question opens new ones."""
-        self._adapter.close()
+        for adapter in self._adapters.values():
+            adapter.close()
 
     def digest(
         self, reference: Reference, *, timeout: float = limits.QUESTION_SECONDS
@@ -479,7 +483,7 @@ class RegistryClient:
         self._check_not_limited(request, address)
         seconds = request.remaining()
         try:
-            received = self._session().request(
+            received = self._session(request, address).request(
                 method,
                 str(address),
                 headers=headers,
@@ -497,11 +501,13 @@ class RegistryClient:
         self._check_rate_limit(request, response)
         return response
 
-    def _session(self) -> requests.Session:
+    def _session(self, request: _Request, address: Address) -> requests.Session:
         """Return a session without cookies. All sessions share the connections."""
         session = _Session()
-        session.mount("https://", self._adapter)
-        session.mount("http://", self._adapter)
+        hosts = (address.netloc, request.base.netloc)
+        own = next((host for host in hosts if host in self._adapters), None)
+        session.mount("https://", self._adapters[own])
+        session.mount("http://", self._adapters[own])
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.headers["User-Agent"] = f"image-puller/{__version__}"
         session.headers["Accept-Encoding"] = "identity"
@@ -530,6 +536,21 @@ class RegistryClient:
             )
 
 
+def _adapters(ca_files: Mapping[str | None, Path]) -> dict[str | None, _Adapter]:
+    """Return the adapters by `Address.netloc`, and one for all other hosts (None)."""
+    adapters: dict[str | None, _Adapter] = {None: _Adapter(None)}
+    problems = []
+    for registry, file in ca_files.items():
+        base = None if registry is None else addresses.of_registry(registry, ())
+        try:
+            adapters[base.netloc if base else registry] = _Adapter(_context(file))
+        except ConfigurationError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return adapters
+
+
 def _context(ca_file: Path) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context()
@@ -537,7 +558,8 @@ def _context(ca_file: Path) -> ssl.SSLContext:
         # Certificates of private CAs often lack extensions that container runtimes don't check.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     except OSError as error:
-        raise ConfigurationError(f"{ca_file} has no CA certificates: {error}") from error
+        problem = f"REGISTRY_CA_FILE: {ca_file} has no CA certificates: {error}"
+        raise ConfigurationError(problem) from error
     return context
 
 

@@ -27,10 +27,14 @@ _ADDED_TOLERATIONS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The next actions: `surplus` pods are deleted, and `missing` are the nodes that get a pod."""
+    """The next actions: `misplaced` pods are deleted, and `missing` are the nodes that get a pod.
 
-    surplus: tuple[Json, ...]
+    The `outdated` pods are deleted as well, once no node is missing.
+    """
+
+    misplaced: tuple[Json, ...]
     missing: tuple[Json, ...]
+    outdated: tuple[Json, ...]
 
 
 def plan(daemon_set: Json, pods: Sequence[Json], nodes: Sequence[Json]) -> Plan:
@@ -42,8 +46,11 @@ def plan(daemon_set: Json, pods: Sequence[Json], nodes: Sequence[Json]) -> Plan:
     taken = {node_of(pod) for pod in placed}
     missing = [node for node in desired if node["metadata"]["name"] not in taken]
     outdated = _replaceable(daemon_set, placed, len(desired))
-    surplus = [pod for pod in misplaced if not is_terminating(pod)]
-    return Plan(surplus=(*surplus, *outdated), missing=tuple(missing))
+    return Plan(
+        misplaced=tuple(pod for pod in misplaced if not is_terminating(pod)),
+        missing=tuple(missing),
+        outdated=tuple(outdated),
+    )
 
 
 def pod(daemon_set: Json, node: Json) -> Json:

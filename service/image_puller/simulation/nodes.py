@@ -127,12 +127,18 @@ class Nodes:
             uid = daemon_set["metadata"]["uid"]
             namespace = daemon_set["metadata"]["namespace"]
             plan = daemonset_controller.plan(daemon_set, self._pods_of(namespace, uid), nodes)
-            for pod in plan.surplus:
+            for pod in plan.misplaced:
                 self._stop(pod)
-            # The nodes of deleted pods lack a pod now, so plan again.
-            plan = daemonset_controller.plan(daemon_set, self._pods_of(namespace, uid), nodes)
-            for node in plan.missing:
-                self._create(daemon_set, node)
+            created = [self._create(daemon_set, node) for node in plan.missing]
+            # The real controller replaces no pod while one is refused.
+            if all(created):
+                plan = daemonset_controller.plan(daemon_set, self._pods_of(namespace, uid), nodes)
+                for pod in plan.outdated:
+                    self._stop(pod)
+                # The nodes of deleted pods lack a pod now, so plan again.
+                plan = daemonset_controller.plan(daemon_set, self._pods_of(namespace, uid), nodes)
+                for node in plan.missing:
+                    self._create(daemon_set, node)
             status = daemonset_controller.status(daemon_set, self._pods_of(namespace, uid), nodes)
             self._update(_key(DAEMON_SETS, daemon_set), status)
 
@@ -143,14 +149,16 @@ class Nodes:
             if not is_owned or daemonset_controller.node_of(pod) not in self._kubelets:
                 self._stop(pod)
 
-    def _create(self, daemon_set: Json, node: Json) -> None:
+    def _create(self, daemon_set: Json, node: Json) -> bool:
+        """Create a pod for a node. Return False if it is refused."""
         target = Target(PODS, daemon_set["metadata"]["namespace"], None)
         try:
             pod = self._api.admit(target, daemonset_controller.pod(daemon_set, node))
         except ApiError as error:
             self._report_failure(daemon_set, f"Error creating: {error}")
-            return  # each reconciliation tries again
+            return False  # each reconciliation tries again
         self._schedule(pod)
+        return True
 
     def _report_failure(self, daemon_set: Json, message: str) -> None:
         """Report as an Event why a pod can't be created.

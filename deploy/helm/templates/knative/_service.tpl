@@ -84,7 +84,9 @@ spec:
           ports:
             - name: http1
               containerPort: {{ include "image-puller.port" $ }}
-          # Without periodSeconds Knative probes every 50 ms, which makes a cold start shorter.
+          # Without periodSeconds Knative probes every 50 ms, which makes a cold start shorter. It then sets
+          # the other times itself. A startupProbe would run once a second, and make a cold start longer.
+          # Knative allows no preStop: its queue-proxy keeps a pod that ends for a while.
           readinessProbe:
             httpGet:
               path: /readyz
@@ -94,6 +96,7 @@ spec:
             initialDelaySeconds: 10
             periodSeconds: 10
             timeoutSeconds: 5
+            failureThreshold: 3
           resources:
             {{- toYaml $.Values.resources | nindent 12 }}
           securityContext:
