@@ -116,7 +116,8 @@ def test_a_pod_with_pull_policy_never_runs_where_its_image_is(
     nodes: Nodes, registry: Registry, pods: Pods, workspace: Workspace
 ) -> None:
     image = reference("workspace/never-pulled", "1")
-    registry.push_image("workspace/never-pulled", "1", sleep_image(workspace))
+    # A kubelet that has pulled the same content by another name would ask the registry first.
+    registry.push_image("workspace/never-pulled", "1", with_layers(workspace, b"never pulled"))
     nodes["node-1"].pull(image)
     here = pods.run(image, node="node-1", imagePullPolicy="Never")
     there = pods.run(image, node="node-2", imagePullPolicy="Never")

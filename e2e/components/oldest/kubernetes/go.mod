@@ -62,7 +62,6 @@ require (
 	github.com/google/cadvisor v0.47.2 // indirect
 	github.com/google/cel-go v0.12.7 // indirect
 	github.com/google/gnostic v0.5.7-v3refs // indirect
-	github.com/google/gnostic-models v0.6.8 // indirect
 	github.com/google/go-cmp v0.6.0 // indirect
 	github.com/google/gofuzz v1.2.0 // indirect
 	github.com/google/s2a-go v0.1.7 // indirect
@@ -81,6 +80,7 @@ require (
 	github.com/mailru/easyjson v0.7.7 // indirect
 	github.com/matttproud/golang_protobuf_extensions v1.0.4 // indirect
 	github.com/mistifyio/go-zfs v2.1.2-0.20190413222219-f784269be439+incompatible // indirect
+	github.com/mitchellh/mapstructure v1.4.1 // indirect
 	github.com/moby/ipvs v1.1.0 // indirect
 	github.com/moby/spdystream v0.2.0 // indirect
 	github.com/moby/sys/mountinfo v0.6.2 // indirect
@@ -203,6 +203,7 @@ replace (
 	k8s.io/kms => k8s.io/kms v0.27.16
 	k8s.io/kube-aggregator => k8s.io/kube-aggregator v0.27.16
 	k8s.io/kube-controller-manager => k8s.io/kube-controller-manager v0.27.16
+	k8s.io/kube-openapi => k8s.io/kube-openapi v0.0.0-20230501164219-8b0f38b5fd1f
 	k8s.io/kube-proxy => k8s.io/kube-proxy v0.27.16
 	k8s.io/kube-scheduler => k8s.io/kube-scheduler v0.27.16
 	k8s.io/kubectl => k8s.io/kubectl v0.27.16
@@ -212,4 +213,5 @@ replace (
 	k8s.io/mount-utils => k8s.io/mount-utils v0.27.16
 	k8s.io/pod-security-admission => k8s.io/pod-security-admission v0.27.16
 	k8s.io/sample-apiserver => k8s.io/sample-apiserver v0.27.16
+	sigs.k8s.io/structured-merge-diff/v4 => sigs.k8s.io/structured-merge-diff/v4 v4.2.3
 )
