@@ -24,7 +24,16 @@ from e2e.harness.deployed import (
 from e2e.harness.installation import NAME, Denial, Installation, deny, reference
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
 from e2e.harness.nodes import Nodes
-from e2e.harness.oci_images import File, Image, sleep_image
+from e2e.harness.oci_images import (
+    INDEX,
+    MANIFEST,
+    File,
+    Image,
+    canonical,
+    descriptor,
+    digest_of,
+    sleep_image,
+)
 from e2e.harness.pods import Pods, restricted
 from e2e.harness.registry import LOCKED_HOST, PASSWORD, USER, Registry
 from e2e.harness.rewriting import rewriting
@@ -34,6 +43,7 @@ from e2e.harness.workspace import TIMEOUT_SECONDS, Workspace, wait_until
 MakeRegistry = Callable[..., Registry]
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
+QUARANTINE_SECONDS = 600  # three minutes of failing, the next check of the rollout, and the pulls
 BACK_OFF_SECONDS = 300 + TIMEOUT_SECONDS  # the longest of a kubelet, and then the pull
 
 
@@ -268,6 +278,43 @@ def test_a_missing_image_does_not_affect_the_others_and_its_push_repairs_it(
         assert on_all(nodes, missing, digest)
         # New pods pull at once: each pod has its own back-off.
         wait_until(lambda: is_replaced(puller, before), "new pods")
+
+
+def test_what_no_node_can_pull_is_quarantined_and_another_push_reaches_all_nodes(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
+) -> None:
+    stable, broken = reference("nodes/stuck", "1.0.0"), reference("nodes/stuck", "1.1.0")
+    latest = reference("nodes/stuck-latest", "latest")
+    other, newer = reference("nodes/free", "1.0.0"), reference("nodes/free", "1.1.0")
+    registry.push_image("nodes/stuck", "1.0.0", with_content(workspace, "stuck"))
+    old = registry.push_image("nodes/stuck-latest", "latest", with_content(workspace, "latest"))
+    registry.push_image("nodes/free", "1.0.0", with_content(workspace, "free"))
+    entries = f"stuck={stable};latest={latest};free={other}"
+    with deployed(installation, entries, ROLLOUT_MAX_UNAVAILABLE="1", **AT_ONCE) as puller:
+        puller.wait_until_notified(latest, old)
+        for name in (stable, latest, other):
+            puller.wait_until_held(name, *nodes.names)
+        bad = push_for_no_node(registry, "nodes/stuck", "1.1.0", workspace)
+        worse = push_for_no_node(registry, "nodes/stuck-latest", "latest", workspace)
+        puller.wait_until_notified(broken, bad)
+        digest = registry.push_image("nodes/free", "1.1.0", with_content(workspace, "new"))
+        wait_for_image(nodes, newer, digest, seconds=QUARANTINE_SECONDS)
+        kept = f"{latest}@{old}"
+        for name in (newer, other, stable, kept):
+            puller.wait_until_held(name, *nodes.names)
+        found = {each["tag"]: each for each in puller.status()["quarantined"]}
+        assert {tag: each["digest"] for tag, each in found.items()} == {
+            "1.1.0": bad,
+            "latest": worse,
+        }
+        assert "no match for platform" in found["latest"]["reason"]
+        wait_for_problem(puller, "tag 1.1.0 with")
+        assert sorted(installation.images()) == sorted((stable, kept, other, newer))
+        assert maximum_unavailable(installation) == 1
+        # Pushed again, it is tried again.
+        good = registry.push_image("nodes/stuck", "1.1.0", with_content(workspace, "good"))
+        wait_for_image(nodes, broken, good)
+        puller.wait_until_held(broken, *nodes.names)
 
 
 def test_an_image_pushed_without_a_webhook_is_pulled_after_the_kubelets_back_off(
@@ -663,6 +710,24 @@ def test_another_sleep_image_replaces_the_pods(
         wait_until(lambda: is_replaced(puller, before), "new pods")
         wait_until(lambda: all_ready(installation, nodes), "all pods ready")
         puller.wait_until_held(name, *nodes.names)
+
+
+def push_for_no_node(registry: Registry, repository: str, tag: str, workspace: Workspace) -> str:
+    """Push an image for an architecture that no node has, and return its digest."""
+    manifest = registry.put_blobs(repository, with_content(workspace, f"{repository}:{tag}"))
+    content = canonical(manifest)
+    registry.put_manifest(repository, digest_of(content), manifest)
+    platform = {"architecture": "s390x", "os": "linux"}
+    image = descriptor(MANIFEST, content) | {"platform": platform}
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [image]}
+    return registry.put_manifest(repository, tag, index)
+
+
+def maximum_unavailable(installation: Installation) -> int | str:
+    """Return how many nodes of the DaemonSet may change at once."""
+    strategy = installation.settled()["spec"]["updateStrategy"]
+    bound: int | str = strategy["rollingUpdate"]["maxUnavailable"]
+    return bound
 
 
 def put_credentials(installation: Installation, password: str) -> None:

@@ -55,10 +55,15 @@ def now() -> Time:
 
 @pytest.fixture
 def replica(api: ApiClient, now: Time) -> Callable[..., Replica]:
-    """Return a function that creates replicas, each configured by these variables."""
+    """Return a function that creates replicas, each configured by these variables.
 
-    def make(*, state_bytes: int = limits.STATE_BYTES, **variables: str) -> Replica:
-        return Replica(configuration(**variables), api, now, state_bytes=state_bytes)
+    `host` is the name of a replica's pod. Without it, the replica runs outside the cluster.
+    """
+
+    def make(
+        *, state_bytes: int = limits.STATE_BYTES, host: str | None = None, **variables: str
+    ) -> Replica:
+        return Replica(configuration(**variables), api, now, state_bytes=state_bytes, host=host)
 
     return make
 
@@ -74,11 +79,11 @@ def web(api: ApiClient, tmp_path: Path, clock: ManualClock) -> Iterator[Callable
     """Return a function that starts services, each with its own configuration and secrets."""
     started: list[Web] = []
 
-    def start(*, first_check: bool = True, **variables: str) -> Web:
+    def start(*, first_check: bool = True, host: str | None = None, **variables: str) -> Web:
         secrets = tmp_path / f"secrets{len(started)}"
         secrets.mkdir()
         config = configuration(WEBHOOK_SECRETS_DIR=str(secrets), **variables)
-        web = Web(Service(config, KubernetesCluster(api, config), clock), secrets)
+        web = Web(Service(config, KubernetesCluster(api, config, host=host), clock), secrets)
         started.append(web)
         web.service.start()
         if first_check:

@@ -93,7 +93,20 @@ def test_both_formats_have_the_traceback_of_an_error() -> None:
     assert "\n" not in as_json
     assert json.loads(as_json)["exception"].startswith("Traceback (most recent call last):\n")
     text = TextFormatter().format(record)
-    assert text.splitlines()[1] == "Traceback (most recent call last):"
+    assert text.splitlines()[1] == "  Traceback (most recent call last):"
+
+
+def test_error_that_quotes_a_sender_can_not_begin_another_line_in_its_traceback() -> None:
+    forged = "2026-01-01T12:00:00.250Z INFO image_puller.test harbor: app 6.6.6: tracked"
+    error = ValueError(f"not a tag: a\n{forged}\r\x1b[2K\u202e")
+    text = TextFormatter().format(line("answered 500", error=error))
+    assert forged in text
+    assert forged not in text.splitlines()
+    assert all(each.startswith("  ") for each in text.split("\n")[1:])
+    assert not {"\r", "\x1b", "\u202e"} & set(text)
+    as_json = JsonFormatter().format(line("answered 500", error=error))
+    assert as_json.isascii()
+    assert as_json.isprintable()
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
@@ -119,12 +132,16 @@ def test_other_text_is_not_shortened(text: str) -> None:
         ("a\x1b[2Kb", r"a\x1b[2Kb"),
         ("a\x85b\x9bc", r"a\x85b\x9bc"),
         ("a\u2028b\u2029", r"a\u2028b\u2029"),
+        ("a\u202eb\u2066c\u200f", r"a\u202eb\u2066c\u200f"),
+        ("a\ud800b\udcff", r"a\ud800b\udcff"),
         ("ä ✓", "ä ✓"),
     ],
 )
 def test_message_can_not_begin_another_line(foreign: str, written: str) -> None:
     assert TextFormatter().format(line("ignored: %s", foreign)).endswith(f" ignored: {written}")
-    assert "\n" not in JsonFormatter().format(line("ignored: %s", foreign))
+    as_json = JsonFormatter().format(line("ignored: %s", foreign))
+    assert as_json.isascii()
+    assert as_json.isprintable()
 
 
 # Repeated faults

@@ -131,6 +131,24 @@ def test_a_service_starts_while_the_api_server_is_unavailable(
     wait_until(lambda: advanced(clock, lambda: exists(cluster)))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(("part", "step"), [("writer", "_take"), ("schedule", "_wait")])
+def test_a_process_whose_thread_has_ended_fails_its_liveness_probe(
+    web: MakeWeb, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, part: str, step: str
+) -> None:
+    service = web()
+    assert service.client.get("/healthz").status_code == 200
+
+    def end() -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(getattr(service.service, f"_{part}"), step, end)
+    is_broken = lambda: service.client.get("/healthz").status_code == 500  # noqa: E731
+    wait_until(lambda: advanced(clock, is_broken))
+    answer = service.client.get("/healthz").text
+    assert answer == f"the thread {part} has ended; restart this process\n"
+
+
 # A process of its own
 
 

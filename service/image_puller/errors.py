@@ -29,6 +29,12 @@ class KeysUnavailableError(ImagePullerError):
     status = 503
 
 
+class SecretsUnavailableError(ImagePullerError):
+    """The secrets of senders are there and can't be read, so nobody can be authenticated now."""
+
+    status = 503
+
+
 class ClusterUnavailableError(ImagePullerError):
     """The API server can't be reached, or the commit can't be made now. The sender tries again."""
 

@@ -3,6 +3,11 @@
 BODY_BYTES = 1024 * 1024
 """The size of a request body. The largest known request of a registry is far below."""
 
+EVENTS = 1000
+"""Events of one request that are taken. A real one has a few, a batch of a Broker some dozens."""
+LINE_SUBJECTS = 10
+"""What one line of the log names of the events of one request. It counts the others."""
+
 STATE_BYTES = 192 * 1024
 """The size of the state annotation. All annotations of an object together may have 256 KiB."""
 
@@ -18,11 +23,14 @@ REFUSED_CHARACTERS = 300
 UNVERIFIED_PUSHES = 8
 """Unverified pushes in the state, per entry. The oldest are dropped."""
 UNVERIFIED_SECONDS = 3600.0
-"""How long an unverified push waits for a tag that its registry does not have."""
+"""How long an unverified push or a quarantined tag waits for its registry to have the tag."""
 UNVERIFIED_PUSHES_AT_LEAST = 2
 """Unverified pushes that each entry keeps where the state would be too long otherwise."""
 UNVERIFIED_CHARACTERS = 200
 """The length of the reason that is kept for each unverified push."""
+
+QUARANTINE_SECONDS = 180.0
+"""How long an image fails on a node before that has consequences for the rollout."""
 
 CLOCK_TOLERANCE_SECONDS = 300.0
 """How far a registry's clock may be off. Kerberos has the same bound."""
@@ -34,6 +42,13 @@ SETTLING_SECONDS = 300.0
 
 REASON_CHARACTERS = 1000
 """The length of a message from the API server. Pod Security can name every container."""
+
+PROCESSES = 8
+"""Processes in the state. More seldom live at once: two replicas, and two during an update."""
+DELETION_SECONDS = 60.0
+"""How long after its grace period a pod that is being deleted counts as running."""
+RETURN_SECONDS = 10.0
+"""How often a superseded process asks whether it is in charge again."""
 
 ATTEMPTS = 8
 """Tries of one commit after lost races. Then its senders try again."""
@@ -64,6 +79,8 @@ FAILURES = 4
 """Failures in a row after which a check asks a registry nothing more."""
 CHECK_SPACING_SECONDS = 5.0
 """The least time between checks that senders ask for."""
+UNTRUSTED_CHECK_SECONDS = 10.0
+"""The least time between two checks that senders without credentials wait for."""
 REPOSITORY_CHECK_SECONDS = 2.0
 """The time from a push of a tag that is not tracked to the check of its repository."""
 REPOSITORY_CHECK_SPACING_SECONDS = 10.0
@@ -73,6 +90,8 @@ PULL_SECRETS_SECONDS = 60.0
 
 WATCH_SECONDS = 240
 """The time of one watch of the nodes. Then they are listed again."""
+REFUSED_WATCH_SECONDS = 600.0
+"""The time until a watch that the service was not allowed is tried again."""
 
 GATHER_SECONDS = 0.02
 """How long a writer under load waits for senders that it has just answered."""
@@ -97,8 +116,8 @@ CHECK_INTERVAL_SECONDS = 600.0
 """The time between two regular checks."""
 FIRST_RECHECK_SECONDS = 1.0
 """The time until an unverified push or a rollout is checked. It doubles with each check."""
-ROLLOUT_RECHECK_SECONDS = 1800.0
-"""The longest time between two checks of a rollout. Then it is left to the regular checks."""
+ROLLOUT_RECHECK_SECONDS = 300.0
+"""The longest time between two checks of a rollout. It is checked until it is complete."""
 RETRY_SECONDS = 5.0
 """The time until something that failed is tried again."""
 RETRY_AFTER_SECONDS = 5

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 REPEAT_SECONDS = 60.0
 """How often a fault that repeats is logged again, with a count."""
@@ -18,8 +18,11 @@ _FAULTS_MOST = 1000
 
 _DIGEST = re.compile(r"\b(sha(?:256|384|512):[0-9a-f]{12})[0-9a-f]{20,}")
 _ADDRESS_IN_MEMORY = re.compile(r"0x[0-9a-f]+")
-_LINE_ENDS = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029]
-_ESCAPED = {code: repr(chr(code))[1:-1] for code in _LINE_ENDS}
+_CONTROLS = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029]
+_DIRECTIONS = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_SURROGATES = range(0xD800, 0xE000)  # they can't be written as UTF-8
+_ESCAPED = {code: repr(chr(code))[1:-1] for code in (*_CONTROLS, *_DIRECTIONS, *_SURROGATES)}
+_INDENT = "  "
 
 # The debug lines of these libraries have paths, headers and bodies, which may have secrets.
 # The warnings of urllib3 repeat what the service itself logs, without saying what to do.
@@ -54,8 +57,14 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the line. Its message can't begin a new line, so nobody can forge one."""
         line = copy(record)
-        line.message = shortened(record.message).translate(_ESCAPED) + _repeated(record)
+        line.message = _escaped(shortened(record.message)) + _repeated(record)
         return super().formatMessage(line)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Return a traceback. Its lines are indented, because an error may quote a sender."""
+        return "\n".join(
+            _INDENT + _escaped(line) for line in super().formatException(ei).split("\n")
+        )
 
 
 class JsonFormatter(logging.Formatter):
@@ -144,6 +153,10 @@ class Output(logging.StreamHandler[TextIO]):
             line.created = time.time()  # so that the times of all lines are in order
             line.repeats = fault.repeats
             super().emit(line)
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_ESCAPED)
 
 
 def shortened(text: str) -> str:

@@ -1,6 +1,7 @@
 """The running service: it creates the parts, and starts and stops them in order."""
 
 import logging
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +64,7 @@ class Service:
             listener=self._schedule,
         )
         self._node_watch = NodeWatch(cluster.joins, self.intake, clock)
+        self._threads: tuple[threading.Thread, ...] = ()
         self._status = SharedRead(self._checks.status)
         self._status_text = SharedRead(lambda: as_text(self.status()))
         self.metrics.malformed_entries.set(len(config.warnings))
@@ -77,13 +79,13 @@ class Service:
         for warning in (*self._config.warnings, *self._config.advice):
             log.warning("%s", warning)
         log.info("%s", quota.describe(self._config))
-        self._writer.start()
-        self._schedule.start()
+        self._threads = (self._writer.start(), self._schedule.start())
         if not self._is_on_knative:  # an event source of Knative reports nodes that join
-            self._node_watch.start()
+            self._threads = (*self._threads, self._node_watch.start())
 
     def stop(self) -> None:
         """Commit what was asked for, apply a pending template, and stop. The DaemonSet stays."""
+        self._threads = ()
         self._node_watch.stop()
         self._schedule.stop()
         self._writer.stop()
@@ -101,6 +103,11 @@ class Service:
     def status_text(self) -> str:
         """Return the encoded status, which requests at the same time share."""
         return self._status_text.get()
+
+    def broken(self) -> str | None:
+        """Return why only a restart helps this process, or None. While it stops, threads end."""
+        ended = [thread.name for thread in self._threads if not thread.is_alive()]
+        return f"the thread {ended[0]} has ended; restart this process" if ended else None
 
     def unready(self) -> str | None:
         """Return why this process can't take events, or None."""

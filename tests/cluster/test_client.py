@@ -7,15 +7,18 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes.client import ApiClient
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.config.incluster_config import InClusterConfigLoader
 
 from image_puller import limits
 from image_puller.cluster.client import KubernetesCluster, connect
 from image_puller.core import daemonset
+from image_puller.core.charge import Process
 from image_puller.core.daemonset import Platform
 from image_puller.core.node_state import Refusal
 from image_puller.errors import (
@@ -26,7 +29,7 @@ from image_puller.errors import (
 )
 from image_puller.simulation import SimulatedCluster
 from tests.support.building import at, configuration, state_of
-from tests.support.daemonset import MakeReplica
+from tests.support.daemonset import READ_OWN_POD, MakeReplica, end_pod, start_pod
 from tests.support.installation import NAME, NAMESPACE, Installation, kubeconfig
 from tests.support.pull_secrets import pull_secret
 from tests.support.waiting import wait_until
@@ -570,3 +573,114 @@ def test_pull_secrets_are_read_and_a_missing_one_is_logged(
     puller = KubernetesCluster(api, configuration(IMAGE_PULL_SECRETS="missing;mine"))
     assert [secret["metadata"]["name"] for secret in puller.pull_secrets()] == ["mine"]
     assert "pull secret missing can't be read" in caplog.text
+
+
+# The process itself
+
+
+def test_a_process_is_its_pod(api: ApiClient, cluster: SimulatedCluster) -> None:
+    start_pod(cluster, "mine")
+    (pod,) = cluster.pods(NAMESPACE)
+    mine = KubernetesCluster(api, CONFIG, host="mine").process()
+    created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+    assert mine == Process(name="mine", since=created)
+    assert KubernetesCluster(api, CONFIG, host="mine").process() == mine
+
+
+def test_a_process_asks_only_once_which_pod_it_is(
+    api: ApiClient, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    start_pod(cluster, "mine")
+    puller = KubernetesCluster(api, CONFIG, host="mine")
+    cluster.fail(method="GET")
+    with pytest.raises(ClusterUnavailableError):
+        puller.process()
+    installation.sent()
+    assert puller.process() == puller.process()
+    assert installation.sent() == [READ_OWN_POD]
+
+
+def test_processes_outside_the_cluster_differ_and_are_ordered_by_their_start(
+    api: ApiClient,
+) -> None:
+    first, last = (KubernetesCluster(api, CONFIG, now=lambda: at(0)) for _ in range(2))
+    assert last.process().is_younger_than(first.process())
+    assert first.process().outside
+    assert first.process() == first.process()
+    assert first.lives(last.process())
+
+
+def test_a_process_that_may_not_read_its_pod_says_what_to_do_and_asks_again(
+    api: ApiClient, cluster: SimulatedCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    start_pod(cluster, "mine")
+    puller = KubernetesCluster(api, CONFIG, host="mine")
+    cluster.fail(method="GET", path="/pods", status=403)
+    assert puller.process().outside
+    assert "its Role needs the verb list on pods" in caplog.text
+    assert not puller.process().outside
+
+
+def test_a_process_lives_as_long_as_its_pod(
+    puller: KubernetesCluster, api: ApiClient, cluster: SimulatedCluster
+) -> None:
+    start_pod(cluster, "other")
+    other = KubernetesCluster(api, CONFIG, host="other").process()
+    assert puller.lives(other)
+    cluster.fail(method="GET", path="/pods", status=403)
+    assert puller.lives(other)
+    end_pod(cluster, "other")
+    assert not puller.lives(other)
+    start_pod(cluster, "other")  # another pod of that name
+    assert not puller.lives(other)
+
+
+@pytest.mark.parametrize(
+    ("phase", "deleted", "lives"),
+    [
+        ("Pending", None, True),
+        ("Running", None, True),
+        ("Succeeded", None, False),
+        ("Failed", None, False),
+        ("Running", -limits.DELETION_SECONDS, True),
+        ("Running", -limits.DELETION_SECONDS - 1, False),
+        ("Running", 30, True),
+    ],
+)
+def test_a_pod_that_has_ended_is_no_process_although_it_is_still_listed(
+    tmp_path: Path, phase: str, deleted: float | None, lives: bool
+) -> None:
+    metadata = {"name": "other", "creationTimestamp": "2026-01-15T12:00:00Z"}
+    if deleted is not None:
+        metadata["deletionTimestamp"] = f"{at(3600 + deleted):%Y-%m-%dT%H:%M:%SZ}"
+    body = json.dumps(
+        {"metadata": {}, "items": [{"metadata": metadata, "status": {"phase": phase}}]}
+    )
+    answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    with (
+        server_of(answer.encode()) as url,
+        connect({"KUBECONFIG": str(kubeconfig_of(url, tmp_path))}) as api,
+    ):
+        puller = KubernetesCluster(api, CONFIG, now=lambda: at(3600))
+        assert puller.lives(Process(name="other", since=at(0))) is lives
+
+
+def test_a_token_of_the_service_account_that_can_not_be_read_is_an_unavailable_cluster(
+    tmp_path: Path, cluster: SimulatedCluster
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("t")
+    (tmp_path / "ca.crt").write_text("none")
+    _, host, port = cluster.url.replace("//", "").split(":")
+    loader = InClusterConfigLoader(
+        token_filename=str(token),
+        cert_filename=str(tmp_path / "ca.crt"),
+        environ={"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port},
+    )
+    loaded = Configuration()
+    loader.load_and_set(loaded)
+    loaded.ssl_ca_cert = None
+    loader.token_expires_at = datetime.fromtimestamp(0)  # noqa: DTZ006 - as the client does
+    token.unlink()
+    with ApiClient(loaded) as api, pytest.raises(ClusterUnavailableError, match="token of the"):
+        KubernetesCluster(api, CONFIG).read()

@@ -3,7 +3,7 @@
 import pytest
 
 from image_puller.cluster.observer import Observer
-from image_puller.core import daemonset, decide, problems
+from image_puller.core import daemonset, decide, follow_up, problems
 from image_puller.core.changes import PullAgain
 from image_puller.core.state import State
 from image_puller.simulation import SimulatedCluster
@@ -26,7 +26,7 @@ def new_state(puller: Replica) -> State:
 def wrong_contents_of(puller: Replica) -> tuple[PullAgain, ...]:
     """Return what a process would pull again now."""
     observer = observer_of(puller)
-    return observer.wrong_contents(observer.observe())
+    return follow_up.wrong_contents(observer.observe(), time=at(60))
 
 
 def test_the_state_is_read_from_the_annotation(

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from image_puller import limits
-from image_puller.core.changes import CheckDaemonSet, EnsureExists, TrackTag
+from image_puller.core.changes import CheckDaemonSet, EnsureExists, SetMaxUnavailable, TrackTag
 from image_puller.core.daemonset import PULLED_AGAIN, STATE
 from image_puller.core.decide import Outcome
 from image_puller.errors import ClusterUnavailableError
@@ -22,12 +22,14 @@ from tests.support.daemonset import (
     NEWER,
     NEWEST,
     OTHER,
+    READ_OWN_POD,
     READ_STATE,
     TRY_POD,
     WRITE,
     MakeReplica,
     commit_before,
     delete,
+    drift,
 )
 from tests.support.installation import NAME, NAMESPACE, Installation, Json
 from tests.support.replica import Time
@@ -39,7 +41,7 @@ def test_the_first_check_creates_the_daemonset(
     replica: MakeReplica, installation: Installation
 ) -> None:
     replica(IMAGES=BOTH).check()
-    assert installation.sent() == [*CHECK_READS, TRY_POD, "POST daemonsets"]
+    assert installation.sent() == [*CHECK_READS, READ_OWN_POD, TRY_POD, "POST daemonsets"]
     assert installation.images() == [APP, OTHER]
     assert installation.state()["changed"] == "2026-01-15T12:00:00.000Z"
 
@@ -152,8 +154,8 @@ def test_another_order_of_images_changes_nothing(
     installation.sent()
     after = replica(IMAGES=f"{other};{one}", **AT_ONCE)
     after.check()
-    assert installation.sent() == [*CHECK_READS, DRY_RUN]
-    assert installation.live() == live
+    assert installation.sent() == [*CHECK_READS, READ_OWN_POD, DRY_RUN, WRITE]
+    assert installation.live()["spec"] == live["spec"]
     assert after.commit(push("2.2.0", 3, entry="other")) == (Outcome.TRACKED,)
     assert before.commit(push("1.2.5", 4)) == (Outcome.TRACKED,)
     assert installation.images() == [
@@ -672,3 +674,73 @@ def test_unqueryable_tags_are_pulled_again_after_a_clock_was_ahead(
     now.advance(2 * 3600)
     puller.commit(CheckDaemonSet(frozenset({("app", "latest")})))
     assert installation.template() != before
+
+
+# The bound of nodes that change at once
+
+
+def bound(installation: Installation) -> object:
+    return installation.live()["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"]
+
+
+def test_another_bound_of_nodes_costs_one_write_and_restarts_no_pod(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    puller = replica(ROLLOUT_MAX_UNAVAILABLE="1", **AT_ONCE)
+    puller.check()
+    cluster.advance(60)
+    before = [pod["metadata"]["uid"] for pod in cluster.pods()]
+    for nodes, expected in ((2, 2), (3, 3), (None, 1)):
+        installation.sent()
+        assert puller.commit(SetMaxUnavailable(nodes)) == (Outcome.BOUND_CHANGED,)
+        assert installation.written() == [WRITE]
+        assert bound(installation) == expected
+        assert installation.state()["maxUnavailable"] == nodes
+        installation.sent()
+        puller.check()
+        assert installation.written() == []
+    cluster.advance(60)
+    assert [pod["metadata"]["uid"] for pod in cluster.pods()] == before
+
+
+def test_a_raised_bound_stays_through_pushes_processes_and_repairs(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    puller = replica(ROLLOUT_MAX_UNAVAILABLE="1", **AT_ONCE)
+    puller.check()
+    puller.commit(SetMaxUnavailable(2), push("1.2.4", 1))
+    assert installation.images() == [APP, NEWER]
+    puller = replica(ROLLOUT_MAX_UNAVAILABLE="1", **AT_ONCE)
+    assert puller.commit(SetMaxUnavailable(4)) == (Outcome.BOUND_CHANGED,)  # its first commit
+    assert bound(installation) == 4
+    drift(cluster)
+    puller.check()
+    assert installation.images() == [APP, NEWER]
+    assert bound(installation) == 4
+    puller = replica(ROLLOUT_MAX_UNAVAILABLE="1", KEEP_TAGS="3", **AT_ONCE)
+    puller.check()
+    assert bound(installation) == 4
+
+
+def test_another_configured_bound_replaces_a_raised_one(
+    replica: MakeReplica, installation: Installation
+) -> None:
+    puller = replica(ROLLOUT_MAX_UNAVAILABLE="1", **AT_ONCE)
+    puller.commit(push("1.2.4", 1))
+    puller.commit(SetMaxUnavailable(4))
+    puller = replica(ROLLOUT_MAX_UNAVAILABLE="2", **AT_ONCE)
+    puller.check()
+    assert bound(installation) == 2
+    assert installation.state()["maxUnavailable"] is None
+
+
+def test_a_new_daemonset_has_the_configured_bound(
+    replica: MakeReplica, installation: Installation
+) -> None:
+    puller = replica(ROLLOUT_MAX_UNAVAILABLE="1", **AT_ONCE)
+    puller.check()
+    puller.commit(SetMaxUnavailable(2))
+    delete(puller, installation)
+    puller.check()
+    assert bound(installation) == 1
+    assert installation.state()["maxUnavailable"] is None

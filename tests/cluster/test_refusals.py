@@ -1,5 +1,7 @@
 """Templates that the cluster refuses: the refused tag is isolated, or the template is blocked."""
 
+from collections.abc import Callable
+
 import pytest
 
 from image_puller.core.decide import Outcome
@@ -14,6 +16,7 @@ from tests.support.daemonset import (
     NEWER,
     NEWEST,
     OTHER,
+    READ_OWN_POD,
     TRY_POD,
     WRITE,
     MakeReplica,
@@ -220,7 +223,7 @@ def test_a_new_structure_is_first_tried_with_one_pod(
     replica(**AT_ONCE).check()
     installation.sent()
     replica(CACHING_MEMORY_LIMIT="30Mi", **AT_ONCE).check()
-    assert installation.sent() == [*CHECK_READS, "POST pods dry run", WRITE]
+    assert installation.sent() == [*CHECK_READS, READ_OWN_POD, TRY_POD, WRITE]
     _, container = installation.template()["spec"]["containers"]
     assert container["resources"]["limits"]["memory"] == "30Mi"
 
@@ -374,3 +377,40 @@ def test_a_service_that_may_not_create_pods_rolls_out_and_warns(
     replica(IMAGES=BOTH, **AT_ONCE).check()
     assert installation.images() == [APP, OTHER]
     assert "no pod can be tried before a rollout" in caplog.text
+
+
+# Events about a blocked template
+
+
+def refuse_all_pods(cluster: SimulatedCluster, _installation: Installation) -> None:
+    refuse_pods(cluster, "not today")
+
+
+def refuse_all_templates(cluster: SimulatedCluster, installation: Installation) -> None:
+    refuse_new_templates(cluster, installation.live())
+
+
+@pytest.mark.parametrize("refuse", [refuse_all_pods, refuse_all_templates])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_blocked_rollout_is_reported_once_however_often_it_is_checked(
+    replica: MakeReplica,
+    installation: Installation,
+    cluster: SimulatedCluster,
+    refuse: Callable[[SimulatedCluster, Installation], None],
+    restarts: bool,
+) -> None:
+    replica(**AT_ONCE).check()
+    refuse(cluster, installation)
+    puller = replica(CACHING_MEMORY_LIMIT="30Mi", **AT_ONCE)
+    for _ in range(100):
+        puller.check()
+        if restarts:
+            puller = replica(CACHING_MEMORY_LIMIT="30Mi", **AT_ONCE)
+    assert installation.state()["blocked"] is not None
+    assert [reason for reason, _ in installation.reports()] == ["TemplateRefused"]
+    cluster.allow_everything()
+    puller.check()
+    refuse(cluster, installation)
+    puller = replica(CACHING_MEMORY_LIMIT="40Mi", **AT_ONCE)
+    puller.check()
+    assert [reason for reason, _ in installation.reports()] == ["TemplateRefused"] * 2

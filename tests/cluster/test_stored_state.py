@@ -82,7 +82,7 @@ def test_a_new_process_takes_charge_and_keeps_tracked_tags(
     assert installation.images() == [APP, NEWER, OTHER]
 
 
-def test_a_superseded_process_never_writes_again(
+def test_a_superseded_process_writes_nothing_while_the_newer_one_lives(
     replica: MakeReplica, installation: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
     old, new = replica(**AT_ONCE), replica(IMAGES=BOTH, **AT_ONCE)
@@ -96,7 +96,7 @@ def test_a_superseded_process_never_writes_again(
     for changes in ([push("1.2.4", 1)], [CheckDaemonSet()], []):
         with pytest.raises(SupersededError):
             old.commit(*changes, flush=True)
-    assert installation.sent() == []
+    assert installation.sent() == [READ_STATE] * 3
     assert installation.live() == before
     new.commit(push("1.2.4", 1))
     assert installation.images() == [APP, NEWER, OTHER]
@@ -186,7 +186,7 @@ def test_a_state_of_an_unknown_schema_is_never_reset(
     installation.annotate('{"schema":99,"anything":"else"}')
     before = installation.live()
     asked = replica(**AT_ONCE) if first_check else puller
-    with pytest.raises(SupersededError, match="schema 99; this release reads 2"):
+    with pytest.raises(SupersededError, match="schema 99; this release reads 3"):
         asked.commit(push("1.2.4", 1))
     assert installation.live() == before
 
@@ -210,6 +210,23 @@ def test_a_missing_or_broken_state_is_written_again_without_a_rollout(
     (report,) = installation.reports()
     assert report[0] == "StateUnreadable"
     assert "starting again from IMAGES" in report[1]
+
+
+def test_a_broken_state_that_can_not_be_written_again_is_reported_once(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    puller = replica(**AT_ONCE)
+    puller.check()
+    installation.annotate("{")
+    cluster.fail(method="PATCH", times=20)
+    for _ in range(20):
+        with pytest.raises(ClusterUnavailableError):
+            puller.check()
+    puller.check()
+    assert [reason for reason, _ in installation.reports()] == ["StateUnreadable"]
+    installation.annotate("{")
+    puller.check()
+    assert [reason for reason, _ in installation.reports()] == ["StateUnreadable"] * 2
 
 
 def test_a_push_that_finds_a_broken_state_is_committed(
@@ -252,10 +269,10 @@ def test_a_state_that_is_too_large_without_reserves_is_not_written(
     replica: MakeReplica, installation: Installation
 ) -> None:
     replica(**AT_ONCE).check()
-    before = installation.live()
     size = len(installation.live()["metadata"]["annotations"][STATE])
-    puller = replica(state_bytes=size, **AT_ONCE)
+    puller = replica(state_bytes=size + 100, **AT_ONCE)  # one more process, but no tag
     puller.check()
+    before = installation.live()
     installation.sent()
     with pytest.raises(ClusterUnavailableError, match="set KEEP_TAGS lower, or split IMAGES"):
         puller.commit(push("1.2.4", 1))

@@ -3,6 +3,7 @@
 import pytest
 
 from image_puller import limits
+from image_puller.controller.checks import RolloutProgress
 from image_puller.core.decide import Outcome
 from image_puller.errors import (
     ClusterUnavailableError,
@@ -81,9 +82,10 @@ def test_a_check_that_finds_nothing_new_writes_nothing(
     process: MakeProcess, installation: Installation, registries: FakeRegistries
 ) -> None:
     registry_has(registries, v1_2_3=3, v1_2_4=4)
-    process().check()
+    service = process()
+    service.check()
     installation.sent()
-    process().check()
+    service.check()
     assert installation.written() == []
 
 
@@ -99,7 +101,7 @@ def test_a_registry_that_refuses_the_service_is_a_problem_and_changes_nothing(
     registries.fail("quay.io", RefusedByRegistryError("quay.io answered 401; name a pull secret"))
     service = process()
     service.check()
-    assert installation.live() == before
+    assert installation.live()["spec"] == before["spec"]
     assert service.checks.problems == ("quay.io answered 401; name a pull secret",)
     service.checks.status()
     assert "quay.io answered 401; name a pull secret" in caplog.messages
@@ -167,7 +169,7 @@ def test_a_problem_becomes_an_event_and_a_metric_when_it_begins_and_when_it_ends
     service.check()
     cluster.advance(30)
     (message,) = service.checks.status()["problems"]
-    assert service.checks.rollout(is_last=False)
+    assert service.checks.rollout() is RolloutProgress.WAITS
     assert installation.reports() == [("ImageFailing", message)]
     assert b'image_puller_problems{kind="ImageFailing"} 1.0' in service.metrics.text()
     (event,) = (each for each in cluster.events() if each["reason"] == "ImageFailing")
@@ -175,7 +177,7 @@ def test_a_problem_becomes_an_event_and_a_metric_when_it_begins_and_when_it_ends
 
     del cluster.unpullable[APP]
     cluster.settle()
-    assert not service.checks.rollout(is_last=False)
+    assert service.checks.rollout() is RolloutProgress.FINISHED
     assert sorted(reason for reason, _ in installation.reports()) == [
         "ImageFailing",
         "ProblemSolved",
@@ -202,35 +204,87 @@ def test_a_superseded_process_reports_only_that(
 # Rollouts
 
 
-def test_a_rollout_is_compared_with_what_was_pushed_once_it_is_complete(
-    process: MakeProcess, installation: Installation, cluster: SimulatedCluster
-) -> None:
-    cluster.images[f"{NAME}:latest"] = digest(1)
-    service = process(IMAGES=LATEST)
-    service.check()
-    assert service.commit(push("latest", 2)) == (Outcome.MUTATED,)
-    assert service.checks.rollout(is_last=False)
-    assert "pulledAgain" not in installation.state()["entries"]["app"]["tags"][0]
-    cluster.advance(60)
-    assert service.checks.rollout(is_last=False)
-    assert installation.state()["entries"]["app"]["tags"][0]["pulledAgain"]
-    cluster.advance(60)
-    assert not service.checks.rollout(is_last=False)
-
-
-def test_the_last_check_of_a_rollout_does_not_wait_for_its_end(
+def test_nodes_that_can_be_compared_with_what_was_pushed_do_not_wait_for_others(
     process: MakeProcess, installation: Installation, cluster: SimulatedCluster
 ) -> None:
     cluster.images[f"{NAME}:latest"] = digest(1)
     cluster.unpullable[OTHER] = "not found"
-    service = process(IMAGES=f"{LATEST};other={OTHER}")
+    service = process(asks=False, IMAGES=f"{LATEST};other={OTHER}")
+    service.check()
+    cluster.advance(60)
+    cluster.kill("node-1")
+    assert service.commit(push("latest", 2)) == (Outcome.MUTATED,)
+    assert service.checks.rollout() is RolloutProgress.WAITS
+    assert "pulledAgain" not in installation.state()["entries"]["app"]["tags"][0]
+    cluster.advance(60)
+    assert service.checks.rollout() is RolloutProgress.CHANGED
+    assert installation.state()["entries"]["app"]["tags"][0]["pulledAgain"]
+    cluster.advance(60)
+    assert service.checks.rollout() is RolloutProgress.WAITS
+
+
+def test_nodes_pull_again_once_their_registry_shows_what_was_pushed(
+    process: MakeProcess,
+    installation: Installation,
+    cluster: SimulatedCluster,
+    registries: FakeRegistries,
+) -> None:
+    registry_has(registries, latest=1)
+    cluster.images[f"{NAME}:latest"] = digest(1)
+    service = process(IMAGES=LATEST)
+    service.check()
+    assert service.commit(push("latest", 2, seconds=1)) == (Outcome.MUTATED,)
+    service.clock.advance(60)
+    cluster.advance(60)
+    installation.sent()
+    assert service.checks.rollout() is RolloutProgress.WAITS
+    assert installation.written() == []
+    registry_has(registries, latest=2)
+    assert service.checks.rollout() is RolloutProgress.CHANGED
+    (tag,) = installation.state()["entries"]["app"]["tags"]
+    assert (tag["digest"], tag["confirmed"], tag["pulledAgain"]) == (digest(2), True, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "progress"),
+    [
+        (RegistryUnavailableError("unavailable"), RolloutProgress.WAITS),
+        (RefusedByRegistryError("401"), RolloutProgress.CHANGED),
+    ],
+)
+def test_nodes_do_not_pull_again_while_their_registry_is_unavailable(
+    process: MakeProcess,
+    cluster: SimulatedCluster,
+    registries: FakeRegistries,
+    error: Exception,
+    progress: RolloutProgress,
+) -> None:
+    registry_has(registries, latest=1)
+    cluster.images[f"{NAME}:latest"] = digest(1)
+    service = process(IMAGES=LATEST)
     service.check()
     service.commit(push("latest", 2))
     cluster.advance(60)
-    assert service.checks.rollout(is_last=False)
-    assert "pulledAgain" not in installation.state()["entries"]["app"]["tags"][0]
-    assert service.checks.rollout(is_last=True)
-    assert installation.state()["entries"]["app"]["tags"][0]["pulledAgain"]
+    registries.fail("quay.io", error)
+    assert service.checks.rollout() is progress
+
+
+def test_nodes_pull_again_after_the_time_in_which_a_registry_may_show_older_content(
+    process: MakeProcess, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    cluster.images[f"{NAME}:latest"] = digest(1)
+    service = process(asks=False, IMAGES=LATEST)
+    service.check()
+    service.commit(push("latest", 2))
+    cluster.advance(60)
+    assert service.checks.rollout() is RolloutProgress.CHANGED
+    cluster.advance(60)
+    assert service.checks.rollout() is RolloutProgress.WAITS
+    service.clock.advance(limits.SETTLING_SECONDS)
+    assert service.checks.rollout() is RolloutProgress.CHANGED
+    cluster.advance(60)
+    # Some runtimes report the first digest that an image had, so this ends.
+    assert service.checks.rollout() is RolloutProgress.FINISHED
 
 
 # Artifacts that are no images

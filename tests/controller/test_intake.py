@@ -3,9 +3,11 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from image_puller import limits
 from image_puller.controller.intake import Intake
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.writer import Writer
@@ -32,11 +34,19 @@ from image_puller.simulation import SimulatedCluster
 from image_puller.values.reference import Reference, parse
 from tests.support.building import NOON, digest
 from tests.support.clock import ManualClock
-from tests.support.daemonset import APP, AT_ONCE, NEWER, MakeReplica
-from tests.support.installation import Installation
+from tests.support.daemonset import (
+    APP,
+    AT_ONCE,
+    CHECK_READS,
+    DRY_RUN,
+    NEWER,
+    READ_STATE,
+    MakeReplica,
+)
+from tests.support.installation import Gate, Installation
 from tests.support.registries import FakeRegistries
 from tests.support.replica import Replica
-from tests.support.waiting import TIMEOUT_SECONDS
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 
 class Service:
@@ -47,7 +57,7 @@ class Service:
 
     def __init__(self, replica: Replica, lookup: Lookup | None = None) -> None:
         self.metrics = Metrics()
-        clock = ManualClock()
+        self.clock = clock = ManualClock()
         self.writer = Writer(replica.reconciler, self.metrics, clock)
         self.writer.start()
         self.noted: list[tuple[Change, Outcome]] = []
@@ -205,6 +215,66 @@ def test_an_untrusted_sender_may_request_a_check(service: Service, event: Event)
     assert service.counted() == {"checked": 2}
 
 
+def test_checks_of_untrusted_senders_cost_one_inspection_in_an_interval(
+    service: Service, installation: Installation
+) -> None:
+    installation.sent()
+    service.noted.clear()
+    for event in (CheckRequested(), deleted("1.2.3"), pushed(), CheckRequested()) * 25:
+        service.accept(event, trusted=False)
+    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+    assert service.counted() == {"checked": 2, "shared_check": 99}
+    # The schedule makes one more check, because the one that was shared may be older.
+    assert service.noted == [(CheckDaemonSet(), Outcome.CHECKED)] * 100
+    service.clock.advance(limits.UNTRUSTED_CHECK_SECONDS)
+    service.accept(CheckRequested(), trusted=False)
+    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+
+
+def test_a_check_of_a_trusted_sender_is_never_shared_with_an_untrusted_one(
+    service: Service, installation: Installation
+) -> None:
+    service.accept(CheckRequested(), trusted=False)
+    installation.sent()
+    service.accept(CheckRequested())
+    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+
+
+def test_nodes_that_untrusted_senders_report_share_one_read(
+    service: Service, installation: Installation
+) -> None:
+    installation.sent()
+    for _ in range(10):
+        service.accept(NodeJoined(node="node-1"), trusted=False)
+    assert installation.sent() == [READ_STATE]
+
+
+def test_a_push_that_its_registry_shows_is_committed_whatever_was_checked_before(
+    asking: MakeService, installation: Installation, registries: FakeRegistries
+) -> None:
+    service = asking()
+    service.accept(CheckRequested(), trusted=False)
+    registries.digests = {parse(NEWER): digest(1)}
+    service.accept(pushed(), CheckRequested(), trusted=False)
+    assert installation.images() == [APP, NEWER]
+
+
+def test_checks_of_trusted_senders_at_the_same_time_share_one_inspection(
+    service: Service, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    installation.sent()
+    with Gate(cluster, "GET") as gate, ThreadPoolExecutor(20) as pool:
+        first = pool.submit(service.accept, CheckRequested())
+        assert gate.reached.wait(TIMEOUT_SECONDS)
+        others = [pool.submit(service.accept, CheckRequested()) for _ in range(19)]
+        wait_until(lambda: len(service.writer._waiting) == 19)
+        gate.__exit__()
+        for each in (first, *others):
+            each.result()
+    assert installation.sent() == [*CHECK_READS, DRY_RUN] * 2
+    assert service.counted() == {"checked": 21}
+
+
 def test_an_ignored_event_of_an_untrusted_sender_is_ignored(
     service: Service, installation: Installation
 ) -> None:
@@ -212,6 +282,18 @@ def test_an_ignored_event_of_an_untrusted_sender_is_ignored(
     service.accept(Ignored(reason="pull"), trusted=False)
     assert installation.sent() == []
     assert service.counted() == {"checked": 1, "pull": 1}
+
+
+@pytest.mark.parametrize("tag", ["1.2.{}", "latest-{}"])
+def test_a_request_with_many_events_has_one_line_for_each_outcome_and_reason(
+    service: Service, caplog: pytest.LogCaptureFixture, tag: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    caplog.clear()
+    service.accept(*(pushed(tag.format(number), number=number) for number in range(10, 1010)))
+    (line,) = (each for each in caplog.messages if each.startswith("quay: "))
+    assert line.count(tag.format("")) == limits.LINE_SUBJECTS
+    assert "; and 990 more" in line
 
 
 # Questions to registries before the commit

@@ -19,7 +19,7 @@ from image_puller.errors import ClusterUnavailableError, SupersededError
 from image_puller.simulation import SimulatedCluster
 from tests.support.building import configuration, push
 from tests.support.clock import ManualClock
-from tests.support.daemonset import APP, AT_ONCE, NEWER, NEWEST
+from tests.support.daemonset import APP, AT_ONCE, NEWER, NEWEST, READ_STATE
 from tests.support.installation import NAME, NAMESPACE, Gate, Installation
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
@@ -244,8 +244,11 @@ def test_a_failed_start_is_tried_again_without_senders(
     assert installation.images() == [APP]
 
 
-def test_a_superseded_writer_does_not_retry(
-    writer: MakeWriter, installation: Installation, clock: ManualClock
+def test_a_superseded_writer_asks_again_now_and_then_and_writes_nothing(
+    writer: MakeWriter,
+    installation: Installation,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     old = writer(clock=clock, **AT_ONCE)
     writer(KEEP_TAGS="3", **AT_ONCE)
@@ -253,9 +256,15 @@ def test_a_superseded_writer_does_not_retry(
         submit(old, 4)
     before = installation.live()
     installation.sent()
-    clock.advance(limits.RETRY_SECONDS)
-    assert clock.sleepers() == 0
-    assert installation.sent() == []
+    for _ in range(3):
+        wait_until(lambda: clock.sleepers() == 1)
+        clock.advance(limits.RETURN_SECONDS - 1)
+        assert installation.sent() == []
+        clock.advance(1)
+        wait_until(lambda: installation.sent() == [READ_STATE])
+    assert [each.message for each in caplog.records if each.levelname == "ERROR"] == [
+        f"nothing was changed: {old.superseded}"
+    ]
     old.stop()
     assert installation.live() == before
 

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image_puller import limits
+from image_puller.core.charge import Process
 from image_puller.core.state import (
     Blocked,
     Deletion,
     EntryState,
+    Quarantined,
     Refused,
     State,
     Tag,
@@ -29,26 +31,28 @@ from tests.support.building import NOON, at, digest
 
 texts = st.text(max_size=8)
 times = st.integers(0, 10**9).map(lambda milliseconds: at(milliseconds / 1000)) | st.just(NOON)
-tags = st.lists(
-    st.builds(
-        Tag,
-        name=texts,
-        digest=st.none() | texts,
-        time=times,
-        mutated=st.booleans(),
-        pulled_again=st.booleans(),
-        confirmed=st.booleans(),
-        own_clock=st.booleans(),
-    ),
-    max_size=3,
-).map(tuple)
+one_tag = st.builds(
+    Tag,
+    name=texts,
+    digest=st.none() | texts,
+    time=times,
+    mutated=st.booleans(),
+    pulled_again=st.booleans(),
+    confirmed=st.booleans(),
+    own_clock=st.booleans(),
+)
+tags = st.lists(one_tag, max_size=3).map(tuple)
 states = st.builds(
     State,
     configuration=texts,
+    processes=st.lists(
+        st.builds(Process, name=texts, since=times, outside=st.booleans()), max_size=3
+    ).map(tuple),
     structure=texts,
     template=texts,
     changed=st.none() | times,
     pulled_again_at=st.none() | times,
+    max_unavailable=st.none() | st.integers(1, 5000),
     blocked=st.none() | st.builds(Blocked, template=texts, reason=texts),
     entries=st.dictionaries(
         texts,
@@ -57,6 +61,13 @@ states = st.builds(
             image=texts,
             tags=tags,
             live_tags=st.none() | tags,
+            previous=tags,
+            quarantined=st.lists(
+                st.builds(
+                    Quarantined, tag=one_tag, since=times, reason=texts, pulled=st.booleans()
+                ),
+                max_size=2,
+            ).map(tuple),
             refused=st.lists(
                 st.builds(Refused, name=texts, digest=st.none() | texts, reason=texts), max_size=2
             ).map(tuple),
@@ -94,10 +105,15 @@ anything = st.recursive(
 
 FULL = State(
     configuration="c0ffee",
+    processes=(
+        Process(name="pod", since=at(1)),
+        Process(name="laptop", since=at(2), outside=True),
+    ),
     structure="5eed",
     template="ab1e",
     changed=at(0),
     pulled_again_at=at(0.5),
+    max_unavailable=3,
     blocked=Blocked(template="0ff", reason="no 'é'"),
     entries={
         "app": EntryState(
@@ -107,6 +123,15 @@ FULL = State(
                 Tag(name="1.2.4", digest=digest(1), time=at(1), mutated=True),
             ),
             live_tags=(Tag(name="1.2.4", digest=digest(1), time=at(1), mutated=True),),
+            previous=(Tag(name="1.2.5", digest=digest(2), time=at(0)),),
+            quarantined=(
+                Quarantined(
+                    tag=Tag(name="1.2.4", digest=digest(3), time=at(4), mutated=True),
+                    since=at(5),
+                    reason="OOMKilled",
+                    pulled=True,
+                ),
+            ),
             refused=(Refused(name="1.2.6", digest=None, reason="quota"),),
             unverified=(UnverifiedPush(tag="1.2.7", digest=None, time=at(3), reason="401"),),
         ),
@@ -114,15 +139,21 @@ FULL = State(
     },
 )
 TEXT = (
-    '{"schema":2,"configuration":"c0ffee","structure":"5eed","template":"ab1e",'
+    '{"schema":3,"configuration":"c0ffee","processes":['
+    '{"name":"pod","since":"2026-01-15T12:00:01.000Z"},'
+    '{"name":"laptop","since":"2026-01-15T12:00:02.000Z","outside":true}],"structure":"5eed","template":"ab1e",'
     '"changed":"2026-01-15T12:00:00.000Z","pulledAgainAt":"2026-01-15T12:00:00.500Z",'
+    '"maxUnavailable":3,'
     '"blocked":{"template":"0ff","reason":"no \'é\'"},"entries":{"app":{'
     '"image":"quay.io/org/app:1.2.3","tags":['
     '{"tag":"1.2.5","digest":null,"time":"2026-01-15T12:00:02.000Z","pulledAgain":true,'
     '"confirmed":true},'
     f'{{"tag":"1.2.4","digest":"{digest(1)}","time":"2026-01-15T12:00:01.000Z","mutated":true}}],'
     f'"liveTags":[{{"tag":"1.2.4","digest":"{digest(1)}","time":"2026-01-15T12:00:01.000Z",'
-    '"mutated":true}],"refused":[{"tag":"1.2.6","digest":null,"reason":"quota"}],'
+    f'"mutated":true}}],"previous":[{{"tag":"1.2.5","digest":"{digest(2)}",'
+    f'"time":"2026-01-15T12:00:00.000Z"}}],"quarantined":[{{"tag":"1.2.4","digest":"{digest(3)}",'
+    '"time":"2026-01-15T12:00:04.000Z","mutated":true,"since":"2026-01-15T12:00:05.000Z",'
+    '"reason":"OOMKilled","pulled":true}],"refused":[{"tag":"1.2.6","digest":null,"reason":"quota"}],'
     '"unverified":[{"tag":"1.2.7","digest":null,"time":"2026-01-15T12:00:03.000Z",'
     '"reason":"401"}]},'
     '"web":{"image":"nginx","tags":[],"liveTags":null}}}'
@@ -184,12 +215,36 @@ def with_entry(**changes: Any) -> Any:
     + [
         json.dumps(value)
         for value in (
+            {"schema": 3},
             {"schema": 2},
-            {"schema": 1},
-            json.loads(TEXT) | {"schema": 1},
+            json.loads(TEXT) | {"schema": 2},
+            json.loads(TEXT) | {"maxUnavailable": 0},
+            json.loads(TEXT) | {"maxUnavailable": -1},
+            json.loads(TEXT) | {"maxUnavailable": True},
+            json.loads(TEXT) | {"maxUnavailable": 2**31},
+            json.loads(TEXT) | {"maxUnavailable": "50%"},
+            with_entry(previous=1),
+            with_entry(previous=["1.2.4"]),
+            with_entry(quarantined=[{"tag": "1", "digest": None, "time": NOON.isoformat()}]),
+            with_entry(
+                quarantined=[
+                    {
+                        "tag": "1",
+                        "digest": None,
+                        "time": NOON.isoformat(),
+                        "since": None,
+                        "reason": "",
+                    }
+                ]
+            ),
             *(without(key) for key in json.loads(TEXT)),
             json.loads(TEXT) | {"configuration": None},
             json.loads(TEXT) | {"template": 1},
+            json.loads(TEXT) | {"processes": None},
+            json.loads(TEXT) | {"processes": {}},
+            json.loads(TEXT) | {"processes": [{"name": "pod"}]},
+            json.loads(TEXT) | {"processes": [{"name": 1, "since": "2026-01-15T12:00:00Z"}]},
+            json.loads(TEXT) | {"processes": [{"name": "pod", "since": None}]},
             json.loads(TEXT) | {"changed": 1},
             json.loads(TEXT) | {"changed": "yesterday"},
             json.loads(TEXT) | {"changed": "2026-01-15T12:00:00"},
@@ -223,12 +278,12 @@ def test_a_malformed_or_old_annotation_is_unreadable(text: str | None) -> None:
         decode(text)
 
 
-@pytest.mark.parametrize("schema", [3, "2", None, [2]])
+@pytest.mark.parametrize("schema", [4, "3", None, [3]])
 def test_an_unknown_schema_is_not_unreadable(schema: object) -> None:
     with pytest.raises(UnknownSchemaError) as unknown:
         decode(json.dumps({"schema": schema}))
 
-    assert str(unknown.value) == f"the state has schema {schema!r}; this release reads 2"
+    assert str(unknown.value) == f"the state has schema {schema!r}; this release reads 3"
     assert isinstance(unknown.value, ImagePullerError)
 
 

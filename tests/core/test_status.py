@@ -23,6 +23,7 @@ from tests.support.states import unverified_push
 
 NODES = ("node-1", "node-2", "node-3")
 WARM = {"warm": True, "state": "warm"}
+PINNED = f"quay.io/org/pinned@{digest(7)}"
 OLD_POD = {"held": False, "state": "waiting", "reason": "the node's pod has an older template"}
 
 
@@ -95,6 +96,7 @@ def test_an_image_is_held_once_its_container_runs_on_every_node(
                 "warmUpSeconds": found["nodes"]["node-1"]["warmUpSeconds"],
             }
         ),
+        "quarantined": [],
         "refused": [],
         "unverified": [],
         "problems": [],
@@ -494,6 +496,7 @@ def test_a_missing_daemonset_is_a_problem(replica: MakeReplica) -> None:
         "daemonset": {"name": NAME, "namespace": NAMESPACE, "exists": False},
         "images": [],
         "nodes": {},
+        "quarantined": [],
         "refused": [],
         "unverified": [],
     }
@@ -544,12 +547,13 @@ def test_malformed_entries_are_problems(replica: MakeReplica) -> None:
         ("busy", ["quay.io/org/busybox"]),
         ("quay.io/org/busybox", ["quay.io/org/busybox"]),
         ("quay.io/org/busybox:latest", ["quay.io/org/busybox"]),
+        (PINNED, [PINNED]),
     ],
 )
 def test_one_image_is_found_by_its_entry_or_reference(
     replica: MakeReplica, asked: str, found: list[str]
 ) -> None:
-    images = f"app={APP};redis=redis:7.0.0;busy=quay.io/org/busybox"
+    images = f"pinned={PINNED};app={APP};redis=redis:7.0.0;busy=quay.io/org/busybox"
     puller = replica(IMAGES=images, **AT_ONCE)
     puller.commit(push("1.2.4", 1))
     selected = status.select(described(puller), asked)

@@ -1,8 +1,10 @@
 """Authentication by shared secrets: every form in which senders send them, and their files."""
 
 import base64
+import errno
 import hashlib
 import hmac
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image_puller.cli.event_json import read_headers
+from image_puller.errors import SecretsUnavailableError
 from image_puller.events.sources import SOURCES
 from image_puller.events.sources.scheme import Scheme, Signature
 from image_puller.http.authentication import (
@@ -18,6 +21,7 @@ from image_puller.http.authentication import (
     has_valid_secret,
     has_valid_signature,
     is_valid_bearer,
+    is_valid_path_secret,
     is_valid_url_secret,
     signatures,
 )
@@ -117,9 +121,31 @@ def test_secret_in_a_path_is_accepted(secret: str) -> None:
     assert is_valid_url_secret(SECRETS, secret)
 
 
-@pytest.mark.parametrize("secret", ["", "fir", "first/", " first", "\udcff", "schlussel"])
+@pytest.mark.parametrize("secret", ["", "/", "fir", "first//", " first", "\udcff", "schlussel"])
 def test_wrong_secret_in_a_path_is_rejected(secret: str) -> None:
+    assert not is_valid_path_secret(SECRETS, secret)
     assert not is_valid_url_secret(SECRETS, secret)
+
+
+@pytest.mark.parametrize("secret", ["first", "a/b", "a//b/"])
+def test_secret_in_a_path_may_be_followed_by_a_slash(secret: str) -> None:
+    assert is_valid_path_secret((secret.encode(),), secret)
+    assert is_valid_path_secret((secret.encode(),), f"{secret}/")
+    assert not is_valid_url_secret((secret.encode(),), f"{secret}/")
+
+
+@pytest.mark.parametrize("space", [b"\xa0", b"\x85", b"\x1c"])
+@given(st.binary(min_size=1, max_size=4))
+def test_secret_that_ends_or_begins_in_a_space_of_latin_1_is_accepted(
+    space: bytes, middle: bytes
+) -> None:
+    """`\u00e0` ends in such a byte in UTF-8."""
+    for secret in (middle + space, space + middle, "voil\u00e0".encode()):
+        header = secret.strip().decode("latin-1")
+        assert has_valid_secret((secret.strip(),), header)
+        assert is_valid_bearer((secret.strip(),), f"Bearer {header}")
+        scheme = Scheme(headers=("a",))
+        assert has_valid_header(scheme, (secret.strip(),), {"a": header})
 
 
 # The scheme of each sender
@@ -325,8 +351,31 @@ def test_empty_file_is_no_secret(folder: Path) -> None:
 
 def test_missing_folder_has_no_secrets(folder: Path) -> None:
     assert Secrets(folder / "nowhere").of("quay") == ()
-    write(folder, file="x")
-    assert Secrets(folder / "file").of("quay") == ()
+
+
+def test_secrets_that_can_not_be_read_are_an_error_and_not_none(folder: Path) -> None:
+    write(folder, harbor="a")
+    with pytest.raises(SecretsUnavailableError, match=r"harbor: Not a directory"):
+        Secrets(folder / "harbor").of("quay")
+    (folder / "quay").symlink_to("quay")
+    with pytest.raises(SecretsUnavailableError, match=r"quay: Too many levels of symbolic links"):
+        Secrets(folder).of("quay")
+    assert Secrets(folder).of("harbor") == (b"a",)
+
+
+@pytest.mark.parametrize("method", ["iterdir", "read_bytes"])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_no_fault_of_the_system_counts_as_no_secret(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, number: int
+) -> None:
+    write(folder, quay="a")
+
+    def fail(path: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, method, fail)
+    with pytest.raises(SecretsUnavailableError, match=os.strerror(number)):
+        Secrets(folder).of("quay")
 
 
 def test_secrets_are_read_again_when_their_files_change(folder: Path) -> None:
@@ -352,7 +401,7 @@ def test_secrets_are_read_from_a_mounted_secret_and_after_its_update(folder: Pat
     assert secrets.of("quay") == (b"b",)
 
 
-def test_unreadable_file_hides_no_other_secret(folder: Path) -> None:
+def test_folder_or_file_that_was_just_removed_hides_no_other_secret(folder: Path) -> None:
     write(folder, quay="a")
     (folder / "quay.folder").mkdir()
     (folder / "quay.gone").symlink_to("nowhere")

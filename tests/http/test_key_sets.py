@@ -4,6 +4,7 @@ import gzip
 import itertools
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +21,7 @@ from image_puller.http.key_sets import CachedKeys, from_file, from_issuer, from_
 from image_puller.http.oidc import GOOGLE_KEYS, KeySet, key_set
 from tests.support.building import configuration
 from tests.support.clock import Seconds
+from tests.support.dripping import BODY, CONTINUE, HEADERS, STATUS, DrippingServer
 from tests.support.installation import Installation
 from tests.support.issuer import Issuer
 from tests.support.waiting import TIMEOUT_SECONDS
@@ -294,6 +296,18 @@ def test_endless_answer_is_an_error(server: KeyServer) -> None:
     server.drip = True
     with pytest.raises(KeysUnavailableError, match="it answers too slowly"):
         from_url(server.url, clock=lambda: next(later))
+
+
+@pytest.mark.parametrize("start", [b"", STATUS, HEADERS, CONTINUE, BODY])
+def test_answer_that_drips_is_cut_off_at_the_deadline_and_its_connection_closed(
+    start: bytes,
+) -> None:
+    began = time.monotonic()
+    with DrippingServer(start) as server:
+        with pytest.raises(KeysUnavailableError, match=f"http://{server.host}/keys: "):
+            from_url(f"http://{server.host}/keys", seconds=0.2)
+        assert time.monotonic() - began < 1
+        assert server.closed.wait(TIMEOUT_SECONDS)
 
 
 def test_error_about_an_unreachable_server_has_its_url(server: KeyServer) -> None:

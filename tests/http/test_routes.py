@@ -17,6 +17,7 @@ from image_puller.events.sources import SOURCES
 from image_puller.http.oidc import GOOGLE_KEYS
 from tests.support.building import digest
 from tests.support.clock import ManualClock
+from tests.support.daemonset import end_pod, start_pod
 from tests.support.installation import NAME, NAMESPACE, Gate, Installation, Json
 from tests.support.issuer import Issuer
 from tests.support.waiting import wait_until
@@ -318,11 +319,31 @@ def test_secret_in_the_path_may_have_any_characters(web: MakeWeb, secret: str) -
         assert_accepted(post(service, path, quay("1.2.4")))
 
 
+def test_secrets_that_can_not_be_read_are_a_503_with_the_reason_in_the_log(
+    web: MakeWeb, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Amazon EventBridge drops an event that is answered 401."""
+    service = web()
+    (service.secrets / "ecr").symlink_to("ecr")
+    (service.secrets / "read").symlink_to("read")
+    for _ in range(2):
+        answer = post(service, "/webhooks/ecr", {}, "s3cret")
+        assert answer.status_code == 503
+        assert "Retry-After" in answer.headers
+        assert str(service.secrets) not in answer.text
+    assert service.client.get("/status").status_code == 503
+    reasons = {each for each in caplog.messages if "secrets can't be read" in each}
+    # Each is the same for all requests, so the log has it once a minute.
+    assert len(reasons) == 2
+    assert all("check the mode of the mounted Secret" in each for each in reasons)
+
+
 def test_slash_at_the_end_of_a_url_is_accepted(web: MakeWeb) -> None:
     service = web()
     service.secret("quay", "s3cret")
     service.secret("events", "t")
     assert_accepted(post(service, "/webhooks/quay/", quay(), "s3cret"))
+    assert_accepted(post(service, "/webhooks/quay/s3cret/", quay()))
     content_type = {"Content-Type": "application/cloudevents+json"}
     assert_accepted(post(service, "http://localhost//", event(), "Bearer t", **content_type))
 
@@ -859,6 +880,26 @@ def test_superseded_process_answers_503_and_is_unready(
     assert new.client.get("/readyz").status_code == 200
     problems = get_json(old, "/status")["problems"]
     assert any("another configuration is in charge" in problem for problem in problems)
+
+
+def test_superseded_process_is_ready_again_by_itself_once_its_rival_is_gone(
+    web: MakeWeb, installation: Installation, clock: ManualClock
+) -> None:
+    for name in ("old-1", "new-1"):
+        start_pod(installation.cluster, name)
+    old = web(host="old-1", **AT_ONCE)
+    old.secret("quay", "s3cret")
+    web(host="new-1", KEEP_TAGS="3", **AT_ONCE)
+    assert post(old, "/webhooks/quay", quay("1.2.5"), "s3cret").status_code == 503
+    end_pod(installation.cluster, "new-1")
+    assert old.client.get("/readyz").status_code == 503
+
+    def is_ready() -> bool:
+        clock.advance(limits.RETURN_SECONDS)
+        return old.client.get("/readyz").status_code == 200
+
+    wait_until(is_ready)
+    assert post(old, "/webhooks/quay", quay("1.2.5"), "s3cret").status_code == 202
 
 
 # Handshakes, health and status

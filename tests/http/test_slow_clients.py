@@ -203,6 +203,17 @@ def test_sigterm_applies_what_is_pending_whatever_is_connected(
         assert process.wait(TIMEOUT_SECONDS) == 0
 
 
+def test_sigterm_waits_until_a_slow_api_server_has_what_is_pending(
+    installation: Installation, tmp_path: Path
+) -> None:
+    with service(installation, tmp_path) as (process, url):
+        assert push(url) == 202
+        slow_writes(installation, 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_SECONDS) == 0
+    assert installation.images() == [APP, NEWER]
+
+
 def test_a_request_that_runs_at_sigterm_is_committed_and_answered(
     installation: Installation, tmp_path: Path
 ) -> None:

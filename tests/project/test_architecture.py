@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 import image_puller
+from image_puller.core.charge import Process
 from image_puller.core.state import (
     Blocked,
     Deletion,
     EntryState,
+    Quarantined,
     Refused,
     State,
     Tag,
@@ -75,16 +77,24 @@ def test_the_schema_on_the_page_is_that_of_the_annotation() -> None:
         image="a",
         tags=(tag,),
         live_tags=(replace(tag, name="2"),),
+        previous=(replace(tag, name="2"),),
+        quarantined=(Quarantined(tag=tag, since=NOON, reason="no"),),
         refused=(Refused(name="3", digest=None, reason="no"),),
         unverified=(UnverifiedPush(tag="4", digest=None, time=NOON, reason="no"),),
         deleted=(Deletion(tag="5", digest=None, time=NOON),),
     )
-    state = State(configuration="", blocked=Blocked(template="", reason="no"), entries={"a": entry})
+    state = State(
+        configuration="",
+        processes=(Process(name="b", since=NOON, outside=True),),
+        blocked=Blocked(template="", reason="no"),
+        entries={"a": entry},
+    )
     written = json.loads(encode(state))
     schema = TEXT[TEXT.index("## The state annotation") : TEXT.index("## Rules")]
     tables = [re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) for part in schema.split("Each ")]
     assert tables == [
         list(written),
+        list(written["processes"][0]),
         list(written["entries"]["a"]),
         list(written["entries"]["a"]["tags"][0]),
     ]

@@ -1,11 +1,13 @@
 """RegistryClient: the requests that it sends to registries, and how it reads their answers."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -33,7 +35,9 @@ from image_puller.registries.client import Bounds, RegistryClient
 from image_puller.registries.pull_secrets import Credentials
 from image_puller.values.reference import Reference, parse
 from tests.support.clock import Seconds
+from tests.support.dripping import BODY, CONTINUE, HEADERS, STATUS, DrippingServer
 from tests.support.tls import self_signed, tls_server
+from tests.support.waiting import TIMEOUT_SECONDS
 
 APP = parse("quay.io/org/app:1.2")
 MANIFEST = "https://quay.io/v2/org/app/manifests/1.2"
@@ -1146,6 +1150,78 @@ def test_endless_or_late_answer_is_an_error(host: str, repository: str, problem:
             parse(f"{host}/{repository}:1"), timeout=0.2 if problem == "too long" else 5
         )
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("start", [b"", STATUS, HEADERS, CONTINUE, BODY])
+@pytest.mark.parametrize("ask", [RegistryClient.digest, RegistryClient.tags])
+def test_answer_that_drips_is_cut_off_at_the_deadline_and_its_connection_closed(
+    start: bytes, ask: Callable[..., Any]
+) -> None:
+    with (
+        DrippingServer(start) as server,
+        RegistryClient(hosts=[server.host], insecure_hosts=[server.host]) as registries,
+    ):
+        began = time.monotonic()
+        with pytest.raises(RegistryUnavailableError, match=r"too long to answer"):
+            ask(registries, parse(f"{server.host}/app:1"), timeout=0.2)
+        assert time.monotonic() - began < 1
+        assert server.closed.wait(TIMEOUT_SECONDS)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_proxy_that_drips_is_cut_off_at_the_deadline(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    with DrippingServer(HEADERS) as server:
+        monkeypatch.setenv(f"{scheme}_proxy", f"http://{server.host}")
+        insecure = ["registry.example"] if scheme == "http" else []
+        began = time.monotonic()
+        with (
+            RegistryClient(hosts=["registry.example"], insecure_hosts=insecure) as registries,
+            pytest.raises(RegistryUnavailableError, match=r"registry\.example"),
+        ):
+            registries.digest(parse("registry.example/app:1"), timeout=0.2)
+        assert time.monotonic() - began < 3  # the timeout of a connection is 2 s
+
+
+_NESTED = [
+    b"[" + b"[]," * (client.JSON_BYTES // 3 - 10) + b"[]]",
+    b"[" + b'{"":0},' * (client.JSON_BYTES // 7 - 10) + b"{}]",
+    (b"[" * 500 + b"]" * 500 + b",") * (client.JSON_BYTES // 1001 - 1),
+    b"[" + b"1," * (client.JSON_BYTES // 2 - 10) + b"1]",
+]
+
+
+@pytest.mark.parametrize("nested", _NESTED, ids=["lists", "objects", "deep lists", "numbers"])
+def test_answer_of_nested_values_fills_no_memory(
+    web: responses.RequestsMock, registries: RegistryClient, nested: bytes
+) -> None:
+    web.get(TAGS, body=b'{"tags":' + nested + b"}")
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(RegistryUnavailableError):
+            registries.tags(APP)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * client.JSON_BYTES
+
+
+def test_page_of_the_longest_tags_is_read(
+    web: responses.RequestsMock, registries: RegistryClient
+) -> None:
+    page = [f"{number:0128}" for number in range(1000)]
+    web.get(TAGS, json={"name": f"{'a' * 255}", "tags": page})
+    assert registries.tags(APP) == tuple(page)
+
+
+def test_digest_of_a_manifest_that_is_too_long_to_parse_is_computed(
+    web: responses.RequestsMock, registries: RegistryClient
+) -> None:
+    body = "{" + " " * client.JSON_BYTES
+    web.head(MANIFEST)
+    web.get(MANIFEST, body=body, content_type=OCI_INDEX)
+    assert registries.digest(APP) == f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"
 
 
 def test_closed_port_makes_the_registry_unavailable() -> None:

@@ -342,6 +342,14 @@ def test_failed_pull_is_tried_again(cluster: SimulatedCluster) -> None:
     assert status(cluster)["numberReady"] == 3
 
 
+def test_an_image_can_be_unpullable_on_one_node(cluster: SimulatedCluster) -> None:
+    cluster.unpullable_on("node-2")["nginx:1"] = "no space left on device"
+    cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)
+    cluster.advance(60.0)
+    assert status(cluster)["numberReady"] == 2
+    assert f"{NGINX}:1" not in cluster.images_on("node-2")
+
+
 def test_settle_ends_although_an_image_is_unpullable(cluster: SimulatedCluster) -> None:
     cluster.unpullable["nginx:1"] = "not found"
     cluster.add(daemon_set(container("a", "nginx:1")), NAMESPACE)

@@ -22,6 +22,8 @@ AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
 
 CHECK_READS = ["GET apis", "GET deployments", "GET daemonsets"]
 """The reads of a check, as `Installation.sent` names requests."""
+READ_OWN_POD = "GET pods"
+"""The read with which a process learns once which pod it is."""
 READ_STATE = "GET daemonsets metadata"
 DRY_RUN = "PATCH daemonsets dry run"
 TRY_POD = "POST pods dry run"
@@ -45,6 +47,24 @@ def commit_before(
 def delete(puller: Replica, installation: Installation) -> None:
     """Delete the live DaemonSet."""
     puller.cluster.delete(installation.live()["metadata"]["uid"])
+
+
+def start_pod(cluster: SimulatedCluster, name: str) -> None:
+    """Create a pod of the service, a second after the last one."""
+    cluster.advance(1)
+    container = {"name": "kubernetes-image-puller", "image": "example.com/service:1"}
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"containers": [container]},
+    }
+    cluster.add(manifest)
+
+
+def end_pod(cluster: SimulatedCluster, name: str) -> None:
+    """Delete a pod of the service."""
+    cluster.delete(name, NAMESPACE, resource="pods")
 
 
 def drift(cluster: SimulatedCluster) -> None:

@@ -85,8 +85,7 @@ class Process:
         """Stop the schedule and the writer, as SIGTERM does."""
         self.schedule.stop()
         self.writer.stop()
-        if self.schedule._thread.ident is not None:
-            self.schedule.join(TIMEOUT_SECONDS)
+        self.schedule.join(TIMEOUT_SECONDS)
 
 
 MakeProcess = Callable[..., Process]

@@ -31,10 +31,16 @@ class Replica:
     """A Reconciler with its own `KubernetesCluster`, as each process has one."""
 
     def __init__(
-        self, config: Config, api: ApiClient, now: Time, *, state_bytes: int = limits.STATE_BYTES
+        self,
+        config: Config,
+        api: ApiClient,
+        now: Time,
+        *,
+        state_bytes: int = limits.STATE_BYTES,
+        host: str | None = None,
     ) -> None:
         self.config = config
-        self.cluster = KubernetesCluster(api, config)
+        self.cluster = KubernetesCluster(api, config, host=host)
         self.reconciler = Reconciler(config, self.cluster, now=now, state_bytes=state_bytes)
 
     def commit(self, *changes: Change, flush: bool = False) -> tuple[Outcome, ...]:

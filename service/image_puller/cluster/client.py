@@ -6,8 +6,10 @@ Objects stay plain JSON, because the client's models drop fields that they do no
 import json
 import logging
 import re
+import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from image_puller import limits
 from image_puller.cluster.json_patch import Operation
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, nodes, pods
+from image_puller.core.charge import Process
 from image_puller.core.daemonset import Manifest, Owner, Platform
 from image_puller.core.node_state import Refusal
 from image_puller.core.nodes import Node
@@ -31,6 +34,7 @@ from image_puller.errors import (
     MissingError,
     RefusedByClusterError,
 )
+from image_puller.events.event import in_milliseconds
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ _NOT_FOUND = 404
 _CONFLICT = 409
 _OPENSHIFT_GROUP = "route.openshift.io"
 _NODES = "/api/v1/nodes"
+_ENDED = ("Failed", "Succeeded")
 _POD_NAME = re.compile(r'^pods "[^"]*" is forbidden: ')
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _ISSUER_TIMEOUT = (limits.KEYS_ANSWER_SECONDS / 4, limits.KEYS_ANSWER_SECONDS / 4)
@@ -87,12 +92,18 @@ class KubernetesCluster:
         read_seconds: float = limits.READ_SECONDS,
         watch_seconds: int = limits.WATCH_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        host: str | None = None,
     ) -> None:
         self._api = api
         self._timeout = (limits.CONNECT_SECONDS, read_seconds)
         self._watch_seconds = watch_seconds
         self._now = now
         self._uid: str | None = None
+        self._host = host or socket.gethostname()  # in a pod, the pod's name
+        self._outside = Process(
+            name=f"{self._host}-{time.monotonic_ns():x}", since=in_milliseconds(now()), outside=True
+        )
+        self._process: Process | None = None
         self._config = config
         self._core = f"/api/v1/namespaces/{config.namespace}"
         self._apps = f"/apis/apps/v1/namespaces/{config.namespace}"
@@ -154,6 +165,56 @@ class KubernetesCluster:
     def platform(self) -> Platform:
         """Return whether this is OpenShift, and the DaemonSet's owner; None where unknown."""
         return Platform(openshift=self._openshift(), owner=self._owner())
+
+    def process(self) -> Process:
+        """Return this process: its pod, or where there is none the process itself.
+
+        Processes outside the cluster have a name of their own each, in the order of their start.
+        """
+        if self._process is None:
+            try:
+                self._process = self._pod(self._host) or self._outside
+            except RefusedByClusterError as error:
+                # It is asked again, because the right may come later, as in an installation.
+                log.warning(
+                    "the service can't read its own pod, so it gives way to processes that can: "
+                    "%s; its Role needs the verb list on pods",
+                    error,
+                )
+                return self._outside
+        return self._process
+
+    def lives(self, process: Process) -> bool:
+        """Whether a process may still run, as its pod is there and has not ended.
+
+        Nobody can see whether a process outside the cluster runs, so it counts as running.
+        """
+        try:
+            return process.outside or self._pod(process.name) == process
+        except RefusedByClusterError as error:
+            log.debug("pod %s can't be read: %s", process.name, error)
+            return True
+
+    def _pod(self, name: str) -> Process | None:
+        """Return the process of a pod, or None where it is gone or has ended.
+
+        This is a list, because the service may list pods anyway, and so needs no other right.
+        """
+        query = (("fieldSelector", f"metadata.name={name}"),)
+        for pod in self._list(f"{self._core}/pods", query=query):
+            if not self._has_ended(pod):
+                created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+                return Process(name=name, since=created)
+        return None
+
+    def _has_ended(self, pod: Manifest) -> bool:
+        """Whether a pod that is listed runs no more. A lost node never confirms a deletion."""
+        due = pod["metadata"].get("deletionTimestamp")
+        if due is not None:
+            overdue = self._now() - datetime.fromisoformat(due)
+            if overdue > timedelta(seconds=limits.DELETION_SECONDS):
+                return True
+        return (pod.get("status") or {}).get("phase") in _ENDED
 
     def report(self, reason: str, message: str, *, is_warning: bool = True) -> None:
         """Create an Event about the DaemonSet, if that is possible.
@@ -363,14 +424,20 @@ class KubernetesCluster:
     ) -> Any:
         """Return a successful response, its body unread. Raises the error of any other status."""
         content_type = _JSON_PATCH if method == "PATCH" else _JSON
-        request = self._api.param_serialize(
-            method,
-            path,
-            query_params=list(query),
-            header_params={"Accept": accept, "Content-Type": content_type},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
+        try:
+            request = self._api.param_serialize(
+                method,
+                path,
+                query_params=list(query),
+                header_params={"Accept": accept, "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+        except (OSError, client_config.ConfigException) as error:
+            # The client reads the token of the service account again each minute.
+            raise ClusterUnavailableError(
+                f"the token of the service account can't be read: {error}"
+            ) from error
         try:
             response = self._api.call_api(*request, _request_timeout=timeout or self._timeout)
             if response.status in range(200, 300):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from image_puller.cluster.json_patch import Operation
+from image_puller.core.charge import Process
 from image_puller.core.daemonset import Manifest, Platform
 from image_puller.core.node_state import Refusal
 from image_puller.core.nodes import Node
@@ -39,6 +40,12 @@ class Cluster(Protocol):
 
     def platform(self) -> Platform:
         """Return what the DaemonSet depends on beside the configuration."""
+
+    def process(self) -> Process:
+        """Return this process, which is its pod."""
+
+    def lives(self, process: Process) -> bool:
+        """Whether a process may still run. One outside the cluster counts as running."""
 
     def report(self, reason: str, message: str, *, is_warning: bool = True) -> None:
         """Create an Event about the DaemonSet, if that is possible."""

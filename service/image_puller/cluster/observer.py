@@ -7,9 +7,8 @@ from image_puller.cluster.interface import Cluster
 from image_puller.cluster.shared_read import SharedRead
 from image_puller.cluster.stored_state import text_of
 from image_puller.config.configuration import Config
-from image_puller.core import daemonset, decide, observation, status
+from image_puller.core import daemonset, decide, observation
 from image_puller.core import state as states
-from image_puller.core.changes import PullAgain
 from image_puller.core.daemonset import Manifest
 from image_puller.core.nodes import Node
 from image_puller.core.observation import Live, Observation
@@ -42,10 +41,6 @@ class Observer:
     def observe(self) -> Observation:
         """Return what is true in the cluster now. Calls at the same time share one read."""
         return self._shared.get()
-
-    def wrong_contents(self, seen: Observation) -> tuple[PullAgain, ...]:
-        """Return a change for each mutated tag of which a node has other content."""
-        return status.wrong_contents(seen, time=self._now())
 
     def _read(self) -> Observation:
         try:

@@ -14,7 +14,12 @@ from image_puller.cluster.interface import Cluster
 from image_puller.cluster.json_patch import put
 from image_puller.cluster.ownership import require_ours
 from image_puller.cluster.refusals import Refusals
-from image_puller.cluster.stored_state import StoredState, require_kept, text_of
+from image_puller.cluster.stored_state import (
+    OtherConfigurationError,
+    StoredState,
+    require_kept,
+    text_of,
+)
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, decide, rollout
 from image_puller.core import state as states
@@ -60,17 +65,20 @@ class Reconciler:
     def commit(self, changes: Sequence[Change], *, flush: bool = False) -> tuple[Outcome, ...]:
         """Commit the changes, and return the outcome of each.
 
-        The first commit checks the whole DaemonSet and takes charge. `flush` applies a pending
-        template at once. After the return nothing that was decided can get lost.
+        The first commit checks the whole DaemonSet and takes charge, as does that of a superseded
+        process once no younger one lives. `flush` applies a pending template at once. After the
+        return nothing that was decided can get lost.
         Raises ClusterUnavailableError: the senders try again.
         """
         for _ in range(limits.ATTEMPTS):
-            self._stored.require_in_charge()
             try:
+                if self.superseded is not None:
+                    self._is_checked = False
+                    self._stored.require_no_rival()
                 return self._with_refusals(changes, self._attempt(changes, flush=flush))
             except LostRaceError as lost:
                 log.debug("deciding again: %s", lost)
-            except (MissingError, UnreadableStateError) as error:
+            except (MissingError, UnreadableStateError, OtherConfigurationError) as error:
                 log.debug("checking the whole DaemonSet: %s", error)
                 self._stored.last = None
                 self._is_checked = False
@@ -109,14 +117,17 @@ class Reconciler:
             # older push that arrives late is known to be older.
             self._stored.remember(stored.text, decided)
             return outcomes
-        self._write(stored.text, decided, flush=flush)
+        self._write(stored.text, known, decided, flush=flush)
         return outcomes
 
     def _with_refusals(
         self, changes: Sequence[Change], outcomes: Sequence[Outcome]
     ) -> tuple[Outcome, ...]:
         """Return the outcomes, corrected for tags that the cluster refused in this commit."""
-        entries = self._stored.last.state.entries if self._stored.last else {}
+        if self._stored.last is None:
+            return tuple(outcomes)
+        self._refusals.settle(self._stored.last.state)
+        entries = self._stored.last.state.entries
         return tuple(
             Outcome.REFUSED
             if isinstance(change, TrackTag | RegistryAnswer)
@@ -141,11 +152,12 @@ class Reconciler:
         state = states.until(self._stored.take_charge(live), self._now())
         unqueryable = _unqueryable(changes)
         state = rollout.pull_unqueryable(self._config, state, self._now(), unqueryable)
+        self._refusals.settle(state)
         was_blocked = state.blocked is not None
         state = replace(state, blocked=None)
         decided, outcomes = decide.apply(self._config, state, changes)
-        if rollout.is_pending(self._config, decided):
-            self._write(text_of(live), decided, flush=flush)
+        if rollout.is_pending(self._config, decided) or _bounds_differ(state, decided):
+            self._write(text_of(live), state, decided, flush=flush)
         else:
             if was_blocked:  # since its creation: the live template's own pods were refused
                 decided = self._refusals.try_pod(decided, self._template(decided))
@@ -187,7 +199,7 @@ class Reconciler:
         """Write the state, and undo what somebody else has changed."""
         operations = [
             put("/spec/template", self._template(state)),
-            *repair.structure(self._config, self._platform),
+            *repair.structure(self._config, state, self._platform),
         ]
         try:
             has_drifted = repair.has_drifted(self._cluster, live, operations)
@@ -209,8 +221,13 @@ class Reconciler:
 
     # Writes
 
-    def _write(self, old: str | None, decided: State, *, flush: bool = False) -> None:
-        """Write the state in place of `old`, and the template if it is due."""
+    def _write(self, old: str | None, known: State, decided: State, *, flush: bool = False) -> None:
+        """Write the state in place of `old`, which was `known`, and the template if it is due."""
+        if _bounds_differ(known, decided):
+            # On its own, because a template may still be refused, and this restarts no pod.
+            bounded = replace(known, max_unavailable=decided.max_unavailable)
+            strategy = repair.strategy(self._config, decided)
+            old = self._stored.write(old, bounded, [strategy]).text
         is_due = self._is_due(decided, flush=flush)
         if is_due and rollout.needs_trial(self._config, decided):
             decided = self._refusals.try_pod(decided, self._template(decided))
@@ -228,7 +245,7 @@ class Reconciler:
         state = rollout.advance(self._config, decided, self._now())
         operations = [put("/spec/template", self._template(state))]
         if state.structure != decided.structure:
-            operations += repair.structure(self._config, self._platform)
+            operations += repair.structure(self._config, state, self._platform)
         self._stored.replace(old, state, operations)
         log.info("DaemonSet %s: rollout started", self._config.daemonset_name)
 
@@ -279,6 +296,10 @@ class Reconciler:
         if self._platform.openshift is None:
             security = live["spec"]["template"]["spec"].get("securityContext", {})
             self._platform = replace(self._platform, openshift="runAsUser" not in security)
+
+
+def _bounds_differ(one: State, other: State) -> bool:
+    return one.max_unavailable != other.max_unavailable
 
 
 def _unqueryable(changes: Sequence[Change]) -> frozenset[tuple[str, str]]:

@@ -46,7 +46,6 @@ class Refusals:
         except RefusedByClusterError as error:
             if not self._has_room(error, template):
                 return self.block(state, error)
-        self._reported = None
         return state
 
     def block(self, state: State, refusal: RefusedByClusterError) -> State:
@@ -58,6 +57,10 @@ class Refusals:
         self._reported = reason
         template = daemonset.template_hash(self._config, state)
         return replace(state, blocked=Blocked(template=template, reason=reason))
+
+    def settle(self, state: State) -> None:
+        """Note the state as it is stored. The reason that it has was reported."""
+        self._reported = None if state.blocked is None else state.blocked.reason
 
     def _has_room(self, refusal: RefusedByClusterError, template: Manifest) -> bool:
         """Whether the old pods free the quota that the new ones need."""

@@ -9,13 +9,19 @@ from image_puller.cluster.json_patch import Operation, put, put_annotation, put_
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset
 from image_puller.core.daemonset import STATE, Manifest, Platform
+from image_puller.core.state import State
 
 log = logging.getLogger(__name__)
 
 
-def structure(config: Config, platform: Platform) -> list[Operation]:
-    """Return the operations that set everything of ours but the template and the state."""
-    operations = [put("/spec/updateStrategy", daemonset.update_strategy(config))]
+def strategy(config: Config, state: State) -> Operation:
+    """Return the operation that sets how many nodes change at once. It restarts no pod."""
+    return put("/spec/updateStrategy", daemonset.update_strategy(config, state.max_unavailable))
+
+
+def structure(config: Config, state: State, platform: Platform) -> list[Operation]:
+    """Return the operations that set everything of ours but the template and the annotation."""
+    operations = [strategy(config, state)]
     operations += [put_label(key, value) for key, value in daemonset.labels(config).items()]
     operations += [put_annotation(key, v) for key, v in config.daemonset_annotations.items()]
     owners = daemonset.owner_references(platform)

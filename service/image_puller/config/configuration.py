@@ -462,7 +462,11 @@ def _ca_files(text: str) -> dict[str | None, Path]:
 
 def _file(text: str) -> Path:
     file = Path(text)
-    if not file.is_file():
+    try:
+        is_file = file.is_file()
+    except OSError as error:
+        raise ValueError(f"{variables.quoted(text)} can't be read: {error.strerror}") from error
+    if not is_file:
         raise ValueError(f"{variables.quoted(text)} is not a file")
     return file
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from enum import Enum, auto
 from typing import Any
 
 from image_puller import limits
@@ -11,20 +12,30 @@ from image_puller.controller.clock import Clock
 from image_puller.controller.problem_tracker import ProblemTracker
 from image_puller.controller.rollout_log import RolloutLog
 from image_puller.controller.writer import Writer
-from image_puller.core import catch_up, problems, status
+from image_puller.core import catch_up, follow_up, problems, status
 from image_puller.core.catch_up import Findings, Question
 from image_puller.core.changes import Change, CheckDaemonSet
+from image_puller.core.decide import STARTS_ROLLOUT
 from image_puller.core.observation import Observation
 from image_puller.core.problems import Kind, Problem
 from image_puller.core.state import State
 from image_puller.registries.lookup import Lookup
-from image_puller.values.answers import Answer, OtherArtifact, Unanswered
+from image_puller.values.answers import Answer, OtherArtifact, Present, Unanswered
 from image_puller.values.reference import Reference
 
 SOURCE = "check"
 """The source under which the changes of checks are counted."""
 
 _NOT_ASKED = Unanswered("no registry is asked (ASK_REGISTRIES)", is_unqueryable=True)
+
+
+class RolloutProgress(Enum):
+    """What a check of a rollout found."""
+
+    FINISHED = auto()
+    WAITS = auto()
+    CHANGED = auto()
+    """The check changed something, so nodes change soon."""
 
 
 class Checks:
@@ -49,6 +60,7 @@ class Checks:
         self._clock = clock
         self._tracker = tracker
         self._rollouts = RolloutLog(clock)
+        self._failing: follow_up.Failing = {}
         self._from_catch_up: tuple[str, ...] = ()
         self._from_verification: tuple[str, ...] = ()
 
@@ -62,19 +74,21 @@ class Checks:
         seen, found = self._observe()
         return status.described(seen, found)
 
-    def full(self, seconds: float, *, asks_if_new: bool = False) -> None:
+    def full(self, seconds: float, *, asks_if_new: bool = False) -> bool:
         """Ask registries for missed pushes, then repair the DaemonSet whatever they answered.
 
         `seconds` bounds the questions. With `asks_if_new`, registries are asked only where there is
-        no DaemonSet yet.
+        no DaemonSet yet. Return whether the answers start a rollout.
         """
-        findings = Findings()
+        findings, starts_rollout = Findings(), False
         try:
             state = self._observer.state()
             if not asks_if_new or state.changed is None:
                 findings = self._catch_up(state, seconds)
         finally:
-            self._commit((CheckDaemonSet(findings.unqueryable), *findings.changes))
+            changes = (CheckDaemonSet(findings.unqueryable), *findings.changes)
+            starts_rollout = self._commit(changes)
+        return starts_rollout
 
     def unverified_pushes(self) -> bool:
         """Ask registries about unverified pushes. Return whether there were any."""
@@ -110,18 +124,42 @@ class Checks:
         )
         return catch_up.still_doubtful(self._config, state, tags, answers)
 
-    def rollout(self, *, is_last: bool) -> bool:
-        """Compare what nodes have with what was pushed. Return whether to do so again.
+    def rollout(self) -> RolloutProgress:
+        """Compare what nodes have with what was pushed, and change what does not go on.
 
-        The comparison waits until the rollout is complete, unless it is the last one.
+        Nodes that can be compared do not wait for others.
         """
+        now = self._clock.now()
         seen, _ = self._observe()
-        if not is_last and seen.rollout != "complete":
-            return True
-        wrong = self._observer.wrong_contents(seen)
-        if wrong:
-            self._commit(wrong)
-        return bool(wrong)
+        self._failing = follow_up.failing(seen, self._failing, now)
+        changes = (*follow_up.node_changes(seen, self._failing, now), *self._pulls(seen))
+        if changes and self._commit(changes):
+            return RolloutProgress.CHANGED
+        is_finished = follow_up.is_finished(seen, now)
+        return RolloutProgress.FINISHED if is_finished else RolloutProgress.WAITS
+
+    def _pulls(self, seen: Observation) -> tuple[Change, ...]:
+        """Return what makes nodes pull again, of the tags whose registry shows the new content."""
+        asked_at = self._clock.now()
+        wrong, state = follow_up.wrong_contents(seen, time=asked_at), seen.live.state
+        if not wrong or state is None:
+            return ()
+        asked = {pull: catch_up.question(self._config, pull.entry, pull.tag) for pull in wrong}
+        answers = self._ask(state, tuple(asked.values()), limits.VERIFICATION_SECONDS)
+        shown = [
+            question
+            for pull, question in asked.items()
+            if answers[question.reference] == Present(pull.digest)
+        ]
+        found = catch_up.findings(self._config, state, shown, answers, time=asked_at)
+        return (
+            *found.changes,
+            *(
+                pull
+                for pull, question in asked.items()
+                if question in shown or _is_unqueryable(answers[question.reference])
+            ),
+        )
 
     def _observe(self) -> tuple[Observation, tuple[Problem, ...]]:
         """Return what is true in the cluster now, and all problems. Report what began or ended."""
@@ -178,5 +216,11 @@ class Checks:
         if findings.changes:
             self._commit(findings.changes)
 
-    def _commit(self, changes: Sequence[Change]) -> None:
-        self._writer.commit(SOURCE, changes, timeout=limits.CHECK_SECONDS)
+    def _commit(self, changes: Sequence[Change]) -> bool:
+        """Commit changes. Return whether they start a rollout."""
+        outcomes = self._writer.commit(SOURCE, changes, timeout=limits.CHECK_SECONDS)
+        return any(outcome in STARTS_ROLLOUT for outcome in outcomes)
+
+
+def _is_unqueryable(answer: Answer) -> bool:
+    return isinstance(answer, Unanswered) and answer.is_unqueryable

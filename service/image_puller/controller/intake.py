@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Protocol
 
 from image_puller import limits
@@ -10,9 +11,10 @@ from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.places import Places
-from image_puller.controller.writer import Writer
+from image_puller.controller.shared_check import SharedCheck
+from image_puller.controller.writer import Writer, listed
 from image_puller.core import verification
-from image_puller.core.changes import Change
+from image_puller.core.changes import Change, CheckDaemonSet, EnsureExists
 from image_puller.core.decide import Outcome
 from image_puller.core.matching import NoMatch, match, repository_to_check
 from image_puller.core.verification import Trust
@@ -22,6 +24,11 @@ from image_puller.values.answers import Answer
 from image_puller.values.reference import Reference
 
 log = logging.getLogger(__name__)
+
+SHARED = "shared_check"
+"""The outcome of a request without credentials that shared the check of another one."""
+
+_CHECKS = (CheckDaemonSet, EnsureExists)
 
 
 class Listener(Protocol):
@@ -56,6 +63,7 @@ class Intake:
         self._clock = clock
         self._lookup = lookup
         self._listener = listener
+        self._shared = {kind: SharedCheck(clock) for kind in _CHECKS}
         self._untrusted = Places(
             limits.UNTRUSTED_SENDERS, "requests of senders without credentials"
         )
@@ -70,7 +78,8 @@ class Intake:
     ) -> None:
         """Commit what the events ask for. After the return nothing of it can get lost.
 
-        A sender that is not trusted only makes the service ask registries.
+        A sender that is not trusted only makes the service ask registries, and make a check now
+        and then.
         Raises ClusterUnavailableError where the commit takes more than `timeout` seconds, and
         OverloadedError where many senders that are not trusted wait already.
         """
@@ -87,15 +96,40 @@ class Intake:
             self._trust(is_trusted=is_trusted),
             timeout * limits.REGISTRY_SHARE_OF_TIMEOUT,
         )
+        if not is_trusted:
+            self._check(source, changes, deadline)
+            changes = tuple(each for each in changes if not isinstance(each, _CHECKS))
+        self._commit(source, changes, deadline)
+
+    def _commit(self, source: str, changes: Sequence[Change], deadline: float) -> None:
         if changes:
             remaining = deadline - self._clock.monotonic()
-            outcomes = self._writer.commit(source, changes, timeout=remaining)
-            if self._listener is not None:
-                self._listener.note_commit(changes, outcomes)
+            self._note(changes, self._writer.commit(source, changes, timeout=remaining))
+
+    def _check(self, source: str, changes: Sequence[Change], deadline: float) -> None:
+        """Make the checks that a sender without credentials asks for, or share the last ones.
+
+        A check that was shared may be older than the request, so the schedule makes another one.
+        """
+        for kind, shared in self._shared.items():
+            asked = tuple(change for change in changes if isinstance(change, kind))
+            if not asked:
+                continue
+            timeout = deadline - self._clock.monotonic()
+            commit = partial(self._commit, source, asked[:1], deadline)
+            if not shared.make(commit, timeout=timeout):
+                self._metrics.count_event(source, SHARED)
+                log.debug("%s: DaemonSet: the last check counts for this request too", source)
+                self._note(asked[:1], (Outcome.CHECKED,))
+
+    def _note(self, changes: Sequence[Change], outcomes: Sequence[Outcome]) -> None:
+        if self._listener is not None:
+            self._listener.note_commit(changes, outcomes)
 
     def _matched(self, source: str, events: Sequence[Event]) -> list[Change]:
         received = self._clock.now()
         changes: list[Change] = []
+        ignored: dict[str, list[str]] = {}
         for event in events:
             repository = repository_to_check(self._config, source, event)
             if repository is not None and self._listener is not None:
@@ -103,9 +137,11 @@ class Intake:
             asked = match(self._config, source, event, received=received)
             if isinstance(asked, NoMatch):
                 self._metrics.count_event(source, asked.reason)
-                log.info("%s: ignored: %s", source, asked.detail or asked.reason)
+                ignored.setdefault(asked.reason, []).append(asked.detail or asked.reason)
             else:
                 changes.extend(asked)
+        for details in ignored.values():
+            log.info("%s: ignored: %s", source, listed(details))
         return changes
 
     def _trust(self, *, is_trusted: bool) -> Trust:

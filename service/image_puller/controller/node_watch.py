@@ -28,11 +28,15 @@ class NodeWatch:
         self._clock = clock
         self._wakes = threading.Condition()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="nodes", daemon=True)
+        self._was_refused = False
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Start to watch."""
+    def start(self) -> threading.Thread:
+        """Start to watch, and return the thread."""
+        # The web server forks before this. A thread object from before would count as ended.
+        self._thread = threading.Thread(target=self._run, name="nodes", daemon=True)
         self._thread.start()
+        return self._thread
 
     def stop(self) -> None:
         """Start no other watch, and return at once."""
@@ -42,21 +46,40 @@ class NodeWatch:
 
     def _run(self) -> None:
         while not self._stopping:
-            try:
-                for node in self._joins():
-                    joined = (NodeJoined(node=node),)
-                    self._intake.accept(SOURCE, joined, timeout=limits.PUSH_SECONDS)
-            except RefusedByClusterError as error:
-                log.warning(
-                    "nodes can't be watched, so only checks notice a node that joins: %s; "
-                    "apply deploy/kubernetes/nodes.yaml to allow it",
-                    error,
-                )
-                return
-            except ImagePullerError as error:
-                log.warning("the watch of nodes ended and is started again: %s", error)
-            except Exception:
-                # No answer of the API server may end the watch for good.
-                log.exception("the watch of nodes failed and is started again")
+            seconds = self._watch()
             with self._wakes:
-                self._clock.wait_for(self._wakes, lambda: self._stopping, limits.RETRY_SECONDS)
+                self._clock.wait_for(self._wakes, lambda: self._stopping, seconds)
+
+    def _watch(self) -> float:
+        """Watch until the watch ends. Return the seconds until the next one."""
+        try:
+            for node in self._joins():
+                self._was_refused = False
+                self._take(node)
+        except RefusedByClusterError as error:
+            level = logging.DEBUG if self._was_refused else logging.WARNING
+            self._was_refused = True
+            log.log(
+                level,
+                "nodes can't be watched, so only checks notice a node that joins: %s; "
+                "apply deploy/kubernetes/nodes.yaml to allow it",
+                error,
+            )
+            return limits.REFUSED_WATCH_SECONDS
+        except ImagePullerError as error:
+            log.warning("the watch of nodes ended and is started again: %s", error)
+        except Exception:
+            # No answer of the API server may end the watch for good.
+            log.exception("the watch of nodes failed and is started again")
+        return limits.RETRY_SECONDS
+
+    def _take(self, node: str) -> None:
+        """Hand a node to the intake. Its errors do not concern the watch."""
+        try:
+            self._intake.accept(SOURCE, (NodeJoined(node=node),), timeout=limits.PUSH_SECONDS)
+        except ImagePullerError as error:
+            log.warning(
+                "node %s joined, and the DaemonSet is checked for it only with the next check: %s",
+                node,
+                error,
+            )

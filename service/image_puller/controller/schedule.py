@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from image_puller import limits
-from image_puller.controller.checks import Checks
+from image_puller.controller.checks import Checks, RolloutProgress
 from image_puller.controller.clock import Clock
 from image_puller.core.changes import (
     AwaitVerification,
@@ -15,27 +15,23 @@ from image_puller.core.changes import (
     TrackTag,
     UntrackTag,
 )
-from image_puller.core.decide import Outcome
+from image_puller.core.decide import STARTS_ROLLOUT, Outcome
 from image_puller.errors import ImagePullerError
 from image_puller.values.reference import Reference
 
 log = logging.getLogger(__name__)
 
-_STARTS_ROLLOUT = (
-    Outcome.MUTATED,
-    Outcome.IN_DOUBT,
-    Outcome.PULLED_AGAIN,
-    Outcome.TRACKED,
-    Outcome.UNTRACKED,
-)
-
 
 class _Backoff:
-    """When to check again: soon at first, then after twice the time each, up to a bound."""
+    """When to check again: soon at first, then after twice the time each, up to a bound.
 
-    def __init__(self, clock: Clock, most: float) -> None:
+    With `ends` there is no check after the bound. Otherwise its pace stays.
+    """
+
+    def __init__(self, clock: Clock, most: float, *, ends: bool = True) -> None:
         self._clock = clock
         self._most = most
+        self._ends = ends
         self._step = 0.0
         self.due: float | None = None
 
@@ -47,10 +43,16 @@ class _Backoff:
         self._step = limits.FIRST_RECHECK_SECONDS
         self._set_due()
 
+    def begin_unless_due(self) -> None:
+        if self.due is None:
+            self.begin()
+
     def continue_(self) -> None:
         if not self.is_last:
             self._step *= 2
-            self._set_due()
+        elif self._ends:
+            return
+        self._set_due()
 
     def _set_due(self) -> None:
         self.due = _earlier(self.due, self._clock.monotonic() + self._step)
@@ -77,12 +79,15 @@ class Schedule:
         self._repositories_due: float | None = None
         self._repositories_not_before = 0.0
         self._repositories: frozenset[Reference] = frozenset()
-        self._rollout = _Backoff(clock, most=limits.ROLLOUT_RECHECK_SECONDS)
-        self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
+        self._rollout = _Backoff(clock, most=limits.ROLLOUT_RECHECK_SECONDS, ends=False)
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Start the thread, whose first act is the check at start."""
+    def start(self) -> threading.Thread:
+        """Start and return the thread, whose first act is the check at start."""
+        # The web server forks before this. A thread object from before would count as ended.
+        self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
         self._thread.start()
+        return self._thread
 
     def stop(self) -> None:
         """Start no other check, and return at once. A check that runs ends by itself."""
@@ -92,7 +97,8 @@ class Schedule:
 
     def join(self, seconds: float) -> None:
         """Wait for the check that runs to end."""
-        self._thread.join(seconds)
+        if self._thread is not None:
+            self._thread.join(seconds)
 
     def note_commit(self, changes: Iterable[Change], outcomes: Sequence[Outcome]) -> None:
         """Schedule the checks that committed changes need."""
@@ -107,7 +113,7 @@ class Schedule:
                 if outcome is Outcome.IN_DOUBT:
                     self._note_doubt(change)
                 # A node that joined pulls all images, as in a rollout.
-                if outcome in _STARTS_ROLLOUT or isinstance(change, EnsureExists):
+                if outcome in STARTS_ROLLOUT or isinstance(change, EnsureExists):
                     self._rollout.begin()
             self._wakes.notify()
 
@@ -179,12 +185,14 @@ class Schedule:
             return True
 
     def _check(self, seconds: float, *, asks_if_new: bool = False) -> None:
-        self._attempt(lambda: self._checks.full(seconds, asks_if_new=asks_if_new))
+        starts_rollout = self._attempt(lambda: self._checks.full(seconds, asks_if_new=asks_if_new))
         with self._wakes:
             self._not_before = self._clock.monotonic() + limits.CHECK_SPACING_SECONDS
             # An earlier process may have left unverified pushes, or an unfinished rollout.
             self._verification.begin()
-            self._rollout.begin()
+            self._rollout.begin_unless_due()
+            if starts_rollout:
+                self._rollout.begin()
             if self._is_periodic:
                 next_check = self._clock.monotonic() + limits.CHECK_INTERVAL_SECONDS
                 self._check_due = _earlier(self._check_due, next_check)
@@ -231,9 +239,16 @@ class Schedule:
             self._rollout.begin()
 
     def _check_rollout(self) -> None:
-        is_last = self._rollout.is_last
-        if self._attempt(lambda: self._checks.rollout(is_last=is_last)):
-            with self._wakes:
+        progress = [RolloutProgress.WAITS]  # where the check fails
+
+        def check() -> None:
+            progress[0] = self._checks.rollout()
+
+        self._attempt(check)
+        with self._wakes:
+            if progress[0] is RolloutProgress.CHANGED:
+                self._rollout.begin()
+            elif progress[0] is RolloutProgress.WAITS:
                 self._rollout.continue_()
 
     def _attempt(self, check: Callable[[], object]) -> bool:

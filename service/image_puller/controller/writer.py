@@ -21,8 +21,11 @@ from image_puller.core.changes import (
     Change,
     CheckDaemonSet,
     EnsureExists,
+    NoteHeld,
     PullAgain,
+    QuarantineTag,
     RegistryAnswer,
+    SetMaxUnavailable,
     TrackTag,
     UntrackTag,
 )
@@ -61,24 +64,28 @@ class Writer:
         self._waiting: list[_Request] = []
         self._stopping = False
         self._expected = 1
-        self._failed = False
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._retry: float | None = None
+        self._thread: threading.Thread | None = None
 
     @property
     def superseded(self) -> str | None:
         """Return why this process is not in charge, or None."""
         return self._reconciler.superseded
 
-    def start(self) -> None:
-        """Start to commit."""
+    def start(self) -> threading.Thread:
+        """Start to commit, and return the thread."""
+        # The web server forks before this. A thread object from before would count as ended.
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
+        return self._thread
 
     def stop(self) -> None:
         """Commit what was asked for, apply a pending template, and return."""
         with self._arrival:
             self._stopping = True
             self._arrival.notify()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def commit(self, source: str, changes: Sequence[Change], *, timeout: float) -> Outcomes:
         """Commit changes, and return their outcomes once nothing of them can get lost.
@@ -87,11 +94,14 @@ class Writer:
         `timeout` seconds. The commit may still be made then; the sender's retry changes nothing.
         """
         outcomes = self._submit(changes, timeout)
+        lines: dict[tuple[int, Outcome], list[str]] = {}
         for change, outcome in zip(changes, outcomes, strict=True):
             self._metrics.count_event(source, outcome)
             is_news = not isinstance(change, RegistryAnswer) or outcome is not Outcome.UNCHANGED
             level = logging.INFO if is_news else logging.DEBUG
-            log.log(level, "%s: %s: %s", source, _subject(change), outcome)
+            lines.setdefault((level, outcome), []).append(_subject(change))
+        for (level, outcome), subjects in lines.items():
+            log.log(level, "%s: %s: %s", source, listed(subjects), outcome)
         return outcomes
 
     def _submit(self, changes: Sequence[Change], timeout: float) -> Outcomes:
@@ -142,14 +152,18 @@ class Writer:
         self._expected = max(len(self._waiting), 1 if are_there else self._expected // 2)
 
     def _seconds_until_due(self) -> float | None:
-        if self._failed:
-            return limits.RETRY_SECONDS
+        if self._retry is not None:
+            return self._retry
         return self._reconciler.seconds_until_due()
 
     def _commit(self, batch: Sequence[_Request], *, flush: bool) -> None:
         changes = [change for request in batch for change in request.changes]
         try:
             outcomes = iter(self._reconciler.commit(changes, flush=flush))
+        except SupersededError as error:
+            level = logging.ERROR if batch else logging.DEBUG  # why it is so, was logged once
+            log.log(level, "nothing was changed: %s", error)
+            self._fail(batch, error, limits.RETURN_SECONDS)
         except ImagePullerError as error:
             log.error("nothing was changed: %s", error)  # noqa: TRY400 - the message is complete
             self._fail(batch, error)
@@ -158,22 +172,35 @@ class Writer:
             log.exception("nothing was changed")
             self._fail(batch, error)
         else:
-            self._failed = False
+            self._retry = None
             for request in batch:
                 request.committed.set_result(tuple(next(outcomes) for _ in request.changes))
 
-    def _fail(self, batch: Sequence[_Request], error: Exception) -> None:
-        """Fail the batch. Try again soon, unless another configuration is in charge."""
-        self._failed = not isinstance(error, SupersededError)
+    def _fail(
+        self, batch: Sequence[_Request], error: Exception, retry: float = limits.RETRY_SECONDS
+    ) -> None:
+        """Fail the batch, and try again after so many seconds."""
+        self._retry = retry
         for request in batch:
             request.committed.set_exception(error)
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Return texts as one for the log: each once, the first ones, and how many more there are."""
+    known = list(dict.fromkeys(texts))
+    shown, more = known[: limits.LINE_SUBJECTS], len(known) - limits.LINE_SUBJECTS
+    return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
 
 
 def _subject(change: Change) -> str:
     """Return what a change is about, for the log."""
     match change:
-        case TrackTag() | UntrackTag() | RegistryAnswer() | PullAgain():
+        case TrackTag() | UntrackTag() | RegistryAnswer() | PullAgain() | NoteHeld():
             return " ".join(filter(None, (change.entry, change.tag, change.digest)))
+        case QuarantineTag():
+            return f"{change.entry} {change.tag} {change.digest or ''} ({change.reason})"
+        case SetMaxUnavailable(nodes):
+            return f"ROLLOUT_MAX_UNAVAILABLE, now {nodes or 'as configured'}"
         case AwaitVerification():
             return f"{change.entry} {change.tag} ({change.reason})"
         case EnsureExists() | CheckDaemonSet():

@@ -63,7 +63,7 @@ def questions(
     only: Collection[Reference] | None = None,
     others: Collection[Reference] = (),
 ) -> tuple[Question, ...]:
-    """Return every tag to ask about: configured, tracked, unverified, and new in a listing.
+    """Return every tag to ask about: configured, tracked, unverified, quarantined, newly listed.
 
     `only` has the repositories to ask about. None means all. `others` has the tags that are known
     to be no images, so that older images are asked about instead.
@@ -73,6 +73,11 @@ def questions(
         for entry in _entries(config, only)
         for tag in _tags(config, entry, state.entries[entry.name], listings, others)
     )
+
+
+def question(config: Config, entry: str, tag: str) -> Question:
+    """Return the question about a tag of an entry."""
+    return Question(entry=entry, reference=config.entry(entry).reference_of(tag))
 
 
 def unverified(config: Config, state: State) -> tuple[Question, ...]:
@@ -207,7 +212,8 @@ def _other_artifact(
     current: EntryState, question: Question, digest: str, kind: str, time: datetime
 ) -> Iterator[Change]:
     """Yield what it changes that a tag is no image."""
-    if current.tag(question.tag) or _waiting(current, question.tag):
+    name = question.tag
+    if current.tag(name) or _waiting(current, name) or current.quarantine(name):
         yield replace(_answer(current, question, digest, time), other_kind=kind)
 
 
@@ -229,9 +235,10 @@ def _tags(
 ) -> Iterable[str]:
     tracked = (tag.name for tag in current.tags)
     waiting = (push.tag for push in current.unverified)
+    quarantined = (each.tag.name for each in current.quarantined)
     configured = () if entry.policy.tag is None else (entry.policy.tag,)
     listed = _listed(config, entry, listings, others)
-    return dict.fromkeys((*configured, *tracked, *waiting, *listed))
+    return dict.fromkeys((*configured, *tracked, *waiting, *quarantined, *listed))
 
 
 def images(state: State) -> frozenset[str]:

@@ -84,6 +84,46 @@ class PullAgain:
     time: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineTag:
+    """Go back to what nodes held before a tag got content that fails on every node that tried it.
+
+    `digest` and `pushed` identify the content. `pulled`: nodes could pull it, but its container
+    can't run. `is_shown`: the registry has it, so showing it again is no news. `back_to` is the
+    digest of the newest previous content that a node has, or None where that is not known.
+    """
+
+    entry: str
+    tag: str
+    digest: str | None
+    pushed: datetime
+    since: datetime
+    reason: str
+    pulled: bool
+    is_shown: bool
+    back_to: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteHeld:
+    """Note that a node holds the content of a tag, so its previous content is not needed any more.
+
+    `digest` and `pushed` identify the content.
+    """
+
+    entry: str
+    tag: str
+    digest: str | None
+    pushed: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SetMaxUnavailable:
+    """Let this number of nodes change at once. None: as many as are configured."""
+
+    nodes: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class EnsureExists:
     """Read the DaemonSet's state, and create the DaemonSet if it is missing."""
@@ -106,6 +146,9 @@ Change = (
     | RegistryAnswer
     | AwaitVerification
     | PullAgain
+    | QuarantineTag
+    | NoteHeld
+    | SetMaxUnavailable
     | EnsureExists
     | CheckDaemonSet
 )

@@ -70,7 +70,7 @@ def manifest(config: Config, state: State, platform: Platform, annotation: str) 
         "spec": {
             "selector": {"matchLabels": selector(config)},
             "revisionHistoryLimit": 2,
-            "updateStrategy": update_strategy(config),
+            "updateStrategy": update_strategy(config, state.max_unavailable),
             "template": template(config, state, platform),
         },
     }
@@ -86,12 +86,13 @@ def labels(config: Config) -> dict[str, str]:
     return {**selector(config), "app.kubernetes.io/managed-by": "kubernetes-image-puller"}
 
 
-def update_strategy(config: Config) -> Manifest:
-    """Return the update strategy: all nodes at once by default, so a dead node stalls no other."""
-    return {
-        "type": "RollingUpdate",
-        "rollingUpdate": {"maxUnavailable": config.rollout_max_unavailable, "maxSurge": 0},
-    }
+def update_strategy(config: Config, max_unavailable: int | None = None) -> Manifest:
+    """Return the update strategy: all nodes at once by default, so a dead node stalls no other.
+
+    `max_unavailable` is the raised bound, or None where it is the configured one.
+    """
+    bound = config.rollout_max_unavailable if max_unavailable is None else max_unavailable
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": bound, "maxSurge": 0}}
 
 
 def owner_references(platform: Platform) -> Manifest:
@@ -181,7 +182,8 @@ class DesiredImage:
     `name` is the tag that it is pulled by, or None where it is pulled by digest.
     `image` is its full name, because some runtimes reject short names such as `nginx`.
     `always`: its pull policy is Always. `expected` is its value in the digests annotation.
-    `tag` is the tracked tag; None for a configured image that was never pushed.
+    `tag` is the tracked tag; None for a configured image that was never pushed. `is_kept`: it is
+    the previous content of a quarantined tag.
     """
 
     entry: str
@@ -191,6 +193,7 @@ class DesiredImage:
     always: bool
     expected: str | None
     tag: Tag | None
+    is_kept: bool = False
 
 
 def desired_images(config: Config, state: State) -> list[DesiredImage]:
@@ -209,7 +212,7 @@ def desired_images_of(config: Config, entry: Entry, current: EntryState) -> list
         found.append(_configured(entry, current.tag(entry.tag)))
     tags = selection.desired(config, entry, current.tags)
     found.extend(_tracked(entry, tag) for tag in sorted(tags, key=lambda tag: tag.name))
-    return found
+    return [_kept(entry, current, image) for image in found]
 
 
 def _place(image: DesiredImage) -> tuple[int, str, str]:
@@ -257,6 +260,21 @@ def _tracked(entry: Entry, tag: Tag) -> DesiredImage:
         expected=_expected(tag),
         tag=tag,
     )
+
+
+def _kept(entry: Entry, current: EntryState, image: DesiredImage) -> DesiredImage:
+    """Return a desired image whose tag may be quarantined.
+
+    Then the registry has other content under the tag, and so may nodes. A node asks by digest, and
+    no registry if it has the content. Without a digest it takes what it has under the tag.
+    """
+    quarantined = None if image.tag is None else current.quarantine(image.tag.name)
+    if image.tag is None or quarantined is None:
+        return image
+    if image.tag.digest is None or not (image.always or quarantined.pulled):
+        return replace(image, always=False, is_kept=True)
+    reference = replace(entry.reference, tag=image.tag.name, digest=image.tag.digest)
+    return replace(image, name=None, image=str(reference), always=False, is_kept=True)
 
 
 def _expected(tag: Tag | None) -> str | None:

@@ -5,27 +5,38 @@ Pure. The same changes applied again change nothing.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
 from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
-from image_puller.core import selection
+from image_puller.core import quarantine, selection
 from image_puller.core.changes import (
     AwaitVerification,
     Change,
     CheckDaemonSet,
     EnsureExists,
+    NoteHeld,
     Precondition,
     PullAgain,
+    QuarantineTag,
     RegistryAnswer,
+    SetMaxUnavailable,
     TrackTag,
     UntrackTag,
 )
+from image_puller.core.daemonset import structure_hash
 from image_puller.core.order import is_older, is_uncertain
-from image_puller.core.state import Deletion, EntryState, State, Tag, UnverifiedPush
+from image_puller.core.state import (
+    Deletion,
+    EntryState,
+    Quarantined,
+    State,
+    Tag,
+    UnverifiedPush,
+)
 
 
 class Outcome(StrEnum):
@@ -48,9 +59,23 @@ class Outcome(StrEnum):
     """The tag is another artifact, such as a Helm chart."""
     VERIFICATION_EXPIRED = "verification_expired"
     PULLED_AGAIN = "pulled_again"
+    QUARANTINED = "quarantined"
+    """The content fails on every node that tried it, so it is not tried again yet."""
+    HELD = "held"
+    BOUND_CHANGED = "bound_changed"
     REFUSED = "refused"
 
 
+STARTS_ROLLOUT = (
+    Outcome.MUTATED,
+    Outcome.IN_DOUBT,
+    Outcome.PULLED_AGAIN,
+    Outcome.TRACKED,
+    Outcome.UNTRACKED,
+    Outcome.QUARANTINED,
+    Outcome.BOUND_CHANGED,
+)
+"""The outcomes after which nodes change."""
 _NEW_CONTENT = (Outcome.TRACKED, Outcome.MUTATED, Outcome.IN_DOUBT)
 
 
@@ -71,12 +96,15 @@ def apply(
 def adopt(config: Config, state: State, configuration: str) -> State:
     """Return the state fitted to a configuration, whose hash is `configuration`.
 
-    Tracked tags stay where the entry's image has not changed. Refused tags are forgotten, so that
-    they are tried again.
+    Tracked tags stay where the entry's image has not changed. Refused tags are forgotten, and
+    quarantined ones released, so that they are tried again. A raised bound of nodes stays only
+    where the configured one may be the same.
     """
+    is_kept = state.structure == structure_hash(config)
     return replace(
         state,
         configuration=configuration,
+        max_unavailable=state.max_unavailable if is_kept else None,
         blocked=None,
         entries={entry.name: _adopted(config, state, entry) for entry in config.entries},
     )
@@ -86,11 +114,14 @@ def _adopted(config: Config, state: State, entry: Entry) -> EntryState:
     old = state.entries.get(entry.name)
     if old is None or old.image != entry.image:
         return EntryState(image=entry.image)
-    tags = [tag for tag in old.tags if entry.policy.tracks(tag.name)]
+    for found in old.quarantined:
+        old = quarantine.released(config, entry, old, found.tag)
+    tags = selection.tracked(config, entry, [t for t in old.tags if entry.policy.tracks(t.name)])
     return EntryState(
         image=entry.image,
-        tags=selection.tracked(config, entry, tags),
+        tags=tags,
         live_tags=old.live_tags,
+        previous=quarantine.of(tags, old.previous),
         deleted=old.deleted,
         unverified=tuple(push for push in old.unverified if entry.policy.tracks(push.tag)),
     )
@@ -102,8 +133,21 @@ def _apply_one(config: Config, state: State, change: Change) -> tuple[State, Out
             return state, Outcome.CHECKED
         case PullAgain():
             return _pull_again(state, change)
+        case SetMaxUnavailable(nodes):
+            is_known = state.max_unavailable == nodes
+            outcome = Outcome.UNCHANGED if is_known else Outcome.BOUND_CHANGED
+            return replace(state, max_unavailable=nodes), outcome
     entry = config.entry(change.entry)
-    decided, outcome = _decide(config, entry, state.entries[entry.name], change)
+    current = state.entries[entry.name]
+    match change:
+        case QuarantineTag():
+            decided = quarantine.put_aside(config, entry, current, change)
+            outcome = Outcome.UNCHANGED if decided == current else Outcome.QUARANTINED
+        case NoteHeld():
+            decided = quarantine.note_held(current, change)
+            outcome = Outcome.UNCHANGED if decided == current else Outcome.HELD
+        case _:
+            decided, outcome = _decide(config, entry, current, change)
     return state.with_entry(entry.name, decided), outcome
 
 
@@ -121,7 +165,7 @@ def _decide(
         case RegistryAnswer() if change.other_kind is not None:
             return _take_other_artifact(entry, _without_settled(current, change), change)
         case RegistryAnswer(digest=None):
-            return _take_absence(entry, current, change)
+            return _take_absence(config, entry, current, change)
         case RegistryAnswer():
             return _take_answer(config, entry, _without_settled(current, change), change)
         case AwaitVerification():
@@ -139,6 +183,9 @@ def _take_push(
     deletions = [each for each in current.deleted if _names(each, push.tag, push.digest)]
     if push.tag != entry.tag and any(is_older(push, deletion) for deletion in deletions):
         return current, Outcome.OLDER
+    quarantined = current.quarantine(push.tag)
+    if quarantined is not None:
+        return _take_push_again(config, entry, current, quarantined, push)
     known = current.tag(push.tag)
     tag, outcome = _pushed(entry, known, push)
     if tag == known:
@@ -150,6 +197,20 @@ def _take_push(
     if outcome is Outcome.TRACKED and any(is_uncertain(push, each) for each in deletions):
         outcome = Outcome.IN_DOUBT
     return _with_tag(config, entry, current, tag, outcome)
+
+
+def _take_push_again(
+    config: Config, entry: Entry, current: EntryState, quarantined: Quarantined, push: TrackTag
+) -> tuple[EntryState, Outcome]:
+    """Take in a push of a quarantined tag: it is tried again, but not for the same push."""
+    if is_older(push, quarantined.tag):
+        return current, Outcome.OLDER
+    if _is_same(quarantined.tag, push) and push.time <= quarantined.tag.time:
+        return current, Outcome.QUARANTINED
+    tag, _ = _pushed(entry, current.tag(push.tag), push)
+    return quarantine.released(
+        config, entry, current, quarantine.as_mutated(tag, quarantined)
+    ), Outcome.MUTATED
 
 
 def _pushed(entry: Entry, known: Tag | None, push: TrackTag) -> tuple[Tag, Outcome]:
@@ -214,7 +275,8 @@ def _with_tag(
     if tag not in tags:
         return current, Outcome.NOT_NEWEST
     refused = tuple(refused for refused in current.refused if refused.name != tag.name)
-    return replace(current, tags=tags, refused=refused), outcome
+    previous = quarantine.previous(entry, current, tags, tag)
+    return replace(current, tags=tags, refused=refused, previous=previous), outcome
 
 
 def _with_replaced(config: Config, entry: Entry, current: EntryState, tag: Tag) -> EntryState:
@@ -236,6 +298,9 @@ def _take_answer(
         for refused in current.refused
     ):
         return current, Outcome.REFUSED
+    quarantined = current.quarantine(answer.tag)
+    if quarantined is not None:
+        return _take_answer_again(config, entry, current, quarantined, answer)
     known = current.tag(answer.tag)
     if _is_outdated(known, answer) or _is_deleted_since(current, answer):
         return current, Outcome.OLDER
@@ -243,6 +308,40 @@ def _take_answer(
     if known is not None and outcome not in _NEW_CONTENT:
         return _with_replaced(config, entry, current, tag), outcome
     return _with_tag(config, entry, current, tag, outcome)
+
+
+def _take_answer_again(
+    config: Config,
+    entry: Entry,
+    current: EntryState,
+    quarantined: Quarantined,
+    answer: RegistryAnswer,
+) -> tuple[EntryState, Outcome]:
+    """Take in a digest of a quarantined tag: it is tried again if its registry shows news."""
+    newest, known = quarantined.tag, current.tag(answer.tag)
+    digest = None if known is None else known.digest
+    state = Precondition(is_tracked=known is not None, digest=digest)
+    if answer.precondition is not None and answer.precondition != state:
+        return current, Outcome.OLDER
+    if answer.digest == newest.digest and newest.confirmed:
+        return current, Outcome.QUARANTINED
+    if newest.digest in (None, answer.digest):
+        shown = replace(newest, digest=answer.digest, confirmed=True)
+        return quarantine.released(config, entry, current, shown), Outcome.MUTATED
+    if _is_outdated(newest, replace(answer, precondition=None)):
+        return current, Outcome.OLDER
+    tag = Tag(
+        name=answer.tag,
+        digest=answer.digest,
+        time=answer.time,
+        confirmed=True,
+        own_clock=True,
+    )
+    if known is not None and known.digest == answer.digest:
+        tag = replace(known, confirmed=True)
+    return quarantine.released(
+        config, entry, current, quarantine.as_mutated(tag, quarantined)
+    ), Outcome.MUTATED
 
 
 def _answered(known: Tag | None, answer: RegistryAnswer) -> tuple[Tag, Outcome]:
@@ -253,7 +352,9 @@ def _answered(known: Tag | None, answer: RegistryAnswer) -> tuple[Tag, Outcome]:
     if known is None:
         return tag, Outcome.TRACKED
     if known.digest == answer.digest:
-        return replace(known, confirmed=True), Outcome.UNCHANGED
+        # Nodes may have pulled before the registry showed it. They may pull once more.
+        pulled_again = known.pulled_again and known.confirmed
+        return replace(known, confirmed=True, pulled_again=pulled_again), Outcome.UNCHANGED
     if known.digest is None:
         return replace(known, digest=answer.digest, confirmed=True), Outcome.DIGEST_COMPLETED
     return replace(tag, mutated=True), Outcome.MUTATED
@@ -291,7 +392,7 @@ def _is_deleted_since(current: EntryState, answer: RegistryAnswer) -> bool:
 
 
 def _take_absence(
-    entry: Entry, current: EntryState, answer: RegistryAnswer
+    config: Config, entry: Entry, current: EntryState, answer: RegistryAnswer
 ) -> tuple[EntryState, Outcome]:
     """Untrack a tag that its registry does not have. A recent unverified push keeps waiting."""
     limit = timedelta(seconds=limits.UNVERIFIED_SECONDS)
@@ -302,6 +403,12 @@ def _take_absence(
     )
     if waiting != current.unverified:
         return replace(current, unverified=waiting), Outcome.VERIFICATION_EXPIRED
+    quarantined = current.quarantine(answer.tag)
+    if quarantined is not None and (
+        answer.tag == entry.tag or answer.time - quarantined.since < limit
+    ):
+        unseen = replace(quarantined, tag=replace(quarantined.tag, confirmed=False))
+        return quarantine.with_quarantined(config, current, unseen), Outcome.QUARANTINED
     if _is_outdated(current.tag(answer.tag), answer):
         return current, Outcome.OLDER
     gone = UntrackTag(entry=answer.entry, tag=answer.tag, digest=None, time=answer.time)
@@ -313,13 +420,18 @@ def _take_other_artifact(
     entry: Entry, current: EntryState, answer: RegistryAnswer
 ) -> tuple[EntryState, Outcome]:
     """Untrack a tag that is no image. The same digest is never one, however recent the push is."""
-    known = current.tag(answer.tag)
-    if known is None:
+    known, quarantined = current.tag(answer.tag), current.quarantine(answer.tag)
+    if known is None and quarantined is None:
         return current, Outcome.NOT_IMAGE
-    if known.digest not in (None, answer.digest) and _is_outdated(known, answer):
+    if (
+        known is not None
+        and known.digest not in (None, answer.digest)
+        and _is_outdated(known, answer)
+    ):
         return current, Outcome.OLDER
     gone = UntrackTag(entry=answer.entry, tag=answer.tag, digest=None, time=answer.time)
-    return _untrack(entry, current, gone, [known])[0], Outcome.NOT_IMAGE
+    named = [tag for tag in current.tags if tag is known]
+    return _untrack(entry, current, gone, named)[0], Outcome.NOT_IMAGE
 
 
 # Unverified pushes
@@ -373,7 +485,8 @@ def _take_deletion(
     named = [
         tag
         for tag in current.tags
-        if _names(deletion, tag.name, tag.digest) and not is_older(deletion, tag)
+        for newest in (quarantine.newest(current, tag),)
+        if _names(deletion, newest.name, newest.digest) and not is_older(deletion, newest)
     ]
     decided, outcome = _untrack(entry, current, deletion, named)
     gone = [tag for tag in named if tag.name != entry.tag]
@@ -417,7 +530,21 @@ def _untrack(
         for each in current.refused
         if each.name == entry.configured or not _names(deletion, each.name, each.digest)
     )
-    rest = replace(current, tags=tags, refused=refused)
+    quarantined = tuple(
+        each
+        for each in current.quarantined
+        if each.tag.name == entry.tag
+        or each.tag.name in {tag.name for tag in tags}
+        or not _names(deletion, each.tag.name, each.tag.digest)
+        or is_older(deletion, each.tag)
+    )
+    rest = replace(
+        current,
+        tags=tags,
+        previous=quarantine.of(tags, current.previous),
+        quarantined=quarantined,
+        refused=refused,
+    )
     return rest, Outcome.UNCHANGED if rest == current else Outcome.UNTRACKED
 
 
@@ -437,8 +564,25 @@ def _names(deletion: UntrackTag | Deletion, tag: str, digest: str | None) -> boo
 def _pull_again(state: State, change: PullAgain) -> tuple[State, Outcome]:
     current = state.entries[change.entry]
     known = current.tag(change.tag)
-    if known is None or known.digest != change.digest or known.pulled_again:
+    if (
+        known is None
+        or known.digest != change.digest
+        or current.quarantine(change.tag) is not None
+        or not may_pull_again(state, known, change.time)
+    ):
         return state, Outcome.UNCHANGED
     tags = tuple(replace(tag, pulled_again=True) if tag is known else tag for tag in current.tags)
     pulled = state.with_entry(change.entry, replace(current, tags=tags))
     return replace(pulled, pulled_again_at=change.time), Outcome.PULLED_AGAIN
+
+
+def may_pull_again(state: State, tag: Tag, now: datetime) -> bool:
+    """Whether nodes may pull a tag once more, because some of them have other content.
+
+    They may at once, when its registry first shows it, and after the time in which a registry may
+    still show the previous content. A runtime can report other content for ever, so that is all.
+    """
+    if not tag.pulled_again or state.pulled_again_at is None:
+        return True
+    settled = tag.time + timedelta(seconds=limits.SETTLING_SECONDS)
+    return state.pulled_again_at < settled <= now

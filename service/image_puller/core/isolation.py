@@ -49,11 +49,17 @@ def _as_live(config: Config, state: State) -> State:
     """Return the state as the live template has it, without what was untracked since."""
     for entry in config.entries:
         wanted = state.entries[entry.name]
-        tags = tuple(tag for tag in _live(config, entry, wanted) if wanted.tag(tag.name))
+        tags = tuple(tag for tag in _live(config, entry, wanted) if _is_wanted(wanted, tag))
         state = state.with_entry(entry.name, replace(wanted, tags=tags))
         if _lacks_configured(entry, wanted):
             state = refuse(state, entry, _refused(entry, None, _NOT_TRIED))
     return state
+
+
+def _is_wanted(wanted: EntryState, tag: Tag) -> bool:
+    quarantined = wanted.quarantine(tag.name)
+    is_failing = quarantined is not None and quarantined.tag.digest == tag.digest
+    return wanted.tag(tag.name) is not None and not is_failing
 
 
 def _additions(config: Config, state: State) -> Iterator[tuple[Entry, Tag | None]]:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from image_puller.config.entries import INSTALL_CONTAINER
-from image_puller.core import node_state
+from image_puller.core import failure, node_state
 from image_puller.core.daemonset import DesiredImage
 from image_puller.core.node_state import ImageState, Place
 from image_puller.core.observation import Observation
+from image_puller.core.state import EntryState, Quarantined
 
 _NAMED_NODES = 3
-_NEVER_PULLED = ("ErrImage", "ImagePull", "InvalidImageName", "ImageInspect", "RegistryUnavailable")
 
 
 class Kind(StrEnum):
@@ -27,6 +27,7 @@ class Kind(StrEnum):
     PODS_NOT_SCHEDULED = "PodsNotScheduled"
     SLEEP_IMAGE_FAILING = "SleepImageFailing"
     IMAGE_FAILING = "ImageFailing"
+    IMAGE_QUARANTINED = "ImageQuarantined"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,9 @@ def _of_cluster(seen: Observation) -> Iterator[Problem]:
     yield from _of_sleep_image(seen)
     for image in seen.images:
         yield from _of_image(seen, image)
+    for entry, current in (live.state.entries if live.state else {}).items():
+        for each in current.quarantined:
+            yield _of_quarantined(entry, current, each)
 
 
 def _of_pods(seen: Observation) -> Iterator[Problem]:
@@ -131,9 +135,22 @@ def _of_image(seen: Observation, image: DesiredImage) -> Iterator[Problem]:
         )
 
 
+def _of_quarantined(entry: str, current: EntryState, found: Quarantined) -> Problem:
+    tag, kept = found.tag, current.tag(found.tag.name)
+    content = f" with {tag.digest}" if tag.digest else ""
+    instead = "its previous content stays" if kept else "the entry's other tags stay"
+    return Problem(
+        kind=Kind.IMAGE_QUARANTINED,
+        key=f"{Kind.IMAGE_QUARANTINED} {entry} {tag.name} {tag.digest}",
+        message=f"tag {tag.name}{content} of entry {entry} fails on every node that tried it since "
+        f"{found.since:%Y-%m-%d %H:%M} UTC, so it is quarantined and {instead}: {found.reason}; "
+        f"{_advice(found.reason)}, then push it again",
+    )
+
+
 def _advice(reason: str) -> str:
     """Return what to do about a container that does not run."""
-    if reason.startswith(_NEVER_PULLED):
+    if failure.is_pull(reason):
         return "check its name, IMAGE_PULL_SECRETS and the network of the nodes"
     if "OOMKilled" in reason:
         return "raise CACHING_MEMORY_LIMIT"

@@ -89,9 +89,20 @@ def _trimmed(entry: EntryState, keep: int) -> EntryState:
     pushes = entry.unverified[-limits.UNVERIFIED_PUSHES_AT_LEAST :]
     unverified = tuple(replace(push, reason=_REASON_LEFT_OUT) for push in pushes)
     tags = configured_and_newest(configured, entry.tags, keep)
-    if entry.live_tags is None:  # a refused tag may be the configured image itself
-        return replace(entry, tags=tags, unverified=unverified, deleted=())
-    live_tags = configured_and_newest(configured, entry.live_tags, keep)
-    return replace(
-        entry, tags=tags, live_tags=live_tags, unverified=unverified, refused=(), deleted=()
+    names = {tag.name for tag in tags}  # the template depends on which of them are quarantined
+    rest = replace(
+        entry,
+        tags=tags,
+        previous=(),
+        quarantined=tuple(
+            replace(each, reason=_REASON_LEFT_OUT)
+            for each in entry.quarantined
+            if each.tag.name in names
+        ),
+        unverified=unverified,
+        deleted=(),
     )
+    if entry.live_tags is None:  # a refused tag may be the configured image itself
+        return rest
+    live_tags = configured_and_newest(configured, entry.live_tags, keep)
+    return replace(rest, live_tags=live_tags, refused=())

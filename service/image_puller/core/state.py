@@ -10,13 +10,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from image_puller.core.charge import Process
 from image_puller.core.order import TOLERANCE
 from image_puller.errors import ImagePullerError
 
-SCHEMA = 2
+SCHEMA = 3
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 """Times in between can be added to. Python's years end at 9999."""
+_MOST_NODES = 2**31 - 1
+"""The API server takes no higher `maxUnavailable`."""
 
 
 class UnreadableStateError(ImagePullerError):
@@ -59,6 +62,21 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """Content of a tag that fails on every node that tried it.
+
+    `tag.confirmed`: its registry was seen to have it, so seeing it again is no news.
+    `pulled`: nodes have pulled it, so a node may have it under the tag. `since` is when it began to
+    fail, and `reason` has the runtime's words.
+    """
+
+    tag: Tag
+    since: datetime
+    reason: str
+    pulled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnverifiedPush:
     """A push that no registry has verified yet, and the reason."""
 
@@ -95,12 +113,16 @@ class EntryState:
     The configured tag is one of them once it was pushed.
     `live_tags` has the tags that the live template was built from. It is None where that template
     lacks the configured image.
+    `previous` has what nodes held of a tag before its content of now, until a node holds that too.
+    Where a tag is quarantined, `tags` has its previous content, if there is one.
     `unverified` has the newest push last, and `deleted` the newest deletion.
     """
 
     image: str
     tags: tuple[Tag, ...] = ()
     live_tags: tuple[Tag, ...] | None = None
+    previous: tuple[Tag, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
     refused: tuple[Refused, ...] = ()
     unverified: tuple[UnverifiedPush, ...] = ()
     deleted: tuple[Deletion, ...] = ()
@@ -108,6 +130,10 @@ class EntryState:
     def tag(self, name: str | None) -> Tag | None:
         """Return the tracked tag of that name, if there is one."""
         return next((tag for tag in self.tags if tag.name == name), None)
+
+    def quarantine(self, name: str | None) -> Quarantined | None:
+        """Return the quarantined content of the tag of that name, if there is some."""
+        return next((each for each in self.quarantined if each.tag.name == name), None)
 
     def refuses(self, name: str) -> bool:
         """Whether the cluster refused the tag, or the configured digest, of that name."""
@@ -126,16 +152,20 @@ class Blocked:
 class State:
     """Everything that must survive the process.
 
-    `configuration` is the hash of the configuration in charge. `template` and `structure` are the
+    `configuration` is the hash of the configuration in charge. `processes` has the processes that
+    have worked on it, the youngest first. `template` and `structure` are the
     hashes of the live template as it was last written, and "" before that. `changed` is when it was
-    written. `pulled_again_at` is when unqueryable tags were last pulled again.
+    written. `pulled_again_at` is when tags were last pulled again. `max_unavailable` is the raised
+    bound of nodes that change at once, or None where it is the configured one.
     """
 
     configuration: str
+    processes: tuple[Process, ...] = ()
     structure: str = ""
     template: str = ""
     changed: datetime | None = None
     pulled_again_at: datetime | None = None
+    max_unavailable: int | None = None
     blocked: Blocked | None = None
     entries: Mapping[str, EntryState] = field(default_factory=dict)
 
@@ -150,10 +180,12 @@ def encode(state: State) -> str:
         {
             "schema": SCHEMA,
             "configuration": state.configuration,
+            "processes": [_process_json(process) for process in state.processes],
             "structure": state.structure,
             "template": state.template,
             "changed": _time_text(state.changed),
             "pulledAgainAt": _time_text(state.pulled_again_at),
+            "maxUnavailable": state.max_unavailable,
             "blocked": state.blocked
             and {"template": state.blocked.template, "reason": state.blocked.reason},
             "entries": {name: _entry_json(entry) for name, entry in state.entries.items()},
@@ -199,6 +231,11 @@ def _entry_until(entry: EntryState, now: datetime) -> EntryState:
     return replace(
         entry,
         tags=tuple(_until(tag, now) for tag in entry.tags),
+        previous=tuple(_until(tag, now) for tag in entry.previous),
+        quarantined=tuple(
+            replace(each, tag=_until(each.tag, now), since=min(each.since, now + TOLERANCE))
+            for each in entry.quarantined
+        ),
         unverified=tuple(_until(push, now) for push in entry.unverified),
         deleted=tuple(_until(deletion, now) for deletion in entry.deleted),
     )
@@ -227,10 +264,27 @@ def _timeless(tag: Tag) -> Tag:
     return tag if tag.digest is None else replace(tag, time=_EPOCH)
 
 
+def _process_json(process: Process) -> dict[str, Any]:
+    value: dict[str, Any] = {"name": process.name, "since": _time_text(process.since)}
+    return value | ({"outside": True} if process.outside else {})
+
+
 def _entry_json(entry: EntryState) -> dict[str, Any]:
     value: dict[str, Any] = {"image": entry.image, "tags": [_tag_json(tag) for tag in entry.tags]}
     if entry.live_tags != entry.tags:
         value["liveTags"] = entry.live_tags and tuple(map(_tag_json, entry.live_tags))
+    if entry.previous:
+        value["previous"] = [_tag_json(tag) for tag in entry.previous]
+    if entry.quarantined:
+        value["quarantined"] = [
+            {
+                **_tag_json(each.tag),
+                "since": _time_text(each.since),
+                "reason": each.reason,
+                **({"pulled": True} if each.pulled else {}),
+            }
+            for each in entry.quarantined
+        ]
     if entry.refused:
         value["refused"] = [
             {"tag": refused.name, "digest": refused.digest, "reason": refused.reason}
@@ -280,14 +334,24 @@ def _state(value: Mapping[str, Any]) -> State:
     blocked = value["blocked"]
     return State(
         configuration=_text(value["configuration"]),
+        processes=tuple(map(_process, _list(value["processes"]))),
         structure=_text(value["structure"]),
         template=_text(value["template"]),
         changed=_time(value["changed"]),
         pulled_again_at=_time(value["pulledAgainAt"]),
+        max_unavailable=_optional_count(value["maxUnavailable"]),
         blocked=None
         if blocked is None
         else Blocked(template=_text(blocked["template"]), reason=_text(blocked["reason"])),
         entries={_text(name): _tracked(entry) for name, entry in value["entries"].items()},
+    )
+
+
+def _process(value: Mapping[str, Any]) -> Process:
+    return Process(
+        name=_text(value["name"]),
+        since=_known_time(value["since"]),
+        outside=value.get("outside", False) is True,
     )
 
 
@@ -298,6 +362,16 @@ def _tracked(value: Mapping[str, Any]) -> EntryState:
         image=_text(value["image"]),
         tags=tags,
         live_tags=None if live_tags is None else tuple(map(_tag, live_tags)),
+        previous=tuple(map(_tag, value.get("previous", ()))),
+        quarantined=tuple(
+            Quarantined(
+                tag=_tag(each),
+                since=_known_time(each["since"]),
+                reason=_text(each["reason"]),
+                pulled=each.get("pulled", False) is True,
+            )
+            for each in value.get("quarantined", ())
+        ),
         refused=tuple(
             Refused(
                 name=_text(refused["tag"]),
@@ -345,6 +419,12 @@ def _own_clock(value: Mapping[str, Any]) -> bool:
     return value.get("ownClock", False) is True
 
 
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"not a list: {value!r:.80}")
+    return value
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"not a string: {value!r:.80}")
@@ -356,6 +436,14 @@ def _optional_text(value: Any) -> str | None:
     return None if value is None else _text(value)
 
 
+def _optional_count(value: Any) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _MOST_NODES:
+        raise ValueError(f"not a number of nodes: {value!r:.80}")
+    return value
+
+
 def _time_text(time: datetime | None) -> str | None:
     if time is None:
         return None
@@ -365,7 +453,7 @@ def _time_text(time: datetime | None) -> str | None:
 def _known_time(value: Any) -> datetime:
     time = _time(value)
     if time is None:
-        raise ValueError("a tag or a push has no time")
+        raise ValueError("a tag, a push or a process has no time")
     return time
 
 

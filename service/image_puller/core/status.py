@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from image_puller.config.configuration import Config
-from image_puller.core import daemonset, node_state, observation, problems
-from image_puller.core.changes import PullAgain
+from image_puller.core import node_state, observation, problems
 from image_puller.core.daemonset import DesiredImage
 from image_puller.core.node_state import ImageOnNode, NodeState, Place
 from image_puller.core.observation import Live, Observation
@@ -28,6 +27,18 @@ def described(seen: Observation, found: Sequence[Problem]) -> dict[str, Any]:
         "daemonset": _daemonset(seen),
         "images": [_image(seen, image) for image in seen.images],
         "nodes": {place.node: _node(seen, place) for place in seen.places},
+        "quarantined": [
+            {
+                "entry": name,
+                "tag": each.tag.name,
+                "digest": each.tag.digest,
+                "state": "quarantined",
+                "since": each.since.isoformat(),
+                "reason": each.reason,
+            }
+            for name, entry in (state.entries if state else {}).items()
+            for each in entry.quarantined
+        ],
         "refused": [
             {"entry": name, "tag": refused.name, "digest": refused.digest, "reason": refused.reason}
             for name, entry in (state.entries if state else {}).items()
@@ -48,39 +59,29 @@ def described(seen: Observation, found: Sequence[Problem]) -> dict[str, Any]:
     }
 
 
-def wrong_contents(seen: Observation, *, time: datetime) -> tuple[PullAgain, ...]:
-    """Return a change for each mutated tag of which a node has other content than was pushed.
-
-    That happens where a registry announced the push before nodes could pull it. Each such tag is
-    pulled again once.
-    """
-    state, config = seen.live.state, seen.config
-    if state is None or state.configuration != daemonset.configuration_hash(config):
-        return ()
-    return tuple(
-        PullAgain(entry=image.entry, tag=image.tag.name, digest=image.tag.digest, time=time)
-        for image in seen.images
-        if image.tag is not None and image.tag.mutated and not image.tag.pulled_again
-        if image.tag.digest is not None
-        if any(each.image_id == "other" for each in seen.states[image.container].values())
-    )
-
-
 def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
     """Return the part about one image, or None. `image` is an entry's name or a reference."""
     images = [
         each
         for each in status["images"]
-        if image == each["entry"] or _named(image) == _named(each["image"])
+        if image == each["entry"] or _named(image) in _names(each["image"])
     ]
     if not images:
         return None
     entries = {each["entry"] for each in images}
     parts = {
         part: [each for each in status[part] if each["entry"] in entries]
-        for part in ("refused", "unverified")
+        for part in ("quarantined", "refused", "unverified")
     }
     return {**status, "images": images, **parts}
+
+
+def _names(image: str) -> tuple[str | Reference, ...]:
+    """Return what an image may be asked for by: with its digest, or only by its tag."""
+    named = _named(image)
+    if isinstance(named, str) or named.tag is None:
+        return (named,)
+    return named, replace(named, digest=None)
 
 
 def _named(image: str) -> str | Reference:

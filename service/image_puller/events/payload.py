@@ -1,13 +1,13 @@
 """Typed access to the JSON of a request. An error names the path of the wrong value."""
 
-import json
 import re
 import reprlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from image_puller.errors import BadEventError
+from image_puller.values import bounded_json
 
 QUOTED_CHARACTERS = 80
 """The most characters that an error message quotes of a value, because it is logged."""
@@ -36,15 +36,9 @@ def load(body: bytes) -> Any:
     Raises BadEventError.
     """
     try:
-        return json.loads(body.decode("utf-8-sig"), parse_constant=_reject_constant)
-    except RecursionError:
-        raise BadEventError("not JSON: nested too deeply") from None
+        return bounded_json.load(body)
     except ValueError as error:
         raise BadEventError(f"not JSON: {error}") from error
-
-
-def _reject_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def field(payload: Any, path: str, kind: type[T]) -> T:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from image_puller.errors import SecretsUnavailableError
 from image_puller.events.sources.scheme import Scheme, Signature
 
 EVENTS = "events"
@@ -33,21 +34,35 @@ class Secrets:
         self.folder = folder
 
     def of(self, name: str) -> tuple[bytes, ...]:
-        """Return the secrets of a name: several during a rotation, none if none is set."""
+        """Return the secrets of a name: several during a rotation, none if none is set.
+
+        Raises SecretsUnavailableError where a file is there and can't be read.
+        """
         try:
             files = sorted(self.folder.iterdir())
-        except OSError:
+        except FileNotFoundError:
             return ()
+        except OSError as error:
+            raise _unavailable(self.folder, error) from error
         named = (file for file in files if file.name == name or file.name.startswith(f"{name}."))
         return tuple(secret for secret in map(_read, named) if secret)
 
 
 def _read(file: Path) -> bytes:
-    """Return a file's secret, or nothing if it can't be read: it was just removed, or a folder."""
+    """Return a file's secret, or nothing if the file was just removed, or is a folder."""
     try:
         return file.read_bytes().strip()
-    except OSError:
+    except (FileNotFoundError, IsADirectoryError):
         return b""
+    except OSError as error:
+        raise _unavailable(file, error) from error
+
+
+def _unavailable(path: Path, error: OSError) -> SecretsUnavailableError:
+    return SecretsUnavailableError(
+        f"secrets can't be read from {path}: {error.strerror}; check the mode of the mounted "
+        "Secret, and how many files the process may open"
+    )
 
 
 def has_valid_secret(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
@@ -57,24 +72,32 @@ def has_valid_secret(secrets: tuple[bytes, ...], authorization: str | None) -> b
     """
     if authorization is None:
         return False
-    offered = {_raw(authorization)}
-    scheme, _, credentials = authorization.strip().partition(" ")
-    if scheme.lower() == "bearer":
-        offered.add(_raw(credentials))
-    if scheme.lower() == "basic":
-        offered.add(_basic_password(credentials.strip()))
+    whole = _raw(authorization)
+    offered = {whole}
+    scheme, credentials = _credentials(whole)
+    if scheme == b"bearer":
+        offered.add(credentials)
+    if scheme == b"basic":
+        offered.add(_basic_password(credentials))
     return any(_is_one_of(secrets, secret) for secret in offered)
 
 
 def is_valid_bearer(secrets: tuple[bytes, ...], authorization: str | None) -> bool:
     """Whether an `Authorization` header has one of the secrets as a Bearer token."""
-    scheme, _, token = (authorization or "").strip().partition(" ")
-    return scheme.lower() == "bearer" and _is_one_of(secrets, _raw(token))
+    scheme, token = _credentials(_raw(authorization or ""))
+    return scheme == b"bearer" and _is_one_of(secrets, token)
 
 
 def is_valid_url_secret(secrets: tuple[bytes, ...], secret: str) -> bool:
-    """Whether a part of a URL (the rest of a path, `access_token`) is one of the secrets."""
+    """Whether a parameter of a URL is one of the secrets."""
     return _is_one_of(secrets, secret.encode(errors="surrogateescape"))
+
+
+def is_valid_path_secret(secrets: tuple[bytes, ...], rest: str) -> bool:
+    """Whether the rest of a path is one of the secrets. Some senders add a slash to a URL."""
+    return is_valid_url_secret(secrets, rest) or is_valid_url_secret(
+        secrets, rest.removesuffix("/")
+    )
 
 
 def has_valid_header(
@@ -126,8 +149,17 @@ def has_valid_signature(
 
 
 def _raw(text: str) -> bytes:
-    """Return the bytes of a header, which WSGI decodes as Latin-1 (PEP 3333)."""
-    return text.strip().encode("latin-1", errors="replace")
+    """Return the bytes of a header, which WSGI decodes as Latin-1 (PEP 3333).
+
+    White space is that of bytes, as in the files: in Latin-1 a part of a letter may be a space.
+    """
+    return text.encode("latin-1", errors="replace").strip()
+
+
+def _credentials(header: bytes) -> tuple[bytes, bytes]:
+    """Return the scheme of an `Authorization` header, in lower case, and the rest."""
+    scheme, _, rest = header.partition(b" ")
+    return scheme.lower(), rest.strip()
 
 
 def _is_one_of(secrets: tuple[bytes, ...], offered: bytes) -> bool:
@@ -136,7 +168,7 @@ def _is_one_of(secrets: tuple[bytes, ...], offered: bytes) -> bool:
     return bool(offered) and any(hits)
 
 
-def _basic_password(credentials: str) -> bytes:
+def _basic_password(credentials: bytes) -> bytes:
     try:
         return base64.b64decode(credentials, validate=True).partition(b":")[2]
     except (binascii.Error, ValueError):

@@ -13,6 +13,7 @@ from image_puller import __version__, limits
 from image_puller.errors import ImagePullerError, KeysUnavailableError
 from image_puller.events.payload import quote
 from image_puller.http.oidc import KeySet, key_set
+from image_puller.outbound import Adapter
 
 _CHUNK_BYTES = 64 * 1024
 _OK = 200
@@ -130,22 +131,24 @@ def from_issuer(ask: Callable[[], tuple[str, bytes]]) -> KeySet:
         ) from error
 
 
-def from_url(url: str, *, clock: Monotonic = time.monotonic) -> KeySet:
-    """Return the key set at a URL. Raises KeysUnavailableError.
+def from_url(
+    url: str, *, clock: Monotonic = time.monotonic, seconds: float = limits.KEYS_ANSWER_SECONDS
+) -> KeySet:
+    """Return the key set at a URL. Raises KeysUnavailableError, also after so many seconds.
 
     Proxies and CA bundles come from the environment, as with requests. Passwords do not.
     """
-    deadline = clock() + limits.KEYS_ANSWER_SECONDS
+    deadline = clock() + seconds
     try:
         with (
-            requests.Session() as session,
+            _session() as session,
             session.get(
                 url,
                 headers=_HEADERS,
                 auth=_without_credentials,
                 allow_redirects=False,
                 stream=True,
-                timeout=limits.KEYS_ANSWER_SECONDS / 2,
+                timeout=seconds / 2,
             ) as answer,
         ):
             if answer.status_code != _OK:
@@ -164,6 +167,13 @@ def from_file(file: Path) -> KeySet:
             return key_set(_bounded(opened.read(limits.KEYS_BYTES + 1)))
     except (OSError, ValueError) as error:
         raise KeysUnavailableError(f"token keys can't be read from file {file}: {error}") from error
+
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    session.mount("https://", Adapter())
+    session.mount("http://", Adapter())
+    return session
 
 
 def _without_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -101,6 +101,10 @@ def _key(item: Any) -> jwt.PyJWK | None:
     return key if key.algorithm_name in ALGORITHMS and isinstance(key.key_id, str) else None
 
 
+class _RejectedError(Exception):
+    """A token does not fit the rule. The message quotes what comes from the token."""
+
+
 class OidcVerifier:
     """Verifies tokens against a rule. `name` is the source, for the log."""
 
@@ -119,19 +123,23 @@ class OidcVerifier:
             return False
         try:
             self._check(token)
-        except (jwt.PyJWTError, RecursionError, ValueError) as error:
+        except _RejectedError as error:
             log.warning("a token for %s was rejected: %s", self._name, str(error)[:300])
+            return False
+        except (jwt.PyJWTError, RecursionError, ValueError) as error:
+            # PyJWT puts parts of the token into its messages as they are.
+            log.warning("a token for %s was rejected: %s", self._name, quote(str(error)))
             return False
         return True
 
     def _check(self, token: str) -> None:
         key_id = jwt.get_unverified_header(token).get("kid")
         if not isinstance(key_id, str):
-            raise jwt.InvalidTokenError("it names no key")
+            raise _RejectedError("it names no key")
         found = self._keys.current(key_id)
         key = found.keys.get(key_id)
         if key is None:
-            raise jwt.InvalidTokenError(f"its issuer has no key {quote(key_id)}")
+            raise _RejectedError(f"its issuer has no key {quote(key_id)}")
         self._check_claims(self._decode(token, key, found.issuer))
 
     def _decode(self, token: str, key: jwt.PyJWK, issuer: str | None) -> dict[str, Any]:
@@ -149,18 +157,18 @@ class OidcVerifier:
             )
         except (jwt.InvalidAudienceError, jwt.InvalidIssuerError) as error:
             expected = f"audience {rule.audience}, issuer {' or '.join(issuers)}"
-            raise jwt.InvalidTokenError(f"{error}; expected: {expected}") from error
+            raise _RejectedError(f"{error}; expected: {expected}") from error
 
     def _check_claims(self, claims: Mapping[str, Any]) -> None:
         """Check subject and e-mail address, once signature, issuer and audience are right."""
         rule = self._rule
         subject, email = claims["sub"], claims.get("email")
         if rule.subjects and not any(_matches(pattern, subject) for pattern in rule.subjects):
-            raise jwt.InvalidTokenError(
+            raise _RejectedError(
                 f"its subject is {quote(subject)}; accepted are {'; '.join(rule.subjects)}"
             )
         if rule.email and (email != rule.email or claims.get("email_verified") is not True):
-            raise jwt.InvalidTokenError(
+            raise _RejectedError(
                 f"its verified e-mail address is not {rule.email}, but {quote(email)}"
             )
 

@@ -46,6 +46,9 @@ class StatusReader(Protocol):
     def status_text(self) -> str:
         """Return the encoded status. Raises ClusterUnavailableError."""
 
+    def broken(self) -> str | None:
+        """Return why only a restart helps this process, or None. It makes no API request."""
+
     def unready(self) -> str | None:
         """Return why this process can't take events, or None. It makes no API request."""
 
@@ -152,8 +155,9 @@ class _Routes:
         return response
 
     def alive(self) -> Response:
-        """Answer the liveness probe."""
-        return _answer(200, "ok")
+        """Answer the liveness probe: whether this process can work on."""
+        reason = self._reader.broken()
+        return _answer(200, "ok") if reason is None else _answer(500, reason)
 
     def ready(self) -> Response:
         """Answer the readiness probe: whether this process takes events."""
@@ -278,7 +282,7 @@ def _unauthenticated(name: str) -> UnauthenticatedError:
 def _is_authenticated(source: Source, secrets: tuple[bytes, ...], in_path: str | None) -> bool:
     """Whether a request authenticates its source. The body is read only to check a signature."""
     if in_path is not None:
-        return source.scheme.in_path and authentication.is_valid_url_secret(secrets, in_path)
+        return source.scheme.in_path and authentication.is_valid_path_secret(secrets, in_path)
     headers = _headers()
     if authentication.has_valid_header(source.scheme, secrets, headers):
         return True

@@ -5,7 +5,6 @@ No other module sends requests to a registry. `addresses` decides which hosts ma
 
 import base64
 import hashlib
-import json
 import logging
 import re
 import ssl
@@ -21,7 +20,6 @@ from urllib.parse import urlencode
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from image_puller import __version__, limits
@@ -31,16 +29,23 @@ from image_puller.errors import (
     RegistryUnavailableError,
     UnknownRegistryError,
 )
+from image_puller.outbound import Adapter
 from image_puller.registries import addresses
 from image_puller.registries.addresses import Address
 from image_puller.registries.pull_secrets import Credentials
-from image_puller.values import artifact
+from image_puller.values import artifact, bounded_json
 from image_puller.values.reference import Reference, is_digest, is_repository, is_tag
 
 log = logging.getLogger(__name__)
 
 ANSWER_BYTES = 4 * 1024 * 1024
 """The length of an answer. The distribution specification allows manifests of 4 MiB."""
+JSON_BYTES = 512 * 1024
+"""The length of an answer that is parsed.
+
+A page of 1,000 tags of 128 characters has 132 KB. Registries that know no pages, such as
+Distribution 2, send all tags at once: 20,000 tags of 23 characters fit.
+"""
 REDIRECTS = 3
 LIMITED_SECONDS = 60.0
 """How long a host that limits requests is not asked, if its answer has no time."""
@@ -152,26 +157,6 @@ class _Session(requests.Session):
 
     def get_redirect_target(self, _: requests.Response) -> None:
         return None
-
-
-class _Adapter(HTTPAdapter):
-    """Uses this TLS context, also through proxies."""
-
-    def __init__(self, context: ssl.SSLContext | None) -> None:
-        self._tls = {} if context is None else {"ssl_context": context}
-        super().__init__()
-
-    def init_poolmanager(
-        self,
-        connections: int,
-        maxsize: int,
-        block: bool = False,  # noqa: FBT001, FBT002 - the signature of the base class
-        **options: Any,
-    ) -> None:
-        super().init_poolmanager(connections, maxsize, block, **options, **self._tls)
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        return super().proxy_manager_for(proxy, **options, **self._tls)
 
 
 def _no_credentials(_: Reference) -> Sequence[Credentials]:
@@ -536,14 +521,14 @@ class RegistryClient:
             )
 
 
-def _adapters(ca_files: Mapping[str | None, Path]) -> dict[str | None, _Adapter]:
+def _adapters(ca_files: Mapping[str | None, Path]) -> dict[str | None, Adapter]:
     """Return the adapters by `Address.netloc`, and one for all other hosts (None)."""
-    adapters: dict[str | None, _Adapter] = {None: _Adapter(None)}
+    adapters: dict[str | None, Adapter] = {None: Adapter()}
     problems = []
     for registry, file in ca_files.items():
         base = None if registry is None else addresses.of_registry(registry, ())
         try:
-            adapters[base.netloc if base else registry] = _Adapter(_context(file))
+            adapters[base.netloc if base else registry] = Adapter(_context(file))
         except ConfigurationError as error:
             problems.append(str(error))
     if problems:
@@ -599,14 +584,14 @@ def _failure(address: Address, error: Exception) -> str:
 
 
 def _json(request: _Request, response: _Response) -> Mapping[str, Any]:
-    if response.body is None:
+    if response.body is None or len(response.body) > JSON_BYTES:
         raise request.unavailable(
-            f"the answer of {response.address.netloc} is longer than {ANSWER_BYTES} bytes"
+            f"the answer of {response.address.netloc} is longer than {JSON_BYTES} bytes"
         )
     try:
-        value = json.loads(response.body)
-    except (ValueError, RecursionError) as error:
-        raise request.unavailable(f"{response.address.netloc} answered no JSON") from error
+        value = bounded_json.load(response.body)
+    except ValueError as error:
+        raise request.unavailable(f"{response.address.netloc} answered no JSON: {error}") from error
     if not isinstance(value, dict):
         raise request.unavailable(f"{response.address.netloc} answered no JSON object")
     return value
@@ -614,11 +599,11 @@ def _json(request: _Request, response: _Response) -> Mapping[str, Any]:
 
 def _manifest(response: _Response) -> Mapping[str, Any] | None:
     """Return the manifest of a response, or None where it has none."""
-    if response.status != _OK or response.body is None:
+    if response.status != _OK or response.body is None or len(response.body) > JSON_BYTES:
         return None
     try:
-        value = json.loads(response.body)
-    except (ValueError, RecursionError):
+        value = bounded_json.load(response.body)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 
@@ -631,7 +616,8 @@ def _digest_of_manifest(request: _Request, response: _Response) -> str:
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
     if kind not in _MANIFEST_TYPES or "Content-Encoding" in response.headers:
         raise request.unavailable(f"it answered {kind[:80]!r}, which is not an image manifest")
-    _json(request, response)
+    if response.body is None or len(response.body) <= JSON_BYTES:
+        _json(request, response)
     return f"sha256:{hashlib.sha256(response.body or b'').hexdigest()}"
 
 

@@ -151,10 +151,17 @@ class SimulatedCluster:
         """Change a DaemonSet as another client."""
         self._api.edit(Target(DAEMON_SETS, namespace, name), edit)
 
-    def delete(self, name: str, namespace: str, *, policy: str = "Background") -> None:
-        """Delete a DaemonSet as another client."""
+    def delete(
+        self,
+        name: str,
+        namespace: str,
+        *,
+        policy: str = "Background",
+        resource: str = "daemonsets",
+    ) -> None:
+        """Delete a DaemonSet or a pod as another client."""
         options = json.dumps({"propagationPolicy": policy}).encode()
-        self._api.delete(Target(DAEMON_SETS, namespace, name), options)
+        self._api.delete(Target(_RESOURCES[resource], namespace, name), options)
 
     @property
     def groups(self) -> list[str]:
@@ -219,6 +226,10 @@ class SimulatedCluster:
     def free(self, name: str) -> None:
         """Let a node have room again. Pods that wait for it start."""
         self._nodes.free(name)
+
+    def unpullable_on(self, node: str) -> dict[str, str]:
+        """Return the errors of images that only this node can't pull. Callers may change them."""
+        return self._nodes.unpullable(node)
 
     def images_on(self, node: str) -> dict[str, str]:
         """Return the digests of the images on a node, by image name."""

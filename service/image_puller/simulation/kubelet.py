@@ -63,12 +63,16 @@ class StartError(Exception):
 
 @dataclass(slots=True)
 class Kubelet:
-    """The kubelet of one node, and the images on that node."""
+    """The kubelet of one node, and the images on that node.
+
+    `unpullable` has the errors of images that only this node can't pull.
+    """
 
     registries: SimulatedRegistries
     now: Callable[[], float]
     alive: bool = True
     images: dict[str, str] = field(default_factory=dict)
+    unpullable: dict[str, str] = field(default_factory=dict)
 
     def reported_images(self) -> list[Json]:
         """Return the images as the status of a node lists them, each with all its names."""
@@ -131,7 +135,7 @@ class Kubelet:
         return (yield from self._pull(name, image))
 
     def _pull(self, name: str, image: Reference) -> Generator[float, None, str]:
-        error = self.registries.pull_error(name, image)
+        error = self.unpullable.get(name) or self.registries.pull_error(name, image)
         if error:
             yield CHECK_SECONDS
             message = (

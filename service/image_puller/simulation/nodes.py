@@ -88,6 +88,10 @@ class Nodes:
                 if "nodeName" not in pod["spec"] and daemonset_controller.node_of(pod) == name:
                     self._schedule(pod)
 
+    def unpullable(self, name: str) -> dict[str, str]:
+        """Return the errors of images that only this node can't pull. Callers may change them."""
+        return self._kubelets[name].unpullable
+
     def images(self, name: str) -> dict[str, str]:
         """Return the digests of the images on a node, by image name."""
         return dict(self._kubelets[name].images)

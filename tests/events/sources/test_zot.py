@@ -109,7 +109,7 @@ def test_path_of_zot_accepts_any_type_prefix() -> None:
         ('{"config": {"mediaType": "application/vnd.oci.image.config.v1+json"}}', image()),
         ("{}", image()),
         ("[]", image()),
-        ("[" * 100_000, image()),
+        ("[" * 40_000, image()),
         ("not JSON", image()),
         (1, image()),
         (None, image()),

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
 from image_puller.errors import BadEventError
 from image_puller.events import cloudevents_http
 from image_puller.events.cloudevents_http import CloudEvent
-from image_puller.events.event import Event, Ignored
+from image_puller.events.event import CheckRequested, Event, Ignored
 from image_puller.events.payload import load
 from image_puller.events.sources import (
     acr,
@@ -30,7 +31,7 @@ from image_puller.events.sources import (
 )
 from image_puller.events.sources.reasons import Reason
 from image_puller.events.sources.scheme import Scheme, Signature
-from image_puller.limits import PUSH_SECONDS
+from image_puller.limits import EVENTS, PUSH_SECONDS
 
 _COMPRESSIONS = ("gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd")
 """No known sender compresses, and a small compressed body could exhaust the memory."""
@@ -163,9 +164,14 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
 def decode(source: str, headers: Mapping[str, str], body: bytes) -> tuple[Event, ...]:
     """Return the events of one request to a source, at least one.
 
+    Of a request with too many events the first ones are taken. A check finds the others' pushes.
     Header names are in lower case. The caller authenticates the sender. Raises BadEventError.
     """
-    return tuple(_decode(SOURCES[source], headers, body)) or (Ignored(reason=Reason.NO_EVENTS),)
+    found = iter(_decode(SOURCES[source], headers, body))
+    events = tuple(islice(found, EVENTS))
+    if next(found, None) is not None:
+        return (*events, Ignored(reason=Reason.TOO_MANY), CheckRequested())
+    return events or (Ignored(reason=Reason.NO_EVENTS),)
 
 
 def _decode(source: Source, headers: Mapping[str, str], body: bytes) -> Iterable[Event]:

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     SCAN = "scan"
     SIGNATURE = "signature or attestation"
     TEST = "test"
+    TOO_MANY = "too many events"
     UNKNOWN_TYPE = "unknown type"
 
 
