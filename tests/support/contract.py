@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Self
 
 import pytest
@@ -43,8 +44,8 @@ POD_DEFAULTS = {
 class Api:
     """A client of an API server, with a token. `verify` is the file of the CA for https.
 
-    Older servers than those of the contract word some messages differently, so `has_old_messages`
-    leaves messages out of comparisons.
+    Older servers than those of the contract have other messages, and causes in another order. With
+    `has_old_messages` neither is compared.
     """
 
     url: str
@@ -1088,10 +1089,10 @@ class Contract:
 
 
 def without_messages(status: Json) -> Json:
-    """Return a Status of a failure without its messages."""
+    """Return a Status of a failure without its messages, and its causes in the order of fields."""
     causes = [
         {key: value for key, value in cause.items() if key != "message"}
-        for cause in status["details"].get("causes", ())
+        for cause in sorted(status["details"].get("causes", ()), key=itemgetter("field"))
     ]
     return status | {"message": "", "details": status["details"] | {"causes": causes}}
 
