@@ -8,6 +8,8 @@ from e2e.harness.control_plane import ControlPlane
 from e2e.harness.workspace import wait_until
 from tests.support.contract import Api, Contract
 
+MESSAGES_SINCE = 34  # the minor version of Kubernetes whose messages the contract has
+
 
 @pytest.fixture(scope="module")
 def api(control_plane: ControlPlane) -> Iterator[Api]:
@@ -21,6 +23,7 @@ def api(control_plane: ControlPlane) -> Iterator[Api]:
         token=control_plane.admin_token,
         namespace="contract",
         verify=str(control_plane.ca),
+        has_old_messages=control_plane.minor < MESSAGES_SINCE,
     ) as api:
         yield api
     admin.delete("/api/v1/namespaces/contract")
