@@ -1,6 +1,9 @@
 """Images held by volumes: one request for a push, and containers where the cluster can't."""
 
+import pytest
+
 from image_puller.config.entries import COMMON_CONTAINER, INSTALL_CONTAINER
+from image_puller.core import holding
 from image_puller.core.changes import HoldApart, NoteProven
 from image_puller.core.decide import Outcome
 from image_puller.simulation import SimulatedCluster
@@ -18,6 +21,7 @@ from tests.support.daemonset import (
     drift,
 )
 from tests.support.installation import Installation, Json
+from tests.support.replica import Time
 
 VOLUMES = {"HOLD_BY": "volumes", "IMAGES": BOTH, **AT_ONCE}
 TRY_VOLUME = "POST daemonsets dry run"
@@ -198,3 +202,120 @@ def test_a_check_that_finds_everything_in_order_writes_nothing(
     sent = installation.sent()
     assert TRY_VOLUME in sent
     assert WRITE not in sent
+
+
+# The choice of `auto`
+
+
+AUTO = VOLUMES | {"HOLD_BY": "auto"}
+OLD_RUNTIME = "containerd://1.7.27"
+
+
+def by_volumes(installation: Installation) -> bool:
+    """Whether the live template holds images by volumes."""
+    return COMMON_CONTAINER in mounted(installation)
+
+
+def test_auto_begins_with_volumes_where_all_nodes_can_mount_them(
+    replica: MakeReplica, installation: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    replica(**AUTO).ensure_exists()
+    assert by_volumes(installation)
+    assert f"images are held by volumes: {holding.CAN}" in caplog.messages
+
+
+def test_auto_begins_with_containers_where_a_node_can_not(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    cluster.join("old", runtime=OLD_RUNTIME)
+    replica(**AUTO).ensure_exists()
+    assert not by_volumes(installation)
+    assert installation.state()["holding"]["reason"] == (
+        "1 of 4 nodes can't mount images by their versions, such as old with "
+        "containerd://1.7.27 and kubelet v1.37.2"
+    )
+
+
+def test_auto_ignores_nodes_that_are_not_selected(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    cluster.join("old", runtime=OLD_RUNTIME, labels={"kubernetes.io/os": "windows"})
+    taint = {"key": "dedicated", "effect": "NoSchedule"}
+    cluster.join("tainted", runtime=OLD_RUNTIME, taints=[taint])
+    replica(**AUTO).ensure_exists()
+    assert by_volumes(installation)
+
+
+def test_auto_uses_containers_where_nodes_can_not_be_listed(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    cluster.fail(status=403, path="/api/v1/nodes", times=1)
+    replica(**AUTO).ensure_exists()
+    assert not by_volumes(installation)
+    assert "may not list nodes" in installation.state()["holding"]["reason"]
+
+
+def test_auto_follows_a_node_of_another_runtime_only_after_a_quarter_of_an_hour(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation, now: Time
+) -> None:
+    puller = replica(**AUTO)
+    puller.ensure_exists()
+    cluster.join("old", runtime=OLD_RUNTIME)
+    for _ in range(2):
+        puller.check()
+        assert by_volumes(installation)
+        assert installation.state()["holding"]["differsSince"] == "2026-01-15T12:00:00.000Z"
+        now.advance(500)
+    puller.check()
+    assert not by_volumes(installation)
+
+
+def test_auto_replaces_no_pod_for_a_node_that_joins_for_a_minute(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation, now: Time
+) -> None:
+    puller = replica(**AUTO)
+    puller.ensure_exists()
+    before = installation.live()["metadata"]["generation"]
+    for _ in range(5):
+        cluster.join("old", runtime=OLD_RUNTIME)
+        puller.check()
+        now.advance(600)
+        cluster.leave("old")
+        puller.check()
+        now.advance(600)
+    assert installation.live()["metadata"]["generation"] == before
+    assert "differsSince" not in installation.state()["holding"]
+
+
+def test_auto_moves_to_volumes_once_the_last_old_node_is_gone(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation, now: Time
+) -> None:
+    cluster.join("old", runtime=OLD_RUNTIME)
+    puller = replica(**AUTO)
+    puller.ensure_exists()
+    cluster.leave("old")
+    puller.check()
+    assert not by_volumes(installation)
+    now.advance(1000)
+    puller.check()
+    assert by_volumes(installation)
+
+
+def test_auto_uses_containers_at_once_where_the_server_drops_volumes(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    puller = replica(**AUTO)
+    puller.ensure_exists()
+    cluster.drop_image_volumes()
+    puller.check()
+    assert not by_volumes(installation)
+    assert "drops image volumes" in installation.state()["holding"]["reason"]
+
+
+def test_auto_chooses_at_once_where_the_configuration_chose_before(
+    replica: MakeReplica, installation: Installation
+) -> None:
+    replica(IMAGES=BOTH, **AT_ONCE).ensure_exists()
+    replica(**AUTO).ensure_exists()
+    assert by_volumes(installation)

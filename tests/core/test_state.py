@@ -61,6 +61,7 @@ states = st.builds(
         Holding,
         by_volumes=st.just(True),
         reason=texts,
+        differs_since=st.none() | times,
         common=st.lists(texts, max_size=2).map(tuple),
         proven=st.lists(texts, max_size=2).map(tuple),
     ),

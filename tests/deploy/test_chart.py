@@ -116,7 +116,7 @@ ACCEPTED: list[tuple[str, Any]] = [
     ("tolerations", '[{"operator": "Exists"}]'),
     ("imagePullSecrets", "quay; hub.docker ;"),
     ("kipImage", "mirror.example.com:5000/sleep:1"),
-    ("holdBy", "volumes"),
+    ("holdBy", "auto"),
     ("rolloutMinIntervalSeconds", 0),
     ("rolloutMinIntervalSeconds", "0.5"),
     ("rolloutMaxUnavailable", 3),

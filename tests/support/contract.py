@@ -45,7 +45,7 @@ class Api:
     """A client of an API server, with a token. `verify` is the file of the CA for https.
 
     Older servers than those of the contract have other messages, and causes in another order. With
-    `has_old_messages` neither is compared.
+    `has_old_messages` neither is compared. `keeps_image_volumes`: the feature is on.
     """
 
     url: str
@@ -53,6 +53,7 @@ class Api:
     namespace: str
     verify: str | bool = True
     has_old_messages: bool = False
+    keeps_image_volumes: bool = True
     session: requests.Session = field(default_factory=requests.Session, repr=False)
 
     def __post_init__(self) -> None:
@@ -240,6 +241,16 @@ def not_found(name: str) -> Json:
 def operation(op: str, path: str, *value: object) -> Json:
     """Return an operation of a JSON Patch."""
     return {"op": op, "path": path, **({"value": value[0]} if value else {})}
+
+
+def with_image_volume(manifest: Json) -> Json:
+    """Return a DaemonSet whose first container mounts an image too."""
+    changed = copy.deepcopy(manifest)
+    spec = changed["spec"]["template"]["spec"]
+    spec["volumes"].append({"name": "image", "image": {"reference": "quay.io/org/tool:1.2"}})
+    mount = {"name": "image", "mountPath": "/image", "readOnly": True}
+    spec["containers"][0]["volumeMounts"].append(mount)
+    return changed
 
 
 PATCH_REJECTED = failure(
@@ -599,6 +610,29 @@ class Contract:
         query = {"dryRun": "All"}
         response = api.send("POST", api.apps("daemonsets"), manifest, query=query)
         assert first_of(response.json())["imagePullPolicy"] == policy
+
+    @pytest.mark.parametrize("method", ["POST", "PATCH"])
+    def test_image_volumes_get_a_pull_policy_or_are_dropped(
+        self, api: Api, name: str, path: str, method: str
+    ) -> None:
+        mounted: Any = with_image_volume(daemon_set(name))
+        replaced = operation("replace", "/spec/template", mounted["spec"]["template"])
+        if method == "POST":
+            mounted["metadata"] = {"generateName": f"{name}-"}
+            target, body = api.apps("daemonsets"), mounted
+        else:
+            target, body = path, [replaced]
+        response = api.send(method, target, body, query={"dryRun": "All"})
+        spec = pod_of(response.json())
+        images = [each for each in spec["volumes"] if "image" in each]
+        if api.keeps_image_volumes:
+            volume = {"reference": "quay.io/org/tool:1.2", "pullPolicy": "IfNotPresent"}
+            assert images == [{"name": "image", "image": volume}]
+            mounts = first_of(response.json())["volumeMounts"]
+            assert {"name": "image", "mountPath": "/image", "readOnly": True} in mounts
+        else:
+            assert images == []
+        assert response.ok
 
     # Reading
 

@@ -54,7 +54,7 @@ class Reconciler:
         self._now = now
         self._stored = StoredState(config, cluster, most_bytes=state_bytes)
         self._refusals = Refusals(config, cluster)
-        self._volumes = ImageVolumes(config, cluster)
+        self._volumes = ImageVolumes(config, cluster, now=now)
         self._platform = Platform()
         self._is_checked = False
         self._unreported = config.warnings

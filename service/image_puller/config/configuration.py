@@ -68,6 +68,8 @@ class HoldBy(StrEnum):
 
     CONTAINERS = auto()
     VOLUMES = auto()
+    AUTO = auto()
+    """By volumes where the cluster and all selected nodes can, else by containers."""
 
 
 class LogLevel(StrEnum):

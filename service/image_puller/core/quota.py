@@ -99,7 +99,7 @@ def _fullest(config: Config, tags: int | None = None) -> State:
         for entry in config.entries
     }
     state = State(configuration="", entries=entries)
-    if config.hold_by is HoldBy.CONTAINERS:
+    if config.hold_by is not HoldBy.VOLUMES:  # `auto` may choose containers, which need more
         return state
     common = daemonset.with_all_common(config, state)
     new = {

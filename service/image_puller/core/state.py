@@ -152,7 +152,8 @@ class Blocked:
 class Holding:
     """How images that nodes need not ask a registry for are held: by volumes, or by containers.
 
-    `reason` says why they are not held by volumes, although they should be.
+    `reason` says why, unless the configuration alone decides. `differs_since` is since when the
+    other way would be the right one.
     `common` has the images that the common container holds. Each other one has a container of its
     own. `proven` has those of the latter that every node holds. They join the common container with
     the next template.
@@ -160,6 +161,7 @@ class Holding:
 
     by_volumes: bool = False
     reason: str = ""
+    differs_since: datetime | None = None
     common: tuple[str, ...] = ()
     proven: tuple[str, ...] = ()
 
@@ -244,7 +246,15 @@ def until(state: State, now: datetime) -> State:
     """
     entries = {name: _entry_until(entry, now) for name, entry in state.entries.items()}
     is_wrong = state.changed is not None and state.changed > now + TOLERANCE
-    found = replace(state, changed=now if is_wrong else state.changed, entries=entries)
+    differs_since = state.holding.differs_since
+    found = replace(
+        state,
+        changed=now if is_wrong else state.changed,
+        holding=replace(
+            state.holding, differs_since=None if differs_since is None else min(differs_since, now)
+        ),
+        entries=entries,
+    )
     return state if found == state else found
 
 
@@ -292,6 +302,8 @@ def _process_json(process: Process) -> dict[str, Any]:
 
 def _holding_json(holding: Holding) -> dict[str, Any]:
     value: dict[str, Any] = {"byVolumes": holding.by_volumes, "reason": holding.reason}
+    if holding.differs_since is not None:
+        value["differsSince"] = _time_text(holding.differs_since)
     if holding.by_volumes:
         value |= {"common": holding.common, "proven": holding.proven}
     return value
@@ -389,6 +401,7 @@ def _holding(value: Mapping[str, Any]) -> Holding:
     return Holding(
         by_volumes=value["byVolumes"] is True,
         reason=_text(value["reason"]),
+        differs_since=_time(value.get("differsSince")),
         common=tuple(map(_text, _list(value.get("common", [])))),
         proven=tuple(map(_text, _list(value.get("proven", [])))),
     )

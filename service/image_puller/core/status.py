@@ -116,6 +116,8 @@ def _daemonset(seen: Observation) -> dict[str, Any]:
         described["holdBy"] = "volumes" if live.state.holding.by_volumes else "containers"
         if live.state.holding.reason:
             described["holdByReason"] = live.state.holding.reason
+        if live.state.holding.differs_since is not None:
+            described["holdByDiffersSince"] = live.state.holding.differs_since.isoformat()
     asked = daemonset.asked(live.daemonset["spec"]["template"])
     described["requests"] = {
         kind: quantity.render(asked[f"requests.{kind}"])

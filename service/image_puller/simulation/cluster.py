@@ -210,10 +210,15 @@ class SimulatedCluster:
         return self._registries.pull_seconds
 
     def join(
-        self, name: str, *, labels: Mapping[str, str] | None = None, taints: Sequence[Json] = ()
+        self,
+        name: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        taints: Sequence[Json] = (),
+        runtime: str = "containerd://2.4.2",
     ) -> None:
         """Add a ready node."""
-        self._nodes.join(name, dict(labels or {}), taints)
+        self._nodes.join(name, dict(labels or {}), taints, runtime)
 
     def leave(self, name: str) -> None:
         """Remove a node, and its pods."""
