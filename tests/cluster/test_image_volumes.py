@@ -204,6 +204,19 @@ def test_a_check_that_finds_everything_in_order_writes_nothing(
     assert WRITE not in sent
 
 
+def test_a_tag_that_the_cluster_refuses_leaves_the_others(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    puller = replica(**VOLUMES)
+    puller.ensure_exists()
+    cluster.deny(lambda daemonset: NEWER in str(daemonset["spec"]), "not allowed here")
+    outcomes = puller.commit(push("1.2.4", 1), push("2.0.1", 2, entry="other"))
+    assert outcomes == (Outcome.REFUSED, Outcome.TRACKED)
+    containers = mounted(installation)
+    assert containers.pop(COMMON_CONTAINER) == [APP, OTHER]
+    assert list(containers.values()) == [["quay.io/org/other:2.0.1"]]
+
+
 # The choice of `auto`
 
 

@@ -189,6 +189,22 @@ def test_a_registry_that_is_down_while_a_node_joins_starts_no_rollout(
     assert states(service, APP) == everywhere("held") | {"node-4": "held"}
 
 
+def test_one_registry_that_stays_down_delays_what_the_node_has_only_for_a_while(
+    process: MakeProcess, cluster: SimulatedCluster
+) -> None:
+    service = process(asks=False, **VOLUMES)
+    service.start()
+    pass_time(service, cluster, 60)
+    cluster.join("node-4")
+    cluster.unpullable_on("node-4")[OTHER] = "dial tcp: connection refused"
+    service.commit(EnsureExists())
+    pass_time(service, cluster, 120)
+    assert states(service, APP)["node-4"] == "on node"
+    pass_time(service, cluster, 600)
+    assert states(service, APP) == everywhere("held") | {"node-4": "held"}
+    assert states(service, OTHER) == everywhere("held") | {"node-4": "failing"}
+
+
 def test_a_failing_sleep_image_is_named_as_the_reason(
     process: MakeProcess, cluster: SimulatedCluster
 ) -> None:

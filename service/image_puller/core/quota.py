@@ -21,8 +21,12 @@ _ALIASES = {"count/pods": "pods", "cpu": "requests.cpu", "memory": "requests.mem
 
 
 def manifest(config: Config, nodes: int) -> dict[str, Any]:
-    """Return a ResourceQuota for the pods of so many nodes, with as many tags as they can have."""
-    template = daemonset.template(config, _fullest(config), daemonset.Platform())
+    """Return a ResourceQuota for the pods of so many nodes, with as many tags as they can have.
+
+    `HOLD_BY=auto` may choose containers, which need more.
+    """
+    fullest = _fullest(config, config.keep_tags, by_volumes=config.hold_by is HoldBy.VOLUMES)
+    template = daemonset.template(config, fullest, daemonset.Platform())
     pod = {"pods": Decimal(1), **daemonset.asked(template)}
     return {
         "apiVersion": "v1",
@@ -70,15 +74,25 @@ def _amounts(text: str) -> dict[str, Decimal]:
 
 def describe(config: Config) -> str:
     """Return what the pods request of each node, and how to request less."""
-    least = daemonset.template(config, _fullest(config, tags=0), daemonset.Platform())
-    most = daemonset.template(config, _fullest(config), daemonset.Platform())
-    text = f"each pod of the DaemonSet requests {_requests(least)}"
-    if most != least:
-        text += f", and up to {_requests(most)} with all tracked tags"
+    by_volumes = config.hold_by is HoldBy.VOLUMES
+    text = f"each pod of the DaemonSet requests {_range(config, by_volumes=by_volumes)}"
+    if config.hold_by is HoldBy.AUTO:
+        text += f" if containers hold the images, and {_range(config, by_volumes=True)} by volumes"
     return (
         f"{text}; to request less of each node, lower CACHING_CPU_REQUEST, "
         "CACHING_MEMORY_REQUEST or KEEP_TAGS, or use fewer entries"
     )
+
+
+def _range(config: Config, *, by_volumes: bool) -> str:
+    least, most = (
+        daemonset.template(
+            config, _fullest(config, tags, by_volumes=by_volumes), daemonset.Platform()
+        )
+        for tags in (0, config.keep_tags)
+    )
+    text = _requests(least)
+    return text if most == least else f"{text}, and up to {_requests(most)} with all tracked tags"
 
 
 def _requests(template: dict[str, Any]) -> str:
@@ -88,18 +102,17 @@ def _requests(template: dict[str, Any]) -> str:
     return f"{cpu} CPU and {memory} memory ({containers} containers)"
 
 
-def _fullest(config: Config, tags: int | None = None) -> State:
-    """Return a state with so many tracked tags for each entry, by default `KEEP_TAGS`.
+def _fullest(config: Config, count: int, *, by_volumes: bool) -> State:
+    """Return a state with so many tracked tags for each entry.
 
     With volumes, one tag of each entry may have a container of its own.
     """
-    count = config.keep_tags if tags is None else tags
     entries = {
         entry.name: EntryState(image=entry.image, tags=_most_tags(entry, count))
         for entry in config.entries
     }
     state = State(configuration="", entries=entries)
-    if config.hold_by is not HoldBy.VOLUMES:  # `auto` may choose containers, which need more
+    if not by_volumes:
         return state
     common = daemonset.with_all_common(config, state)
     new = {
