@@ -16,7 +16,7 @@ COMPILE = $(VENV)/lock/bin/pip-compile $(UPGRADE) --quiet --generate-hashes --st
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint e2e e2e-up e2e-down bench build docs sbom licences docker docker-multiarch lock clean
+.PHONY: help run test fuzz lint e2e e2e-oldest e2e-up e2e-down bench build docs sbom licences docker docker-multiarch lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -73,6 +73,10 @@ lint: $(VENV)/tools $(BIN)/actionlint ## Check style, types, the direction of im
 
 e2e: $(VENV)/tools ## Test the whole path on a real API server; builds what it needs once
 	e2e/run $(BIN)/pytest
+
+OLDEST = test_contract test_push test_nodes test_on_nodes
+e2e-oldest: $(VENV)/tools ## The same for a part of the tests, on the oldest Kubernetes and containerd that can be built
+	E2E_KUBERNETES=oldest e2e/run $(BIN)/pytest $(OLDEST:%=e2e/%.py)
 
 e2e-up: $(VENV)/tools ## Keep a control plane for quick runs: e2e/run uses it until make e2e-down
 	e2e/cluster up $(BIN)/python

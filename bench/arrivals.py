@@ -85,9 +85,7 @@ class Arrivals:
     @contextmanager
     def _watch(self, node: Node, seen: _Seen) -> Iterator[None]:
         """Record the events of a node; containerd stores none for later readers."""
-        socket = node.runtime.socket
-        client = ("ctr", f"--address={socket}", "--namespace=k8s.io")
-        command = (*client, "events", *(f'topic=="{topic}"' for topic in TOPICS))
+        command = (*node.runtime.client, "events", *(f'topic=="{topic}"' for topic in TOPICS))
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             thread = threading.Thread(target=self._read, args=(child, seen))
             thread.start()

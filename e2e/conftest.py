@@ -55,6 +55,7 @@ def nodes(
     workspace: Workspace,
     control_plane: ControlPlane,
     built_kubernetes_node: Path,
+    built_containerd: Path,
     built_coredns: Path,
 ) -> Iterator[Nodes]:
     """Run two nodes for all tests that need nodes; `with nodes.join() as third` adds a third.
@@ -62,7 +63,11 @@ def nodes(
     kube-proxy and DNS run as well, so that pods can reach Services by name.
     """
     with Nodes(
-        workspace, control_plane, kubernetes=built_kubernetes_node, coredns=built_coredns
+        workspace,
+        control_plane,
+        kubernetes=built_kubernetes_node,
+        containerd=built_containerd,
+        coredns=built_coredns,
     ) as nodes:
         yield nodes
 

@@ -10,7 +10,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 address=10.246.0.1
 more_addresses=(10.246.0.2 10.246.0.3) # of further nodes
 # Folders in which Kubernetes and containerd write, whatever their configuration.
-private=(/run/containerd /var/lib/cni /var/lib/kubelet /var/log/containers)
+private=(/run/containerd /var/lib/cni /var/lib/kubelet /var/log/containers /var/log/pods)
 # The folder of the cluster that `make e2e-up` keeps, one for each clone. A reboot empties /run.
 kept=/run/image-puller-e2e.kept-$(sha256sum <<<"$top" | cut -c 1-8)
 namespace=
@@ -28,8 +28,9 @@ missing_packages() {
   local needed="docker-registry:docker-registry ip:iproute2 nsenter:util-linux flock:util-linux"
   needed+=" openssl:openssl"
   if [[ " $* " == *" kubernetes-node "* ]]; then
-    needed+=" containerd:containerd runc:runc nft:nftables make:make gcc:gcc"
+    needed+=" runc:runc nft:nftables make:make gcc:gcc"
     needed+=" /usr/lib/cni/ptp:containernetworking-plugins"
+    [[ ${E2E_KUBERNETES:-} != oldest ]] || needed+=" iptables:iptables"
   fi
   local pair
   for pair in $needed; do
@@ -50,7 +51,7 @@ install_packages() {
   ((${#packages[@]})) || return 0
   command -v apt-get >/dev/null || fail "install first: ${packages[*]} (there is no apt-get here)"
   say "installing ${packages[*]}"
-  # Packages start no services in runlevel 1. systemd ignores that, so disable the services below.
+  # Packages start no services in runlevel 1. systemd ignores that, so disable the service below.
   {
     apt-get update -qq &&
       RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
@@ -58,10 +59,8 @@ install_packages() {
           "${packages[@]}"
   } </dev/null >/dev/null || fail "can't install ${packages[*]}"
   [[ -d /run/systemd/system ]] || return 0
-  local service
-  for service in docker-registry containerd; do
-    [[ " ${packages[*]} " != *" $service "* ]] || systemctl disable --quiet --now "$service"
-  done
+  [[ " ${packages[*]} " != *" docker-registry "* ]] ||
+    systemctl disable --quiet --now docker-registry
 }
 
 inside() { nsenter "--net=/run/netns/$namespace" "$@"; }

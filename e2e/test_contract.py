@@ -8,6 +8,9 @@ from e2e.harness.control_plane import ControlPlane
 from e2e.harness.workspace import wait_until
 from tests.support.contract import Api, Contract
 
+MESSAGES_SINCE = 34  # the minor version of Kubernetes whose messages the contract has
+IMAGE_VOLUMES_SINCE = 35
+
 
 @pytest.fixture(scope="module")
 def api(control_plane: ControlPlane) -> Iterator[Api]:
@@ -21,6 +24,8 @@ def api(control_plane: ControlPlane) -> Iterator[Api]:
         token=control_plane.admin_token,
         namespace="contract",
         verify=str(control_plane.ca),
+        has_old_messages=control_plane.minor < MESSAGES_SINCE,
+        keeps_image_volumes=control_plane.minor >= IMAGE_VOLUMES_SINCE,
     ) as api:
         yield api
     admin.delete("/api/v1/namespaces/contract")

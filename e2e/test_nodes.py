@@ -1,6 +1,7 @@
 """The nodes of the harness behave as tests that run pods assume."""
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ MakeRegistry = Callable[..., Registry]
 SLEEP = reference("workspace/sleep", "1")
 PROBE = reference("workspace/probe", "1")
 NOT_READY = {"ready": False}
+IMAGE_VOLUMES_SINCE = 35  # the minor version of Kubernetes
 API_SERVER = "10.1.0.1"  # the address of its Service
 
 
@@ -46,6 +48,18 @@ def test_two_nodes_are_ready_at_their_addresses(nodes: Nodes, control_plane: Con
         "node-1": "10.246.0.1",
         "node-2": "10.246.0.2",
     }
+
+
+def test_the_control_plane_and_the_nodes_are_of_the_versions_that_were_built(
+    nodes: Nodes, control_plane: ControlPlane, built_kubernetes_node: Path, built_containerd: Path
+) -> None:
+    kubernetes = version_of(built_kubernetes_node / "kubelet")
+    containerd = version_of(built_containerd / "containerd")
+    assert control_plane.admin.get("/version")["gitVersion"] == kubernetes
+    for node in control_plane.admin.get("/api/v1/nodes")["items"]:
+        info = node["status"]["nodeInfo"]
+        assert info["kubeletVersion"] == kubernetes
+        assert info["containerRuntimeVersion"] == f"containerd://{containerd}"
 
 
 def test_a_restricted_pod_runs_on_each_node(nodes: Nodes, registry: Registry, pods: Pods) -> None:
@@ -102,7 +116,8 @@ def test_a_pod_with_pull_policy_never_runs_where_its_image_is(
     nodes: Nodes, registry: Registry, pods: Pods, workspace: Workspace
 ) -> None:
     image = reference("workspace/never-pulled", "1")
-    registry.push_image("workspace/never-pulled", "1", sleep_image(workspace))
+    # A kubelet that has pulled the same content by another name would ask the registry first.
+    registry.push_image("workspace/never-pulled", "1", with_layers(workspace, b"never pulled"))
     nodes["node-1"].pull(image)
     here = pods.run(image, node="node-1", imagePullPolicy="Never")
     there = pods.run(image, node="node-2", imagePullPolicy="Never")
@@ -135,6 +150,30 @@ def test_a_node_can_have_old_content_of_latest(
     assert node.images()[name] == old
     pods.wait_for(pods.run(name, node=node.name, imagePullPolicy="Always"), "Running")
     assert node.images()[name] == new
+
+
+def test_a_kubelet_collects_the_images_that_no_container_runs_or_mounts(
+    nodes: Nodes,
+    registry: Registry,
+    pods: Pods,
+    workspace: Workspace,
+    control_plane: ControlPlane,
+) -> None:
+    if control_plane.minor < IMAGE_VOLUMES_SINCE:
+        pytest.skip("this release of Kubernetes has no image volumes by default")
+    unused, mounted = (reference(f"workspace/{name}", "1") for name in ("unused", "mounted"))
+    for name in "unused", "mounted":
+        registry.push_image(f"workspace/{name}", "1", with_layers(workspace, name.encode()))
+    with nodes.join() as third:
+        name = pods.run(SLEEP, node=third.name, volume=mounted)
+        pods.wait_for(name, "Running")
+        third.pull(unused)
+        assert {SLEEP, mounted, unused} <= set(third.images())
+        third.collect_images()
+        assert {SLEEP, mounted} <= set(third.images())
+        assert unused not in third.images()
+        assert pods.status(name)["containerStatuses"][0]["restartCount"] == 0
+        pods.wait_for(pods.run(PROBE, "serve", ":8080", node=third.name), "Running")
 
 
 def test_a_layer_is_fetched_once(nodes: Nodes, registry: Registry, workspace: Workspace) -> None:
@@ -213,6 +252,14 @@ def addresses_of_ready_nodes(admin: KubernetesApi) -> dict[str, str]:
         if condition["type"] == "Ready" and condition["status"] == "True"
         if address["type"] == "InternalIP"
     }
+
+
+def version_of(program: Path) -> str:
+    """Return the version of a program, which is what looks like one in the answer."""
+    command = (program, "--version")
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    (version,) = (word for word in printed.split() if word.count(".") == 2 and "/" not in word)
+    return version
 
 
 def with_layers(workspace: Workspace, *layers: bytes) -> Image:

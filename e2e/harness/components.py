@@ -61,6 +61,12 @@ def built_kubernetes_node() -> Path:
 
 
 @pytest.fixture(scope="session")
+def built_containerd() -> Path:
+    """Return the folder of containerd, its shim, and its client ctr."""
+    return _built("containerd")
+
+
+@pytest.fixture(scope="session")
 def built_coredns() -> Path:
     """Return the folder of coredns."""
     return _built("coredns")

@@ -15,6 +15,7 @@ from e2e.harness.workspace import TIMEOUT_SECONDS, Workspace, wait_until
 CNI_PROGRAMS = "/usr/lib/cni"
 PAUSE = "localhost/pause:1"  # imported, so that pods can start without a registry
 
+# Also read by later releases, which migrate it.
 CONFIGURATION = """
 version = 2
 root = "{folder}/root"
@@ -25,6 +26,9 @@ state = "{folder}/state"
 
 [plugins."io.containerd.internal.v1.opt"]
   path = "{folder}/opt"
+
+[plugins."io.containerd.nri.v1.nri"]
+  disable = true  # its socket is the same for all on one host
 
 [plugins."io.containerd.grpc.v1.cri"]
   # Else no sandbox starts where CAP_SYS_RESOURCE is missing.
@@ -45,10 +49,17 @@ class Containerd:
     """The container runtime of a node, with a range of addresses for its pods."""
 
     def __init__(
-        self, workspace: Workspace, folder: Path, *, name: str, pods: str, pause: Image
+        self,
+        workspace: Workspace,
+        folder: Path,
+        *,
+        programs: Path,
+        name: str,
+        pods: str,
+        pause: Image,
     ) -> None:
         self.socket = folder / "containerd.sock"
-        self._ctr = ("ctr", f"--address={self.socket}", "--namespace=k8s.io")
+        self.client = (str(programs / "ctr"), f"--address={self.socket}", "--namespace=k8s.io")
         self._registries = folder / "registries"
         self._pause = folder / "pause.tar"
         self._pause.write_bytes(pause.archive(PAUSE))
@@ -60,10 +71,13 @@ class Containerd:
                 folder=folder, socket=self.socket, pause=PAUSE, cni_programs=CNI_PROGRAMS
             )
         )
+        environment = workspace.environment()
+        # There it looks for its shim, and for runc.
+        environment["PATH"] = f"{programs}:{environment['PATH']}"
         self._process = Process(
             name=f"containerd of {name}",
-            command=("containerd", f"--config={configuration}"),
-            environment=workspace.environment(),
+            command=(str(programs / "containerd"), f"--config={configuration}"),
+            environment=environment,
             log=workspace.log(f"{name}-containerd"),
             is_ready=self._answers,
         )
@@ -102,7 +116,7 @@ class Containerd:
     def ctr(self, *arguments: str) -> str:
         """Run `ctr`, the client of containerd, and return what it prints."""
         done = subprocess.run(
-            (*self._ctr, *arguments),
+            (*self.client, *arguments),
             capture_output=True,
             text=True,
             check=False,

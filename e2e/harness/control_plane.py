@@ -86,6 +86,11 @@ class ControlPlane:
         for process in reversed(self._processes):
             process.kill()
 
+    @property
+    def minor(self) -> int:
+        """The minor version of Kubernetes that runs."""
+        return int(self.admin.get("/version")["minor"])
+
     def client(self, token: str) -> KubernetesApi:
         """Return a client with this token."""
         return KubernetesApi(url=self.url, ca=self.ca, token=token)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import yaml
 
 from e2e.harness.control_plane import ControlPlane
@@ -124,6 +125,9 @@ class Installation:
         )
 
 
+POLICIES_SINCE = 30  # the minor version of Kubernetes
+
+
 @dataclass(frozen=True, kw_only=True)
 class Denial:
     """A rule for admission: objects for which the expression (CEL) is true are refused.
@@ -140,6 +144,8 @@ class Denial:
 
 def deny(installation: Installation, name: str, denial: Denial) -> Callable[[], None]:
     """Make admission refuse such objects in the namespace; return a function that ends it."""
+    if installation.control_plane.minor < POLICIES_SINCE:
+        pytest.skip("this release of Kubernetes has no stable ValidatingAdmissionPolicies")
     plane, name = installation.control_plane, f"{installation.namespace}-{name}"
     policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
     bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"

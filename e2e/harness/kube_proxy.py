@@ -7,14 +7,15 @@ from e2e.harness.processes import Process, answers
 from e2e.harness.workspace import ADDRESS, Workspace
 
 HEALTH = "127.0.0.1:10256"
+NFTABLES_SINCE = 33  # the minor version of Kubernetes in which this mode is stable
 
 
 def kube_proxy(
-    workspace: Workspace, *, program: Path, node: str, pods: str, kubeconfig: Path
+    workspace: Workspace, *, program: Path, node: str, pods: str, kubeconfig: Path, minor: int
 ) -> Process:
     """Make the one kube-proxy that the host needs; `node` is the name of any node.
 
-    Its nftables are in the run's network namespace.
+    Its rules are in the run's network namespace.
     """
     folder = workspace.folder("kube-proxy")
     configuration = folder / "configuration.json"
@@ -23,7 +24,7 @@ def kube_proxy(
             {
                 "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
                 "kind": "KubeProxyConfiguration",
-                "mode": "nftables",
+                "mode": "nftables" if minor >= NFTABLES_SINCE else "iptables",
                 "clientConnection": {"kubeconfig": str(kubeconfig)},
                 "hostnameOverride": node,
                 "clusterCIDR": pods,

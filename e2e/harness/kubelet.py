@@ -8,6 +8,13 @@ from e2e.harness.processes import Process, answers
 from e2e.harness.workspace import ADDRESS, Workspace
 
 HEALTH_PORT = 10248
+# A kubelet collects at its start, and each five minutes. The disk counts only where images have the
+# minimum age, and their age begins with the first collection that sees them. So an image that was
+# pulled a minute after the start goes after ten minutes, whatever the thresholds are. The maximum
+# age is compared with the time of the last use, which unused images lack, and with the time since
+# the start. So with the smallest maximum all of them go at once.
+COLLECTING = {"imageMinimumGCAge": "1ns", "imageMaximumGCAge": "2ns"}
+COLLECTED = b"Image garbage collection "
 
 
 def kubelet(
@@ -20,19 +27,26 @@ def kubelet(
     cgroup: str,
     runtime: Path,
     kubeconfig: Path,
+    collects_images: bool = False,
 ) -> Process:
-    """Make a kubelet that writes to the folder only; it is ready before its node is."""
-    configuration = folder / "kubelet.json"
-    pod_logs = workspace.logs / f"{name}-pods"
-    configuration.write_text(
-        json.dumps(
-            _configuration(
-                folder, pod_logs=pod_logs, address=address, cgroup=cgroup, runtime=runtime
-            )
-        )
+    """Make a kubelet that writes to the folder only; it is ready before its node is.
+
+    One that collects images removes all unused images at its start, and logs `COLLECTED` then.
+    """
+    kind = "kubelet-collecting" if collects_images else "kubelet"
+    settings = _configuration(
+        folder,
+        pod_logs=workspace.logs / f"{name}-pods",
+        address=address,
+        cgroup=cgroup,
+        runtime=runtime,
     )
+    if collects_images:
+        settings |= COLLECTING
+    configuration = folder / f"{kind}.json"
+    configuration.write_text(json.dumps(settings))
     return Process(
-        name=f"kubelet of {name}",
+        name=f"{kind} of {name}",
         command=(
             str(program),
             f"--config={configuration}",
@@ -41,9 +55,10 @@ def kubelet(
             f"--node-ip={address}",
             f"--root-dir={folder / 'kubelet'}",
             f"--cert-dir={folder / 'certificates'}",
+            *(("--v=4",) if collects_images else ()),  # else it does not log `COLLECTED`
         ),
         environment=workspace.environment(),
-        log=workspace.log(f"{name}-kubelet"),
+        log=workspace.log(f"{name}-{kind}"),
         is_ready=lambda: answers(f"http://{address}:{HEALTH_PORT}/healthz"),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import Self
@@ -15,7 +16,7 @@ from e2e.harness.containerd import Containerd
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.dns import dns
 from e2e.harness.kube_proxy import kube_proxy
-from e2e.harness.kubelet import kubelet
+from e2e.harness.kubelet import COLLECTED, kubelet
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.oci_images import Image, sleep_image
 from e2e.harness.processes import tail
@@ -37,6 +38,7 @@ class Node:
         number: int,
         pause: Image,
         kubelet_program: Path,
+        containerd: Path,
     ) -> None:
         self.name = f"node-{number}"
         self.address = f"10.246.0.{number}"  # on the loopback device, by e2e/run
@@ -44,9 +46,15 @@ class Node:
         self._folder = workspace.folder(self.name)
         self._cgroup = Cgroup(f"/{workspace.state.name}/{self.name}")
         self.runtime = Containerd(
-            workspace, self._folder, name=self.name, pods=f"10.245.{number}.0/24", pause=pause
+            workspace,
+            self._folder,
+            programs=containerd,
+            name=self.name,
+            pods=f"10.245.{number}.0/24",
+            pause=pause,
         )
-        self._kubelet = kubelet(
+        make_kubelet = partial(
+            kubelet,
             workspace,
             self._folder,
             program=kubelet_program,
@@ -56,6 +64,8 @@ class Node:
             runtime=self.runtime.socket,
             kubeconfig=control_plane.kubeconfig(control_plane.admin_token),
         )
+        self._kubelet = make_kubelet()
+        self._collector = make_kubelet(collects_images=True)
 
     def start(self) -> None:
         """Start the node and wait until it is ready; it still has its old images."""
@@ -111,6 +121,21 @@ class Node:
         """Remove an image with all its names, and the layers that no other image has."""
         self.runtime.remove_image(name)
 
+    def collect_images(self) -> None:
+        """Let the kubelet remove all images that no container uses; containers run on.
+
+        Kubernetes 1.30 or later can do that. The kubelet restarts twice.
+        """
+        self._kubelet.stop()
+        try:
+            log = self._collector.log
+            seen = log.stat().st_size
+            self._collector.start()
+            wait_until(lambda: COLLECTED in log.read_bytes()[seen:], f"a collection: {self.name}")
+        finally:
+            self._collector.kill()
+            self._kubelet.start()
+
     def _is_up(self, heard: float) -> bool:
         node = self._node()
         return "taints" not in node["spec"] and any(
@@ -149,11 +174,18 @@ class Nodes:
     """
 
     def __init__(
-        self, workspace: Workspace, control_plane: ControlPlane, *, kubernetes: Path, coredns: Path
+        self,
+        workspace: Workspace,
+        control_plane: ControlPlane,
+        *,
+        kubernetes: Path,
+        containerd: Path,
+        coredns: Path,
     ) -> None:
         self._workspace = workspace
         self._control_plane = control_plane
         self._kubelet_program = kubernetes / "kubelet"
+        self._containerd = containerd
         self._pause = sleep_image(workspace)
         self._nodes: dict[str, Node] = {}
         for _ in range(KEPT):
@@ -166,6 +198,7 @@ class Nodes:
                 node=self.names[0],
                 pods=PODS,
                 kubeconfig=kubeconfig,
+                minor=control_plane.minor,
             ),
             dns(workspace, program=coredns / "coredns", kubeconfig=kubeconfig),
         )
@@ -215,6 +248,7 @@ class Nodes:
             number=number,
             pause=self._pause,
             kubelet_program=self._kubelet_program,
+            containerd=self._containerd,
         )
         self._nodes[node.name] = node
         return node

@@ -45,6 +45,8 @@ class Image:
     entrypoint: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
+    directory: str = ""
+    volumes: Sequence[str] = ()
     stop_signal: str = ""
     architecture: str = ARCHITECTURE
 
@@ -96,6 +98,8 @@ class Image:
             "Entrypoint": list(self.entrypoint),
             "Env": [f"{name}={value}" for name, value in self.environment.items()],
             "User": self.user,
+            "WorkingDir": self.directory,
+            "Volumes": {path: {} for path in self.volumes},
             "StopSignal": self.stop_signal,
         }
         # An uncompressed layer's diff_id is its digest.

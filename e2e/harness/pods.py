@@ -22,9 +22,18 @@ class Pods:
         """The API path of the pods."""
         return f"/api/v1/namespaces/{self.namespace}/pods"
 
-    def run(self, image: str, *arguments: str, node: str, **container: object) -> str:
-        """Create a pod on a node, and return its name; `container` goes into its container."""
+    def run(
+        self, image: str, *arguments: str, node: str, volume: str = "", **container: object
+    ) -> str:
+        """Create a pod on a node, and return its name; `container` goes into its container.
+
+        The container mounts the image `volume`, if that is given.
+        """
+        if volume:
+            container["volumeMounts"] = [{"name": "image", "mountPath": "/image"}]
         spec = restricted(image, *arguments, **container) | {"restartPolicy": "Never"}
+        if volume:
+            spec["volumes"] = [{"name": "image", "image": {"reference": volume}}]
         body = {
             "metadata": {"generateName": "pod-", "labels": LABELS},
             "spec": spec | {"nodeName": node},

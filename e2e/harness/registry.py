@@ -94,10 +94,17 @@ class Registry:
         """Push an image, and return its digest."""
         return self.put_manifest(repository, tag, self.put_blobs(repository, image))
 
-    def push_index(self, repository: str, tag: str, content: str) -> str:
+    def push_index(
+        self,
+        repository: str,
+        tag: str,
+        content: str,
+        *,
+        architectures: Sequence[str] = ("amd64", "arm64"),
+    ) -> str:
         """Push a multi-platform image as clients do: its images without a tag, the index last."""
         children = []
-        for architecture in ("amd64", "arm64"):
+        for architecture in architectures:
             manifest = self.put_blobs(repository, _image_of(content, architecture))
             self.put_manifest(repository, digest_of(canonical(manifest)), manifest)
             platform = {"architecture": architecture, "os": "linux"}

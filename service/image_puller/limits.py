@@ -32,6 +32,9 @@ UNVERIFIED_CHARACTERS = 200
 QUARANTINE_SECONDS = 180.0
 """How long an image fails on a node before that has consequences for the rollout."""
 
+HOLD_BY_SECONDS = 900.0
+"""How long the other way of holding must be right before `HOLD_BY=auto` chooses it."""
+
 CLOCK_TOLERANCE_SECONDS = 300.0
 """How far a registry's clock may be off. Kerberos has the same bound."""
 DELETIONS = 8

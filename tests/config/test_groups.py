@@ -39,6 +39,7 @@ def test_a_group_sets_what_it_says() -> None:
                 "affinity": {"nodeAffinity": {}},
                 "tolerations": [{"operator": "Exists"}],
                 "imagePullSecrets": ["one", "two"],
+                "holdBy": "volumes",
                 "rolloutMaxUnavailable": "10%",
                 "priorityClassName": "low",
                 "runtimeClassName": "runc",
@@ -59,7 +60,7 @@ def test_a_group_sets_what_it_says() -> None:
     assert gpu.affinity == {"nodeAffinity": {}}
     assert gpu.tolerations == ({"operator": "Exists"},)
     assert gpu.image_pull_secrets == ("one", "two")
-    assert gpu.rollout_max_unavailable == "10%"
+    assert (gpu.hold_by, gpu.rollout_max_unavailable) == ("volumes", "10%")
     assert (gpu.priority_class_name, gpu.runtime_class_name) == ("low", "runc")
     asked = gpu.resources
     assert (asked.memory_request, asked.cpu_request) == ("5Mi", "0.01")

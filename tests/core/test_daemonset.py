@@ -32,7 +32,7 @@ COMMON = {
     "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
     "resources": {"requests": COMMON_REQUESTS, "limits": COMMON_LIMITS},
     "securityContext": RESTRICTED,
-    "volumeMounts": [{"name": "kip", "mountPath": "/kip"}],
+    "volumeMounts": [{"name": "install-sleep", "mountPath": "/kip"}],
 }
 
 
@@ -115,7 +115,7 @@ def test_the_whole_manifest() -> None:
                         "runAsGroup": 65532,
                     },
                     "nodeSelector": {"kubernetes.io/os": "linux"},
-                    "volumes": [{"name": "kip", "emptyDir": {"sizeLimit": "1Mi"}}],
+                    "volumes": [{"name": "install-sleep", "emptyDir": {"sizeLimit": "1Mi"}}],
                     "containers": [
                         {
                             "name": "install-sleep",

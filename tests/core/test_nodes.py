@@ -168,3 +168,28 @@ def test_a_node_without_any_field_is_readable(empty: Json) -> None:
 )
 def test_the_repository_of_an_image_name_has_no_tag_and_digest(name: str, repository: str) -> None:
     assert nodes.repository(name) == repository
+
+
+@pytest.mark.parametrize(
+    ("runtime", "kubelet", "can"),
+    [
+        ("containerd://2.1.0", "v1.35.0", True),
+        ("containerd://2.4.2", "v1.37.2", True),
+        ("containerd://v2.10.0-rc.1", "v1.40.0-eks-1234", True),
+        ("containerd://2.0.9", "v1.35.0", False),
+        ("containerd://1.7.27", "v1.37.2", False),
+        ("containerd://2.1.0", "v1.34.9", False),
+        ("cri-o://1.31.0", "v1.35.0", True),
+        ("cri-o://1.30.9", "v1.35.0", False),
+        ("docker://28.0.0", "v1.35.0", False),
+        ("containerd://unknown", "v1.35.0", False),
+        ("containerd://2.1.0", "", False),
+        ("", "v1.35.0", False),
+    ],
+)
+def test_a_node_mounts_images_if_its_runtime_and_its_kubelet_can(
+    runtime: str, kubelet: str, *, can: bool
+) -> None:
+    info = {"containerRuntimeVersion": runtime, "kubeletVersion": kubelet}
+    node = {"metadata": {"name": "a"}, "status": {"nodeInfo": info}}
+    assert nodes.mounts_images(nodes.of_manifest(node, lambda _: False)) is can

@@ -156,3 +156,34 @@ def test_described_request_is_that_of_the_quota() -> None:
     found = hard(1, IMAGES="app=quay.io/org/app:1.2.3", KEEP_TAGS="5")
     text = quota.describe(configuration(IMAGES="app=quay.io/org/app:1.2.3", KEEP_TAGS="5"))
     assert f"up to {found['requests.cpu']} CPU and {found['requests.memory']} memory" in text
+
+
+THREE = "a=quay.io/org/a:1.0.0;b=quay.io/org/b:1.0.0;c=quay.io/org/c:latest"
+
+
+@pytest.mark.parametrize(
+    ("hold_by", "containers"),
+    # Containers: three images, two tags each of two entries, and the install container. Volumes:
+    # the common container, a new tag each of two entries, `latest`, and the install container.
+    [("containers", 8), ("volumes", 5), ("auto", 8)],
+)
+def test_a_quota_has_the_containers_of_the_way_that_images_are_held(
+    hold_by: str, containers: int
+) -> None:
+    found = hard(1, IMAGES=THREE, HOLD_BY=hold_by, **BIG)
+    assert found["limits.memory"] == f"{containers * 2048}Mi"
+
+
+def test_fifty_images_request_what_one_container_does_if_volumes_hold_them() -> None:
+    images = ";".join(f"app-{number}=quay.io/org/app-{number}:1.0.0" for number in range(50))
+    pinned = ";".join(f"app-{number}=pinned" for number in range(50))
+    environ = {"IMAGES": images, "IMAGE_TAG_POLICIES": pinned}
+    by_containers = "2550m CPU and 510Mi memory (51 containers)"
+    by_volumes = "50m CPU and 10Mi memory (1 containers)"
+    for hold_by, text in (
+        ("containers", by_containers),
+        ("volumes", by_volumes),
+        ("auto", f"{by_containers} if containers hold the images, and {by_volumes} by volumes"),
+    ):
+        described = quota.describe(configuration(HOLD_BY=hold_by, **environ))
+        assert described.startswith(f"each pod of the DaemonSet requests {text}; ")

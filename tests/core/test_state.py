@@ -14,6 +14,7 @@ from image_puller.core.state import (
     Blocked,
     Deletion,
     EntryState,
+    Holding,
     Quarantined,
     Refused,
     State,
@@ -50,10 +51,20 @@ states = st.builds(
     ).map(tuple),
     structure=texts,
     template=texts,
+    containers=st.integers(0, 500),
     changed=st.none() | times,
     pulled_again_at=st.none() | times,
     max_unavailable=st.none() | st.integers(1, 5000),
     blocked=st.none() | st.builds(Blocked, template=texts, reason=texts),
+    holding=st.builds(Holding, by_volumes=st.just(False), reason=texts)
+    | st.builds(
+        Holding,
+        by_volumes=st.just(True),
+        reason=texts,
+        differs_since=st.none() | times,
+        common=st.lists(texts, max_size=2).map(tuple),
+        proven=st.lists(texts, max_size=2).map(tuple),
+    ),
     entries=st.dictionaries(
         texts,
         st.builds(
@@ -111,10 +122,12 @@ FULL = State(
     ),
     structure="5eed",
     template="ab1e",
+    containers=4,
     changed=at(0),
     pulled_again_at=at(0.5),
     max_unavailable=3,
     blocked=Blocked(template="0ff", reason="no 'é'"),
+    holding=Holding(by_volumes=True, common=("nginx:1",), proven=("quay.io/org/app:1.2.4",)),
     entries={
         "app": EntryState(
             image="quay.io/org/app:1.2.3",
@@ -141,10 +154,12 @@ FULL = State(
 TEXT = (
     '{"schema":3,"configuration":"c0ffee","processes":['
     '{"name":"pod","since":"2026-01-15T12:00:01.000Z"},'
-    '{"name":"laptop","since":"2026-01-15T12:00:02.000Z","outside":true}],"structure":"5eed","template":"ab1e",'
+    '{"name":"laptop","since":"2026-01-15T12:00:02.000Z","outside":true}],"structure":"5eed","template":"ab1e","containers":4,'
     '"changed":"2026-01-15T12:00:00.000Z","pulledAgainAt":"2026-01-15T12:00:00.500Z",'
     '"maxUnavailable":3,'
-    '"blocked":{"template":"0ff","reason":"no \'é\'"},"entries":{"app":{'
+    '"blocked":{"template":"0ff","reason":"no \'é\'"},'
+    '"holding":{"byVolumes":true,"reason":"","common":["nginx:1"],'
+    '"proven":["quay.io/org/app:1.2.4"]},"entries":{"app":{'
     '"image":"quay.io/org/app:1.2.3","tags":['
     '{"tag":"1.2.5","digest":null,"time":"2026-01-15T12:00:02.000Z","pulledAgain":true,'
     '"confirmed":true},'
@@ -218,6 +233,11 @@ def with_entry(**changes: Any) -> Any:
             {"schema": 3},
             {"schema": 2},
             json.loads(TEXT) | {"schema": 2},
+            json.loads(TEXT) | {"containers": -1},
+            json.loads(TEXT) | {"containers": True},
+            json.loads(TEXT) | {"holding": None},
+            json.loads(TEXT) | {"holding": {}},
+            json.loads(TEXT) | {"holding": {"byVolumes": True, "reason": "", "common": 1}},
             json.loads(TEXT) | {"maxUnavailable": 0},
             json.loads(TEXT) | {"maxUnavailable": -1},
             json.loads(TEXT) | {"maxUnavailable": True},

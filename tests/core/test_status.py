@@ -78,12 +78,15 @@ def test_an_image_is_held_once_its_container_runs_on_every_node(
             "ready": 3,
             "rollout": "complete",
             "changed": "2026-01-15T12:00:00+00:00",
+            "holdBy": "containers",
+            "requests": {"cpu": "100m", "memory": "20Mi"},
         },
         "images": [
             {
                 "entry": "app",
                 "image": APP,
                 "container": "app",
+                "holder": "app",
                 "digest": None,
                 "held": 3,
                 "nodes": everywhere({"held": True, "state": "held", "imageID": "unknown"}),

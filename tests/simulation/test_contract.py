@@ -18,3 +18,23 @@ def api() -> Iterator[Api]:
 
 class TestSimulated(Contract):
     pass
+
+
+class TestSimulatedWithoutImageVolumes:
+    """An API server that drops image volumes, as those before Kubernetes 1.35 do by default."""
+
+    @pytest.fixture
+    def api(self) -> Iterator[Api]:
+        with SimulatedCluster(nodes=0, token="right", namespaces=("contract",)) as cluster:
+            cluster.drop_image_volumes()
+            cluster.run()
+            with Api(
+                url=cluster.url, token="right", namespace="contract", keeps_image_volumes=False
+            ) as api:
+                yield api
+
+    name = Contract.name
+    path = Contract.path
+    test_image_volumes_get_a_pull_policy_or_are_dropped = (
+        Contract.test_image_volumes_get_a_pull_policy_or_are_dropped
+    )

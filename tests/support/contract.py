@@ -10,12 +10,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Self
 
 import pytest
 import requests
 
 Json = dict[str, Any]
+Cause = tuple[str, str, str]
 
 JSON_PATCH = "application/json-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
@@ -40,12 +42,18 @@ POD_DEFAULTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Api:
-    """A client of an API server, with a token. `verify` is the file of the CA for https."""
+    """A client of an API server, with a token. `verify` is the file of the CA for https.
+
+    Older servers than those of the contract have other messages, and causes in another order. With
+    `has_old_messages` neither is compared. `keeps_image_volumes`: the feature is on.
+    """
 
     url: str
     token: str = field(repr=False)
     namespace: str
     verify: str | bool = True
+    has_old_messages: bool = False
+    keeps_image_volumes: bool = True
     session: requests.Session = field(default_factory=requests.Session, repr=False)
 
     def __post_init__(self) -> None:
@@ -112,6 +120,30 @@ class Api:
                 return live
             time.sleep(0.01)
         raise AssertionError(f"the DaemonSet controller did not observe {path}")
+
+    def assert_status(self, response: requests.Response, expected: Json) -> None:
+        """Assert that a response is this Status of a failure."""
+        found = response.json()
+        if "causes" in found["details"]:
+            # Some versions of the real server report a cause more than once.
+            found["details"]["causes"] = unique(found["details"]["causes"])
+        if self.has_old_messages:
+            found, expected = without_messages(found), without_messages(expected)
+        assert found == expected
+        assert response.status_code == expected["code"]
+
+    def assert_invalid(self, response: requests.Response, name: str, causes: list[Cause]) -> None:
+        """Assert that a response is the Status of an invalid DaemonSet with these causes."""
+        problems = [f"{where}: {message}" for _, message, where in causes]
+        listed = problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]"
+        details: Json = {"name": name} if name else {}
+        details |= {"group": "apps", "kind": "DaemonSet"}
+        details["causes"] = [
+            {"reason": reason, "message": message, "field": where}
+            for reason, message, where in causes
+        ]
+        message = f'DaemonSet.apps "{name}" is invalid: {listed}'
+        self.assert_status(response, failure(422, "Invalid", message, details))
 
 
 def daemon_set(name: str) -> Json:
@@ -211,6 +243,16 @@ def operation(op: str, path: str, *value: object) -> Json:
     return {"op": op, "path": path, **({"value": value[0]} if value else {})}
 
 
+def with_image_volume(manifest: Json) -> Json:
+    """Return a DaemonSet whose first container mounts an image too."""
+    changed = copy.deepcopy(manifest)
+    spec = changed["spec"]["template"]["spec"]
+    spec["volumes"].append({"name": "image", "image": {"reference": "quay.io/org/tool:1.2"}})
+    mount = {"name": "image", "mountPath": "/image", "readOnly": True}
+    spec["containers"][0]["volumeMounts"].append(mount)
+    return changed
+
+
 PATCH_REJECTED = failure(
     422, "Invalid", "the server rejected our request due to an error in our request", {}
 )
@@ -288,7 +330,6 @@ MAX_UNAVAILABLE = "spec.updateStrategy.rollingUpdate.maxUnavailable"
 EMPTY = ("FieldValueRequired", "Required value")
 
 Edit = Callable[[Json], object]
-Cause = tuple[str, str, str]
 
 
 def pod_of(manifest: Json) -> Json:
@@ -448,7 +489,7 @@ class Contract:
 
     def test_create_returns_the_object_with_defaults(self, api: Api, name: str, path: str) -> None:
         live = api.send("GET", path).json()
-        assert live["spec"] == completed(daemon_set(name))
+        assert without_times(live["spec"]) == completed(daemon_set(name))
         assert (live["kind"], live["apiVersion"]) == ("DaemonSet", "apps/v1")
         assert {**live["metadata"], "managedFields": []}.keys() == {
             *("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp"),
@@ -482,7 +523,7 @@ class Contract:
         collection = api.apps("daemonsets")
         response = api.send("POST", collection, daemon_set(name), query={"dryRun": "All"})
         assert response.status_code == 201
-        assert response.json()["spec"] == completed(daemon_set(name))
+        assert without_times(response.json()["spec"]) == completed(daemon_set(name))
         assert "resourceVersion" not in response.json()["metadata"]
         assert api.send("GET", f"{collection}/{name}").status_code == 404
 
@@ -499,7 +540,7 @@ class Contract:
         manifest = daemon_set(name)
         first_of(manifest)["image"] = ""
         response = api.send("POST", api.apps("daemonsets"), manifest)
-        assert_invalid(response, name, [(*EMPTY, f"{CONTAINERS}[0].image")])
+        api.assert_invalid(response, name, [(*EMPTY, f"{CONTAINERS}[0].image")])
 
     def test_create_keeps_owners(self, api: Api, name: str) -> None:
         manifest = daemon_set(name)
@@ -569,6 +610,29 @@ class Contract:
         query = {"dryRun": "All"}
         response = api.send("POST", api.apps("daemonsets"), manifest, query=query)
         assert first_of(response.json())["imagePullPolicy"] == policy
+
+    @pytest.mark.parametrize("method", ["POST", "PATCH"])
+    def test_image_volumes_get_a_pull_policy_or_are_dropped(
+        self, api: Api, name: str, path: str, method: str
+    ) -> None:
+        mounted: Any = with_image_volume(daemon_set(name))
+        replaced = operation("replace", "/spec/template", mounted["spec"]["template"])
+        if method == "POST":
+            mounted["metadata"] = {"generateName": f"{name}-"}
+            target, body = api.apps("daemonsets"), mounted
+        else:
+            target, body = path, [replaced]
+        response = api.send(method, target, body, query={"dryRun": "All"})
+        spec = pod_of(response.json())
+        images = [each for each in spec["volumes"] if "image" in each]
+        if api.keeps_image_volumes:
+            volume = {"reference": "quay.io/org/tool:1.2", "pullPolicy": "IfNotPresent"}
+            assert images == [{"name": "image", "image": volume}]
+            mounts = first_of(response.json())["volumeMounts"]
+            assert {"name": "image", "mountPath": "/image", "readOnly": True} in mounts
+        else:
+            assert images == []
+        assert response.ok
 
     # Reading
 
@@ -704,7 +768,7 @@ class Contract:
     ) -> None:
         response = api.send("PATCH", path, text)
         assert (response.status_code, response.json()["reason"]) == (400, "BadRequest")
-        assert response.json()["message"].startswith("error decoding patch: ")
+        assert "patch" in response.json()["message"]  # the other words depend on the release
         assert "details" not in response.json()
 
     def test_patch_with_another_media_type_is_rejected(self, api: Api, path: str) -> None:
@@ -799,7 +863,7 @@ class Contract:
     def test_patch_of_the_uid_is_invalid(self, api: Api, name: str, path: str) -> None:
         response = api.send("PATCH", path, [operation("replace", "/metadata/uid", "1")])
         cause = ("FieldValueInvalid", 'Invalid value: "1": field is immutable', "metadata.uid")
-        assert_invalid(response, name, [cause])
+        api.assert_invalid(response, name, [cause])
 
     def test_patch_of_the_name_is_a_bad_request(self, api: Api, name: str, path: str) -> None:
         response = api.send("PATCH", path, [operation("replace", "/metadata/name", "other")])
@@ -819,9 +883,9 @@ class Contract:
             f'Invalid value: {{"app":"{name}"}}: `selector` does not match template `labels`',
             "spec.template.metadata.labels",
         )
-        assert_invalid(api.send("PATCH", path, patch), name, [immutable, mismatch])
+        api.assert_invalid(api.send("PATCH", path, patch), name, [immutable, mismatch])
         patch.append(operation("replace", "/spec/template/metadata/labels", other))
-        assert_invalid(api.send("PATCH", path, patch), name, [immutable])
+        api.assert_invalid(api.send("PATCH", path, patch), name, [immutable])
 
     @pytest.mark.parametrize(
         ("field_path", "value"),
@@ -848,7 +912,7 @@ class Contract:
         edit(manifest)
         query = {"dryRun": "All"}
         response = api.send("POST", api.apps("daemonsets"), manifest, query=query)
-        assert_invalid(response, name, causes)
+        api.assert_invalid(response, name, causes)
 
     @pytest.mark.parametrize(("edit", "causes"), INVALID.values(), ids=INVALID)
     def test_patch_to_an_invalid_daemonset_names_the_causes(
@@ -857,7 +921,7 @@ class Contract:
         manifest = daemon_set(name)
         edit(manifest)
         response = api.send("PATCH", path, [operation("replace", "/spec", manifest["spec"])])
-        assert_invalid(response, name, causes)
+        api.assert_invalid(response, name, causes)
 
     def test_annotations_that_are_too_long_are_invalid(
         self, api: Api, name: str, path: str
@@ -868,16 +932,16 @@ class Contract:
         problem = "Too long: may not be more than 262144 bytes"
         cause = ("FieldValueTooLong", problem, "metadata.annotations")
         response = api.send("POST", api.apps("daemonsets"), manifest)
-        assert_invalid(response, "other", [cause])
+        api.assert_invalid(response, "other", [cause])
         response = api.send("PATCH", path, [operation("add", "/metadata/annotations/long", long)])
-        assert_invalid(response, name, [cause])
+        api.assert_invalid(response, name, [cause])
 
     def test_empty_selector_is_invalid(self, api: Api, name: str) -> None:
         manifest = daemon_set(name)
         manifest["spec"]["selector"] = {}
         response = api.send("POST", api.apps("daemonsets"), manifest)
         problem = "Invalid value: {}: empty selector is invalid for daemonset"
-        assert_invalid(response, name, [("FieldValueInvalid", problem, "spec.selector")])
+        api.assert_invalid(response, name, [("FieldValueInvalid", problem, "spec.selector")])
 
     @pytest.mark.parametrize("missing", ["spec", "template"])
     def test_missing_spec_or_template_is_invalid(self, api: Api, name: str, missing: str) -> None:
@@ -886,7 +950,7 @@ class Contract:
         response = api.send("POST", api.apps("daemonsets"), manifest)
         problem = "Invalid value: null: `selector` does not match template `labels`"
         mismatch = ("FieldValueInvalid", problem, "spec.template.metadata.labels")
-        assert_invalid(response, name, [mismatch, (*EMPTY, CONTAINERS)])
+        api.assert_invalid(response, name, [mismatch, (*EMPTY, CONTAINERS)])
 
     def test_name_with_a_capital_letter_is_invalid(self, api: Api) -> None:
         manifest = daemon_set("x")
@@ -901,7 +965,7 @@ class Contract:
         del manifest["metadata"]["name"]
         response = api.send("POST", api.apps("daemonsets"), manifest)
         problem = "Required value: name or generateName is required"
-        assert_invalid(response, "", [("FieldValueRequired", problem, "metadata.name")])
+        api.assert_invalid(response, "", [("FieldValueRequired", problem, "metadata.name")])
 
     def test_unknown_value_of_dry_run_is_invalid(self, api: Api, name: str) -> None:
         query = {"dryRun": "Some"}
@@ -910,7 +974,7 @@ class Contract:
         message = f'CreateOptions.meta.k8s.io "" is invalid: dryRun: {problem}'
         cause = {"reason": "FieldValueNotSupported", "message": problem, "field": "dryRun"}
         details = {"group": "meta.k8s.io", "kind": "CreateOptions", "causes": [cause]}
-        assert response.json() == failure(422, "Invalid", message, details)
+        api.assert_status(response, failure(422, "Invalid", message, details))
 
     # Deleting
 
@@ -1058,21 +1122,20 @@ class Contract:
         assert api.send("GET", "/readyz").text == "ok"
 
 
-def assert_invalid(response: requests.Response, name: str, causes: list[Cause]) -> None:
-    """Assert that a response is the Status of an invalid DaemonSet with these causes."""
-    problems = [f"{where}: {message}" for _, message, where in causes]
-    listed = problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]"
-    details: Json = {"name": name} if name else {}
-    details |= {"group": "apps", "kind": "DaemonSet"}
-    details["causes"] = [
-        {"reason": reason, "message": message, "field": where} for reason, message, where in causes
+def without_messages(status: Json) -> Json:
+    """Return a Status of a failure without its messages, and its causes in the order of fields."""
+    causes = [
+        {key: value for key, value in cause.items() if key != "message"}
+        for cause in sorted(status["details"].get("causes", ()), key=itemgetter("field"))
     ]
-    message = f'DaemonSet.apps "{name}" is invalid: {listed}'
-    status = response.json()
-    # Some versions of the real server report a cause more than once.
-    status["details"]["causes"] = unique(status["details"]["causes"])
-    assert status == failure(422, "Invalid", message, details)
-    assert response.status_code == 422
+    return status | {"message": "", "details": status["details"] | {"causes": causes}}
+
+
+def without_times(spec: Json) -> Json:
+    """Return a spec without the time of creation that older servers write into its template."""
+    template = copy.deepcopy(spec["template"])
+    assert template["metadata"].pop("creationTimestamp", None) is None
+    return spec | {"template": template}
 
 
 def unique(items: list[Json]) -> list[Json]:

@@ -24,9 +24,9 @@ from image_puller.cli import (
     webhook_setup,
 )
 from image_puller.config import variables
-from image_puller.config.configuration import Config, Google, LogFormat, from_environ
+from image_puller.config.configuration import Config, Google, HoldBy, LogFormat, from_environ
 from image_puller.controller.clock import Clock
-from image_puller.core import daemonset, decide, quota, rollout, state
+from image_puller.core import daemonset, decide, holding, quota, rollout, state
 from image_puller.errors import BadEventError, ConfigurationError, ImagePullerError
 from image_puller.events import sources
 from image_puller.events.cloudevents_http import to_request
@@ -232,6 +232,8 @@ def _new_daemonset(config: Config) -> dict[str, Any]:
     """Return the DaemonSet as the service creates it at its first start."""
     empty = state.State(configuration="")
     adopted = decide.adopt(config, empty, daemonset.configuration_hash(config))
+    if config.hold_by is HoldBy.VOLUMES:
+        adopted = holding.by_volumes(config, adopted)
     applied = rollout.advance(config, adopted, datetime.now(UTC))
     return daemonset.manifest(config, adopted, daemonset.Platform(), state.encode(applied))
 

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from image_puller import limits
 from image_puller.cluster import repair
+from image_puller.cluster.image_volumes import ImageVolumes
 from image_puller.cluster.interface import Cluster
 from image_puller.cluster.json_patch import put
 from image_puller.cluster.ownership import require_ours
@@ -21,7 +22,7 @@ from image_puller.cluster.stored_state import (
     text_of,
 )
 from image_puller.config.configuration import Config
-from image_puller.core import daemonset, decide, rollout
+from image_puller.core import daemonset, decide, holding, rollout
 from image_puller.core import state as states
 from image_puller.core.changes import Change, CheckDaemonSet, RegistryAnswer, TrackTag
 from image_puller.core.daemonset import Manifest, Platform
@@ -53,6 +54,7 @@ class Reconciler:
         self._now = now
         self._stored = StoredState(config, cluster, most_bytes=state_bytes)
         self._refusals = Refusals(config, cluster)
+        self._volumes = ImageVolumes(config, cluster, now=now)
         self._platform = Platform()
         self._is_checked = False
         self._unreported = config.warnings
@@ -150,6 +152,7 @@ class Reconciler:
             return self._create(changes)
         self._keep_platform(live)
         state = states.until(self._stored.take_charge(live), self._now())
+        state = self._volumes.fitted(state, live, self._platform)
         unqueryable = _unqueryable(changes)
         state = rollout.pull_unqueryable(self._config, state, self._now(), unqueryable)
         self._refusals.settle(state)
@@ -168,6 +171,7 @@ class Reconciler:
     def _create(self, changes: Sequence[Change]) -> tuple[Outcome, ...]:
         state = self._stored.state_for_creation()
         decided, outcomes = decide.apply(self._config, state, changes)
+        decided = self._volumes.fitted(decided, None, self._platform)
         try:
             self._create_with(decided)
         except RefusedByClusterError as error:
@@ -229,8 +233,9 @@ class Reconciler:
             strategy = repair.strategy(self._config, decided)
             old = self._stored.write(old, bounded, [strategy]).text
         is_due = self._is_due(decided, flush=flush)
-        if is_due and rollout.needs_trial(self._config, decided):
-            decided = self._refusals.try_pod(decided, self._template(decided))
+        rolled = holding.joined(self._config, decided)
+        if is_due and rollout.needs_trial(self._config, rolled):
+            decided = self._refusals.try_pod(decided, self._template(rolled))
             is_due = rollout.is_pending(self._config, decided)
         if not is_due:
             self._stored.write(old, decided)
@@ -242,7 +247,8 @@ class Reconciler:
 
     def _roll_out(self, old: str | None, decided: State) -> None:
         """Write the state and its template in one request."""
-        state = rollout.advance(self._config, decided, self._now())
+        joined = holding.joined(self._config, decided)
+        state = rollout.advance(self._config, joined, self._now())
         operations = [put("/spec/template", self._template(state))]
         if state.structure != decided.structure:
             operations += repair.structure(self._config, state, self._platform)

@@ -63,6 +63,15 @@ class ReadAuth(StrEnum):
     NONE = auto()
 
 
+class HoldBy(StrEnum):
+    """How images whose tag does not move are held."""
+
+    CONTAINERS = auto()
+    VOLUMES = auto()
+    AUTO = auto()
+    """By volumes where the cluster and all selected nodes can, else by containers."""
+
+
 class LogLevel(StrEnum):
     """The least level of a line in the log."""
 
@@ -147,6 +156,7 @@ class Config:
     daemonset_annotations: Mapping[str, str]
     image_pull_secrets: tuple[str, ...]
     kip_image: str
+    hold_by: HoldBy
     rollout_min_interval: timedelta
     rollout_max_unavailable: int | str
     priority_class_name: str | None
@@ -267,6 +277,7 @@ def _group(
         daemonset_annotations=read("DAEMONSET_ANNOTATIONS", _daemonset_annotations, {}),
         image_pull_secrets=read("IMAGE_PULL_SECRETS", _names, ()),
         kip_image=read("KIP_IMAGE", _sleep_image, SLEEP_IMAGE),
+        hold_by=read("HOLD_BY", variables.one_of(HoldBy), HoldBy.CONTAINERS),
         rollout_min_interval=read(
             "ROLLOUT_MIN_INTERVAL_SECONDS", variables.seconds, timedelta(seconds=10)
         ),

@@ -8,7 +8,11 @@ from image_puller.config.policy import InvalidPolicyError, Policy
 from image_puller.values.reference import Reference, parse
 
 INSTALL_CONTAINER = "install-sleep"
-"""The install container. No entry can have this name, because it names a container too."""
+"""The install container, and the volume that it installs to."""
+COMMON_CONTAINER = "held-images"
+"""The common container, which holds images by volumes."""
+_RESERVED = {INSTALL_CONTAINER: "the install container", COMMON_CONTAINER: "the common container"}
+"""No entry can have these names, because it names a container and a volume too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +86,8 @@ def _entry(item: str, policies: Mapping[str, str]) -> Entry:
     name, separator, image = (part.strip() for part in item.partition("="))
     if not separator or "=" in image or not image:
         raise ValueError("not of the form name=image")
-    if variables.dns_label(name) == INSTALL_CONTAINER:
-        raise ValueError(f"{name!r} is the name of the install container; choose another name")
+    if variables.dns_label(name) in _RESERVED:
+        raise ValueError(f"{name!r} is the name of {_RESERVED[name]}; choose another name")
     reference = parse(image)
     return Entry(
         name=name,

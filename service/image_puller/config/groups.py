@@ -122,6 +122,7 @@ _PARSERS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "affinity": ("AFFINITY", json.dumps),
     "tolerations": ("TOLERATIONS", json.dumps),
     "imagePullSecrets": ("IMAGE_PULL_SECRETS", _list),
+    "holdBy": ("HOLD_BY", _text),
     "rolloutMaxUnavailable": ("ROLLOUT_MAX_UNAVAILABLE", _text),
     "priorityClassName": ("PRIORITY_CLASS_NAME", _text),
     "runtimeClassName": ("RUNTIME_CLASS_NAME", _text),

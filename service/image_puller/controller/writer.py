@@ -21,7 +21,9 @@ from image_puller.core.changes import (
     Change,
     CheckDaemonSet,
     EnsureExists,
+    HoldApart,
     NoteHeld,
+    NoteProven,
     PullAgain,
     QuarantineTag,
     RegistryAnswer,
@@ -223,6 +225,8 @@ def _subject(change: Change) -> str:
             return " ".join(filter(None, (change.entry, change.tag, change.digest)))
         case QuarantineTag():
             return f"{change.entry} {change.tag} {change.digest or ''} ({change.reason})"
+        case NoteProven(image) | HoldApart(image):
+            return image
         case SetMaxUnavailable(nodes):
             return f"ROLLOUT_MAX_UNAVAILABLE, now {nodes or 'as configured'}"
         case AwaitVerification():

@@ -118,6 +118,20 @@ class NoteHeld:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteProven:
+    """Note that every node holds an image, so it may join the common container."""
+
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldApart:
+    """Give an image that fails on a node a container of its own."""
+
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetMaxUnavailable:
     """Let this number of nodes change at once. None: as many as are configured."""
 
@@ -148,6 +162,8 @@ Change = (
     | PullAgain
     | QuarantineTag
     | NoteHeld
+    | NoteProven
+    | HoldApart
     | SetMaxUnavailable
     | EnsureExists
     | CheckDaemonSet

@@ -3,16 +3,16 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from image_puller.config.configuration import Config
-from image_puller.config.entries import INSTALL_CONTAINER, Entry
+from image_puller.config.entries import COMMON_CONTAINER, INSTALL_CONTAINER, Entry
 from image_puller.config.policy import is_mutable
 from image_puller.core import selection
-from image_puller.core.state import EntryState, State, Tag
+from image_puller.core.state import EntryState, Holding, State, Tag
 from image_puller.values import quantity
 from image_puller.values.reference import parse
 
@@ -29,10 +29,14 @@ ORIGINAL_SELECTOR = {"test": "daemonset-test", "app.kubernetes.io/name": "image-
 
 _USER = 65532
 _GRACE_SECONDS = 1
-_VOLUME = "kip"
+_VOLUME = INSTALL_CONTAINER
 _VOLUME_SIZE = "1Mi"
-_SLEEP = "/kip/sleep"
+_FOLDER = "/kip"
+_SLEEP = f"{_FOLDER}/sleep"
+_IMAGES_FOLDER = "/images"
 _DURATION = "720h"
+_SHARED = {"name": _VOLUME, "mountPath": _FOLDER}
+"""The mount of the volume that `/sleep` is installed to."""
 _FEW = 11
 _LINGER_MILLISECONDS = 10
 _MOST_LINGER_MILLISECONDS = 1500
@@ -113,12 +117,18 @@ def owner_references(platform: Platform) -> Manifest:
 
 
 def template(config: Config, state: State, platform: Platform) -> Manifest:
-    """Return the pod template: the install container, then one container for each image."""
-    containers = sorted(desired_images(config, state), key=_place)
-    sleep = _sleep(len(containers) + 1)
+    """Return the pod template: the containers that mount images, then those that run them.
+
+    The install container comes before the latter, and only with them. The kubelet pulls all image
+    volumes, in their order, before it starts a container.
+    """
+    images = sorted(desired_images(config, state), key=_place)
+    mounted = [image for image in images if image.is_volume]
+    running = [image for image in images if not image.is_volume]
+    sleep = _sleep(container_count(config, state))
     annotations = {
         **config.pod_annotations,
-        DIGESTS: _json({i.container: i.expected for i in containers if i.expected is not None}),
+        DIGESTS: _json({i.container: i.expected for i in images if i.expected is not None}),
         "sidecar.istio.io/inject": "false",
     }
     if state.pulled_again_at is not None:
@@ -130,10 +140,48 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
         },
         "spec": _pod_spec(config, platform)
         | {
-            "containers": [
-                _install_container(config, sleep),
-                *(_container(config, image, sleep) for image in containers),
+            "volumes": [
+                *([{"name": _VOLUME, "emptyDir": {"sizeLimit": _VOLUME_SIZE}}] if running else []),
+                *(_image_volume(image.container, image.image) for image in mounted),
             ],
+            "containers": [
+                *(
+                    _holder(config, name, [i.container for i in mounted if i.holder == name], sleep)
+                    for name in sorted(_holders(mounted), key=lambda name: name != COMMON_CONTAINER)
+                ),
+                *([_install_container(config, sleep)] if running else []),
+                *(_container(config, image, sleep) for image in running),
+            ],
+        },
+    }
+
+
+def container_count(config: Config, state: State) -> int:
+    """Return how many containers the template of a state has."""
+    images = desired_images(config, state)
+    return len(_holders(images)) + any(not image.is_volume for image in images)
+
+
+def trial_manifest(config: Config, platform: Platform) -> Manifest:
+    """Return a DaemonSet with one image volume, to try whether the cluster takes it."""
+    spec = _pod_spec(config, platform) | {
+        "volumes": [_image_volume(COMMON_CONTAINER, str(parse(config.kip_image)))],
+        "containers": [_holder(config, COMMON_CONTAINER, [COMMON_CONTAINER], _sleep(1))],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {
+            "generateName": f"{config.daemonset_name}-",
+            "namespace": config.namespace,
+            "labels": labels(config),
+        },
+        "spec": {
+            "selector": {"matchLabels": selector(config)},
+            "template": {
+                "metadata": {"labels": {**config.pod_labels, **selector(config)}},
+                "spec": spec,
+            },
         },
     }
 
@@ -143,9 +191,10 @@ def template_hash(config: Config, state: State) -> str:
     return _hash(template(config, state, Platform()))
 
 
-def structure_hash(config: Config) -> str:
+def structure_hash(config: Config, *, by_volumes: bool = False) -> str:
     """Return a hash of the template without tracked tags, and of the update strategy."""
-    return _hash([template(config, _untracked(config), Platform()), update_strategy(config)])
+    state = _untracked(config, by_volumes=by_volumes)
+    return _hash([template(config, state, Platform()), update_strategy(config)])
 
 
 def configuration_hash(config: Config) -> str:
@@ -159,6 +208,7 @@ def configuration_hash(config: Config) -> str:
             structure_hash(config),
             policies,
             config.keep_tags,
+            config.hold_by,
             dict(config.daemonset_annotations),
             config.group_names,
         ]
@@ -189,8 +239,10 @@ def asked(template: Manifest) -> Mapping[str, Decimal]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredImage:
-    """A desired image, and its container.
+    """A desired image, and what holds it.
 
+    `container` identifies it. Its container has this name, or else its volume. `is_volume`: it is
+    held by a volume. `is_common`: the common container mounts that.
     `name` is the tag that it is pulled by, or None where it is pulled by digest.
     `image` is its full name, because some runtimes reject short names such as `nginx`.
     `always`: its pull policy is Always. `expected` is its value in the digests annotation.
@@ -206,6 +258,13 @@ class DesiredImage:
     expected: str | None
     tag: Tag | None
     is_kept: bool = False
+    is_volume: bool = False
+    is_common: bool = False
+
+    @property
+    def holder(self) -> str:
+        """Return the name of the container that holds it."""
+        return COMMON_CONTAINER if self.is_common else self.container
 
 
 def desired_images(config: Config, state: State) -> list[DesiredImage]:
@@ -213,18 +272,42 @@ def desired_images(config: Config, state: State) -> list[DesiredImage]:
     return [
         image
         for entry in config.entries
-        for image in desired_images_of(config, entry, state.entries[entry.name])
+        for image in desired_images_of(config, entry, state.entries[entry.name], state.holding)
     ]
 
 
-def desired_images_of(config: Config, entry: Entry, current: EntryState) -> list[DesiredImage]:
+def desired_images_of(
+    config: Config, entry: Entry, current: EntryState, holding: Holding
+) -> list[DesiredImage]:
     """Return the desired images of an entry: the configured one, then tracked tags by name."""
     found = []
     if current.live_tags is not None or not current.refuses(entry.configured):
         found.append(_configured(entry, current.tag(entry.tag)))
     tags = selection.desired(config, entry, current.tags)
     found.extend(_tracked(entry, tag) for tag in sorted(tags, key=lambda tag: tag.name))
-    return [_kept(entry, current, image) for image in found]
+    return [_held(_kept(entry, current, image), holding) for image in found]
+
+
+def with_all_common(config: Config, state: State) -> State:
+    """Return a state that holds by volumes, with all images in the common container."""
+    state = replace(state, holding=Holding(by_volumes=True))
+    common = tuple(image.image for image in desired_images(config, state) if image.is_volume)
+    return replace(state, holding=replace(state.holding, common=common))
+
+
+def _held(image: DesiredImage, holding: Holding) -> DesiredImage:
+    """Return a desired image with what holds it.
+
+    No digest of a volume is in the pod's status, so what nodes always pull is run by a container.
+    """
+    if not holding.by_volumes or image.always:
+        return image
+    return replace(image, is_volume=True, is_common=image.image in holding.common)
+
+
+def _holders(images: Iterable[DesiredImage]) -> Mapping[str, None]:
+    """Return the names of the containers that hold images, each once, in their order."""
+    return dict.fromkeys(image.holder for image in images)
 
 
 def _place(image: DesiredImage) -> tuple[int, str, str]:
@@ -311,7 +394,6 @@ def _pod_spec(config: Config, platform: Platform) -> Manifest:
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "securityContext": security,
         "nodeSelector": {"kubernetes.io/os": "linux"} | dict(config.node_selector),
-        "volumes": [{"name": _VOLUME, "emptyDir": {"sizeLimit": _VOLUME_SIZE}}],
     }
     optional: Mapping[str, Any] = {
         "affinity": dict(config.affinity),
@@ -348,16 +430,44 @@ def _install_container(config: Config, sleep: tuple[str, ...]) -> Manifest:
     also installs by its command, because a kubelet that restarts does not run the hook again.
     See `docs/decisions/install-container.md`.
     """
+    install = ["/sleep", "--install", _SLEEP]
+    return (
+        {"name": INSTALL_CONTAINER}
+        | _sleep_image(config)
+        | {
+            "command": [*install, *sleep],
+            "lifecycle": {"postStart": {"exec": {"command": install}}},
+        }
+        | _common(config, [_SHARED])
+    )
+
+
+def _holder(config: Config, name: str, volumes: Sequence[str], sleep: tuple[str, ...]) -> Manifest:
+    """Return a container of the sleep image that mounts images by the names of their volumes."""
+    mounts = [
+        {"name": each, "mountPath": f"{_IMAGES_FOLDER}/{each}", "readOnly": True}
+        for each in volumes
+    ]
+    return (
+        {"name": name}
+        | _sleep_image(config)
+        | {"command": ["/sleep", *sleep]}
+        | _common(config, mounts)
+    )
+
+
+def _image_volume(name: str, image: str) -> Manifest:
+    """Return a volume of an image.
+
+    With `Always`, kubelets of some versions ask the registry for it once a minute.
+    """
+    return {"name": name, "image": {"reference": image, "pullPolicy": "IfNotPresent"}}
+
+
+def _sleep_image(config: Config) -> Manifest:
     image = parse(config.kip_image)
     mutable = image.pull_tag is not None and is_mutable(image.pull_tag)
-    install = ["/sleep", "--install", _SLEEP]
-    return {
-        "name": INSTALL_CONTAINER,
-        "image": str(image),
-        "imagePullPolicy": "Always" if mutable else "IfNotPresent",
-        "command": [*install, *sleep],
-        "lifecycle": {"postStart": {"exec": {"command": install}}},
-    } | _common(config)
+    return {"image": str(image), "imagePullPolicy": "Always" if mutable else "IfNotPresent"}
 
 
 def _container(config: Config, image: DesiredImage, sleep: tuple[str, ...]) -> Manifest:
@@ -367,10 +477,10 @@ def _container(config: Config, image: DesiredImage, sleep: tuple[str, ...]) -> M
         "imagePullPolicy": "Always" if image.always else "IfNotPresent",
         "command": [_SLEEP],
         "args": [*sleep],
-    } | _common(config)
+    } | _common(config, [_SHARED])
 
 
-def _common(config: Config) -> Manifest:
+def _common(config: Config, mounts: Sequence[Manifest]) -> Manifest:
     """Return what all containers have.
 
     The NVIDIA runtime gives GPUs to a container of a CUDA image by a hook, which needs more memory
@@ -390,7 +500,7 @@ def _common(config: Config) -> Manifest:
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
-        "volumeMounts": [{"name": _VOLUME, "mountPath": f"/{_VOLUME}"}],
+        "volumeMounts": list(mounts),
     }
 
 
@@ -411,9 +521,10 @@ def _amounts(container: Manifest) -> Mapping[str, Decimal]:
     }
 
 
-def _untracked(config: Config) -> State:
+def _untracked(config: Config, *, by_volumes: bool) -> State:
     entries = {entry.name: EntryState(image=entry.image) for entry in config.entries}
-    return State(configuration="", entries=entries)
+    state = State(configuration="", entries=entries)
+    return with_all_common(config, state) if by_volumes else state
 
 
 def _hash(value: Any) -> str:

@@ -12,13 +12,15 @@ from typing import assert_never
 from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.config.entries import Entry
-from image_puller.core import quarantine, selection
+from image_puller.core import holding, quarantine, selection
 from image_puller.core.changes import (
     AwaitVerification,
     Change,
     CheckDaemonSet,
     EnsureExists,
+    HoldApart,
     NoteHeld,
+    NoteProven,
     Precondition,
     PullAgain,
     QuarantineTag,
@@ -62,6 +64,10 @@ class Outcome(StrEnum):
     QUARANTINED = "quarantined"
     """The content fails on every node that tried it, so it is not tried again yet."""
     HELD = "held"
+    PROVEN = "proven"
+    """Every node holds the image, so it joins the common container with the next template."""
+    HELD_APART = "held_apart"
+    """It fails on a node, so it gets a container of its own."""
     BOUND_CHANGED = "bound_changed"
     REFUSED = "refused"
 
@@ -74,6 +80,7 @@ STARTS_ROLLOUT = (
     Outcome.UNTRACKED,
     Outcome.QUARANTINED,
     Outcome.BOUND_CHANGED,
+    Outcome.HELD_APART,
 )
 """The outcomes after which nodes change."""
 _NEW_CONTENT = (Outcome.TRACKED, Outcome.MUTATED, Outcome.IN_DOUBT)
@@ -100,7 +107,7 @@ def adopt(config: Config, state: State, configuration: str) -> State:
     quarantined ones released, so that they are tried again. A raised bound of nodes stays only
     where the configured one may be the same.
     """
-    is_kept = state.structure == structure_hash(config)
+    is_kept = state.structure == structure_hash(config, by_volumes=state.holding.by_volumes)
     return replace(
         state,
         configuration=configuration,
@@ -137,6 +144,12 @@ def _apply_one(config: Config, state: State, change: Change) -> tuple[State, Out
             is_known = state.max_unavailable == nodes
             outcome = Outcome.UNCHANGED if is_known else Outcome.BOUND_CHANGED
             return replace(state, max_unavailable=nodes), outcome
+        case NoteProven(image):
+            noted = holding.with_proven(state, image)
+            return noted, Outcome.UNCHANGED if noted == state else Outcome.PROVEN
+        case HoldApart(image):
+            noted = holding.with_apart(state, image)
+            return noted, Outcome.UNCHANGED if noted == state else Outcome.HELD_APART
     entry = config.entry(change.entry)
     current = state.entries[entry.name]
     match change:

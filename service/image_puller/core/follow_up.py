@@ -1,7 +1,8 @@
 """What nodes show of a rollout, and what follows from it. Pure.
 
 A tag that fails on every node that tried it is quarantined. Where an image fails on some nodes
-only, those nodes do not count against `ROLLOUT_MAX_UNAVAILABLE`. A tag that nodes pulled before its
+only, those nodes do not count against `ROLLOUT_MAX_UNAVAILABLE`. An image that keeps the common
+container of a node from starting gets a container of its own. A tag that nodes pulled before its
 registry had the new content is pulled again.
 """
 
@@ -12,7 +13,14 @@ from datetime import UTC, datetime, timedelta
 from image_puller import limits
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, decide, failure, observation
-from image_puller.core.changes import NoteHeld, PullAgain, QuarantineTag, SetMaxUnavailable
+from image_puller.core.changes import (
+    HoldApart,
+    NoteHeld,
+    NoteProven,
+    PullAgain,
+    QuarantineTag,
+    SetMaxUnavailable,
+)
 from image_puller.core.daemonset import DesiredImage
 from image_puller.core.failure import Cause
 from image_puller.core.node_state import ImageState, Place
@@ -21,7 +29,7 @@ from image_puller.core.pods import Pod
 from image_puller.core.state import State, Tag
 from image_puller.values.reference import parse
 
-NodeChange = QuarantineTag | NoteHeld | SetMaxUnavailable
+NodeChange = QuarantineTag | NoteHeld | NoteProven | HoldApart | SetMaxUnavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +93,7 @@ def failing(seen: Observation, known: Failing, now: datetime) -> Failing:
                 if before is not None and not state.is_held:
                     found[key] = before
             elif before is None:
-                since = _failing_since(place.pod, image.container)
+                since = _failing_since(place.pod, image, now)
                 found[key] = Failed(since=since, reason=state.reason)
             elif failure.is_told(state.reason):
                 found[key] = _again(before, state.reason, now)
@@ -113,12 +121,13 @@ def node_changes(seen: Observation, began: Failing, now: datetime) -> tuple[Node
     if state is None or seen.live.daemonset is None:
         return ()
     found = {image.container: _found(seen, image, began) for image in seen.images}
-    held = tuple(_held(seen, state, found))
-    quarantined = tuple(_quarantined(seen, state, found, now))
-    if quarantined or seen.rollout in ("blocked", "pending"):
-        return (*held, *quarantined)
+    noted: list[NodeChange] = [*_held(seen, state, found), *_proven(seen, state)]
+    failing: list[NodeChange] = [*_apart(seen, state, found, now)]
+    failing += _quarantined(seen, state, found, now)
+    if failing or seen.rollout in ("blocked", "pending"):
+        return (*noted, *failing)
     bound = _max_unavailable(seen, state, found, now)
-    return held if bound == state.max_unavailable else (*held, SetMaxUnavailable(bound))
+    return tuple(noted) if bound == state.max_unavailable else (*noted, SetMaxUnavailable(bound))
 
 
 def wrong_contents(seen: Observation, *, time: datetime) -> tuple[PullAgain, ...]:
@@ -177,14 +186,17 @@ def _found(seen: Observation, image: DesiredImage, began: Failing) -> _Found:
     )
 
 
-def _failing_since(pod: Pod, name: str) -> datetime:
-    """Return when a container can have begun to fail at the earliest.
+def _failing_since(pod: Pod, image: DesiredImage, now: datetime) -> datetime:
+    """Return when an image can have begun to fail at the earliest.
 
-    The kubelet pulls images and starts containers in the order of the pod.
+    The kubelet pulls images and starts containers in the order of the pod. Of volumes nothing shows
+    when each was pulled.
     """
+    if image.is_volume:
+        return now
     times = [pod.started]
     for container in pod.containers:
-        if container.name == name:
+        if container.name == image.container:
             break
         times.append(container.running_since)
     return max((datetime.fromisoformat(time) for time in times if time), default=_LATEST)
@@ -199,6 +211,48 @@ def _held(seen: Observation, state: State, found: Mapping[str, _Found]) -> Itera
         is_right = any(each.is_held and each.image_id != "other" for each in states)
         if is_right and any(each.name == tag.name for each in state.entries[image.entry].previous):
             yield NoteHeld(entry=image.entry, tag=tag.name, digest=tag.digest, pushed=tag.time)
+
+
+def _proven(seen: Observation, state: State) -> Iterator[NoteProven]:
+    """Yield the images with a container of their own that every node holds which tried them."""
+    unable = {pod.node for pod in seen.live.pods if pod.unscheduled or pod.failed}
+    tried = [
+        place.node
+        for place in seen.places
+        if place.is_expected and _is_ready(place) and place.node not in unable
+    ]
+    for image in seen.images:
+        if image.is_volume and not image.is_common and image.image not in state.holding.proven:
+            states = seen.states[image.container]
+            if tried and all(states[node].is_held for node in tried):
+                yield NoteProven(image.image)
+
+
+def _apart(
+    seen: Observation, state: State, found: Mapping[str, _Found], now: datetime
+) -> Iterator[HoldApart]:
+    """Yield the images that must not be in the common container, because they fail on a node."""
+    for image in seen.images:
+        failures = found[image.container].failures.values()
+        is_proven = image.image in state.holding.proven
+        delays = image.is_common and any(_delays_others(seen, each, now) for each in failures)
+        if delays or (is_proven and failures):
+            yield HoldApart(image.image)
+
+
+def _delays_others(seen: Observation, found: _Failure, now: datetime) -> bool:
+    """Whether an image that fails on a node keeps images that the node has from being held.
+
+    A registry that does not answer for a moment starts no rollout, and neither does a full disk.
+    """
+    if found.cause in _ABOUT_IMAGE:
+        return True
+    states = (each[found.place.node].state for each in seen.states.values())
+    return (
+        found.cause is Cause.TRANSIENT
+        and found.is_lasting(now)
+        and any(each in (ImageState.HELD, ImageState.ON_NODE) for each in states)
+    )
 
 
 def _quarantined(
@@ -245,7 +299,7 @@ def _on_nodes(seen: Observation, image: DesiredImage, previous: Sequence[Tag]) -
 
 def _runs(pod: Pod, name: str, digest: str) -> bool:
     """Whether a pod, maybe of an older template, has a running container of this content."""
-    container = pod.container(name)
+    container = pod.holder(name)
     is_running = container is not None and container.running_since is not None
     return is_running and pod.digests.get(name) == digest
 

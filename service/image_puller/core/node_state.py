@@ -3,6 +3,7 @@
 `docs/operations/status.md` describes the states.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,8 @@ from image_puller.values.reference import InvalidReferenceError, Reference, is_d
 
 OLDER_TEMPLATE = "the node's pod has an older template"
 
+_QUOTED = re.compile(r'"([^"]*)"')
+"""The kubelet and the runtime quote the names of images."""
 _NOTHING_TO_RUN = ("RunContainerError", "StartError", "CrashLoopBackOff")
 """What the kubelet reports where the node has the image, but its command does not exist yet."""
 
@@ -46,7 +49,7 @@ class NodeState(StrEnum):
 class ImageOnNode:
     """The state of an image on a node, with its reason, or "" where it is held.
 
-    `image_id` compares the running image with the pushed digest: `same`, `other` or `unknown`.
+    `image_id` compares the held image with the pushed digest: `same`, `other` or `unknown`.
     """
 
     state: ImageState
@@ -55,7 +58,7 @@ class ImageOnNode:
 
     @property
     def is_held(self) -> bool:
-        """Whether a running container keeps the image."""
+        """Whether a running container keeps the image, which it runs or mounts."""
         return self.state is ImageState.HELD
 
 
@@ -107,13 +110,21 @@ def on_node(image: DesiredImage, place: Place, generation: str | None) -> ImageO
         if place.missing is ImageState.NO_POD and _is_listed(image, place.facts):
             return ImageOnNode(state=ImageState.ON_NODE, reason=f"no pod: {place.reason}")
         return ImageOnNode(state=place.missing, reason=place.reason)
-    pod, container = place.pod, place.pod.container(image.container)
+    pod, container = place.pod, place.pod.holder(image.container)
     if container is None or not _expects(image, container, pod, generation):
         is_listed = _is_listed(image, place.facts)
         state = ImageState.ON_NODE if is_listed else ImageState.WAITING
         return ImageOnNode(state=state, reason=OLDER_TEMPLATE)
+    is_mounted = image.container in container.image_volumes
     if container.running_since is not None:
-        return ImageOnNode(state=ImageState.HELD, image_id=_compare(image, container.image_id))
+        image_id = (
+            _compare_listed(image, place.facts)
+            if is_mounted
+            else _compare(image, container.image_id)
+        )
+        return ImageOnNode(state=ImageState.HELD, image_id=image_id)
+    if is_mounted:
+        return _not_mounted(image, container, pod, place.facts)
     return _not_running(image, container, pod, place.facts)
 
 
@@ -121,6 +132,15 @@ def why_install_fails(pod: Pod) -> str:
     """Return why the install container does not run, or "" where it runs or has only begun."""
     container = pod.container(INSTALL_CONTAINER)
     return "" if container is None else _reason(container)
+
+
+def why_sleep_image_fails(pod: Pod) -> tuple[str, str] | None:
+    """Return a container that does not run because of the sleep image, and the reason, or None."""
+    for container in pod.containers:
+        is_ours = container.name == INSTALL_CONTAINER or container.image_volumes
+        if is_ours and container.reason and not _failing_volumes(container):
+            return container.name, _reason(container)
+    return None
 
 
 def _rank(pod: Pod) -> tuple[bool, bool, bool]:
@@ -176,7 +196,8 @@ def _expects(image: DesiredImage, container: Container, pod: Pod, generation: st
     is_decided = image.expected is not None or (
         generation is not None and pod.generation == generation
     )
-    return is_decided or _is_same_name(container.image, image.image)
+    found = container.image_volumes.get(image.container, container.image)
+    return is_decided or _is_same_name(found, image.image)
 
 
 def _is_same_name(found: str, wanted: str) -> bool:
@@ -214,6 +235,45 @@ def _not_running(
     if has_image:
         return ImageOnNode(state=ImageState.ON_NODE, reason="the container is about to start")
     return _not_pulled(container, pod)
+
+
+def _not_mounted(
+    image: DesiredImage, container: Container, pod: Pod, facts: Node | None
+) -> ImageOnNode:
+    """Return the state of an image whose volume is not mounted, because its container waits.
+
+    The kubelet pulls all volumes of a pod before it starts a container. It tells of one that fails.
+    """
+    own, failing = _reason(container), _failing_volumes(container)
+    if image.container in failing:
+        return ImageOnNode(state=ImageState.FAILING, reason=own)
+    is_listed = _is_listed(image, facts)
+    if own:
+        cause = "another image of" if failing else "the sleep image (KIP_IMAGE) of"
+        state = ImageState.ON_NODE if is_listed else ImageState.WAITING
+        reason = f"waiting for {cause} container {container.name}: {own}"
+        return ImageOnNode(state=state, reason=reason)
+    if is_listed:
+        return ImageOnNode(state=ImageState.ON_NODE, reason="the container is about to start")
+    if pod.waits_for or pod.started is None:
+        reason = pod.waits_for or f"the kubelet has not started pod {pod.name} yet"
+        return ImageOnNode(state=ImageState.WAITING, reason=reason)
+    reason = f"since {pod.started}, with the other volumes of the pod one after another"
+    return ImageOnNode(state=ImageState.PULLING, reason=reason)
+
+
+def _failing_volumes(container: Container) -> frozenset[str]:
+    """Return the volumes that a container waits for, because their images can't be pulled.
+
+    Where the reason names no image, it is about the only one, or about the sleep image.
+    """
+    if not container.reason:
+        return frozenset()
+    names = set(_QUOTED.findall(container.reason))
+    named = [volume for volume, image in container.image_volumes.items() if image in names]
+    if not named and len(container.image_volumes) == 1 and container.image not in names:
+        named = list(container.image_volumes)
+    return frozenset(named)
 
 
 def _not_pulled(container: Container, pod: Pod) -> ImageOnNode:
@@ -268,6 +328,12 @@ def _compare(image: DesiredImage, image_id: str) -> str:
     if not at or image.tag is None or image.tag.digest is None or not is_digest(digest):
         return "unknown"
     return "same" if digest == image.tag.digest else "other"
+
+
+def _compare_listed(image: DesiredImage, facts: Node | None) -> str:
+    """Compare digests with those that the node lists. No digest of a volume is in the pod."""
+    is_known = image.tag is not None and image.tag.digest is not None
+    return "same" if is_known and _is_listed(image, facts) else "unknown"
 
 
 def state_of(place: Place, images: Mapping[str, ImageOnNode]) -> tuple[NodeState, str]:

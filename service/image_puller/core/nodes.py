@@ -1,5 +1,7 @@
 """The nodes: only the facts that the status needs, and whether a pod may run there. Pure."""
 
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,9 +26,19 @@ https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/#taints-and-
 """
 
 
+_VERSION = re.compile(r"v?([0-9]{1,9})\.([0-9]{1,9})")
+_RUNTIME = re.compile(rf"(containerd|cri-o)://{_VERSION.pattern}")
+_RUNTIMES = {"containerd": (2, 1), "cri-o": (1, 31)}
+_KUBELET = (1, 35)
+"""The first versions that can mount image volumes, which is then on by default."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A node. `images` has the names under which its kubelet lists images, by tag and by digest."""
+    """A node. `images` has the names under which its kubelet lists images, by tag and by digest.
+
+    `runtime` and `kubelet` have their versions, such as `containerd://2.1.0` and `v1.35.0`.
+    """
 
     name: str
     created: datetime | None = None
@@ -34,6 +46,8 @@ class Node:
     labels: Mapping[str, str]
     taints: tuple[Manifest, ...] = ()
     images: frozenset[str] = frozenset()
+    runtime: str = ""
+    kubelet: str = ""
 
 
 def of_manifest(manifest: Manifest, is_wanted: Callable[[str], bool]) -> Node:
@@ -43,7 +57,7 @@ def of_manifest(manifest: Manifest, is_wanted: Callable[[str], bool]) -> Node:
     """
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     created = metadata.get("creationTimestamp")
-    conditions = status.get("conditions") or ()
+    conditions, info = status.get("conditions") or (), status.get("nodeInfo") or {}
     return Node(
         name=metadata["name"],
         created=datetime.fromisoformat(created) if created else None,
@@ -56,6 +70,8 @@ def of_manifest(manifest: Manifest, is_wanted: Callable[[str], bool]) -> Node:
             for name in image.get("names") or ()
             if is_wanted(repository(name))
         ),
+        runtime=sys.intern(str(info.get("containerRuntimeVersion") or "")),
+        kubelet=sys.intern(str(info.get("kubeletVersion") or "")),
     )
 
 
@@ -89,6 +105,22 @@ def untolerated_taint(template: Manifest, node: Node) -> str | None:
             value = f"={taint['value']}" if taint.get("value") else ""
             return f"{taint.get('key')}{value}:{taint.get('effect')}"
     return None
+
+
+def mounts_images(node: Node) -> bool:
+    """Whether the kubelet and the runtime of a node can mount image volumes, by their versions."""
+    runtime = _RUNTIME.match(node.runtime)
+    kubelet = _VERSION.match(node.kubelet)
+    return (
+        runtime is not None
+        and kubelet is not None
+        and _number(runtime[2], runtime[3]) >= _RUNTIMES[runtime[1]]
+        and _number(kubelet[1], kubelet[2]) >= _KUBELET
+    )
+
+
+def _number(major: str, minor: str) -> tuple[int, int]:
+    return int(major), int(minor)
 
 
 def _is_ready(condition: Manifest) -> bool:

@@ -80,7 +80,9 @@ def observe(config: Config, live: Live) -> Observation:
         image
         for entry in config.entries
         if state is not None and entry.name in state.entries
-        for image in daemonset.desired_images_of(config, entry, state.entries[entry.name])
+        for image in daemonset.desired_images_of(
+            config, entry, state.entries[entry.name], state.holding
+        )
     )
     if live.daemonset is None:
         return Observation(config=config, live=live, images=images, places=(), states={})

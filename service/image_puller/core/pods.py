@@ -1,5 +1,6 @@
 """The pods of the DaemonSet: only the facts that the status needs, read from manifests. Pure."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ class Container:
 
     `running_since` is None where it does not run. `reason` says why it does not run. It is "" where
     it runs or has only begun. `last_exit` says how it ended the last time, or is "".
+    `image_volumes` has the images that it mounts, by the names of their volumes.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Container:
     running_since: str | None = None
     reason: str = ""
     last_exit: str = ""
+    image_volumes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,11 @@ class Pod:
     def container(self, name: str) -> Container | None:
         """Return the container of that name, if there is one."""
         return next((each for each in self.containers if each.name == name), None)
+
+    def holder(self, name: str) -> Container | None:
+        """Return what holds an image: the container that mounts it, or else that runs it."""
+        mounting = (each for each in self.containers if name in each.image_volumes)
+        return next(mounting, None) or self.container(name)
 
 
 def of_manifest(manifest: Manifest) -> Pod:
@@ -90,6 +98,11 @@ def joined(found: Manifest) -> str:
 
 def _containers(spec: Manifest, status: Manifest) -> Iterator[Container]:
     reported = {each["name"]: each for each in status.get("containerStatuses") or ()}
+    images = {
+        _shared(each["name"]): _shared(_map(each, "image").get("reference"))
+        for each in spec.get("volumes") or ()
+        if each.get("image")
+    }
     for each in spec.get("containers") or ():
         found = reported.get(each["name"], {})
         state, last = _map(found, "state"), _map(found, "lastState")
@@ -100,6 +113,11 @@ def _containers(spec: Manifest, status: Manifest) -> Iterator[Container]:
             running_since=_map(state, "running").get("startedAt") if "running" in state else None,
             reason=_shared(_why_not_running(state)),
             last_exit=_shared(_exit(_map(last, "terminated"))),
+            image_volumes={
+                mount["name"]: images[mount["name"]]
+                for mount in (each.get("volumeMounts") or () if images else ())
+                if mount["name"] in images
+            },
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from image_puller.config.entries import INSTALL_CONTAINER
+from image_puller.config.configuration import HoldBy
 from image_puller.core import failure, node_state
 from image_puller.core.daemonset import DesiredImage
 from image_puller.core.node_state import ImageState, Place
@@ -26,6 +26,7 @@ class Kind(StrEnum):
     PODS_REFUSED = "PodsRefused"
     PODS_NOT_SCHEDULED = "PodsNotScheduled"
     SLEEP_IMAGE_FAILING = "SleepImageFailing"
+    VOLUMES_UNAVAILABLE = "ImageVolumesUnavailable"
     IMAGE_FAILING = "ImageFailing"
     IMAGE_QUARANTINED = "ImageQuarantined"
 
@@ -70,6 +71,7 @@ def _of_cluster(seen: Observation) -> Iterator[Problem]:
             f"{live.state.blocked.reason}; "
             "correct the quota, limit range or policy that refuses it, or the configuration",
         )
+    yield from _of_holding(seen)
     yield from _of_pods(seen)
     yield from _of_sleep_image(seen)
     for image in seen.images:
@@ -77,6 +79,16 @@ def _of_cluster(seen: Observation) -> Iterator[Problem]:
     for entry, current in (live.state.entries if live.state else {}).items():
         for each in current.quarantined:
             yield _of_quarantined(entry, current, each)
+
+
+def _of_holding(seen: Observation) -> Iterator[Problem]:
+    state = seen.live.state
+    if seen.config.hold_by is HoldBy.VOLUMES and state is not None and not state.holding.by_volumes:
+        yield _only(
+            Kind.VOLUMES_UNAVAILABLE,
+            f"containers hold the images, although HOLD_BY is volumes: {state.holding.reason}; "
+            "correct that, or set HOLD_BY to containers",
+        )
 
 
 def _of_pods(seen: Observation) -> Iterator[Problem]:
@@ -109,16 +121,17 @@ def _refused(nodes: str, reason: str) -> str:
 
 def _of_sleep_image(seen: Observation) -> Iterator[Problem]:
     failing = [
-        (place, reason)
+        (place, *found)
         for place in seen.places
-        if place.pod is not None and (reason := node_state.why_install_fails(place.pod))
+        if place.pod is not None and (found := node_state.why_sleep_image_fails(place.pod))
     ]
     if failing:
+        _, container, reason = failing[0]
         yield _only(
             Kind.SLEEP_IMAGE_FAILING,
             f"the sleep image {seen.config.kip_image} (KIP_IMAGE) fails on "
-            f"{_named([place for place, _ in failing], seen)}, so container {INSTALL_CONTAINER} "
-            f"does not run: {failing[0][1]}; {_advice(failing[0][1])}",
+            f"{_named([place for place, *_ in failing], seen)}, so container {container} "
+            f"does not run: {reason}; {_advice(reason)}",
         )
 
 

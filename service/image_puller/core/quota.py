@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from image_puller.config.configuration import Config
+from image_puller.config.configuration import Config, HoldBy
 from image_puller.config.entries import Entry
-from image_puller.core import daemonset
+from image_puller.core import daemonset, holding
 from image_puller.core.daemonset import Manifest
 from image_puller.core.state import EntryState, State, Tag
 from image_puller.values import quantity
@@ -24,11 +24,14 @@ _ALIASES = {"count/pods": "pods", "cpu": "requests.cpu", "memory": "requests.mem
 def manifest(config: Config, nodes: int) -> dict[str, Any]:
     """Return a ResourceQuota for the pods of so many nodes, with as many tags as they can have.
 
-    Each node is taken to have a pod of each group.
+    Each node is taken to have a pod of each group. `HOLD_BY=auto` may choose containers, which need
+    more.
     """
     total: dict[str, Decimal] = defaultdict(Decimal)
     for group in config.all_groups:
-        template = daemonset.template(group, _fullest(group), daemonset.Platform())
+        by_volumes = group.hold_by is HoldBy.VOLUMES
+        fullest = _fullest(group, group.keep_tags, by_volumes=by_volumes)
+        template = daemonset.template(group, fullest, daemonset.Platform())
         for what, amount in {"pods": Decimal(1), **daemonset.asked(template)}.items():
             total[what] += amount
     return {
@@ -77,16 +80,26 @@ def _amounts(text: str) -> dict[str, Decimal]:
 
 def describe(config: Config) -> str:
     """Return what the pods request of each node, and how to request less."""
-    least = daemonset.template(config, _fullest(config, tags=0), daemonset.Platform())
-    most = daemonset.template(config, _fullest(config), daemonset.Platform())
+    by_volumes = config.hold_by is HoldBy.VOLUMES
     which = "the DaemonSet" if config.group is None else f"DaemonSet {config.daemonset_name}"
-    text = f"each pod of {which} requests {_requests(least)}"
-    if most != least:
-        text += f", and up to {_requests(most)} with all tracked tags"
+    text = f"each pod of {which} requests {_range(config, by_volumes=by_volumes)}"
+    if config.hold_by is HoldBy.AUTO:
+        text += f" if containers hold the images, and {_range(config, by_volumes=True)} by volumes"
     return (
         f"{text}; to request less of each node, lower CACHING_CPU_REQUEST, "
         "CACHING_MEMORY_REQUEST or KEEP_TAGS, or use fewer entries"
     )
+
+
+def _range(config: Config, *, by_volumes: bool) -> str:
+    least, most = (
+        daemonset.template(
+            config, _fullest(config, tags, by_volumes=by_volumes), daemonset.Platform()
+        )
+        for tags in (0, config.keep_tags)
+    )
+    text = _requests(least)
+    return text if most == least else f"{text}, and up to {_requests(most)} with all tracked tags"
 
 
 def _requests(template: dict[str, Any]) -> str:
@@ -96,14 +109,27 @@ def _requests(template: dict[str, Any]) -> str:
     return f"{cpu} CPU and {memory} memory ({containers} containers)"
 
 
-def _fullest(config: Config, tags: int | None = None) -> State:
-    """Return a state with so many tracked tags for each entry, by default `KEEP_TAGS`."""
-    count = config.keep_tags if tags is None else tags
+def _fullest(config: Config, count: int, *, by_volumes: bool) -> State:
+    """Return a state with so many tracked tags for each entry.
+
+    With volumes, one tag of each entry may have a container of its own.
+    """
     entries = {
         entry.name: EntryState(image=entry.image, tags=_most_tags(entry, count))
         for entry in config.entries
     }
-    return State(configuration="", entries=entries)
+    state = State(configuration="", entries=entries)
+    if not by_volumes:
+        return state
+    common = daemonset.with_all_common(config, state)
+    new = {
+        str(entry.reference_of(tag.name))
+        for entry in config.entries
+        for tag in entries[entry.name].tags[:1]
+    }
+    for image in new:
+        common = holding.with_apart(common, image)
+    return common
 
 
 def _most_tags(entry: Entry, count: int) -> tuple[Tag, ...]:

@@ -5,9 +5,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from image_puller.config.configuration import Config
-from image_puller.config.entries import Entry
-from image_puller.core import selection
-from image_puller.core.daemonset import desired_images, structure_hash, template_hash
+from image_puller.core.daemonset import (
+    container_count,
+    desired_images,
+    structure_hash,
+    template_hash,
+)
 from image_puller.core.state import EntryState, State
 
 
@@ -23,11 +26,9 @@ def needs_trial(config: Config, state: State) -> bool:
     That is so where the template asks for more than the live one, or has another structure. Where
     one tag only replaces another, the pods stay as they are admitted now.
     """
-    if state.structure != structure_hash(config):
+    if state.structure != structure_hash(config, by_volumes=state.holding.by_volumes):
         return True
-    return len(desired_images(config, state)) > sum(
-        _live_containers(config, entry, state.entries[entry.name]) for entry in config.entries
-    )
+    return container_count(config, state) > state.containers
 
 
 def due(config: Config, state: State, now: datetime) -> datetime:
@@ -44,8 +45,9 @@ def advance(config: Config, state: State, now: datetime) -> State:
     """Return the state once its template is live."""
     return replace(
         state,
-        structure=structure_hash(config),
+        structure=structure_hash(config, by_volumes=state.holding.by_volumes),
         template=template_hash(config, state),
+        containers=container_count(config, state),
         changed=now,
         blocked=None,
         entries={name: _with_live_tags(config, name, e) for name, e in state.entries.items()},
@@ -65,12 +67,6 @@ def pull_unqueryable(
         return state
     mutable = {(i.entry, i.name) for i in desired_images(config, state) if i.always}
     return replace(state, pulled_again_at=now) if mutable.intersection(unqueryable) else state
-
-
-def _live_containers(config: Config, entry: Entry, current: EntryState) -> int:
-    if current.live_tags is None:
-        return 0
-    return 1 + len(selection.desired(config, entry, current.live_tags))
 
 
 def _with_live_tags(config: Config, name: str, entry: EntryState) -> EntryState:

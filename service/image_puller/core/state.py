@@ -149,24 +149,45 @@ class Blocked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """How images that nodes need not ask a registry for are held: by volumes, or by containers.
+
+    `reason` says why, unless the configuration alone decides. `differs_since` is since when the
+    other way would be the right one.
+    `common` has the images that the common container holds. Each other one has a container of its
+    own. `proven` has those of the latter that every node holds. They join the common container with
+    the next template.
+    """
+
+    by_volumes: bool = False
+    reason: str = ""
+    differs_since: datetime | None = None
+    common: tuple[str, ...] = ()
+    proven: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """Everything that must survive the process.
 
     `configuration` is the hash of the configuration in charge. `processes` has the processes that
     have worked on it, the youngest first. `template` and `structure` are the
-    hashes of the live template as it was last written, and "" before that. `changed` is when it was
-    written. `pulled_again_at` is when tags were last pulled again. `max_unavailable` is the raised
-    bound of nodes that change at once, or None where it is the configured one.
+    hashes of the live template as it was last written, and "" before that. `containers` is the
+    number of its containers. `changed` is when it was written. `pulled_again_at` is when tags were
+    last pulled again. `max_unavailable` is the raised bound of nodes that change at once, or None
+    where it is the configured one.
     """
 
     configuration: str
     processes: tuple[Process, ...] = ()
     structure: str = ""
     template: str = ""
+    containers: int = 0
     changed: datetime | None = None
     pulled_again_at: datetime | None = None
     max_unavailable: int | None = None
     blocked: Blocked | None = None
+    holding: Holding = Holding()
     entries: Mapping[str, EntryState] = field(default_factory=dict)
 
     def with_entry(self, name: str, tracked: EntryState) -> "State":
@@ -183,11 +204,13 @@ def encode(state: State) -> str:
             "processes": [_process_json(process) for process in state.processes],
             "structure": state.structure,
             "template": state.template,
+            "containers": state.containers,
             "changed": _time_text(state.changed),
             "pulledAgainAt": _time_text(state.pulled_again_at),
             "maxUnavailable": state.max_unavailable,
             "blocked": state.blocked
             and {"template": state.blocked.template, "reason": state.blocked.reason},
+            "holding": _holding_json(state.holding),
             "entries": {name: _entry_json(entry) for name, entry in state.entries.items()},
         },
         separators=(",", ":"),
@@ -223,7 +246,15 @@ def until(state: State, now: datetime) -> State:
     """
     entries = {name: _entry_until(entry, now) for name, entry in state.entries.items()}
     is_wrong = state.changed is not None and state.changed > now + TOLERANCE
-    found = replace(state, changed=now if is_wrong else state.changed, entries=entries)
+    differs_since = state.holding.differs_since
+    found = replace(
+        state,
+        changed=now if is_wrong else state.changed,
+        holding=replace(
+            state.holding, differs_since=None if differs_since is None else min(differs_since, now)
+        ),
+        entries=entries,
+    )
     return state if found == state else found
 
 
@@ -267,6 +298,15 @@ def _timeless(tag: Tag) -> Tag:
 def _process_json(process: Process) -> dict[str, Any]:
     value: dict[str, Any] = {"name": process.name, "since": _time_text(process.since)}
     return value | ({"outside": True} if process.outside else {})
+
+
+def _holding_json(holding: Holding) -> dict[str, Any]:
+    value: dict[str, Any] = {"byVolumes": holding.by_volumes, "reason": holding.reason}
+    if holding.differs_since is not None:
+        value["differsSince"] = _time_text(holding.differs_since)
+    if holding.by_volumes:
+        value |= {"common": holding.common, "proven": holding.proven}
+    return value
 
 
 def _entry_json(entry: EntryState) -> dict[str, Any]:
@@ -337,12 +377,14 @@ def _state(value: Mapping[str, Any]) -> State:
         processes=tuple(map(_process, _list(value["processes"]))),
         structure=_text(value["structure"]),
         template=_text(value["template"]),
+        containers=_count(value["containers"]),
         changed=_time(value["changed"]),
         pulled_again_at=_time(value["pulledAgainAt"]),
         max_unavailable=_optional_count(value["maxUnavailable"]),
         blocked=None
         if blocked is None
         else Blocked(template=_text(blocked["template"]), reason=_text(blocked["reason"])),
+        holding=_holding(value["holding"]),
         entries={_text(name): _tracked(entry) for name, entry in value["entries"].items()},
     )
 
@@ -352,6 +394,16 @@ def _process(value: Mapping[str, Any]) -> Process:
         name=_text(value["name"]),
         since=_known_time(value["since"]),
         outside=value.get("outside", False) is True,
+    )
+
+
+def _holding(value: Mapping[str, Any]) -> Holding:
+    return Holding(
+        by_volumes=value["byVolumes"] is True,
+        reason=_text(value["reason"]),
+        differs_since=_time(value.get("differsSince")),
+        common=tuple(map(_text, _list(value.get("common", [])))),
+        proven=tuple(map(_text, _list(value.get("proven", [])))),
     )
 
 
@@ -434,6 +486,12 @@ def _text(value: Any) -> str:
 
 def _optional_text(value: Any) -> str | None:
     return None if value is None else _text(value)
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"not a number of containers: {value!r:.80}")
+    return value
 
 
 def _optional_count(value: Any) -> int | None:

@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from image_puller.config.configuration import Config
-from image_puller.core import node_state, observation, problems
+from image_puller.core import daemonset, node_state, observation, problems
 from image_puller.core.daemonset import DesiredImage
 from image_puller.core.node_state import ImageOnNode, NodeState, Place
 from image_puller.core.observation import Live, Observation
 from image_puller.core.problems import Problem
+from image_puller.values import quantity
 from image_puller.values.reference import InvalidReferenceError, Reference, parse
 
 _PARTS = ("quarantined", "refused", "unverified")
@@ -138,6 +139,18 @@ def _daemonset(seen: Observation) -> dict[str, Any]:
     }
     if live.state is not None and live.state.changed is not None:
         described["changed"] = live.state.changed.isoformat()
+    if live.state is not None:
+        described["holdBy"] = "volumes" if live.state.holding.by_volumes else "containers"
+        if live.state.holding.reason:
+            described["holdByReason"] = live.state.holding.reason
+        if live.state.holding.differs_since is not None:
+            described["holdByDiffersSince"] = live.state.holding.differs_since.isoformat()
+    asked = daemonset.asked(live.daemonset["spec"]["template"])
+    described["requests"] = {
+        kind: quantity.render(asked[f"requests.{kind}"])
+        for kind in ("cpu", "memory")
+        if f"requests.{kind}" in asked
+    }
     return described
 
 
@@ -147,6 +160,7 @@ def _image(seen: Observation, image: DesiredImage) -> dict[str, Any]:
         "entry": image.entry,
         "image": image.image,
         "container": image.container,
+        "holder": image.holder,
         "digest": image.tag.digest if image.tag else None,
         "held": sum(each.is_held for each in states.values()),
         "nodes": {node: _on_node(each) for node, each in states.items()},
@@ -181,10 +195,10 @@ def _warm_up_seconds(seen: Observation, place: Place) -> float | None:
     changed = seen.live.state.changed if seen.live.state else None
     if place.pod is None or created is None or changed is None or created < changed:
         return None
-    names = {image.container for image in seen.images}
+    holders = [place.pod.holder(image.container) for image in seen.images]
     started = [
         datetime.fromisoformat(each.running_since)
-        for each in place.pod.containers
-        if each.name in names and each.running_since
+        for each in holders
+        if each is not None and each.running_since
     ]
     return (max(started) - created).total_seconds() if started else None

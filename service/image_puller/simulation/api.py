@@ -17,13 +17,15 @@ from image_puller.simulation.store import Key, Store, WatchEvent
 class Api:
     """The verbs, over one store. Each method may raise ApiError. Thread-safe.
 
-    `namespaces` are the namespaces that exist. None means that every namespace exists.
+    `namespaces` are the namespaces that exist. None means that every namespace exists. Without
+    `keeps_image_volumes`, it drops image volumes as a server without the feature does.
     """
 
     now: Callable[[], str]
     namespaces: Collection[str] | None = None
     store: Store = field(default_factory=Store)
     admission: Admission = field(default_factory=Admission)
+    keeps_image_volumes: bool = True
 
     def get(self, target: Target) -> Json:
         """Return one object."""
@@ -79,6 +81,8 @@ class Api:
         self._check_namespace(manifest, namespace)
         item = objects.created(resource, manifest, namespace, self.now())
         item = objects.completed(resource, self.admission.mutated(resource, item))
+        if not self.keeps_image_volumes:
+            objects.drop_image_volumes(resource, item)
         objects.check(resource, item)
         self.admission.check(resource, item)
         key = Key(resource, namespace, item["metadata"]["name"])
@@ -90,7 +94,10 @@ class Api:
         with self.store.changed:
             live = self.store.get(key)
             proposal = _proposal(resource, live, body)
-            item = objects.changed(resource, self.admission.mutated(resource, proposal), live)
+            mutated = self.admission.mutated(resource, proposal)
+            if not self.keeps_image_volumes:
+                objects.drop_image_volumes(resource, mutated, live)
+            item = objects.changed(resource, mutated, live)
             objects.check(resource, item, live)
             self.admission.check(resource, item)
             return self.store.replace(key, item, dry_run=dry_run)

@@ -173,6 +173,14 @@ class SimulatedCluster:
         """Other documents that the server has, by path. Callers may change them."""
         return self._routes.documents
 
+    def drop_image_volumes(self) -> None:
+        """Drop image volumes from new objects from now on, as an older server does."""
+        self._api.keeps_image_volumes = False
+
+    def keep_image_volumes(self) -> None:
+        """Keep image volumes, as at first."""
+        self._api.keeps_image_volumes = True
+
     # Nodes and images
 
     @property
@@ -202,10 +210,15 @@ class SimulatedCluster:
         return self._registries.pull_seconds
 
     def join(
-        self, name: str, *, labels: Mapping[str, str] | None = None, taints: Sequence[Json] = ()
+        self,
+        name: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        taints: Sequence[Json] = (),
+        runtime: str = "containerd://2.4.2",
     ) -> None:
         """Add a ready node."""
-        self._nodes.join(name, dict(labels or {}), taints)
+        self._nodes.join(name, dict(labels or {}), taints, runtime)
 
     def leave(self, name: str) -> None:
         """Remove a node, and its pods."""

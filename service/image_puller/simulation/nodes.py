@@ -31,7 +31,7 @@ class Nodes:
         self._full: dict[str, str] = {}
         self._lock = threading.RLock()
 
-    def join(self, name: str, labels: dict[str, str], taints: Sequence[Json]) -> None:
+    def join(self, name: str, labels: dict[str, str], taints: Sequence[Json], runtime: str) -> None:
         """Add a ready node."""
         os_labels = {"kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux"}
         node = {
@@ -40,7 +40,10 @@ class Nodes:
                 "labels": {**os_labels, "kubernetes.io/hostname": name, **labels},
             },
             "spec": {"taints": list(taints)} if taints else {},
-            "status": {"conditions": [condition("Ready", is_true=True)]},
+            "status": {
+                "conditions": [condition("Ready", is_true=True)],
+                "nodeInfo": {"containerRuntimeVersion": runtime, "kubeletVersion": "v1.37.2"},
+            },
         }
         with self._lock:
             self._api.admit(Target(NODES, None, None), node)

@@ -83,6 +83,33 @@ def changed(resource: Resource, proposal: Json, live: Json) -> Json:
     return item
 
 
+def drop_image_volumes(resource: Resource, item: Json, live: Json | None = None) -> None:
+    """Drop the image volumes of an object and their mounts, unless the live one has some."""
+    spec = _pod_spec(resource, item)
+    if live is not None and _image_volumes(_pod_spec(resource, live)):
+        return
+    dropped = _image_volumes(spec)
+    owners = [(spec, "volumes"), *((each, "volumeMounts") for each in spec.get("containers", ()))]
+    for owner, part in owners:
+        kept = [each for each in owner.pop(part, ()) if each["name"] not in dropped]
+        if kept:
+            owner[part] = kept
+
+
+def _pod_spec(resource: Resource, item: Json) -> Json:
+    """Return the spec of a pod, or of the pods of a DaemonSet. Other kinds have none."""
+    spec: Json = {}
+    if resource is DAEMON_SETS:
+        spec = item["spec"]["template"]["spec"]
+    elif resource is PODS:
+        spec = item["spec"]
+    return spec
+
+
+def _image_volumes(spec: Json) -> set[str]:
+    return {volume["name"] for volume in spec.get("volumes", ()) if "image" in volume}
+
+
 def check(resource: Resource, item: Json, live: Json | None = None) -> None:
     """Raise ApiError for an object that is not valid, or that changes an immutable field."""
     name = item["metadata"]["name"]
