@@ -484,7 +484,7 @@ def test_a_first_installation_whose_pods_are_refused_reports_why(
     registry.push_image("nodes/owned", "1.0.0", with_content(workspace, "owned"))
     allow = deny(installation, "owned", OWNED)
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
+        wait_until(lambda: puller.status()["daemonset"].get("rollout") == "blocked", "blocked")
         wait_for_problem(puller, OWNED.message)
         installation.wait_for_warning(OWNED.message)
         allow()
