@@ -294,20 +294,21 @@ def test_what_no_node_can_pull_is_quarantined_and_another_push_reaches_all_nodes
         puller.wait_until_notified(latest, old)
         for name in (stable, latest, other):
             puller.wait_until_held(name, *nodes.names)
-        bad = push_for_no_node(registry, "nodes/stuck", "1.1.0", workspace)
-        worse = push_for_no_node(registry, "nodes/stuck-latest", "latest", workspace)
+        quarantined = {"1.1.0": push_for_no_node(registry, "nodes/stuck", "1.1.0", workspace)}
+        bad, kept = quarantined["1.1.0"], latest
+        if not nodes["node-1"].runtime.loses_images:
+            kept = f"{latest}@{old}"
+            quarantined["latest"] = push_for_no_node(
+                registry, "nodes/stuck-latest", "latest", workspace
+            )
         puller.wait_until_notified(broken, bad)
         digest = registry.push_image("nodes/free", "1.1.0", with_content(workspace, "new"))
         wait_for_image(nodes, newer, digest, seconds=QUARANTINE_SECONDS)
-        kept = f"{latest}@{old}"
         for name in (newer, other, stable, kept):
             puller.wait_until_held(name, *nodes.names)
         found = {each["tag"]: each for each in puller.status()["quarantined"]}
-        assert {tag: each["digest"] for tag, each in found.items()} == {
-            "1.1.0": bad,
-            "latest": worse,
-        }
-        assert "no match for platform" in found["latest"]["reason"]
+        assert {tag: each["digest"] for tag, each in found.items()} == quarantined
+        assert all("no match for platform" in each["reason"] for each in found.values())
         wait_for_problem(puller, "tag 1.1.0 with")
         assert sorted(installation.images()) == sorted((stable, kept, other, newer))
         assert maximum_unavailable(installation) == 1
@@ -483,7 +484,7 @@ def test_a_first_installation_whose_pods_are_refused_reports_why(
     registry.push_image("nodes/owned", "1.0.0", with_content(workspace, "owned"))
     allow = deny(installation, "owned", OWNED)
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
+        wait_until(lambda: puller.status()["daemonset"].get("rollout") == "blocked", "blocked")
         wait_for_problem(puller, OWNED.message)
         installation.wait_for_warning(OWNED.message)
         allow()

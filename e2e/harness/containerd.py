@@ -82,6 +82,15 @@ class Containerd:
             is_ready=self._answers,
         )
 
+    @property
+    def loses_images(self) -> bool:
+        """Whether a push that a node can't use takes the old content of the tag from the node.
+
+        containerd 2 gives the tag to the unusable image. Then it starts no container of the old
+        one, not even by digest, because it looks that up by the tag.
+        """
+        return int(self.ctr("--version").split()[-1].split(".")[0]) >= 2
+
     def start(self) -> None:
         """Start containerd and wait until it answers: a kubelet exits if it does not."""
         self._process.start()

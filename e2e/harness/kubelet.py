@@ -8,11 +8,11 @@ from e2e.harness.processes import Process, answers
 from e2e.harness.workspace import ADDRESS, Workspace
 
 HEALTH_PORT = 10248
-# A kubelet collects at its start, and each five minutes. The disk counts only where images have the
-# minimum age, and their age begins with the first collection that sees them. So an image that was
-# pulled a minute after the start goes after ten minutes, whatever the thresholds are. The maximum
-# age is compared with the time of the last use, which unused images lack, and with the time since
-# the start. So with the smallest maximum all of them go at once.
+# A kubelet collects at its start, and each five minutes. Thresholds of the disk do nothing here:
+# without `localStorageCapacityIsolation` a kubelet measures no disk, and the collection fails with
+# "cannot find filesystem info" or "invalid capacity 0". The maximum age needs no disk. It is
+# compared with the time of the last use, which unused images lack, and with the time since the
+# start. So with the smallest maximum all of them go at the start.
 COLLECTING = {"imageMinimumGCAge": "1ns", "imageMaximumGCAge": "2ns"}
 COLLECTED = b"Image garbage collection "
 

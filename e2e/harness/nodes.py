@@ -122,7 +122,7 @@ class Node:
         self.runtime.remove_image(name)
 
     def collect_images(self) -> None:
-        """Let the kubelet remove all images that no container uses; containers run on.
+        """Let the kubelet remove all images that no container runs or mounts; containers run on.
 
         Kubernetes 1.30 or later can do that. The kubelet restarts twice.
         """
