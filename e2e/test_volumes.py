@@ -71,8 +71,13 @@ def image_of(puller: Deployed, name: str) -> Json:
 
 
 def states(puller: Deployed, name: str) -> dict[str, str]:
-    """Return the state of an image on each node."""
-    return {node: each["state"] for node, each in image_of(puller, name)["nodes"].items()}
+    """Return the state of an image on each node, once it is desired."""
+    return {
+        node: found["state"]
+        for each in puller.status()["images"]
+        if each["image"] == name
+        for node, found in each["nodes"].items()
+    }
 
 
 def test_images_of_all_kinds_survive_the_garbage_collection(
