@@ -71,8 +71,13 @@ def image_of(puller: Deployed, name: str) -> Json:
 
 
 def states(puller: Deployed, name: str) -> dict[str, str]:
-    """Return the state of an image on each node."""
-    return {node: each["state"] for node, each in image_of(puller, name)["nodes"].items()}
+    """Return the state of an image on each node, once it is desired."""
+    return {
+        node: found["state"]
+        for each in puller.status()["images"]
+        if each["image"] == name
+        for node, found in each["nodes"].items()
+    }
 
 
 def test_images_of_all_kinds_survive_the_garbage_collection(
@@ -161,3 +166,17 @@ def test_another_way_of_holding_pulls_nothing_again(
                 puller.wait_until_held(name, *nodes.names)
             assert image_of(puller, names[0])["holder"] in holders
         assert registry.blob_fetches() == before
+
+
+def test_a_missing_image_of_the_common_container_gets_one_of_its_own(
+    nodes: Nodes, registry: Registry, installation: Installation
+) -> None:
+    push_app(registry, "there", "1.0.0")
+    forget_pushes(registry)
+    there, missing = (reference(f"volumes/{name}", "1.0.0") for name in ("there", "missing"))
+    with deployed(installation, f"missing={missing};there={there}", **BY_VOLUMES) as puller:
+        puller.wait_until_held(there, *nodes.names)
+        wait_until(lambda: set(states(puller, missing).values()) == {"failing"}, "the failure")
+        assert image_of(puller, missing)["holder"] == "missing"
+        assert image_of(puller, there)["holder"] == COMMON
+        assert any(missing in problem for problem in puller.status()["problems"])

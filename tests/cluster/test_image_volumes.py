@@ -19,12 +19,14 @@ from tests.support.daemonset import (
     WRITE,
     MakeReplica,
     drift,
+    forbid_pods,
+    refuse_pods,
 )
 from tests.support.installation import Installation, Json
 from tests.support.replica import Time
 
 VOLUMES = {"HOLD_BY": "volumes", "IMAGES": BOTH, **AT_ONCE}
-TRY_VOLUME = "POST daemonsets dry run"
+TRY_VOLUME = TRY_POD
 
 
 def mounted(installation: Installation) -> dict[str, list[str]]:
@@ -142,6 +144,58 @@ def test_a_policy_that_refuses_image_volumes_gets_containers(
     replica(**VOLUMES).ensure_exists()
     assert installation.images() == [APP, OTHER]
     assert "volumes of this type are not allowed" in installation.state()["holding"]["reason"]
+
+
+def test_a_policy_on_pods_that_refuses_image_volumes_gets_containers(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    def has_image_volume(pod: Json) -> bool:
+        return any("image" in volume for volume in pod["spec"].get("volumes", ()))
+
+    cluster.deny(has_image_volume, "volumes of this type are not allowed", resource="pods")
+    replica(**VOLUMES).ensure_exists()
+    assert installation.images() == [APP, OTHER]
+    assert "volumes of this type are not allowed" in installation.state()["holding"]["reason"]
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_a_full_quota_does_not_hide_whether_the_server_keeps_image_volumes(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation, *, drops: bool
+) -> None:
+    replica(IMAGES=BOTH, **AT_ONCE).ensure_exists()
+    if drops:
+        cluster.drop_image_volumes()
+    refuse_pods(cluster, "exceeded quota: small, requested: pods=1, used: pods=3, limited: pods=3")
+    replica(**VOLUMES).ensure_exists()
+    assert ("held-images" in mounted(installation)) is not drops
+
+
+def test_a_cluster_in_which_nothing_can_be_tried_gets_containers(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    replica(IMAGES=BOTH, **AT_ONCE).ensure_exists()
+    full = "exceeded quota: small, requested: pods=1, used: pods=3, limited: pods=3"
+    refuse_pods(cluster, full)
+    cluster.deny(lambda each: "generateName" in each["metadata"], full, status=403)
+    replica(**VOLUMES).ensure_exists()
+    assert installation.images() == [APP, OTHER]
+    assert "a quota is full" in installation.state()["holding"]["reason"]
+
+
+def test_a_service_that_may_not_try_pods_sees_whether_the_server_keeps_image_volumes(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    forbid_pods(cluster)
+    replica(**VOLUMES).ensure_exists()
+    assert mounted(installation) == {COMMON_CONTAINER: [APP, OTHER]}
+
+
+def test_a_daemonset_without_an_admitted_image_is_created_with_the_install_container(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    cluster.deny(lambda daemonset: "quay.io/org" in str(daemonset["spec"]), "not allowed here")
+    replica(**VOLUMES).ensure_exists()
+    assert mounted(installation) == {INSTALL_CONTAINER: []}
 
 
 def test_a_server_that_begins_to_keep_image_volumes_or_to_drop_them_is_followed(

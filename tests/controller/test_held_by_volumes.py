@@ -217,6 +217,18 @@ def test_a_failing_sleep_image_is_named_as_the_reason(
     assert states(service, APP) == everywhere("on node")
 
 
+def test_a_runtime_that_names_no_image_does_not_blame_the_sleep_image(
+    process: MakeProcess, cluster: SimulatedCluster
+) -> None:
+    cluster.unpullable[OTHER] = "reading manifest 2.0.0 in quay.io/org/other: manifest unknown"
+    service = process(asks=False, **VOLUMES)
+    service.start()
+    for _ in range(20):
+        assert not any("KIP_IMAGE" in problem for problem in kinds(service))
+        cluster.advance(1)
+    assert states(service, OTHER) == everywhere("failing")
+
+
 def test_the_status_names_the_reason_why_containers_hold_the_images(
     process: MakeProcess, cluster: SimulatedCluster, installation: Installation
 ) -> None:

@@ -165,10 +165,10 @@ class KubernetesCluster:
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         self._request("DELETE", f"{self._apps}/daemonsets/{name}", body=options)
 
-    def admit_pod(self, template: Manifest) -> None:
-        """Try a pod of the template by dry run. Raises RefusedByClusterError.
+    def admit_pod(self, template: Manifest) -> Manifest | None:
+        """Try a pod of the template by dry run, and return it. Raises RefusedByClusterError.
 
-        Where the service may not create pods, the pod counts as admitted.
+        Where the service may not create pods, the pod counts as admitted, and is None.
         """
         name = f"{self._config.daemonset_name}-admission"
         pod = {
@@ -178,7 +178,7 @@ class KubernetesCluster:
             "spec": template["spec"],
         }
         try:
-            self._request("POST", f"{self._core}/pods", body=pod, query=_DRY_RUN)
+            return self._request("POST", f"{self._core}/pods", body=pod, query=_DRY_RUN)
         except MissingError:
             log.debug("the namespace is missing, which the creation of the DaemonSet reports")
         except RefusedByClusterError as error:
@@ -187,6 +187,7 @@ class KubernetesCluster:
             log.warning(
                 "no pod can be tried before a rollout: %s; see deploy/kubernetes/rbac.yaml", error
             )
+        return None
 
     def platform(self) -> Platform:
         """Return whether this is OpenShift, and the DaemonSet's owner; None where unknown."""

@@ -19,6 +19,7 @@ _DROPPED = (
     "the API server drops image volumes; they need Kubernetes 1.35 or later, or its feature gate "
     "ImageVolume"
 )
+_UNTRIED = "no image volume could be tried, because a quota is full"
 
 
 class ImageVolumes:
@@ -39,40 +40,55 @@ class ImageVolumes:
             return holding.by_containers(state)
         trial = daemonset.trial_manifest(self._config, platform)
         refusal = self._why_not(trial)
-        failing = frozenset() if state.holding.by_volumes else self._failing(state, live)
         if self._config.hold_by is HoldBy.AUTO:
+            template = trial["spec"]["template"]
             found = holding.chosen(
                 self._config,
                 state,
-                refusal
-                or holding.why_not_on_nodes(trial["spec"]["template"], self._cluster.nodes()),
+                refusal or holding.why_not_on_nodes(template, self._cluster.nodes()),
                 self._now(),
                 at_once=live is None or bool(refusal),
-                failing=failing,
             )
         elif refusal:
             found = holding.by_containers(state, refusal)
         else:
-            found = holding.by_volumes(self._config, state, failing)
+            found = holding.by_volumes(self._config, state)
+        if live is not None and found.holding.by_volumes and not state.holding.by_volumes:
+            for image in self._failing(state, live):
+                found = holding.with_apart(found, image)
         self._report(found.holding)
         return found
 
     def _why_not(self, trial: Manifest) -> str:
-        """Return why the API server does not take image volumes, or "" where it does.
+        """Return why the cluster does not take image volumes, or "" where it does.
 
-        A server without the feature drops the field from new objects, and says nothing.
+        A server without the feature drops the field from new objects, and says nothing. Policies
+        look at pods, at DaemonSets, or at both. A quota that is full says nothing about volumes.
         """
-        try:
-            answer = self._cluster.create(trial, dry_run=True)
-        except RefusedByClusterError as error:
-            return f"the cluster refuses image volumes: {error}"
-        volumes = answer["spec"]["template"]["spec"].get("volumes") or ()
-        return "" if any("image" in volume for volume in volumes) else _DROPPED
+        is_kept = False
+        for tried in (self._tried_pod, self._tried_daemonset):
+            try:
+                spec = tried(trial)
+            except RefusedByClusterError as error:
+                if "exceeded quota" in str(error):
+                    continue
+                return f"the cluster refuses image volumes: {error}"
+            if spec is not None:
+                is_kept = any("image" in volume for volume in spec.get("volumes") or ())
+                if not is_kept:
+                    return _DROPPED
+        return "" if is_kept else _UNTRIED
 
-    def _failing(self, state: State, live: Manifest | None) -> frozenset[str]:
+    def _tried_pod(self, trial: Manifest) -> Manifest | None:
+        pod = self._cluster.admit_pod(trial["spec"]["template"])
+        return None if pod is None else pod["spec"]
+
+    def _tried_daemonset(self, trial: Manifest) -> Manifest:
+        spec: Manifest = self._cluster.create(trial, dry_run=True)["spec"]["template"]["spec"]
+        return spec
+
+    def _failing(self, state: State, live: Manifest) -> frozenset[str]:
         """Return the images that fail on a node now."""
-        if live is None:
-            return frozenset()
         pods, nodes = self._cluster.pods(), self._cluster.nodes()
         seen = observation.observe(
             self._config, Live(daemonset=live, state=state, pods=pods, nodes=nodes)

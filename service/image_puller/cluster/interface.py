@@ -35,8 +35,11 @@ class Cluster(Protocol):
     def delete(self, uid: str) -> None:
         """Delete the DaemonSet with that uid, and no other. Raises LostRaceError."""
 
-    def admit_pod(self, template: Manifest) -> None:
-        """Try a pod of the template by dry run. Raises RefusedByClusterError."""
+    def admit_pod(self, template: Manifest) -> Manifest | None:
+        """Try a pod of the template by dry run, and return it. Raises RefusedByClusterError.
+
+        Return None where no pod may be tried.
+        """
 
     def platform(self) -> Platform:
         """Return what the DaemonSet depends on beside the configuration."""

@@ -119,12 +119,13 @@ def owner_references(platform: Platform) -> Manifest:
 def template(config: Config, state: State, platform: Platform) -> Manifest:
     """Return the pod template: the containers that mount images, then those that run them.
 
-    The install container comes before the latter, and only with them. The kubelet pulls all image
-    volumes, in their order, before it starts a container.
+    The install container comes before the latter, and only with them or without an image. The
+    kubelet pulls all image volumes, in their order, before it starts a container.
     """
     images = sorted(desired_images(config, state), key=_place)
     mounted = [image for image in images if image.is_volume]
     running = [image for image in images if not image.is_volume]
+    installs = bool(running) or not images  # without an image, the pod needs a container too
     sleep = _sleep(container_count(config, state))
     annotations = {
         **config.pod_annotations,
@@ -141,7 +142,7 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
         "spec": _pod_spec(config, platform)
         | {
             "volumes": [
-                *([{"name": _VOLUME, "emptyDir": {"sizeLimit": _VOLUME_SIZE}}] if running else []),
+                *([{"name": _VOLUME, "emptyDir": {"sizeLimit": _VOLUME_SIZE}}] if installs else []),
                 *(_image_volume(image.container, image.image) for image in mounted),
             ],
             "containers": [
@@ -149,7 +150,7 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
                     _holder(config, name, [i.container for i in mounted if i.holder == name], sleep)
                     for name in sorted(_holders(mounted), key=lambda name: name != COMMON_CONTAINER)
                 ),
-                *([_install_container(config, sleep)] if running else []),
+                *([_install_container(config, sleep)] if installs else []),
                 *(_container(config, image, sleep) for image in running),
             ],
         },
@@ -159,7 +160,7 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
 def container_count(config: Config, state: State) -> int:
     """Return how many containers the template of a state has."""
     images = desired_images(config, state)
-    return len(_holders(images)) + any(not image.is_volume for image in images)
+    return len(_holders(images)) + (not images or any(not each.is_volume for each in images))
 
 
 def trial_manifest(config: Config, platform: Platform) -> Manifest:

@@ -5,7 +5,7 @@ held yet has a container of its own, and joins the common one with a later chang
 See `docs/holding.md`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -26,17 +26,12 @@ def by_containers(state: State, reason: str = "") -> State:
     return replace(state, holding=Holding(reason=reason))
 
 
-def by_volumes(config: Config, state: State, failing: Collection[str] = ()) -> State:
-    """Return the state in which volumes hold the images.
+def by_volumes(config: Config, state: State) -> State:
+    """Return the state in which volumes hold the images, all in the common container at first.
 
-    All are in the common container at once, but for those that fail on a node now. A state that
-    holds by volumes already stays as it is.
+    A state that holds by volumes already stays as it is.
     """
-    if state.holding.by_volumes:
-        return state
-    begun = daemonset.with_all_common(config, state)
-    common = tuple(image for image in begun.holding.common if image not in failing)
-    return replace(begun, holding=replace(begun.holding, common=common))
+    return state if state.holding.by_volumes else daemonset.with_all_common(config, state)
 
 
 def why_not_on_nodes(template: Manifest, listed: Sequence[Node] | None) -> str:
@@ -69,7 +64,6 @@ def chosen(
     now: datetime,
     *,
     at_once: bool = False,
-    failing: Collection[str] = (),
 ) -> State:
     """Return the state with the way that `HOLD_BY=auto` chooses. `why_not` is against volumes.
 
@@ -85,7 +79,7 @@ def chosen(
         return replace(state, holding=replace(held, differs_since=since))
     if why_not:
         return by_containers(state, why_not)
-    begun = by_volumes(config, state, failing)
+    begun = by_volumes(config, state)
     return replace(begun, holding=replace(begun.holding, reason=CAN))
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from image_puller.config.entries import INSTALL_CONTAINER
-from image_puller.core import nodes
+from image_puller.core import failure, nodes
 from image_puller.core.daemonset import DesiredImage, Manifest
 from image_puller.core.nodes import Node
 from image_puller.core.pods import Container, Pod
@@ -138,7 +138,7 @@ def why_sleep_image_fails(pod: Pod) -> tuple[str, str] | None:
     """Return a container that does not run because of the sleep image, and the reason, or None."""
     for container in pod.containers:
         is_ours = container.name == INSTALL_CONTAINER or container.image_volumes
-        if is_ours and container.reason and not _failing_volumes(container):
+        if is_ours and _blames_sleep_image(container):
             return container.name, _reason(container)
     return None
 
@@ -249,7 +249,8 @@ def _not_mounted(
         return ImageOnNode(state=ImageState.FAILING, reason=own)
     is_listed = _is_listed(image, facts)
     if own:
-        cause = "another image of" if failing else "the sleep image (KIP_IMAGE) of"
+        is_sleep_image = _blames_sleep_image(container)
+        cause = "the sleep image (KIP_IMAGE) of" if is_sleep_image else "another image of"
         state = ImageState.ON_NODE if is_listed else ImageState.WAITING
         reason = f"waiting for {cause} container {container.name}: {own}"
         return ImageOnNode(state=state, reason=reason)
@@ -260,6 +261,17 @@ def _not_mounted(
         return ImageOnNode(state=ImageState.WAITING, reason=reason)
     reason = f"since {pod.started}, with the other volumes of the pod one after another"
     return ImageOnNode(state=ImageState.PULLING, reason=reason)
+
+
+def _blames_sleep_image(container: Container) -> bool:
+    """Whether a container of the sleep image does not run because of that image.
+
+    The words of some runtimes name no image. Then the next words of the kubelet do.
+    """
+    if not container.reason or _failing_volumes(container):
+        return False
+    is_named = container.image in _QUOTED.findall(container.reason)
+    return is_named or not container.image_volumes or not failure.is_pull(container.reason)
 
 
 def _failing_volumes(container: Container) -> frozenset[str]:

@@ -83,7 +83,7 @@ def _of_cluster(seen: Observation) -> Iterator[Problem]:
 
 def _of_holding(seen: Observation) -> Iterator[Problem]:
     state = seen.live.state
-    if seen.config.hold_by is HoldBy.VOLUMES and state is not None and not state.holding.by_volumes:
+    if seen.config.hold_by is HoldBy.VOLUMES and state is not None and state.holding.reason:
         yield _only(
             Kind.VOLUMES_UNAVAILABLE,
             f"containers hold the images, although HOLD_BY is volumes: {state.holding.reason}; "
