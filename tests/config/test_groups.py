@@ -131,7 +131,7 @@ def test_a_malformed_entry_of_a_group_is_a_warning_that_names_the_group() -> Non
         ({"images": "bad"}, "gpu.images: has no valid entry; IMAGES: 'bad': not of the form"),
         ({"images": "a=b", "keepTags": 0}, "gpu.keepTags: must be a whole number from 1 to 20"),
         ({"images": "a=b", "keepTags": True}, "gpu.keepTags: must be a text or a number, not True"),
-        ({"images": "a=b", "keeptags": 1}, "gpu: 'keeptags' is not one of affinity, imagePullSec"),
+        ({"images": "a=b", "keeptags": 1}, "gpu: 'keeptags' is not one of affinity, holdBy, ima"),
         ({"images": "a=b", "nodeSelector": []}, "gpu.nodeSelector: must be a JSON object, not"),
         ({"images": "a=b", "tolerations": {}}, "gpu.tolerations: must be a JSON array of objects"),
         ({"images": "a=b", "imagePullSecrets": ["_"]}, "gpu.imagePullSecrets: must be a name of"),
@@ -143,7 +143,7 @@ def test_a_malformed_entry_of_a_group_is_a_warning_that_names_the_group() -> Non
         ),
         (
             {"images": "a=b", "resources": {"limits": {"disk": "1Mi"}}},
-            "gpu: 'resources.limits.disk' is not one of affinity, imagePullSecrets,",
+            "gpu: 'resources.limits.disk' is not one of affinity, holdBy, imagePull",
         ),
         ({"images": "a=b", "imageTagPolicies": "a=odd:"}, "gpu.imageTagPolicies: a: "),
     ],

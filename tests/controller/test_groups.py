@@ -193,7 +193,8 @@ def test_daemonset_of_a_removed_group_is_deleted(
     wait_until(lambda: images(cluster, GPU) is None)
     wait_until(lambda: images(cluster, f"{NAME}-other") == [CUDA])
     assert images(cluster, NAME) == [APP]
-    assert f"DaemonSet {GPU} was deleted: no group of IMAGE_GROUPS has it" in caplog.messages
+    deleted = f"DaemonSet {GPU} was deleted: no group of IMAGE_GROUPS has it"
+    wait_until(lambda: deleted in caplog.messages)
 
 
 def test_daemonset_of_images_is_deleted_where_only_groups_are_left(
