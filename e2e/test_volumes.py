@@ -87,20 +87,21 @@ def test_images_of_all_kinds_survive_the_garbage_collection(
         image = replace(sleep_image(workspace), **fields)
         # An index would have no image for a node of another architecture. A manifest has one.
         registry.push_image(f"volumes/{kind}", "1.0.0", image)
+    registry.push_artifact("volumes/artifact", "1.0.0", "a model")
     push_app(registry, "unheld", "1.0.0")
     forget_pushes(registry)
-    names = [reference(f"volumes/{kind}", "1.0.0") for kind in KINDS]
-    entries = ";".join(f"{kind}={name}" for kind, name in zip(KINDS, names, strict=True))
+    names = {kind: reference(f"volumes/{kind}", "1.0.0") for kind in (*KINDS, "artifact")}
+    entries = ";".join(f"{kind}={name}" for kind, name in names.items())
     node, unheld = nodes["node-1"], reference("volumes/unheld", "1.0.0")
     with deployed(installation, entries, **BY_VOLUMES) as puller:
-        for name in names:
+        for name in names.values():
             puller.wait_until_held(name, *nodes.names)
         assert puller.status()["daemonset"]["requests"] == {"cpu": "50m", "memory": "10Mi"}
         node.pull(unheld)
         node.collect_images()
         wait_until(lambda: unheld not in node.images(), "the collection of the unheld image")
-        assert set(names) <= node.images().keys()
-        puller.wait_until_held(names[0], *nodes.names)
+        assert set(names.values()) <= node.images().keys()
+        puller.wait_until_held(names["root"], *nodes.names)
 
 
 def test_a_push_among_many_images_is_held_in_seconds_and_a_failing_one_stops_no_other(

@@ -112,6 +112,20 @@ class Registry:
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": children}
         return self.put_manifest(repository, tag, index)
 
+    def push_artifact(self, repository: str, tag: str, content: str) -> str:
+        """Push an OCI artifact, which has an empty config, and return its digest."""
+        config, layer = b"{}", content.encode()
+        for blob in (config, layer):
+            self._put_blob(repository, blob)
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": "application/vnd.example.model",
+            "config": descriptor("application/vnd.oci.empty.v1+json", config),
+            "layers": [descriptor("application/vnd.example.model", layer)],
+        }
+        return self.put_manifest(repository, tag, manifest)
+
     def push_layout(
         self, repository: str, tag: str, layout: Path, *, label: str | None = None
     ) -> str:

@@ -1,13 +1,16 @@
 """Rules of images held by volumes: what joins the common container, and when."""
 
 from dataclasses import replace
+from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from image_puller.config.entries import COMMON_CONTAINER, INSTALL_CONTAINER
 from image_puller.core import daemonset, holding, rollout
 from image_puller.core.changes import Change, HoldApart, NoteProven
+from image_puller.core.nodes import Node
 from image_puller.core.state import State
 from image_puller.values.reference import parse
 from tests.support.building import NOON, configuration, deletion, push, state_of
@@ -151,3 +154,54 @@ def test_volumes_that_hold_already_keep_what_is_apart() -> None:
     state = after(created(), HoldApart(IMAGES[0]))
     assert holding.by_volumes(CONFIG, state) == state
     assert replace(state, holding=holding.by_volumes(CONFIG, state).holding) == state
+
+
+NEW, OLD = ("containerd://2.4.2", "v1.37.2"), ("cri-o://1.30.1", "v1.37.2")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why_not"),
+    [
+        (None, "the service may not list nodes, so it does not know what they can mount"),
+        ({}, "there is no node yet that could mount images"),
+        ({"a": NEW, "b": NEW}, ""),
+        (
+            {"c": OLD, "a": NEW, "b": ("", "")},
+            (
+                "2 of 3 nodes can't mount images by their versions, such as b with an unknown "
+                "runtime and kubelet unknown"
+            ),
+        ),
+    ],
+)
+def test_the_reason_against_volumes_names_the_first_node_that_can_not(
+    nodes: dict[str, tuple[str, str]] | None, why_not: str
+) -> None:
+    listed = (
+        None
+        if nodes is None
+        else [
+            Node(name=name, labels={"kubernetes.io/os": "linux"}, runtime=runtime, kubelet=kubelet)
+            for name, (runtime, kubelet) in nodes.items()
+        ]
+    )
+    template = daemonset.trial_manifest(CONFIG, daemonset.Platform())["spec"]["template"]
+    assert holding.why_not_on_nodes(template, listed) == why_not
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 1200)), max_size=30))
+def test_the_automatic_choice_changes_only_after_a_quarter_of_an_hour(
+    steps: list[tuple[bool, int]],
+) -> None:
+    now, right_since = NOON, NOON
+    state, was_right = holding.chosen(CONFIG, state_of(CONFIG), "", now), True
+    assert state.holding.by_volumes
+    for can, seconds in steps:
+        now += timedelta(seconds=seconds)
+        if can is not was_right:
+            was_right, right_since = can, now
+        before = state.holding.by_volumes
+        state = holding.chosen(CONFIG, state, "" if can else "an old node", now)
+        if state.holding.by_volumes is not before:
+            assert state.holding.by_volumes is can
+            assert now - right_since >= timedelta(minutes=15)

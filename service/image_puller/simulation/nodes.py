@@ -42,7 +42,18 @@ class Nodes:
             "spec": {"taints": list(taints)} if taints else {},
             "status": {
                 "conditions": [condition("Ready", is_true=True)],
-                "nodeInfo": {"containerRuntimeVersion": runtime, "kubeletVersion": "v1.37.2"},
+                "nodeInfo": {
+                    "architecture": "amd64",
+                    "bootID": "",
+                    "containerRuntimeVersion": runtime,
+                    "kernelVersion": "",
+                    "kubeProxyVersion": "",
+                    "kubeletVersion": "v1.37.2",
+                    "machineID": "",
+                    "operatingSystem": "linux",
+                    "osImage": "",
+                    "systemUUID": "",
+                },
             },
         }
         with self._lock:
