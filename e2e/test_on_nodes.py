@@ -404,7 +404,7 @@ def test_a_template_that_a_limit_refuses_leaves_the_old_pods(
             message=reason,
         )
         puller.restart(CACHING_MEMORY_LIMIT="400Mi")
-        wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
+        wait_until(lambda: puller.status()["daemonset"].get("rollout") == "blocked", "blocked")
         wait_for_problem(puller, reason)
         assert puller.pods() == before
 
@@ -423,7 +423,7 @@ def test_a_template_that_a_policy_on_pods_refuses_leaves_the_old_pods(
         before = puller.pods()
         allow = deny(installation, "tolerant", TOLERANT)
         puller.restart(TOLERATIONS=json.dumps(EVERYTHING))
-        wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
+        wait_until(lambda: puller.status()["daemonset"].get("rollout") == "blocked", "blocked")
         wait_for_problem(puller, TOLERANT.message)
         assert puller.pods() == before
         allow()
@@ -467,7 +467,7 @@ def test_a_push_that_the_pods_outgrow_empties_no_node(
             message=reason,
         )
         registry.push_image("nodes/outgrown", "1.0.1", with_content(workspace, "larger"))
-        wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
+        wait_until(lambda: puller.status()["daemonset"].get("rollout") == "blocked", "blocked")
         wait_for_problem(puller, reason)
         installation.wait_for_warning(reason)
         assert puller.pods() == before
@@ -538,7 +538,7 @@ def test_a_quota_without_room_for_one_of_two_nodes_is_told_with_the_node(
         installation.wait_for_warning("1 of 2 nodes (node-2) have no pod")
         # There is room for no other pod at all, so a push leaves the pod that runs.
         registry.push_image("nodes/partial", "1.0.1", with_content(workspace, "more"))
-        wait_until(lambda: puller.status()["daemonset"]["rollout"] == "blocked", "blocked")
+        wait_until(lambda: puller.status()["daemonset"].get("rollout") == "blocked", "blocked")
         assert puller.held_on(configured) == {"node-1"}
         admin.patch(f"{base}/resourcequotas/small", {"spec": {"hard": {"pods": "3"}}})
         # The controller tries again later and later, but at once after a change.
