@@ -62,8 +62,7 @@ def test_off_knative_the_service_checks_periodically(
     wait_until(lambda: exists(installation.cluster))
     uid = installation.live()["metadata"]["uid"]
     installation.cluster.delete(NAME, NAMESPACE)
-    clock.advance(limits.CHECK_INTERVAL_SECONDS)
-    wait_until(lambda: exists(installation.cluster))
+    wait_until(lambda: advanced(clock, lambda: exists(installation.cluster)))
     assert installation.live()["metadata"]["uid"] != uid
 
 
