@@ -64,6 +64,8 @@ OLD_VALUES: dict[str, Any] = {
 
 # Variables that the original does not have.
 NEW_VARIABLES = {
+    "imageGroups": {"gpu": {"images": {"cuda": "quay.io/org/cuda:12.4.1"}}},
+    "holdBy": "auto",
     "kipImage": "registry.example.com/sleep:1",
     "imageTagPolicies": "one=any",
     "keepTags": 3,
@@ -406,6 +408,8 @@ def test_every_variable_configures_the_service(offline: Helm) -> None:
     # NAMESPACE, DEPLOYMENT_NAME and DAEMONSET_NAME are no values, and `name` is no variable.
     assert len(found) == len(known) + 2
     assert read.keep_tags == 3
+    assert [group.group for group in read.groups] == ["gpu"]
+    assert read.hold_by is configuration.HoldBy.AUTO
     assert read.rollout_min_interval.total_seconds() == 1_000_000
     assert read.event_auth is configuration.EventAuth.OIDC
     assert read.verify_pushes
@@ -883,6 +887,7 @@ def test_the_cron_job_triggers_a_check(
     "request_",
     [
         f"patch apps/daemonsets {NAME}",
+        "list apps/daemonsets",
         f"get apps/deployments {NAME}",
         "get /secrets first",
         "get /secrets second",
@@ -901,7 +906,6 @@ def test_the_role_allows_all_that_the_service_does(
     [
         "patch apps/daemonsets another",
         "delete apps/daemonsets another",
-        "list apps/daemonsets",
         f"patch apps/deployments {NAME}",
         f"get /secrets {NAME}-secrets",
         "list /secrets",
