@@ -92,7 +92,7 @@ PULL_SECRETS_SECONDS = 60.0
 """How long pull secrets are kept before they are read again."""
 
 NEW_GROUP_SECONDS = 60.0
-"""The least age of a DaemonSet of no group that is deleted. A newer process may make new ones."""
+"""The age up to which a DaemonSet of no group may be that of a newer process, so it stays."""
 
 WATCH_SECONDS = 240
 """The time of one watch of the nodes. Then they are listed again."""

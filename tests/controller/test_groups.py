@@ -188,7 +188,7 @@ def test_daemonset_of_a_removed_group_is_deleted(
     before = start(web, cluster, **environ())
     wait_until(lambda: images(cluster, NAME) is not None)
     before.stop()
-    clock.advance(61)
+    clock.advance(1)
     web(first_check=False, **environ({"other": {"images": f"cuda={CUDA}"}}))
     wait_until(lambda: images(cluster, GPU) is None)
     wait_until(lambda: images(cluster, f"{NAME}-other") == [CUDA])

@@ -30,6 +30,7 @@ class RemovedGroups:
         self._config = config
         self._cluster = cluster
         self._now = now
+        self._began = now()
         self._reported: set[str] = set()
 
     def delete(self) -> None:
@@ -44,10 +45,14 @@ class RemovedGroups:
             log.debug("DaemonSets of removed groups are looked for at the next check: %s", error)
 
     def _is_left_over(self, metadata: Manifest) -> bool:
-        """Whether a DaemonSet is ours, and of no group. A newer process may have just made it."""
+        """Whether a DaemonSet is ours, and of no group.
+
+        One that was made after this process began may be that of a newer process.
+        """
         name, labels = metadata["name"], metadata.get("labels", {})
         created = datetime.fromisoformat(metadata["creationTimestamp"])
-        is_old = self._now() - created > timedelta(seconds=limits.NEW_GROUP_SECONDS)
+        is_new = self._now() - created < timedelta(seconds=limits.NEW_GROUP_SECONDS)
+        is_old = created < self._began or not is_new
         is_kept = name in {group.daemonset_name for group in self._config.all_groups}
         return labels.get(OWNER_LABEL) == name and is_old and not is_kept
 
