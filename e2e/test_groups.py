@@ -108,7 +108,6 @@ def test_groups_have_their_nodes_and_pull_side_by_side_and_a_removed_one_goes(
         print(
             f"beside the pull of {LARGE_MIB} MiB: {seconds:.1f} s; that pull: {others:.1f} s more"
         )
-        assert others > 0.5
 
         # The DaemonSet of a removed group is deleted, and no other.
         del groups["first"]

@@ -132,6 +132,7 @@ class Deployed:
                 + [each["restartCount"] for each in pod["status"].get("containerStatuses", ())]
             )
             for pod in listed["items"]
+            if "deletionTimestamp" not in pod["metadata"]  # its successor may exist already
             if "nodeName" in pod["spec"]  # it is scheduled
         }
 
