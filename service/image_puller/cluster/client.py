@@ -3,7 +3,6 @@
 Objects stay plain JSON, because the client's models drop fields that they do not know.
 """
 
-import copy
 import json
 import logging
 import re
@@ -106,18 +105,21 @@ class KubernetesCluster:
         self._process: Process | None = None
         self._core = f"/api/v1/namespaces/{config.namespace}"
         self._apps = f"/apis/apps/v1/namespaces/{config.namespace}"
-        self._use(config)
-
-    def of_group(self, config: Config) -> "KubernetesCluster":
-        """Return the same cluster for the DaemonSet of a group."""
-        other = copy.copy(self)
-        other._use(config)  # noqa: SLF001 - the copy is of this class
-        return other
-
-    def _use(self, config: Config) -> None:
         self._config = config
         self._uid: str | None = None
         self._path = f"{self._apps}/daemonsets/{config.daemonset_name}"
+
+    def of_group(self, config: Config) -> "KubernetesCluster":
+        """Return the same cluster for the DaemonSet of a group."""
+        _, read_seconds = self._timeout
+        return KubernetesCluster(
+            self._api,
+            config,
+            read_seconds=read_seconds,
+            watch_seconds=self._watch_seconds,
+            now=self._now,
+            host=self._host,
+        )
 
     def read(self) -> Manifest:
         """Return the whole DaemonSet. Raises MissingError."""
