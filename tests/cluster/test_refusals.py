@@ -302,6 +302,26 @@ def test_pods_that_are_refused_at_first_are_reported_and_the_state_is_kept(
     assert installation.state()["blocked"] is None
 
 
+def test_a_push_does_not_unblock_pods_that_were_refused_at_first(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    """The push changes a digest only, but no pod of the live template was admitted either."""
+    refuse_pods(cluster, "you must provide labels: owner")
+    puller = replica(**AT_ONCE)
+    puller.check()
+    assert puller.commit(push("1.2.3", 1)) == (Outcome.MUTATED,)
+    assert "you must provide labels: owner" in installation.state()["blocked"]["reason"]
+    puller.check()
+    assert "you must provide labels: owner" in installation.state()["blocked"]["reason"]
+    assert [reason for reason, _ in installation.reports()] == ["TemplateRefused"]
+    newer = replica(ROLLOUT_MAX_UNAVAILABLE="3", **AT_ONCE)
+    newer.check()
+    assert "you must provide labels: owner" in installation.state()["blocked"]["reason"]
+    cluster.allow_everything()
+    newer.check()
+    assert installation.state()["blocked"] is None
+
+
 def test_the_tried_pod_has_a_valid_name_however_long_the_daemonsets_is(
     replica: MakeReplica, cluster: SimulatedCluster
 ) -> None:

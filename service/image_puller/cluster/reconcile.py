@@ -193,6 +193,8 @@ class Reconciler:
         state = rollout.advance(self._config, decided, self._now())
         if not dry_run:  # it is created even if its pods are refused, because it keeps the state
             state = self._refusals.try_pod(state, self._template(state))
+            if state.blocked is not None:  # so every other template needs a trial too
+                state = replace(state, containers=0)
         text = self._stored.encode(state)
         manifest = daemonset.manifest(self._config, state, self._platform, text)
         self._cluster.create(manifest, dry_run=dry_run)

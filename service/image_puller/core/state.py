@@ -173,9 +173,9 @@ class State:
     `configuration` is the hash of the configuration in charge. `processes` has the processes that
     have worked on it, the youngest first. `template` and `structure` are the
     hashes of the live template as it was last written, and "" before that. `containers` is the
-    number of its containers. `changed` is when it was written. `pulled_again_at` is when tags were
-    last pulled again. `max_unavailable` is the raised bound of nodes that change at once, or None
-    where it is the configured one.
+    number of its containers, or 0 where the cluster refused its pods at the creation. `changed` is
+    when it was written. `pulled_again_at` is when tags were last pulled again. `max_unavailable` is
+    the raised bound of nodes that change at once, or None where it is the configured one.
     """
 
     configuration: str
