@@ -154,6 +154,17 @@ def deployed(
     return _deployed(installation, {"IMAGES": images, **environment}, pauses=False)
 
 
+def allow_groups(installation: Installation, *daemonsets: str) -> None:
+    """Add the DaemonSets of groups to the Role, as the documentation says."""
+    admin = installation.control_plane.admin
+    path = (
+        f"/apis/rbac.authorization.k8s.io/v1/namespaces/{installation.namespace}/roles/"
+        "k8s-image-puller"
+    )
+    names = [NAME, *daemonsets]
+    admin.patch(path, [{"op": "replace", "path": "/rules/0/resourceNames", "value": names}])
+
+
 def deployed_with_pause(
     installation: Installation, images: str, **environment: str
 ) -> AbstractContextManager[Deployed]:
