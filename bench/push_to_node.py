@@ -58,7 +58,8 @@ MEGABYTE = 1_000_000
 FROM_FLOOR = 0.100
 TIMES_FASTER = 2.5
 
-AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
+AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0", "HOLD_BY": "containers"}
+"""Every push is applied at once, to a container of each image, as in earlier measurements."""
 FILLING = ("1.1.0", "1.2.0")
 """Tags to push first, so that each later push untracks a tag, and all pushes are alike."""
 PUSH = "push"

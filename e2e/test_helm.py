@@ -18,6 +18,7 @@ from e2e.harness.deployed import (
     WEBHOOK,
     Deployed,
     ProductImages,
+    way_of_holding,
 )
 from e2e.harness.helm import CHART, WAIT, Helm, HelmError, Kinds, Values, objects, of_kind
 from e2e.harness.installation import NAME, SECRET, Installation, reference
@@ -740,10 +741,20 @@ def registry(make_registry: MakeRegistry, product_images: ProductImages) -> Iter
         yield registry
 
 
+def hold_by() -> Json:
+    """Return the value for the way of holding that the run asks for, or none."""
+    return {"holdBy": way_of_holding().get("HOLD_BY", "")}
+
+
 def values_of_a_release(images: str, **more: Any) -> Json:
     """Return values for a release on the nodes of the tests."""
     repository, _, tag = SERVICE_IMAGE.rpartition(":")
-    variables = {"images": images, "kipImage": SLEEP_IMAGE, "rolloutMinIntervalSeconds": 0}
+    variables = {
+        "images": images,
+        "kipImage": SLEEP_IMAGE,
+        "rolloutMinIntervalSeconds": 0,
+        **hold_by(),
+    }
     return {
         "image": {"repository": repository, "tag": tag},
         "configMap": variables | more.pop("configMap", {}),
@@ -959,7 +970,8 @@ def upgrade_from_original(helm: Helm, images: str) -> None:
     """Upgrade the original's release to this chart, as docs/moving-over.md describes."""
     repository, _, tag = SERVICE_IMAGE.rpartition(":")
     image = {"repository": repository, "tag": tag}
-    values = {"image": image, "configMap": {"kipImage": SLEEP_IMAGE, "images": images}}
+    variables = {"kipImage": SLEEP_IMAGE, "images": images, **hold_by()}
+    values = {"image": image, "configMap": variables}
     helm.upgrade(values | {"service": {"clusterIP": ADDRESS}}, "--reset-then-reuse-values")
 
 
