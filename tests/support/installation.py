@@ -62,7 +62,7 @@ class Installation:
         """Let the cluster refuse each DaemonSet that has the text in an image."""
         self.cluster.deny(
             lambda daemonset: any(
-                text in image for image in desired_images_of(daemonset["spec"]["template"])
+                text in image for image in _all_images_of(daemonset["spec"]["template"])
             ),
             f"{text} is not allowed here",
             status=status,
@@ -117,19 +117,29 @@ def desired_images_of(template: Json) -> list[str]:
 
     A container that mounts images runs the sleep image, as the install container does.
     """
-    spec = template["spec"]
-    mounted = {
-        volume["name"]: volume["image"]["reference"]
-        for volume in spec.get("volumes", ())
-        if "image" in volume
-    }
+    mounted = _mounted(template)
     run = [
         container["image"]
-        for container in spec["containers"]
+        for container in template["spec"]["containers"]
         if container["name"] != INSTALL_CONTAINER
         if not any(mount["name"] in mounted for mount in container.get("volumeMounts", ()))
     ]
     return sorted([*run, *mounted.values()])
+
+
+def _all_images_of(template: Json) -> list[str]:
+    """Return the images of a template, with the sleep image."""
+    run = [container["image"] for container in template["spec"]["containers"]]
+    return [*run, *_mounted(template).values()]
+
+
+def _mounted(template: Json) -> dict[str, str]:
+    """Return the images that are mounted, by the names of their volumes."""
+    return {
+        volume["name"]: volume["image"]["reference"]
+        for volume in template["spec"].get("volumes", ())
+        if "image" in volume
+    }
 
 
 def _kind(path: str) -> str:
