@@ -66,7 +66,7 @@ OLD_VALUES: dict[str, Any] = {
 # Variables that the original does not have.
 NEW_VARIABLES = {
     "imageGroups": {"gpu": {"images": {"cuda": "quay.io/org/cuda:12.4.1"}}},
-    "holdBy": "auto",
+    "holdBy": "volumes",
     "kipImage": "registry.example.com/sleep:1",
     "imageTagPolicies": "one=any",
     "keepTags": 3,
@@ -410,7 +410,7 @@ def test_every_variable_configures_the_service(offline: Helm) -> None:
     assert len(found) == len(known) + 2
     assert read.keep_tags == 3
     assert [group.group for group in read.groups] == ["gpu"]
-    assert read.hold_by is configuration.HoldBy.AUTO
+    assert read.hold_by is configuration.HoldBy.VOLUMES
     assert read.rollout_min_interval.total_seconds() == 1_000_000
     assert read.event_auth is configuration.EventAuth.OIDC
     assert read.verify_pushes
