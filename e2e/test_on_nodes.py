@@ -89,6 +89,7 @@ def test_a_pushed_tag_is_on_every_node_and_starts_without_a_pull(
 ) -> None:
     configured, tracked = reference("nodes/app", "1.0.0"), reference("nodes/app", "1.1.0")
     registry.push_image("nodes/app", "1.0.0", with_content(workspace, "one"))
+    registry.forget_notifications()
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
         puller.wait_until_held(configured, *nodes.names)
         digest = registry.push_image("nodes/app", "1.1.0", with_content(workspace, "two"))
@@ -122,6 +123,7 @@ def test_images_of_all_kinds_are_held_and_their_containers_end_at_once(
     for name, kind in zip(names, KINDS.values(), strict=True):
         image = replace(sleep_image(workspace), **kind)
         digests[name] = registry.push_image(f"kinds/{name}", "1.0.0", image)
+    registry.forget_notifications()
     entries = ";".join(f"{name}={reference(f'kinds/{name}', '1.0.0')}" for name in names)
     with deployed(installation, entries, **AT_ONCE) as puller:
         for name in names:
@@ -139,12 +141,13 @@ def test_the_containers_of_a_large_pod_run_and_end_in_time(
     for name in names:
         registry.push_image(f"nodes/{name}", "1.0.0", with_content(workspace, name))
     entries = ";".join(f"{name}={reference(f'nodes/{name}', '1.0.0')}" for name in names)
-    with deployed(installation, entries, **AT_ONCE) as puller:
+    with deployed(installation, entries, HOLD_BY="containers", **AT_ONCE) as puller:
         for name in names:
             puller.wait_until_held(reference(f"nodes/{name}", "1.0.0"), *nodes.names)
         live = wait_until(lambda: all_ready(installation, nodes), "all pods ready")
         _, *containers = live["spec"]["template"]["spec"]["containers"]
-        assert [each["args"] for each in containers] == [["720h", "130ms"]] * len(names)
+        lingers = [f"{500 + 26 * place}ms" for place in range(1, len(names) + 1)]
+        assert [each["args"] for each in containers] == [["720h", linger] for linger in lingers]
         assert not any(any(json.loads(pod)[1:]) for pod in puller.pods().values()), "restarted"
         end_pods(installation, puller, grace=600, seconds=60)
 
@@ -207,6 +210,7 @@ def test_a_node_that_joins_pulls_all_images_and_the_status_reports_it(
         assert third.images()[latest] == old
         third.stop()
         new = registry.push_image("nodes/old", "latest", with_content(workspace, "new"))
+        registry.forget_notifications()
         with deployed(installation, f"joined={name};old={latest}", **AT_ONCE) as puller:
             puller.wait_until_held(name, "node-1", "node-2")
             began = time.monotonic()
@@ -225,6 +229,7 @@ def test_a_dead_node_does_not_delay_the_others(
 ) -> None:
     configured, tracked = reference("nodes/death", "1.0.0"), reference("nodes/death", "1.1.0")
     registry.push_image("nodes/death", "1.0.0", with_content(workspace, "one"))
+    registry.forget_notifications()
     # The service runs on another node than the one that dies, because it starts first.
     with (
         deployed(installation, f"app={configured}", **AT_ONCE) as puller,
@@ -247,12 +252,12 @@ def test_a_node_that_restarts_holds_its_images_again(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     name = reference("nodes/reborn", "1.0.0")
-    digest = registry.push_image("nodes/reborn", "1.0.0", with_content(workspace, "reborn"))
+    registry.push_image("nodes/reborn", "1.0.0", with_content(workspace, "reborn"))
+    registry.forget_notifications()
     with (
         nodes.join() as third,
         deployed(installation, f"app={name}", **AT_ONCE) as puller,
     ):
-        puller.wait_until_notified(name, digest)
         puller.wait_until_held(name, *nodes.names)
         before = puller.pods()
         third.kill()
@@ -266,9 +271,9 @@ def test_a_missing_image_does_not_affect_the_others_and_its_push_repairs_it(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     there, missing = reference("nodes/there", "1.0.0"), reference("nodes/missing", "1.0.0")
-    held = registry.push_image("nodes/there", "1.0.0", with_content(workspace, "there"))
+    registry.push_image("nodes/there", "1.0.0", with_content(workspace, "there"))
+    registry.forget_notifications()
     with deployed(installation, f"missing={missing};there={there}", **AT_ONCE) as puller:
-        puller.wait_until_notified(there, held)
         puller.wait_until_held(there, *nodes.names)
         found = wait_for_reason(puller, missing, "not found")
         assert found.startswith(("ErrImagePull", "ImagePullBackOff"))
@@ -390,9 +395,9 @@ def test_a_template_that_a_limit_refuses_leaves_the_old_pods(
 ) -> None:
     spec, reason = LIMITS[kind]
     configured = reference("nodes/limited", "1.0.0")
-    digest = registry.push_image("nodes/limited", "1.0.0", with_content(workspace, "limited"))
+    registry.push_image("nodes/limited", "1.0.0", with_content(workspace, "limited"))
+    registry.forget_notifications()
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        puller.wait_until_notified(configured, digest)
         puller.wait_until_held(configured, *nodes.names)
         before = puller.pods()
         path = f"/api/v1/namespaces/{installation.namespace}/{kind}"
@@ -413,12 +418,12 @@ def test_a_template_that_a_policy_on_pods_refuses_leaves_the_old_pods(
     nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:
     configured = reference("nodes/policed", "1.0.0")
-    digest = registry.push_image("nodes/policed", "1.0.0", with_content(workspace, "policed"))
+    registry.push_image("nodes/policed", "1.0.0", with_content(workspace, "policed"))
+    registry.forget_notifications()
     # Pod Security admits only `restricted` pods here, and all pods of the service are.
     with pytest.raises(ApiError, match="violates PodSecurity"):
         pods.run(configured, node="node-1", securityContext={})
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        puller.wait_until_notified(configured, digest)
         puller.wait_until_held(configured, *nodes.names)
         before = puller.pods()
         allow = deny(installation, "tolerant", TOLERANT)
@@ -563,7 +568,8 @@ def test_each_node_without_the_image_is_shown_with_its_reason(
         rewriting(workspace, installation, image=configured, other=mirrored),
         bare_nodes(admin, busy=room | {"cpu": "1m"}, crowded=room | {"pods": "0"}) as bare,
         tainted(admin, "node-2", taints),
-        deployed(installation, f"app={configured}", **AT_ONCE) as puller,
+        # The mirror rewrites the images of containers only.
+        deployed(installation, f"app={configured}", HOLD_BY="containers", **AT_ONCE) as puller,
     ):
         puller.wait_until_notified(configured, digest)
         puller.wait_until_held(configured, "node-1")
@@ -601,7 +607,8 @@ def test_pods_with_all_options_run_and_carry_them(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     configured = reference("nodes/options", "1.0.0")
-    digest = registry.push_image("nodes/options", "1.0.0", with_content(workspace, "options"))
+    registry.push_image("nodes/options", "1.0.0", with_content(workspace, "options"))
+    registry.forget_notifications()
     admin, namespace = installation.control_plane.admin, installation.namespace
     account = {"metadata": {"name": "images"}}
     admin.post(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
@@ -618,7 +625,6 @@ def test_pods_with_all_options_run_and_carry_them(
         runtime_class(admin, namespace),
         deployed(installation, f"app={configured}", **options, **AT_ONCE) as puller,
     ):
-        puller.wait_until_notified(configured, digest)
         puller.wait_until_held(configured, *nodes.names)
         found = of_the_daemonset(admin, f"/api/v1/namespaces/{namespace}/pods")
         assert {each["spec"]["nodeName"] for each in found} == set(nodes.names)
@@ -661,6 +667,7 @@ def test_keep_tags_untracks_the_oldest_tag(
     tags = ["1.0.0", "1.1.0", "1.2.0", "1.3.0"]
     names = [reference("nodes/kept", tag) for tag in tags]
     registry.push_image("nodes/kept", "1.0.0", with_content(workspace, "1.0.0"))
+    registry.forget_notifications()
     with deployed(installation, f"app={names[0]}", KEEP_TAGS="2", **AT_ONCE) as puller:
         for tag in tags[1:3]:
             registry.push_image("nodes/kept", tag, with_content(workspace, tag))
@@ -677,6 +684,7 @@ def test_restarts_and_upgrades_of_the_service_restart_no_pod_of_the_daemonset(
 ) -> None:
     configured, tracked = reference("nodes/calm", "1.0.0"), reference("nodes/calm", "1.1.0")
     registry.push_image("nodes/calm", "1.0.0", with_content(workspace, "one"))
+    registry.forget_notifications()
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
         registry.push_image("nodes/calm", "1.1.0", with_content(workspace, "two"))
         puller.wait_until_held(tracked, *nodes.names)
@@ -701,10 +709,10 @@ def test_another_sleep_image_replaces_the_pods(
     product_images: ProductImages,
 ) -> None:
     name = reference("nodes/renewed", "1.0.0")
-    digest = registry.push_image("nodes/renewed", "1.0.0", with_content(workspace, "renewed"))
+    registry.push_image("nodes/renewed", "1.0.0", with_content(workspace, "renewed"))
     registry.push_layout("image-puller/next-sleep", "e2e", product_images.sleep)
+    registry.forget_notifications()
     with deployed(installation, f"app={name}", **AT_ONCE) as puller:
-        puller.wait_until_notified(name, digest)
         puller.wait_until_held(name, *nodes.names)
         before = puller.pods()
         puller.restart(KIP_IMAGE=reference("image-puller/next-sleep", "e2e"))

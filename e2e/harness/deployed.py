@@ -1,6 +1,7 @@
 """The product as users run it: both images in the registry, the Deployment in a namespace."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -179,7 +180,7 @@ def _deployed(
     admin = installation.control_plane.admin
     base = f"/api/v1/namespaces/{installation.namespace}"
     let_see_nodes(installation)
-    data = {"KIP_IMAGE": SLEEP_IMAGE, **environment}
+    data = {"KIP_IMAGE": SLEEP_IMAGE, **way_of_holding(), **environment}
     admin.post(f"{base}/configmaps", {"metadata": {"name": "k8s-image-puller"}, "data": data})
     secrets = dict.fromkeys(("distribution", "events", "read"), SECRET)
     body = {"metadata": {"name": "image-puller-secrets"}, "stringData": secrets}
@@ -194,6 +195,12 @@ def _deployed(
         del container["lifecycle"]
     with running(installation, deployment, service) as puller:
         yield puller
+
+
+def way_of_holding() -> dict[str, str]:
+    """Return the variable `HOLD_BY` with the value of `E2E_HOLD_BY`, or nothing without one."""
+    value = os.environ.get("E2E_HOLD_BY")
+    return {"HOLD_BY": value} if value else {}
 
 
 @contextmanager

@@ -37,8 +37,7 @@ from tests.support.clock import ManualClock
 from tests.support.daemonset import (
     APP,
     AT_ONCE,
-    CHECK_READS,
-    DRY_RUN,
+    CHECK,
     NEWER,
     READ_STATE,
     MakeReplica,
@@ -219,13 +218,13 @@ def test_checks_of_untrusted_senders_cost_one_inspection_in_an_interval(
     service.noted.clear()
     for event in (CheckRequested(), deleted("1.2.3"), pushed(), CheckRequested()) * 25:
         service.accept(event, trusted=False)
-    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+    assert installation.sent() == CHECK
     assert service.counted() == {"checked": 2, "shared_check": 99}
     # The schedule makes one more check, because the one that was shared may be older.
     assert service.noted == [(CheckDaemonSet(), Outcome.CHECKED)] * 100
     service.clock.advance(limits.UNTRUSTED_CHECK_SECONDS)
     service.accept(CheckRequested(), trusted=False)
-    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+    assert installation.sent() == CHECK
 
 
 def test_a_check_of_a_trusted_sender_is_never_shared_with_an_untrusted_one(
@@ -234,7 +233,7 @@ def test_a_check_of_a_trusted_sender_is_never_shared_with_an_untrusted_one(
     service.accept(CheckRequested(), trusted=False)
     installation.sent()
     service.accept(CheckRequested())
-    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+    assert installation.sent() == CHECK
 
 
 def test_nodes_that_untrusted_senders_report_share_one_read(
@@ -268,7 +267,7 @@ def test_checks_of_trusted_senders_at_the_same_time_share_one_inspection(
         gate.__exit__()
         for each in (first, *others):
             each.result()
-    assert installation.sent() == [*CHECK_READS, DRY_RUN] * 2
+    assert installation.sent() == CHECK * 2
     assert service.counted() == {"checked": 21}
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,6 +26,15 @@ NODES = ("node-1", "node-2", "node-3")
 WARM = {"warm": True, "state": "warm"}
 PINNED = f"quay.io/org/pinned@{digest(7)}"
 OLD_POD = {"held": False, "state": "waiting", "reason": "the node's pod has an older template"}
+
+
+@pytest.fixture
+def replica(replica: MakeReplica) -> MakeReplica:
+    """Return a function that creates replicas whose images are held by containers.
+
+    `tests/controller/test_held_by_volumes.py` has the same for volumes.
+    """
+    return partial(replica, HOLD_BY="containers")
 
 
 def observed(puller: Replica) -> Observation:

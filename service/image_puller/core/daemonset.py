@@ -172,11 +172,15 @@ def container_count(config: Config, state: State) -> int:
     return len(_holders(images)) + (not images or any(not each.is_volume for each in images))
 
 
-def trial_manifest(config: Config, platform: Platform) -> Manifest:
-    """Return a DaemonSet with one image volume, to try whether the cluster takes it."""
+def trial_manifest(config: Config, platform: Platform, *, mounts: bool) -> Manifest:
+    """Return a DaemonSet to try whether the cluster takes it.
+
+    `mounts`: it has an image volume. Without one, it shows what the cluster refuses anyway.
+    """
+    volumes = [COMMON_CONTAINER] if mounts else []
     spec = _pod_spec(config, platform, 1) | {
-        "volumes": [_image_volume(COMMON_CONTAINER, str(parse(config.kip_image)))],
-        "containers": [_holder(config, COMMON_CONTAINER, [COMMON_CONTAINER], (_DURATION,))],
+        "volumes": [_image_volume(each, str(parse(config.kip_image))) for each in volumes],
+        "containers": [_holder(config, COMMON_CONTAINER, volumes, (_DURATION,))],
     }
     return {
         "apiVersion": "apps/v1",
