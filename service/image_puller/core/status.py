@@ -180,7 +180,11 @@ def _node(seen: Observation, place: Place) -> dict[str, Any]:
     """Return the state of a node, and its warm-up time if it joined after the last rollout."""
     states = {image.container: seen.states[image.container][place.node] for image in seen.images}
     state, reason = node_state.state_of(place, states)
-    described: dict[str, Any] = {"warm": state is NodeState.WARM, "state": state.value}
+    described: dict[str, Any] = {
+        "warm": state is NodeState.WARM,
+        "counts": place.counts,
+        "state": state.value,
+    }
     if reason:
         described["reason"] = reason
     seconds = _warm_up_seconds(seen, place) if state is NodeState.WARM else None
