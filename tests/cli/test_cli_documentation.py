@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from image_puller.cli import main
+from image_puller.cli import main, wait_command
 
 Command = tuple[str, argparse.ArgumentParser]
 
@@ -40,7 +40,8 @@ def usage(parser: argparse.ArgumentParser) -> list[str]:
     names = []
     for action in options:
         if not action.option_strings:
-            names.append(f"<{action.dest}>" if action.required else f"[<{action.dest}>]")
+            name = f"{action.metavar}{'…' if action.nargs == '*' else ''}"
+            names.append(f"[{name}]" if action.nargs in ("?", "*") else name)
         elif action.required:
             names += action.option_strings
         else:
@@ -78,4 +79,10 @@ def test_options_without_a_command_are_documented() -> None:
 
 def test_documented_exit_codes_are_those_of_the_program() -> None:
     documented = {int(code) for code in re.findall(r"(?m)^\| (\d) \|", PAGE)}
-    assert documented == {0, main._FAILED, main._BAD_INPUT, main._UNREACHABLE}
+    assert documented == {
+        0,
+        main._FAILED,
+        main._BAD_INPUT,
+        wait_command.TIMED_OUT,
+        main._UNREACHABLE,
+    }

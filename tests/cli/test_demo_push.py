@@ -76,7 +76,7 @@ def status(source: str, *nodes: dict[str, Any], digest: str | None = None) -> di
     return {"daemonset": {"exists": True, "desired": len(nodes)}, "images": [other, image]}
 
 
-NOTHING = {"daemonset": None, "groups": {}, "images": [], "problems": []}
+NOTHING: dict[str, Any] = {"daemonset": None, "groups": {}, "images": [], "problems": []}
 HELD = {"held": True, "imageID": "same"}
 OTHER = {"held": True, "imageID": "other"}
 PULLING = {"held": False, "reason": "ErrImagePull: not found"}

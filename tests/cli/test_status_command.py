@@ -25,10 +25,17 @@ SEEN = status(
         "gpu": status(
             image(CUDA, "held", "pulling", FAILING, entry="cuda"),
             rollout="in progress",
-            quarantined=[tag("13", entry="cuda", digest=digest(2), reason="exec format error")],
+            quarantined=[
+                tag(
+                    "quay.io/org/cuda:13",
+                    entry="cuda",
+                    digest=digest(2),
+                    reason="exec format error",
+                )
+            ],
         )
     },
-    unverified=[tag("1.2.4", reason="the registry does not have it")],
+    unverified=[tag("quay.io/org/app:1.2.4", reason="the registry does not have it")],
     problems=["the image fails on 1 node; correct it"],
 )
 
@@ -66,8 +73,8 @@ def test_table_has_a_line_for_each_image_and_what_is_wrong_below() -> None:
         "\n"
         "1 of 2 images are held on every node that counts.\n"
         "Rollout of group gpu: in progress\n"
-        "Unverified: app, tag 1.2.4: the registry does not have it\n"
-        f"Quarantined: gpu/cuda, tag 13 ({digest(2)[:19]}): exec format error\n"
+        "Unverified: app: quay.io/org/app:1.2.4: the registry does not have it\n"
+        f"Quarantined: gpu/cuda: quay.io/org/cuda:13 ({digest(2)[:19]}): exec format error\n"
         "Problem: the image fails on 1 node; correct it\n"
     )
 

@@ -91,16 +91,17 @@ def test_status_without_a_daemonset_is_not_complete() -> None:
 def test_quarantined_refused_and_unverified_tags_are_notes_and_not_missing() -> None:
     seen = status(
         image(APP, "held"),
-        quarantined=[tag("1.2.4", digest=digest(1), reason="exec format error")],
+        quarantined=[tag("quay.io/org/app:1.2.4", digest=digest(1), reason="exec format error")],
         groups={
             "gpu": status(
-                refused=[tag("1.2.5", reason="not allowed")], unverified=[tag("1.2.6", reason="no")]
+                refused=[tag("quay.io/org/app:1.2.5", reason="not allowed")],
+                unverified=[tag("quay.io/org/app:1.2.6", reason="no")],
             )
         },
     )
     assert coverage.is_complete(seen)
-    assert [(each.kind, each.entry, each.tag, each.reason) for each in coverage.notes(seen)] == [
-        ("quarantined", "app", "1.2.4", "exec format error"),
-        ("refused", "gpu/app", "1.2.5", "not allowed"),
-        ("unverified", "gpu/app", "1.2.6", "no"),
+    assert [(each.kind, each.entry, each.image, each.reason) for each in coverage.notes(seen)] == [
+        ("quarantined", "app", "quay.io/org/app:1.2.4", "exec format error"),
+        ("refused", "gpu/app", "quay.io/org/app:1.2.5", "not allowed"),
+        ("unverified", "gpu/app", "quay.io/org/app:1.2.6", "no"),
     ]

@@ -473,6 +473,7 @@ def test_a_refused_tag_is_listed_with_its_reason(
     puller.commit(push("1.2.4", 1))
     (refused,) = described(puller)["refused"]
     assert (refused["entry"], refused["tag"], refused["digest"]) == ("app", "1.2.4", digest(1))
+    assert refused["image"] == "quay.io/org/app:1.2.4"
     assert "1.2.4 is not allowed here" in refused["reason"]
 
 
@@ -483,6 +484,7 @@ def test_an_unverified_push_is_listed_with_its_reason(replica: MakeReplica) -> N
     assert found["unverified"] == [
         {
             "entry": "app",
+            "image": "quay.io/org/app:1.2.4",
             "tag": "1.2.4",
             "digest": digest(1),
             "pushed": "2026-01-15T12:00:05+00:00",

@@ -36,9 +36,10 @@ def image(
     }
 
 
-def tag(name: str, *, entry: str = "app", digest: str | None = None, reason: str = "") -> Json:
+def tag(image: str, *, entry: str = "app", digest: str | None = None, reason: str = "") -> Json:
     """Return an item of `quarantined`, `refused` or `unverified`."""
-    return {"entry": entry, "tag": name, "digest": digest, "reason": reason}
+    name = image.rpartition(":")[2]
+    return {"entry": entry, "image": image, "tag": name, "digest": digest, "reason": reason}
 
 
 def status(*images: Json, rollout: str | None = "complete", **parts: Any) -> Json:

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from image_puller.cli import (
     event_json,
     service_client,
     status_command,
+    wait_command,
     webhook_setup,
 )
 from image_puller.cli.service_client import MissingImageError, ServiceError
@@ -31,6 +32,7 @@ from image_puller.config import variables
 from image_puller.config.configuration import Config, Google, HoldBy, LogFormat, from_environ
 from image_puller.controller.clock import Clock
 from image_puller.core import daemonset, decide, holding, quota, rollout, state
+from image_puller.core.awaiting import Enough
 from image_puller.errors import BadEventError, ConfigurationError, ImagePullerError
 from image_puller.events import sources
 from image_puller.events.cloudevents_http import to_request
@@ -122,6 +124,16 @@ def _parser() -> argparse.ArgumentParser:
             "status -o json --url http://127.0.0.1:8080 --token-file read.txt",
         )
     )
+    _add_wait(
+        command(
+            "wait",
+            _wait,
+            "Wait until the nodes hold images.",
+            "wait",
+            "wait app --timeout 5m",
+            "wait quay.io/org/app:1.2.4 quay.io/org/tool --nodes 95%",
+        )
+    )
     render = command(
         "render",
         _render,
@@ -209,6 +221,32 @@ def _add_status(parser: argparse.ArgumentParser) -> None:
     connection.add_arguments(parser)
 
 
+def _add_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "images",
+        nargs="*",
+        type=wait_command.image,
+        metavar="<image>",
+        help="the name of an entry, or an image: <repository>[:<tag>][@<digest>] (default: all "
+        "desired images)",
+    )
+    parser.add_argument(
+        "--nodes",
+        type=wait_command.nodes,
+        default=Enough(),
+        help="how many of the nodes that count must hold each image: a number, or a percentage "
+        "such as 95%% (default: 100%%)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=wait_command.duration,
+        default="10m",
+        metavar="TIME",
+        help="how long to wait, such as 90s or 1h30m (default: 10m)",
+    )
+    connection.add_arguments(parser)
+
+
 def _add_demo_push(demo_parser: argparse.ArgumentParser) -> None:
     text = "Send the webhook of a registry to the running demo, and wait for its nodes."
     commands = demo_parser.add_subparsers(title="commands", metavar="<command>")
@@ -268,18 +306,31 @@ def _trigger_check(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
 def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if arguments.failing and arguments.output == "json":
         raise ConfigurationError("--failing can't be used with -o json, which shows everything")
-    service = connection.find(arguments, environ, READ)
     path = "" if arguments.image is None else f"/{quote(arguments.image, safe='/:@')}"
+    read = _status_reader(arguments, environ, path)
+    view = View(output=arguments.output, only_failing=arguments.failing)
+    if arguments.watch:
+        return status_command.watch(read, view, Clock())
+    return status_command.show(read, view)
+
+
+def _wait(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    read = _status_reader(arguments, environ, "")
+    return wait_command.run(read, arguments.images, arguments.nodes, arguments.timeout, Clock())
+
+
+def _status_reader(
+    arguments: argparse.Namespace, environ: Mapping[str, str], path: str
+) -> Callable[[], dict[str, Any]]:
+    """Return a function that reads the status, or the part of it at a path."""
+    service = connection.find(arguments, environ, READ)
     url = f"{service.url}/status{path}"
 
     def read() -> dict[str, Any]:
         answer = service_client.send("GET", url, READ, headers=service.headers)
         return service_client.status_of(answer, url)
 
-    view = View(output=arguments.output, only_failing=arguments.failing)
-    if arguments.watch:
-        return status_command.watch(read, view, Clock())
-    return status_command.show(read, view)
+    return read
 
 
 def _render(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -101,8 +101,8 @@ def _others(row: Coverage) -> Text:
 
 def _note(note: Note) -> Text:
     digest = f" ({note.digest[:_SHORT_DIGEST]})" if note.digest else ""
-    reason = f"{note.entry}, tag {note.tag}{digest}: {note.reason}"
-    return _line(note.kind.capitalize(), reason, _COLOURS[note.kind])
+    words = f"{note.entry}: {note.image}{digest}: {note.reason}"
+    return _line(note.kind.capitalize(), words, _COLOURS[note.kind])
 
 
 def _line(title: str, words: str, colour: str) -> Text:

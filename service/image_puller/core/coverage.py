@@ -88,7 +88,7 @@ class Note:
 
     kind: str
     entry: str
-    tag: str
+    image: str
     digest: str | None
     reason: str
 
@@ -128,7 +128,7 @@ def notes(status: Json) -> tuple[Note, ...]:
         Note(
             kind=kind,
             entry=item["entry"] if group is None else f"{group}/{item['entry']}",
-            tag=item["tag"],
+            image=item["image"],
             digest=item["digest"],
             reason=item["reason"],
         )

@@ -11,8 +11,9 @@ from image_puller.core.daemonset import DesiredImage
 from image_puller.core.node_state import ImageOnNode, NodeState, Place
 from image_puller.core.observation import Live, Observation
 from image_puller.core.problems import Problem
+from image_puller.core.state import EntryState
 from image_puller.values import quantity
-from image_puller.values.reference import InvalidReferenceError, Reference, parse
+from image_puller.values.reference import InvalidReferenceError, Reference, is_digest, parse
 
 _PARTS = ("quarantined", "refused", "unverified")
 """The lists of a status whose items have an entry."""
@@ -37,6 +38,7 @@ def described(seen: Observation, found: Sequence[Problem]) -> dict[str, Any]:
         "quarantined": [
             {
                 "entry": name,
+                "image": _pushed(entry, each.tag.name),
                 "tag": each.tag.name,
                 "digest": each.tag.digest,
                 "state": "quarantined",
@@ -47,13 +49,20 @@ def described(seen: Observation, found: Sequence[Problem]) -> dict[str, Any]:
             for each in entry.quarantined
         ],
         "refused": [
-            {"entry": name, "tag": refused.name, "digest": refused.digest, "reason": refused.reason}
+            {
+                "entry": name,
+                "image": _pushed(entry, refused.name),
+                "tag": refused.name,
+                "digest": refused.digest,
+                "reason": refused.reason,
+            }
             for name, entry in (state.entries if state else {}).items()
             for refused in entry.refused
         ],
         "unverified": [
             {
                 "entry": name,
+                "image": _pushed(entry, push.tag),
                 "tag": push.tag,
                 "digest": push.digest,
                 "pushed": push.time.isoformat(),
@@ -165,6 +174,12 @@ def _image(seen: Observation, image: DesiredImage) -> dict[str, Any]:
         "held": sum(each.is_held for each in states.values()),
         "nodes": {node: _on_node(each) for node, each in states.items()},
     }
+
+
+def _pushed(entry: EntryState, name: str) -> str:
+    """Return the image of an entry with a tag, or with a digest in its place."""
+    tag, digest = (None, name) if is_digest(name) else (name, None)
+    return str(replace(parse(entry.image), tag=tag, digest=digest))
 
 
 def _on_node(found: ImageOnNode) -> dict[str, Any]:
