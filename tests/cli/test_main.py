@@ -6,6 +6,7 @@ import json
 import os
 import re
 import runpy
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -431,7 +432,9 @@ def test_status_of_one_image_asks_for_it(
     assert main.main(["status", image]) == (0 if is_known else 2)
     captured = capsys.readouterr()
     assert (APP in captured.out) is is_known
-    expected = "" if is_known else f"no image is called {image!r}; /status lists all\n"
+    expected = (
+        "" if is_known else f"no image is called {image!r}. `image-puller status` shows all.\n"
+    )
     assert captured.err == expected
 
 
@@ -500,11 +503,37 @@ def test_version_is_printed(arguments: list[str], capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == f"{__version__}\n"
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_completion_has_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("shell", main._SHELLS)
+def test_completion_prints_a_script_for_the_program(
+    shell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main.main(["completion", shell]) == 0
-    script = capsys.readouterr().out
-    assert {name for name in commands() if name not in script} == set()
+    assert "image-puller" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("image-puller sta", ["status"]),
+        ("image-puller demo push ha", ["harbor"]),
+        ("image-puller status --fa", ["--failing"]),
+        ("image-puller status -o w", ["wide"]),
+    ],
+)
+def test_shell_completes_commands_arguments_and_options(
+    tmp_path: Path, line: str, expected: list[str]
+) -> None:
+    answer = tmp_path / "answer"
+    asked = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+        "_ARGCOMPLETE_IFS": "\n",
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+    }
+    command = (sys.executable, "-m", "image_puller")
+    subprocess.run(command, env={"PATH": os.environ["PATH"], **asked}, check=True)
+    assert answer.read_text().split() == expected
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:

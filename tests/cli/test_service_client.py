@@ -137,4 +137,4 @@ def test_error_about_an_unknown_image_is_that_of_the_service_without_control_cha
     responses.get(URL, status=404, body="no image is called 'a\x1b[31m'; /status lists all\n")
     with pytest.raises(MissingImageError) as raised:
         get()
-    assert str(raised.value) == "no image is called 'a [31m'; /status lists all"
+    assert str(raised.value) == "no image is called 'a [31m'. `image-puller status` shows all."

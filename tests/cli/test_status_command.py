@@ -92,6 +92,12 @@ def test_wide_table_has_more_columns_and_the_nodes_that_do_not_count() -> None:
     assert "\nDoes not count: node-3: the node is not ready\n" in shown
 
 
+def test_wide_table_names_only_some_of_many_nodes() -> None:
+    seen = status(image(APP, *["pulling"] * 7))
+    shown = status_view.text(seen, only_failing=False, is_wide=True, stream=io.StringIO())
+    assert "  node-1, node-2, node-3, node-4, node-5 and 2 more  " in shown
+
+
 def test_only_failing_images_may_be_shown() -> None:
     shown = text(only_failing=True)
     assert APP not in shown

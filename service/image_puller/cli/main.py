@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import shtab
+import argcomplete
 import yaml
+from argcomplete.shell_integration import shellcode
 
 from image_puller import __version__, logs
 from image_puller.cli import (
@@ -44,6 +45,7 @@ _EPILOG = "Run `image-puller <command> --help` for the arguments of a command."
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _NODES_MOST = 1_000_000
 _BIND = re.compile(r"fd://[0-9]{1,9}|([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", re.ASCII)
+_SHELLS = ("bash", "zsh", "fish", "tcsh")
 _FAILED = 1
 _BAD_INPUT = 2
 _UNREACHABLE = 4
@@ -52,7 +54,9 @@ _INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, and return its exit code, as docs/cli.md lists them."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    argcomplete.autocomplete(parser)  # a shell asks by a variable of the environment
+    arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments, os.environ) or 0)
     except KeyboardInterrupt:
@@ -181,9 +185,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     completion.add_argument(
         "shell",
-        choices=shtab.SUPPORTED_SHELLS,
+        choices=_SHELLS,
         metavar="<shell>",
-        help=f"the shell: {', '.join(shtab.SUPPORTED_SHELLS)}",
+        help=f"the shell: {', '.join(_SHELLS)}",
     )
     command("version", _version, "Print the version.", "version")
     return parser
@@ -384,7 +388,7 @@ def _webhook_url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
 
 
 def _completion(arguments: argparse.Namespace, _environ: Mapping[str, str]) -> None:
-    print(shtab.complete(_parser(), arguments.shell))
+    print(shellcode(["image-puller"], shell=arguments.shell))
 
 
 def _version(_arguments: argparse.Namespace, _environ: Mapping[str, str]) -> None:

@@ -126,7 +126,8 @@ def _error(answer: requests.Response, url: str, name: str, *, has_secret: bool) 
                 "--token-file."
             )
         case HTTPStatus.NOT_FOUND if answer.text.startswith("no image is called"):
-            return MissingImageError(_first_line(answer.text))
+            what = _first_line(answer.text).partition(";")[0]
+            return MissingImageError(f"{what}. `image-puller status` shows all.")
         case HTTPStatus.NOT_FOUND:
             return ServiceError(
                 f"{start}: this is not the address of the service, or of another release. Use "

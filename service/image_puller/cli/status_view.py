@@ -15,6 +15,7 @@ from image_puller.core.coverage import Coverage, Note
 _PIPE_COLUMNS = 100_000
 """In a pipe no line is wrapped, so that `grep` finds whole lines."""
 _SHORT_DIGEST = len("sha256:") + 12
+_MOST_NAMES = 5
 _COLOURS = {
     "failing": "red",
     "no pod": "red",
@@ -79,7 +80,7 @@ def _table(rows: list[Coverage], *, is_wide: bool) -> Table:
         table.add_column(title, overflow="fold", no_wrap=title in {"HELD", "DIGEST"})
     for row in rows:
         more = (
-            ((row.digest or "unknown")[:_SHORT_DIGEST], row.holder, ", ".join(row.missing) or "-")
+            ((row.digest or "unknown")[:_SHORT_DIGEST], row.holder, _named(row.missing))
             if is_wide
             else ()
         )
@@ -92,6 +93,11 @@ def _table(rows: list[Coverage], *, is_wide: bool) -> Table:
             _printable(row.reason or "-"),
         )
     return table
+
+
+def _named(nodes: tuple[str, ...]) -> str:
+    names = ", ".join(nodes[:_MOST_NAMES]) or "-"
+    return names if len(nodes) <= _MOST_NAMES else f"{names} and {len(nodes) - _MOST_NAMES} more"
 
 
 def _others(row: Coverage) -> Text:
