@@ -584,6 +584,7 @@ def test_each_node_without_the_image_is_shown_with_its_reason(
         assert seen()["node-1"]["state"] == "warm"
         assert seen()["node-2"] == {
             "warm": False,
+            "counts": False,
             "state": "no pod",
             "reason": "the node has the taint pool=ci:NoSchedule, which TOLERATIONS does not "
             "tolerate",
