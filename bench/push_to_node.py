@@ -35,13 +35,6 @@ PUSHES = 20
 FROM_FLOOR = 0.100
 TIMES_FASTER = 2.5
 
-<<<<<<< HEAD
-=======
-AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0", "HOLD_BY": "containers"}
-"""Every push is applied at once, to a container of each image, as in earlier measurements."""
-FILLING = ("1.1.0", "1.2.0")
-"""Tags to push first, so that each later push untracks a tag, and all pushes are alike."""
->>>>>>> d531395c9f8e7606cbabbd550ea051e6d306d7c3
 PUSH = "push"
 FLOOR = "floor: one PATCH by hand"
 STUBBORN = "by hand, with a sleep that ignores signals"
