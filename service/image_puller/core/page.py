@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from image_puller import limits
 from image_puller.config.entries import Entry
-from image_puller.core import node_state, status
+from image_puller.core import follow_up, node_state, status
 from image_puller.core.daemonset import DesiredImage
 from image_puller.core.follow_up import Failing
 from image_puller.core.node_state import ImageOnNode, ImageState, NodeState, Place
@@ -42,8 +42,7 @@ _WORST_NODES_FIRST = (
     NodeState.WARM,
     NodeState.NOT_SELECTED,
 )
-_NEVER = 9999
-"""The year from which on a container that has not started fails."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
@@ -86,7 +85,6 @@ class ImageRow:
 
     entry: str
     image: str
-    tag: str
     digest: str | None
     holder: str | None
     pushed: datetime | None
@@ -248,10 +246,7 @@ def image(
 def node(groups: Sequence[Seen], name: str) -> NodePage | None:
     """Return the page about a node, or None."""
     found = [
-        (seen, place)
-        for seen in groups
-        for place in seen.observation.places
-        if place.node == name
+        (seen, place) for seen in groups for place in seen.observation.places if place.node == name
     ]
     if not found:
         return None
@@ -329,7 +324,6 @@ def _absent_row(
     return ImageRow(
         entry=entry.name,
         image=f"{entry.reference.name}{'@' if is_digest else ':'}{tag}",
-        tag="" if is_digest else tag,
         digest=digest,
         holder=None,
         pushed=None,
@@ -347,7 +341,6 @@ def _desired_row(seen: Seen, entry: Entry, desired: DesiredImage) -> ImageRow:
     return ImageRow(
         entry=desired.entry,
         image=desired.image,
-        tag=parse(desired.image).pull_tag or "",
         digest=desired.tag.digest if desired.tag else parse(desired.image).digest,
         holder=desired.holder,
         pushed=desired.tag.time if desired.tag else None,
@@ -400,7 +393,7 @@ def _why_not_held(
 def _since(seen: Seen, desired: DesiredImage, node: str) -> datetime | None:
     """Return since when an image fails on a node, if a check of the rollout has seen it."""
     failed = seen.failing.get((node, desired.container, desired.expected))
-    return failed.since if failed and failed.since.year < _NEVER else None
+    return failed.since if failed and failed.since < follow_up.NOT_STARTED else None
 
 
 def _on_nodes(seen: Seen, desired: DesiredImage | None) -> Sequence[StateRow]:

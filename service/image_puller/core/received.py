@@ -7,7 +7,7 @@ from datetime import datetime
 MEANINGS: Mapping[str, str] = {
     "tracked": "The entry's policy allows the tag, so it is tracked.",
     "mutated": "The tag has other content, so nodes pull it again.",
-    "in_doubt": "It counts, but its time does not show that it is the newest. The registry is asked.",
+    "in_doubt": "It counts, but may not be the newest. Its registry is asked.",
     "unchanged": "The tag has this content already.",
     "older": "A newer push or deletion of the tag is known.",
     "not_newest": "The entry keeps newer tags (KEEP_TAGS).",

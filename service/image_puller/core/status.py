@@ -97,11 +97,7 @@ def is_named(name: str, entry: str, image: str) -> bool:
 
 
 def _selected(status: dict[str, Any], image: str) -> dict[str, Any] | None:
-    images = [
-        each
-        for each in status["images"]
-        if is_named(image, each["entry"], each["image"])
-    ]
+    images = [each for each in status["images"] if is_named(image, each["entry"], each["image"])]
     if not images:
         return None
     entries = {each["entry"] for each in images}
