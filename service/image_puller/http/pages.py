@@ -12,6 +12,7 @@ from jinja2 import StrictUndefined
 from markupsafe import Markup
 
 from image_puller.core.page import ImagePage, NodePage, Overview
+from image_puller.logs import shortened
 
 _FOLDER = resources.files("image_puller.http") / "templates"
 _STYLE = (_FOLDER / "style.css").read_text("utf-8")
@@ -70,7 +71,7 @@ def prepare(app: Flask) -> None:
     """Let an application render the pages."""
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters |= {"time": _time, "sign": _sign}
+    app.jinja_env.filters |= {"time": _time, "sign": _sign, "short": shortened}
     # Both are our own files, and the policy allows only these texts.
     app.jinja_env.globals |= {"style": Markup(_STYLE), "script": Markup(_SCRIPT)}  # noqa: S704
 
