@@ -14,7 +14,7 @@ from image_puller.core.received import Received
 from image_puller.core.state import Blocked, Quarantined, Refused, State, Tag
 from tests.support.building import NOON, at, configuration, digest, push
 from tests.support.observations import observed
-from tests.support.states import live
+from tests.support.states import live, unverified_push
 
 APP, NEWER = "quay.io/org/app:1.2.3", "quay.io/org/app:1.2.4"
 CONFIG = configuration()
@@ -112,6 +112,26 @@ def test_quarantined_and_refused_tags_are_listed_with_their_reasons() -> None:
         (f"quay.io/org/app@{digest(7)}", ("refused",), "denied too", None),
     ]
     assert all(row.counts is None for row in group.images[2:])
+
+
+def test_unverified_pushes_are_listed_with_the_reason() -> None:
+    config = configuration(VERIFY_PUSHES="true", ASK_REGISTRIES="true")
+    state = live(config, unverified_push("1.2.4", 1, seconds=3))
+    (group,) = overview(seen(observed(config, state))).groups
+    row = group.images[1]
+    assert (row.image, row.why, row.reason) == (NEWER, ("unverified",), "unavailable")
+    assert (row.pushed, row.digest, row.counts) == (at(3), digest(1), None)
+
+
+def test_previous_content_of_a_quarantined_tag_is_called_so() -> None:
+    config = configuration(IMAGES="app=quay.io/org/app:latest")
+    state = live(config, push("latest", 1))
+    tag = Tag(name="latest", digest=digest(2), time=NOON)
+    quarantined = (Quarantined(tag=tag, since=at(5), reason="OOMKilled"),)
+    entry = replace(state.entries["app"], quarantined=quarantined)
+    (group,) = overview(seen(observed(config, state.with_entry("app", entry)))).groups
+    assert "previous content" in group.images[0].why
+    assert group.images[1].why == ("quarantined",)
 
 
 def test_nodes_that_lack_the_most_images_come_first_and_not_selected_ones_last() -> None:

@@ -5,8 +5,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Generic, TypeVar
 
 from image_puller import limits
@@ -18,6 +19,7 @@ from image_puller.core.node_state import ImageOnNode, ImageState, NodeState, Pla
 from image_puller.core.observation import Observation
 from image_puller.core.problems import Problem
 from image_puller.core.received import Received
+from image_puller.core.state import EntryState
 from image_puller.values.reference import parse
 
 Row = TypeVar("Row")
@@ -42,6 +44,19 @@ _WORST_NODES_FIRST = (
     NodeState.WARM,
     NodeState.NOT_SELECTED,
 )
+
+
+class Why(StrEnum):
+    """Why an image is on the page. `docs/operations/status.md` explains the words."""
+
+    CONFIGURED = "configured"
+    TRACKED = "tracked"
+    MUTABLE = "mutable"
+    MUTATED = "mutated"
+    PREVIOUS_CONTENT = "previous content"
+    QUARANTINED = "quarantined"
+    REFUSED = "refused"
+    UNVERIFIED = "unverified"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +103,7 @@ class ImageRow:
     digest: str | None
     holder: str | None
     pushed: datetime | None
-    why: tuple[str, ...]
+    why: tuple[Why, ...]
     counts: Counts | None
     reason: str
     since: datetime | None
@@ -121,13 +136,16 @@ class NodeRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateRow:
-    """The state of one image on one node. `name` is that of the node, or of the image."""
+    """The state of one image on one node. `name` is that of the node, or of the image.
+
+    `digest` compares what the node holds with what was pushed: `same`, `other` or `unknown`.
+    """
 
     name: str
     entry: str
     state: str
     reason: str
-    content: str | None
+    digest: str | None
     since: datetime | None
 
 
@@ -295,42 +313,40 @@ def _group_part(seen: Seen) -> GroupPart:
 
 
 def _image_rows(seen: Seen) -> Iterator[tuple[ImageRow, DesiredImage | None]]:
-    """Yield the images by entry: those that nodes get, then what is quarantined and refused."""
+    """Yield the images by entry: those that nodes get, and then the others."""
     state = seen.observation.live.state
     for entry in seen.observation.config.entries:
         for desired in seen.observation.images:
             if desired.entry == entry.name:
                 yield _desired_row(seen, entry, desired), desired
         current = state.entries.get(entry.name) if state else None
-        for each in current.quarantined if current else ():
-            yield (
-                _absent_row(
-                    entry, each.tag.name, each.tag.digest, "quarantined", each.reason, each.since
-                ),
-                None,
-            )
-        for refused in current.refused if current else ():
-            yield (
-                _absent_row(entry, refused.name, refused.digest, "refused", refused.reason, None),
-                None,
-            )
+        for row in _other_rows(entry, current) if current else ():
+            yield row, None
 
 
-def _absent_row(
-    entry: Entry, tag: str, digest: str | None, why: str, reason: str, since: datetime | None
-) -> ImageRow:
-    """Return the row of content that no node gets."""
-    is_digest = tag == digest
+def _other_rows(entry: Entry, current: EntryState) -> Iterator[ImageRow]:
+    """Yield what no node gets: quarantined and refused tags, and unverified pushes."""
+    for found in current.quarantined:
+        row = _other_row(entry, found.tag.name, found.tag.digest, Why.QUARANTINED, found.reason)
+        yield replace(row, since=found.since)
+    for refused in current.refused:
+        yield _other_row(entry, refused.name, refused.digest, Why.REFUSED, refused.reason)
+    for push in current.unverified:
+        row = _other_row(entry, push.tag, push.digest, Why.UNVERIFIED, push.reason)
+        yield replace(row, pushed=push.time)
+
+
+def _other_row(entry: Entry, tag: str, digest: str | None, why: Why, reason: str) -> ImageRow:
     return ImageRow(
         entry=entry.name,
-        image=f"{entry.reference.name}{'@' if is_digest else ':'}{tag}",
+        image=f"{entry.reference.name}{'@' if tag == digest else ':'}{tag}",
         digest=digest,
         holder=None,
         pushed=None,
         why=(why,),
         counts=None,
         reason=reason,
-        since=since,
+        since=None,
     )
 
 
@@ -358,16 +374,16 @@ def _desired_row(seen: Seen, entry: Entry, desired: DesiredImage) -> ImageRow:
     )
 
 
-def _why(entry: Entry, desired: DesiredImage) -> tuple[str, ...]:
+def _why(entry: Entry, desired: DesiredImage) -> tuple[Why, ...]:
     """Return why nodes get an image."""
     is_configured = desired.container == entry.name
-    why = ["configured" if is_configured else "tracked"]
+    why = [Why.CONFIGURED if is_configured else Why.TRACKED]
     if desired.always:
-        why.append("mutable")
+        why.append(Why.MUTABLE)
     if desired.tag is not None and desired.tag.mutated:
-        why.append("mutated")
+        why.append(Why.MUTATED)
     if desired.is_kept:
-        why.append("previous content")
+        why.append(Why.PREVIOUS_CONTENT)
     return tuple(why)
 
 
@@ -413,7 +429,7 @@ def _state_row(seen: Seen, desired: DesiredImage, node: str, *, name: str) -> St
         entry=desired.entry,
         state=found.state,
         reason=found.reason,
-        content=found.image_id,
+        digest=found.image_id,
         since=_since(seen, desired, node) if is_failing else None,
     )
 

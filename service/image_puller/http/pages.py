@@ -12,7 +12,7 @@ from jinja2 import StrictUndefined
 from markupsafe import Markup
 
 from image_puller.core.page import ImagePage, NodePage, Overview
-from image_puller.logs import shortened
+from image_puller.logs import escaped, shortened
 
 _FOLDER = resources.files("image_puller.http") / "templates"
 _STYLE = (_FOLDER / "style.css").read_text("utf-8")
@@ -34,6 +34,7 @@ _SIGNS: Mapping[str, str] = MappingProxyType(
         "pulling": "…",
         "waiting": "…",
         "pending": "…",
+        "unverified": "…",
         "in progress": "…",
     }
 )
@@ -71,7 +72,8 @@ def prepare(app: Flask) -> None:
     """Let an application render the pages."""
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters |= {"time": _time, "sign": _sign, "short": shortened}
+    app.jinja_env.finalize = _visible
+    app.jinja_env.filters |= {"time": _time, "sign": _sign, "short": shortened, "visible": escaped}
     # Both are our own files, and the policy allows only these texts.
     app.jinja_env.globals |= {"style": Markup(_STYLE), "script": Markup(_SCRIPT)}  # noqa: S704
 
@@ -114,6 +116,12 @@ def _html(text: str) -> Response:
     return varying(response)
 
 
+def _visible(value: object) -> object:
+    """Return a value of a template. A text from outside can't hide what stands beside it."""
+    is_text = isinstance(value, str) and not isinstance(value, Markup)
+    return escaped(str(value)) if is_text else value
+
+
 def _time(time: datetime) -> Markup:
     """Return a time in UTC. It is absolute, so that an unchanged page stays the same."""
     utc = time.astimezone(UTC)
@@ -124,7 +132,8 @@ def _time(time: datetime) -> Markup:
 
 def _sign(state: str) -> Markup:
     """Return a state with its sign."""
-    name = state.replace(" ", "-").lower()
+    text = escaped(state)
+    name = text.replace(" ", "-").lower()
     return Markup('<span class="state {}"><span aria-hidden="true">{}</span> {}</span>').format(
-        name, _SIGNS.get(state, "·"), state
+        name, _SIGNS.get(state, "·"), text
     )
