@@ -141,16 +141,16 @@ def test_nodes_that_lack_the_most_images_come_first_and_not_selected_ones_last()
         config,
         state,
         ("a", "b", "c"),
-        fails=lambda number, image: NOT_FOUND if number == 3 and image.image == NEWER else "",
-        without_pod=("b",),
+        fails=lambda number, image: NOT_FOUND if number == 2 and image.image == NEWER else "",
+        without_pod=("c",),
         labels={"pool": "a"},
     )
     other = replace(found.live.nodes[0], name="0", labels={})  # type: ignore[index]
     nodes = (*(found.live.nodes or ()), other)
     rows = overview(seen(observe(config, replace(found.live, nodes=nodes)))).nodes.rows
     assert [(row.node, row.held, row.wanted, row.state) for row in rows] == [
-        ("b", 0, 2, "no pod"),
-        ("c", 1, 2, "not warm"),
+        ("c", 0, 2, "no pod"),
+        ("b", 1, 2, "not warm"),
         ("a", 2, 2, "warm"),
         ("0", 0, 0, "not selected"),
     ]
@@ -171,6 +171,12 @@ def test_nodes_come_in_pages() -> None:
 def test_without_the_right_to_list_nodes_the_controller_counts_them() -> None:
     found = observed(CONFIG, STATE, without_pod=("node-3",), may_list_nodes=False)
     assert (overview(seen(found)).complete, overview(seen(found)).expected) == (2, 3)
+
+
+def test_a_node_without_a_pod_is_not_complete_even_if_no_image_is_known() -> None:
+    found = observed(CONFIG, STATE, without_pod=("node-3",))
+    unreadable = overview(seen(observe(CONFIG, replace(found.live, state=None))))
+    assert (unreadable.complete, unreadable.expected) == (2, 3)
 
 
 def test_without_a_daemonset_the_page_says_so() -> None:
