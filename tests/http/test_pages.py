@@ -133,6 +133,20 @@ def test_the_page_needs_the_secret_of_readers_which_a_browser_asks_for(web: Make
     assert get(service, "/", Authorization="Bearer t").status_code == 200
 
 
+def test_the_first_request_of_a_browser_is_no_news_in_the_log(
+    web: MakeWeb, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = web()
+    get(service, "/")
+    assert "no secret is set: put one into file read" in caplog.text
+    service.secret("read", "t")
+    caplog.clear()
+    assert get(service, "/").status_code == 401
+    assert caplog.messages == []
+    get(service, "/", Authorization="Bearer other")
+    assert "its credentials are missing or wrong" in caplog.text
+
+
 def test_the_password_of_a_reader_does_not_authenticate_a_sender(web: MakeWeb) -> None:
     """A browser adds it to each request, also to one that another site makes it send."""
     service = web()
@@ -261,6 +275,16 @@ def test_pushes_are_shown_with_what_was_decided_the_ignored_ones_too(service: We
     assert "quay org/other 1 · ignored no entry of IMAGES names quay.io/org/other" in text
     assert "what this process received" in text
     assert "app 1.2.4" in page_of(service, "/status/app").text
+
+
+def test_requests_that_can_not_be_read_are_shown_with_the_reason(service: Web) -> None:
+    service.secret("quay", "s3cret")
+    for body in (b"{", b" " * (limits.BODY_BYTES + 1)):
+        service.client.post("/webhooks/quay/s3cret", data=body)
+    text = " ".join(page_of(service, "/").text.split())
+    what = "quay a request that can't be read · ignored"
+    assert f"{what} the body has more than 1048576 bytes" in text
+    assert text.count(what) == 2
 
 
 def test_a_missing_daemonset_or_state_is_shown(service: Web, installation: Installation) -> None:

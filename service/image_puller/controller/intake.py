@@ -120,6 +120,10 @@ class Intake:
         with nullcontext() if is_trusted else self._untrusted.take():
             self._accept(source, events, timeout=timeout, is_trusted=is_trusted)
 
+    def note_unreadable(self, source: str, why: str) -> None:
+        """Keep for the status page that a request was ignored, because it can't be read."""
+        self._note_ignored(source, "a request that can't be read", why)
+
     def _accept(
         self, source: str, events: Sequence[Event], *, timeout: float, is_trusted: bool
     ) -> None:
@@ -204,7 +208,7 @@ class Intake:
             if len(found) == len(self._receivers):
                 nearest = min(found, key=lambda each: each.reason == UNKNOWN_REPOSITORY)
                 self._metrics.count_event(source, nearest.reason)
-                self._note_ignored(source, event, nearest)
+                self._note_no_match(source, event, nearest)
                 ignored.setdefault(nearest.reason, []).append(nearest.detail or nearest.reason)
         for details in ignored.values():
             log.info("%s: ignored: %s", source, listed(details))
@@ -233,7 +237,7 @@ class Intake:
                 )
             )
 
-    def _note_ignored(self, source: str, event: Event, found: NoMatch) -> None:
+    def _note_no_match(self, source: str, event: Event, found: NoMatch) -> None:
         match event:
             case ImagePushed() | ImageDeleted():
                 what = " ".join(filter(None, (event.repository, event.tag, event.digest)))
@@ -241,13 +245,16 @@ class Intake:
                 what = "no push of an image"
             case _:
                 return
+        self._note_ignored(source, what, found.detail or found.reason)
+
+    def _note_ignored(self, source: str, what: str, why: str) -> None:
         self.recent.note(
             Received(
                 time=self._clock.now(),
                 source=source,
                 subject=what,
                 decision=received.IGNORED,
-                why=found.detail or found.reason,
+                why=why,
             )
         )
 

@@ -93,7 +93,7 @@ def number() -> int:
 def rendered(template: str, page: Overview | ImagePage | NodePage) -> Response:
     """Return a page. Equal pages have equal tags, so a browser that has it gets 304."""
     response = _html(render_template(template, page=page))
-    response.add_etag()
+    response.set_etag(hashlib.sha256(response.data).hexdigest()[:32])
     response.make_conditional(request)
     return response
 

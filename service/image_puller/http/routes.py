@@ -256,11 +256,12 @@ class _Routes:
             events = sources.decode(source.name, _headers(), body)
         except RequestEntityTooLarge:
             self._metrics.count_event(source.name, "too large")
-            log.warning(
-                "%s: ignored: the body has more than %s bytes", source.name, limits.BODY_BYTES
-            )
+            why = f"the body has more than {limits.BODY_BYTES} bytes"
+            self._intake.note_unreadable(source.name, why)
+            log.warning("%s: ignored: %s", source.name, why)
         except BadEventError as error:
             self._metrics.count_event(source.name, "unreadable")
+            self._intake.note_unreadable(source.name, str(error))
             log.warning("%s: ignored: the body can't be read: %s", source.name, error)
         else:
             self._intake.accept(source.name, events, timeout=source.timeout)
@@ -289,6 +290,9 @@ class _Routes:
     def _check_reader(self) -> None:
         if self._config.read_auth is ReadAuth.TOKEN:
             secrets = self._secrets.of(READ)
+            if secrets and _authorization() is None and pages.is_asked_for():
+                # A browser asks for the password only after this answer, so it is no news.
+                raise _unauthenticated(READ)
             authenticated = authentication.has_valid_secret(secrets, _authorization())
             self._check(READ, is_authenticated=authenticated)
 
