@@ -100,12 +100,13 @@ def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
     return {**(main or {**status, **_WITHOUT_IMAGES}), "groups": named}
 
 
+def is_named(name: str, entry: str, image: str) -> bool:
+    """Whether a name is that of the entry, or of the image."""
+    return name == entry or _named(name) in _names(image)
+
+
 def _selected(status: dict[str, Any], image: str) -> dict[str, Any] | None:
-    images = [
-        each
-        for each in status["images"]
-        if image == each["entry"] or _named(image) in _names(each["image"])
-    ]
+    images = [each for each in status["images"] if is_named(image, each["entry"], each["image"])]
     if not images:
         return None
     entries = {each["entry"] for each in images}
