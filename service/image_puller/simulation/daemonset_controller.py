@@ -171,7 +171,7 @@ def _affinity(affinity: Json, name: str) -> Json:
 def _replaceable(daemon_set: Json, placed: Sequence[Json], desired: int) -> list[Json]:
     """Return the outdated pods that may be deleted now. Those that are not ready always may.
 
-    They count as unavailable since Kubernetes 1.28.
+    They count as unavailable, as in Kubernetes 1.37. Version 1.27 did not count them.
     """
     strategy = daemon_set["spec"]["updateStrategy"]
     if strategy["type"] != "RollingUpdate":
