@@ -34,6 +34,8 @@ QUARANTINE_SECONDS = 180.0
 
 SEEDING_SECONDS = 3600.0
 """How long other nodes wait for the seeds at most."""
+SEEDING_PENDING_SECONDS = 60.0
+"""How long other nodes rather wait for a pending template than follow the seeds."""
 
 HOLD_BY_SECONDS = 900.0
 """How long the other way of holding must be right before `HOLD_BY=auto` chooses it."""

@@ -350,10 +350,29 @@ def test_nodes_follow_the_seeds_although_a_newer_template_waits(
     cluster.allow_everything()
     cluster.advance(5)
     assert observed(puller).rollout == then
+    if then == "pending":
+        soon = NOON + timedelta(seconds=950)
+        assert follow_up.node_changes(observed(puller), {}, soon) == ()
     assert proceeds(puller, cluster)
     cluster.advance(10)
     assert observed(puller).rollout == then
     assert all(each.is_held for each in observed(puller).states["app"].values())
+
+
+def test_nodes_do_not_follow_seeds_that_have_to_pull_again(
+    replica: MakeReplica, cluster: SimulatedCluster
+) -> None:
+    cluster.images["quay.io/org/app:latest"] = digest(1)
+    puller = replica(IMAGES=LATEST, ROLLOUT_SEED_NODES="1", **AT_ONCE)
+    puller.check()
+    for _ in range(3):
+        cluster.advance(20)
+        proceeds(puller, cluster)
+    puller.commit(push("latest", 2))
+    while not any(map(observed(puller).runs_template, observed(puller).ready)):
+        cluster.advance(0.1)
+    assert follow_up.wrong_contents(observed(puller), time=now(cluster))
+    assert not proceeds(puller, cluster)
 
 
 def test_nodes_in_the_way_raise_the_bound_of_the_seeds(

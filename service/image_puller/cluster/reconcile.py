@@ -56,7 +56,7 @@ class Reconciler:
         self._refusals = Refusals(config, cluster)
         self._volumes = ImageVolumes(config, cluster, now=now)
         self._platform = Platform()
-        self._nodes: int | None = None
+        self._nodes = 0
         self._is_checked = False
         self._unreported = config.warnings
 
@@ -152,8 +152,7 @@ class Reconciler:
         except MissingError:
             return self._create(changes)
         self._keep_platform(live)
-        # A percentage of them bounds how many seeds change at once.
-        self._nodes = (live.get("status") or {}).get("desiredNumberScheduled") or None
+        self._nodes = (live.get("status") or {}).get("desiredNumberScheduled", 0)
         state = states.until(self._stored.take_charge(live), self._now())
         state = self._volumes.fitted(state, live, self._platform)
         unqueryable = _unqueryable(changes)

@@ -51,9 +51,10 @@ class _Backoff:
 
     def continue_(self, most: float = math.inf) -> None:
         if not self.is_last:
-            self._step = min(self._step * 2, most)
+            self._step *= 2
         elif self._ends:
             return
+        self._step = min(self._step, most)
         self._set_due()
 
     def _set_due(self) -> None:

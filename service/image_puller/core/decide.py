@@ -173,15 +173,13 @@ def _apply_one(config: Config, state: State, change: Change) -> tuple[State, Out
 
 def _let_change(state: State, change: SetMaxUnavailable | Proceed) -> tuple[State, Outcome]:
     """Take in how many nodes change at once."""
-    match change:
-        case SetMaxUnavailable(nodes):
-            is_known = state.max_unavailable == nodes
-            outcome = Outcome.UNCHANGED if is_known else Outcome.BOUND_CHANGED
-            return replace(state, max_unavailable=nodes), outcome
-        case Proceed(template):
-            if state.seeding is None or state.template != template:
-                return state, Outcome.UNCHANGED
-            return replace(state, max_unavailable=None, seeding=None), Outcome.PROCEEDED
+    if isinstance(change, SetMaxUnavailable):
+        is_known = state.max_unavailable == change.nodes
+        outcome = Outcome.UNCHANGED if is_known else Outcome.BOUND_CHANGED
+        return replace(state, max_unavailable=change.nodes), outcome
+    if state.seeding is None or state.template != change.template:
+        return state, Outcome.UNCHANGED
+    return replace(state, max_unavailable=None, seeding=None), Outcome.PROCEEDED
 
 
 def _decide(

@@ -47,6 +47,7 @@ Failing = Mapping[tuple[str, str, str | None], Failed]
 _ARCHITECTURE = "kubernetes.io/arch"
 _LASTING = timedelta(seconds=limits.QUARANTINE_SECONDS)
 _LONG = timedelta(seconds=limits.SEEDING_SECONDS)
+_SOON = timedelta(seconds=limits.SEEDING_PENDING_SECONDS)
 _LATEST = datetime.max.replace(tzinfo=UTC)
 """Of a container whose pod has not started, so that it does not fail yet."""
 _ABOUT_IMAGE = (Cause.IMAGE, Cause.PLATFORM)
@@ -132,7 +133,7 @@ def node_changes(seen: Observation, began: Failing, now: datetime) -> tuple[Node
         return (*noted, *failing)
     stuck = _stuck(seen, state, found, now)
     if state.seeding is Seeding.SEEDS and _seeds_hold(seen, state, stuck, now):
-        return (*noted, Proceed(state.template))
+        return (*noted, *(() if _changes_soon(seen, state, now) else (Proceed(state.template),)))
     if seen.rollout in ("blocked", "pending"):
         return tuple(noted)
     bound = _max_unavailable(seen, state, stuck)
@@ -329,8 +330,6 @@ def _can_fill(seen: Observation, live: Manifest, now: datetime) -> bool:
 
     All that are not ready are replaced at once. A few that don't get ready do not stop the others.
     """
-    if seen.rollout == "blocked":
-        return False
     created = datetime.fromisoformat(live["metadata"]["creationTimestamp"])
     has_waited = now - created >= _LASTING
     return seen.is_complete or (has_waited and seen.has_reached_all)
@@ -339,14 +338,21 @@ def _can_fill(seen: Observation, live: Manifest, now: datetime) -> bool:
 def _seeds_hold(seen: Observation, state: State, stuck: Collection[str], now: datetime) -> bool:
     """Whether no node has to wait for the seeds any more.
 
-    Nodes that are in the way are no seeds. The wait ends in any case, for example where a pull
-    does not end.
+    Nodes that are in the way are no seeds. What the seeds pull again has to be on them first. The
+    wait ends in any case, for example where a pull does not end.
     """
     usable = [place for place in seen.ready if place.node not in stuck]
     held = sum(seen.runs_template(place) for place in usable)
     wanted = max(1, min(seen.config.rollout_seed_nodes, len(usable)))
     is_long = state.changed is not None and now - state.changed >= _LONG
-    return held >= wanted or seen.has_reached_all or is_long
+    hold = held >= wanted and not wrong_contents(seen, time=now)
+    return hold or seen.has_reached_all or is_long
+
+
+def _changes_soon(seen: Observation, state: State, now: datetime) -> bool:
+    """Whether the next template is due soon. Nodes that pull then would not wait for its seeds."""
+    is_pending = seen.rollout == "pending"
+    return is_pending and rollout.due(seen.config, state, now) - now < _SOON
 
 
 def _max_unavailable(seen: Observation, state: State, stuck: Collection[str]) -> int | None:

@@ -52,15 +52,15 @@ def most_at_once(config: Config, nodes: int) -> int:
     return max(1, -(-int(bound.removesuffix("%")) * nodes // 100))
 
 
-def seeds_at_once(config: Config, nodes: int | None) -> int:
-    """Return how many nodes may change at once before the seeds hold everything.
+def seeds_at_once(config: Config, nodes: int) -> int:
+    """Return how many of so many nodes may change at once before the seeds hold everything.
 
-    `nodes` is None where their number is not known. Then a percentage of them does not count.
+    All nodes are never fewer than the seeds, also where their number is not known yet.
     """
     seeds = config.rollout_seed_nodes
-    if nodes is None and not isinstance(config.rollout_max_unavailable, int):
+    if config.rollout_max_unavailable == "100%":
         return seeds
-    return min(seeds, most_at_once(config, nodes or 0))
+    return min(seeds, most_at_once(config, nodes))
 
 
 def emptied(config: Config, state: State) -> State:
@@ -72,8 +72,8 @@ def emptied(config: Config, state: State) -> State:
     return replace(state, seeding=Seeding.EMPTY) if config.rollout_seed_nodes else state
 
 
-def advance(config: Config, state: State, now: datetime, *, nodes: int | None = None) -> State:
-    """Return the state once its template is live. `nodes` is their number, where it is known.
+def advance(config: Config, state: State, now: datetime, *, nodes: int = 0) -> State:
+    """Return the state once its template is live. `nodes` is their number, or 0 if it is not known.
 
     With seeds, all other nodes wait for them from now on.
     """
