@@ -236,6 +236,20 @@ def test_a_dead_node_does_not_stop_the_others(
         assert max(pull for pull, held in seen if held < 1) <= 2
 
 
+def test_a_node_on_which_an_image_fails_already_does_not_stop_the_others(
+    process: MakeProcess, cluster: SimulatedCluster
+) -> None:
+    service = process(asks=False, IMAGES=BOTH, ROLLOUT_SEED_NODES="1")
+    cluster.unpullable_on("node-3")[OTHER] = FULL
+    service.start()
+    pass_time(service, cluster, 400, step=10)
+    assert holding(cluster) == NODES - 1
+    service.commit(push("1.2.4", 1, seconds=400))
+    seen = pass_time(service, cluster, 150)
+    assert max(pull for pull, held in seen if held < 1) == 2
+    assert holding(cluster) == NODES - 1
+
+
 def test_a_node_without_room_does_not_stop_the_others(
     process: MakeProcess, cluster: SimulatedCluster
 ) -> None:

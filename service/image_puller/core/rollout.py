@@ -55,7 +55,7 @@ def most_at_once(config: Config, nodes: int) -> int:
 def seeds_at_once(config: Config, nodes: int) -> int:
     """Return how many of so many nodes may change at once before the seeds hold everything.
 
-    All nodes are never fewer than the seeds, also where their number is not known yet.
+    100% bounds nothing, so the number of nodes need not be known for it.
     """
     seeds = config.rollout_seed_nodes
     if config.rollout_max_unavailable == "100%":
