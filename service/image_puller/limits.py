@@ -32,6 +32,11 @@ UNVERIFIED_CHARACTERS = 200
 QUARANTINE_SECONDS = 180.0
 """How long an image fails on a node before that has consequences for the rollout."""
 
+SEEDING_SECONDS = 3600.0
+"""How long other nodes wait for the seeds at most."""
+SEEDING_PENDING_SECONDS = 60.0
+"""How long other nodes rather wait for a pending template than follow the seeds."""
+
 HOLD_BY_SECONDS = 900.0
 """How long the other way of holding must be right before `HOLD_BY=auto` chooses it."""
 
@@ -124,6 +129,8 @@ FIRST_RECHECK_SECONDS = 1.0
 """The time until an unverified push or a rollout is checked. It doubles with each check."""
 ROLLOUT_RECHECK_SECONDS = 300.0
 """The longest time between two checks of a rollout. It is checked until it is complete."""
+SEEDING_RECHECK_SECONDS = 16.0
+"""The longest time between two checks of a rollout while other nodes wait for the seeds."""
 RETRY_SECONDS = 5.0
 """The time until something that failed is tried again."""
 RETRY_AFTER_SECONDS = 5

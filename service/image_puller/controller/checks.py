@@ -35,6 +35,8 @@ class RolloutProgress(Enum):
 
     FINISHED = auto()
     WAITS = auto()
+    SEEDS = auto()
+    """Nodes wait for the seeds. They follow when a check finds that they may."""
     CHANGED = auto()
     """The check changed something, so nodes change soon."""
 
@@ -141,6 +143,8 @@ class Checks:
         changes = (*follow_up.node_changes(seen, self._failing, now), *self._pulls(seen))
         if changes and self._commit(changes):
             return RolloutProgress.CHANGED
+        if seen.live.state is not None and seen.live.state.seeding is not None:
+            return RolloutProgress.SEEDS
         is_finished = follow_up.is_finished(seen, now)
         return RolloutProgress.FINISHED if is_finished else RolloutProgress.WAITS
 

@@ -24,6 +24,7 @@ from image_puller.core.changes import (
     HoldApart,
     NoteHeld,
     NoteProven,
+    Proceed,
     PullAgain,
     QuarantineTag,
     RegistryAnswer,
@@ -231,7 +232,7 @@ def subject(change: Change) -> str:
             return f"ROLLOUT_MAX_UNAVAILABLE, now {nodes or 'as configured'}"
         case AwaitVerification():
             return f"{change.entry} {change.tag} ({change.reason})"
-        case EnsureExists() | CheckDaemonSet():
+        case EnsureExists() | CheckDaemonSet() | Proceed():
             return "DaemonSet"
         case _:
             assert_never(change)
