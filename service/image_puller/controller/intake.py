@@ -35,7 +35,7 @@ from image_puller.core.matching import (
 from image_puller.core.received import Received
 from image_puller.core.verification import Trust
 from image_puller.errors import ImagePullerError
-from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
+from image_puller.events.event import Event, ImageDeleted, ImagePushed
 from image_puller.registries.lookup import Lookup
 from image_puller.values.answers import Answer
 from image_puller.values.reference import Reference
@@ -238,13 +238,10 @@ class Intake:
             )
 
     def _note_no_match(self, source: str, event: Event, found: NoMatch) -> None:
-        match event:
-            case ImagePushed() | ImageDeleted():
-                what = " ".join(filter(None, (event.repository, event.tag, event.digest)))
-            case Ignored():
-                what = "no push of an image"
-            case _:
-                return
+        if isinstance(event, ImagePushed | ImageDeleted):
+            what = " ".join(filter(None, (event.repository, event.tag, event.digest)))
+        else:
+            what = "no push of an image"
         self._note_ignored(source, what, found.detail or found.reason)
 
     def _note_ignored(self, source: str, what: str, why: str) -> None:
