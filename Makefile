@@ -85,7 +85,7 @@ e2e-down: ## Stop the kept control plane, and remove what it has
 	e2e/cluster down
 
 bench: $(VENV)/tools ## Measure the time from a push to the nodes, and print a table; takes minutes
-	e2e/run $(BIN)/pytest bench/push_to_node.py
+	e2e/run $(BIN)/pytest bench/push_to_node.py bench/many_images.py bench/large_images.py
 
 build: $(VENV)/installed ## Build the wheel in dist/ and the sleep binary in sleep/build/
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -1,4 +1,4 @@
-"""When images and containers arrive on the nodes, from events of the nodes' runtimes.
+"""When images arrive on the nodes, from events of the nodes' runtimes.
 
 `ctr events` prints each event at once, with the time that containerd gave it. That loads the
 machine less than polling, and is exact to the millisecond.
@@ -16,7 +16,7 @@ from typing import Self
 from e2e.harness.nodes import Node, Nodes
 from e2e.harness.workspace import wait_until
 
-TOPICS = ("/images/create", "/containers/create", "/tasks/start", "/namespaces/update")
+TOPICS = ("/images/create", "/namespaces/update")
 
 
 @dataclass
@@ -24,9 +24,7 @@ class _Seen:
     """The times of what arrived on one node, by image."""
 
     stored: dict[str, float] = field(default_factory=dict)
-    started: dict[str, float] = field(default_factory=dict)
     anything: bool = False
-    _images: dict[str, str] = field(default_factory=dict)
 
     def note(self, line: str) -> None:
         """Record a line of `ctr events`: date, time, offset, zone, namespace, topic, JSON."""
@@ -34,13 +32,8 @@ class _Seen:
         when = datetime.fromisoformat(f"{date}T{time}{offset}").timestamp()
         event = json.loads(text)
         self.anything = True
-        match topic:
-            case "/images/create":
-                self.stored[event["name"]] = when
-            case "/containers/create":
-                self._images[event["id"]] = event["image"]
-            case "/tasks/start":
-                self.started[self._images.get(event["container_id"], "")] = when
+        if topic == "/images/create":
+            self.stored[event["name"]] = when
 
 
 class Arrivals:
@@ -61,26 +54,16 @@ class Arrivals:
     def __exit__(self, *_: object) -> None:
         self._watching.close()
 
-    def stored(self, image: str, *, seconds: float = 200) -> float:
+    def stored(self, image: str, *, seconds: float = 400) -> float:
         """Wait until the store of each node has the image; return the time of the last."""
-        return self._since("stored", image, seconds)
 
-    def started(self, image: str, *, seconds: float = 200) -> float:
-        """Wait until each node has started its container; return the time of the last."""
-        return self._since("started", image, seconds)
-
-    def _since(self, what: str, image: str, seconds: float) -> float:
         def times() -> list[float]:
-            return [
-                getattr(seen, what)[image]
-                for seen in self._nodes.values()
-                if image in getattr(seen, what)
-            ]
+            return [seen.stored[image] for seen in self._nodes.values() if image in seen.stored]
 
         with self._changed:
             if self._changed.wait_for(lambda: len(times()) == len(self._nodes), timeout=seconds):
                 return max(times())
-        raise TimeoutError(f"waited {seconds:g} s without success: {image} {what} on all nodes")
+        raise TimeoutError(f"waited {seconds:g} s without success: {image} on all nodes")
 
     @contextmanager
     def _watch(self, node: Node, seen: _Seen) -> Iterator[None]:

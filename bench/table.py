@@ -30,7 +30,12 @@ class Table:
 
 def percentiles(seconds: Sequence[float]) -> Row:
     """Return p50 and p95 (the nearest rank) in whole milliseconds."""
-    return milliseconds(median(seconds)), milliseconds(p95(seconds))
+    return milliseconds(p50(seconds)), milliseconds(p95(seconds))
+
+
+def p50(seconds: Sequence[float]) -> float:
+    """Return the median."""
+    return median(seconds)
 
 
 def p95(seconds: Sequence[float]) -> float:

@@ -3,11 +3,13 @@
 import json
 import threading
 import time
+from collections.abc import Iterator
 from typing import Self
 
 import requests
 
 from e2e.harness.installation import Installation
+from e2e.harness.kubernetes_api import Json
 from e2e.harness.workspace import http_session, wait_until
 
 
@@ -50,6 +52,15 @@ class Templates:
                 now = time.time()
                 daemonset = json.loads(line)["object"]
                 version = daemonset["metadata"]["resourceVersion"]
-                for container in daemonset["spec"]["template"]["spec"]["containers"]:
-                    self._since.setdefault(container["image"], now)
+                for image in _images(daemonset["spec"]["template"]["spec"]):
+                    self._since.setdefault(image, now)
         return version
+
+
+def _images(pod: Json) -> Iterator[str]:
+    """Yield the images that a pod runs or mounts."""
+    for container in pod["containers"]:
+        yield container["image"]
+    for volume in pod["volumes"]:
+        if "image" in volume:
+            yield volume["image"]["reference"]

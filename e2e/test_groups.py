@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from e2e.harness.deployed import WEBHOOK, Deployed, ProductImages, deployed
+from e2e.harness.deployed import WEBHOOK, Deployed, ProductImages, allow_groups, deployed
 from e2e.harness.installation import NAME, Installation, reference
 from e2e.harness.kubernetes_api import Json
 from e2e.harness.nodes import Nodes
@@ -37,17 +37,6 @@ def image(workspace: Workspace, mebibytes: int = 0) -> Image:
     content = {**sleep.files, "content": File(os.urandom(8))}
     layers = [os.urandom(100 * MIB) for _ in range(mebibytes // 100)]
     return replace(sleep, files=content, layers=layers)
-
-
-def allow_groups(installation: Installation, *daemonsets: str) -> None:
-    """Add the DaemonSets of groups to the Role, as the documentation says."""
-    admin = installation.control_plane.admin
-    path = (
-        f"/apis/rbac.authorization.k8s.io/v1/namespaces/{installation.namespace}/roles/"
-        "k8s-image-puller"
-    )
-    names = [NAME, *daemonsets]
-    admin.patch(path, [{"op": "replace", "path": "/rules/0/resourceNames", "value": names}])
 
 
 def held_on(puller: Deployed, group: str, name: str) -> set[str]:

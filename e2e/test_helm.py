@@ -18,6 +18,7 @@ from e2e.harness.deployed import (
     WEBHOOK,
     Deployed,
     ProductImages,
+    way_of_holding,
 )
 from e2e.harness.helm import CHART, WAIT, Helm, HelmError, Kinds, Values, objects, of_kind
 from e2e.harness.installation import NAME, SECRET, Installation, reference
@@ -65,7 +66,7 @@ OLD_VALUES: dict[str, Any] = {
 # Variables that the original does not have.
 NEW_VARIABLES = {
     "imageGroups": {"gpu": {"images": {"cuda": "quay.io/org/cuda:12.4.1"}}},
-    "holdBy": "auto",
+    "holdBy": "volumes",
     "kipImage": "registry.example.com/sleep:1",
     "imageTagPolicies": "one=any",
     "keepTags": 3,
@@ -410,7 +411,7 @@ def test_every_variable_configures_the_service(offline: Helm) -> None:
     assert len(found) == len(known) + 2
     assert read.keep_tags == 3
     assert [group.group for group in read.groups] == ["gpu"]
-    assert read.hold_by is configuration.HoldBy.AUTO
+    assert read.hold_by is configuration.HoldBy.VOLUMES
     assert read.rollout_min_interval.total_seconds() == 1_000_000
     assert read.event_auth is configuration.EventAuth.OIDC
     assert read.verify_pushes
@@ -741,10 +742,20 @@ def registry(make_registry: MakeRegistry, product_images: ProductImages) -> Iter
         yield registry
 
 
+def hold_by() -> Json:
+    """Return the value for the way of holding that the run asks for, or none."""
+    return {"holdBy": way_of_holding().get("HOLD_BY", "")}
+
+
 def values_of_a_release(images: str, **more: Any) -> Json:
     """Return values for a release on the nodes of the tests."""
     repository, _, tag = SERVICE_IMAGE.rpartition(":")
-    variables = {"images": images, "kipImage": SLEEP_IMAGE, "rolloutMinIntervalSeconds": 0}
+    variables = {
+        "images": images,
+        "kipImage": SLEEP_IMAGE,
+        "rolloutMinIntervalSeconds": 0,
+        **hold_by(),
+    }
     return {
         "image": {"repository": repository, "tag": tag},
         "configMap": variables | more.pop("configMap", {}),
@@ -960,7 +971,8 @@ def upgrade_from_original(helm: Helm, images: str) -> None:
     """Upgrade the original's release to this chart, as docs/moving-over.md describes."""
     repository, _, tag = SERVICE_IMAGE.rpartition(":")
     image = {"repository": repository, "tag": tag}
-    values = {"image": image, "configMap": {"kipImage": SLEEP_IMAGE, "images": images}}
+    variables = {"kipImage": SLEEP_IMAGE, "images": images, **hold_by()}
+    values = {"image": image, "configMap": variables}
     helm.upgrade(values | {"service": {"clusterIP": ADDRESS}}, "--reset-then-reuse-values")
 
 

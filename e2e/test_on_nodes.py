@@ -90,6 +90,7 @@ def test_a_pushed_tag_is_on_every_node_and_starts_without_a_pull(
 ) -> None:
     configured, tracked = reference("nodes/app", "1.0.0"), reference("nodes/app", "1.1.0")
     registry.push_image("nodes/app", "1.0.0", with_content(workspace, "one"))
+    registry.forget_notifications()
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
         puller.wait_until_held(configured, *nodes.names)
         digest = registry.push_image("nodes/app", "1.1.0", with_content(workspace, "two"))
@@ -123,6 +124,7 @@ def test_images_of_all_kinds_are_held_and_their_containers_end_at_once(
     for name, kind in zip(names, KINDS.values(), strict=True):
         image = replace(sleep_image(workspace), **kind)
         digests[name] = registry.push_image(f"kinds/{name}", "1.0.0", image)
+    registry.forget_notifications()
     entries = ";".join(f"{name}={reference(f'kinds/{name}', '1.0.0')}" for name in names)
     with deployed(installation, entries, **AT_ONCE) as puller:
         for name in names:
@@ -140,12 +142,13 @@ def test_the_containers_of_a_large_pod_run_and_end_in_time(
     for name in names:
         registry.push_image(f"nodes/{name}", "1.0.0", with_content(workspace, name))
     entries = ";".join(f"{name}={reference(f'nodes/{name}', '1.0.0')}" for name in names)
-    with deployed(installation, entries, **AT_ONCE) as puller:
+    with deployed(installation, entries, HOLD_BY="containers", **AT_ONCE) as puller:
         for name in names:
             puller.wait_until_held(reference(f"nodes/{name}", "1.0.0"), *nodes.names)
         live = wait_until(lambda: all_ready(installation, nodes), "all pods ready")
         _, *containers = live["spec"]["template"]["spec"]["containers"]
-        assert [each["args"] for each in containers] == [["720h", "130ms"]] * len(names)
+        lingers = [f"{500 + 26 * place}ms" for place in range(1, len(names) + 1)]
+        assert [each["args"] for each in containers] == [["720h", linger] for linger in lingers]
         assert not any(any(json.loads(pod)[1:]) for pod in puller.pods().values()), "restarted"
         end_pods(installation, puller, grace=600, seconds=60)
 
@@ -208,6 +211,7 @@ def test_a_node_that_joins_pulls_all_images_and_the_status_reports_it(
         assert third.images()[latest] == old
         third.stop()
         new = registry.push_image("nodes/old", "latest", with_content(workspace, "new"))
+        registry.forget_notifications()
         with deployed(installation, f"joined={name};old={latest}", **AT_ONCE) as puller:
             puller.wait_until_held(name, "node-1", "node-2")
             began = time.monotonic()
@@ -226,6 +230,7 @@ def test_a_dead_node_does_not_delay_the_others(
 ) -> None:
     configured, tracked = reference("nodes/death", "1.0.0"), reference("nodes/death", "1.1.0")
     registry.push_image("nodes/death", "1.0.0", with_content(workspace, "one"))
+    registry.forget_notifications()
     # The service runs on another node than the one that dies, because it starts first.
     with (
         deployed(installation, f"app={configured}", **AT_ONCE) as puller,
@@ -248,12 +253,12 @@ def test_a_node_that_restarts_holds_its_images_again(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     name = reference("nodes/reborn", "1.0.0")
-    digest = registry.push_image("nodes/reborn", "1.0.0", with_content(workspace, "reborn"))
+    registry.push_image("nodes/reborn", "1.0.0", with_content(workspace, "reborn"))
+    registry.forget_notifications()
     with (
         nodes.join() as third,
         deployed(installation, f"app={name}", **AT_ONCE) as puller,
     ):
-        puller.wait_until_notified(name, digest)
         puller.wait_until_held(name, *nodes.names)
         before = puller.pods()
         third.kill()
@@ -267,9 +272,9 @@ def test_a_missing_image_does_not_affect_the_others_and_its_push_repairs_it(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     there, missing = reference("nodes/there", "1.0.0"), reference("nodes/missing", "1.0.0")
-    held = registry.push_image("nodes/there", "1.0.0", with_content(workspace, "there"))
+    registry.push_image("nodes/there", "1.0.0", with_content(workspace, "there"))
+    registry.forget_notifications()
     with deployed(installation, f"missing={missing};there={there}", **AT_ONCE) as puller:
-        puller.wait_until_notified(there, held)
         puller.wait_until_held(there, *nodes.names)
         found = wait_for_reason(puller, missing, "not found")
         assert found.startswith(("ErrImagePull", "ImagePullBackOff"))
@@ -434,9 +439,9 @@ def test_a_template_that_a_limit_refuses_leaves_the_old_pods(
 ) -> None:
     spec, reason = LIMITS[kind]
     configured = reference("nodes/limited", "1.0.0")
-    digest = registry.push_image("nodes/limited", "1.0.0", with_content(workspace, "limited"))
+    registry.push_image("nodes/limited", "1.0.0", with_content(workspace, "limited"))
+    registry.forget_notifications()
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        puller.wait_until_notified(configured, digest)
         puller.wait_until_held(configured, *nodes.names)
         before = puller.pods()
         path = f"/api/v1/namespaces/{installation.namespace}/{kind}"
@@ -457,12 +462,12 @@ def test_a_template_that_a_policy_on_pods_refuses_leaves_the_old_pods(
     nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
 ) -> None:
     configured = reference("nodes/policed", "1.0.0")
-    digest = registry.push_image("nodes/policed", "1.0.0", with_content(workspace, "policed"))
+    registry.push_image("nodes/policed", "1.0.0", with_content(workspace, "policed"))
+    registry.forget_notifications()
     # Pod Security admits only `restricted` pods here, and all pods of the service are.
     with pytest.raises(ApiError, match="violates PodSecurity"):
         pods.run(configured, node="node-1", securityContext={})
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
-        puller.wait_until_notified(configured, digest)
         puller.wait_until_held(configured, *nodes.names)
         before = puller.pods()
         allow = deny(installation, "tolerant", TOLERANT)
@@ -607,7 +612,8 @@ def test_each_node_without_the_image_is_shown_with_its_reason(
         rewriting(workspace, installation, image=configured, other=mirrored),
         bare_nodes(admin, busy=room | {"cpu": "1m"}, crowded=room | {"pods": "0"}) as bare,
         tainted(admin, "node-2", taints),
-        deployed(installation, f"app={configured}", **AT_ONCE) as puller,
+        # The mirror rewrites the images of containers only.
+        deployed(installation, f"app={configured}", HOLD_BY="containers", **AT_ONCE) as puller,
     ):
         puller.wait_until_notified(configured, digest)
         puller.wait_until_held(configured, "node-1")
@@ -622,6 +628,7 @@ def test_each_node_without_the_image_is_shown_with_its_reason(
         assert seen()["node-1"]["state"] == "warm"
         assert seen()["node-2"] == {
             "warm": False,
+            "counts": False,
             "state": "no pod",
             "reason": "the node has the taint pool=ci:NoSchedule, which TOLERATIONS does not "
             "tolerate",
@@ -645,7 +652,8 @@ def test_pods_with_all_options_run_and_carry_them(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
     configured = reference("nodes/options", "1.0.0")
-    digest = registry.push_image("nodes/options", "1.0.0", with_content(workspace, "options"))
+    registry.push_image("nodes/options", "1.0.0", with_content(workspace, "options"))
+    registry.forget_notifications()
     admin, namespace = installation.control_plane.admin, installation.namespace
     account = {"metadata": {"name": "images"}}
     admin.post(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
@@ -662,7 +670,6 @@ def test_pods_with_all_options_run_and_carry_them(
         runtime_class(admin, namespace),
         deployed(installation, f"app={configured}", **options, **AT_ONCE) as puller,
     ):
-        puller.wait_until_notified(configured, digest)
         puller.wait_until_held(configured, *nodes.names)
         found = of_the_daemonset(admin, f"/api/v1/namespaces/{namespace}/pods")
         assert {each["spec"]["nodeName"] for each in found} == set(nodes.names)
@@ -705,6 +712,7 @@ def test_keep_tags_untracks_the_oldest_tag(
     tags = ["1.0.0", "1.1.0", "1.2.0", "1.3.0"]
     names = [reference("nodes/kept", tag) for tag in tags]
     registry.push_image("nodes/kept", "1.0.0", with_content(workspace, "1.0.0"))
+    registry.forget_notifications()
     with deployed(installation, f"app={names[0]}", KEEP_TAGS="2", **AT_ONCE) as puller:
         for tag in tags[1:3]:
             registry.push_image("nodes/kept", tag, with_content(workspace, tag))
@@ -721,6 +729,7 @@ def test_restarts_and_upgrades_of_the_service_restart_no_pod_of_the_daemonset(
 ) -> None:
     configured, tracked = reference("nodes/calm", "1.0.0"), reference("nodes/calm", "1.1.0")
     registry.push_image("nodes/calm", "1.0.0", with_content(workspace, "one"))
+    registry.forget_notifications()
     with deployed(installation, f"app={configured}", **AT_ONCE) as puller:
         registry.push_image("nodes/calm", "1.1.0", with_content(workspace, "two"))
         puller.wait_until_held(tracked, *nodes.names)
@@ -745,10 +754,10 @@ def test_another_sleep_image_replaces_the_pods(
     product_images: ProductImages,
 ) -> None:
     name = reference("nodes/renewed", "1.0.0")
-    digest = registry.push_image("nodes/renewed", "1.0.0", with_content(workspace, "renewed"))
+    registry.push_image("nodes/renewed", "1.0.0", with_content(workspace, "renewed"))
     registry.push_layout("image-puller/next-sleep", "e2e", product_images.sleep)
+    registry.forget_notifications()
     with deployed(installation, f"app={name}", **AT_ONCE) as puller:
-        puller.wait_until_notified(name, digest)
         puller.wait_until_held(name, *nodes.names)
         before = puller.pods()
         puller.restart(KIP_IMAGE=reference("image-puller/next-sleep", "e2e"))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.deployed import SLEEP_IMAGE, WEBHOOK, ProductImages, running
+from e2e.harness.deployed import SLEEP_IMAGE, WEBHOOK, ProductImages, running, way_of_holding
 from e2e.harness.installation import SECRET, Installation, reference
 from e2e.harness.kubernetes_api import ApiError, Json
 from e2e.harness.nodes import Nodes
@@ -219,6 +219,7 @@ def test_a_service_with_the_user_of_the_project_brings_a_push_to_the_nodes(
                 IMAGES=f"app={configured}",
                 KIP_IMAGE=SLEEP_IMAGE,
                 ROLLOUT_MIN_INTERVAL_SECONDS="0",
+                **way_of_holding(),
             ),
             objects(
                 "secret",

@@ -57,12 +57,6 @@ def push_app(registry: Registry, name: str, tag: str) -> str:
     return registry.push_image(f"volumes/{name}", tag, Image(files=files))
 
 
-def forget_pushes(registry: Registry) -> None:
-    """Lose the notifications: a tag that was pushed since the service runs would be a container."""
-    registry.stop()
-    registry.start()
-
-
 def image_of(puller: Deployed, name: str) -> Json:
     """Return what the status says about an image."""
     found: Json
@@ -89,7 +83,7 @@ def test_images_of_all_kinds_survive_the_garbage_collection(
         registry.push_image(f"volumes/{kind}", "1.0.0", image)
     registry.push_artifact("volumes/artifact", "1.0.0", "a model")
     push_app(registry, "unheld", "1.0.0")
-    forget_pushes(registry)
+    registry.forget_notifications()
     names = {kind: reference(f"volumes/{kind}", "1.0.0") for kind in (*KINDS, "artifact")}
     entries = ";".join(f"{kind}={name}" for kind, name in names.items())
     node, unheld = nodes["node-1"], reference("volumes/unheld", "1.0.0")
@@ -110,7 +104,7 @@ def test_a_push_among_many_images_is_held_in_seconds_and_a_failing_one_stops_no_
     apps = [f"many-{number}" for number in range(MANY)]
     for app in apps:
         push_app(registry, app, "1.0.0")
-    forget_pushes(registry)
+    registry.forget_notifications()
     configured = {app: reference(f"volumes/{app}", "1.0.0") for app in apps}
     entries = ";".join(f"{app}={name}" for app, name in configured.items())
     with deployed(installation, entries, **BY_VOLUMES) as puller:
@@ -154,7 +148,7 @@ def test_another_way_of_holding_pulls_nothing_again(
     for number in range(3):
         push_app(registry, f"moved-{number}", "1.0.0")
         names.append(reference(f"volumes/moved-{number}", "1.0.0"))
-    forget_pushes(registry)
+    registry.forget_notifications()
     entries = ";".join(f"moved-{number}={name}" for number, name in enumerate(names))
     with deployed(installation, entries, **BY_VOLUMES | {"HOLD_BY": "containers"}) as puller:
         for name in names:
@@ -173,7 +167,7 @@ def test_a_missing_image_of_the_common_container_gets_one_of_its_own(
     nodes: Nodes, registry: Registry, installation: Installation
 ) -> None:
     push_app(registry, "there", "1.0.0")
-    forget_pushes(registry)
+    registry.forget_notifications()
     there, missing = (reference(f"volumes/{name}", "1.0.0") for name in ("there", "missing"))
     with deployed(installation, f"missing={missing};there={there}", **BY_VOLUMES) as puller:
         puller.wait_until_held(there, *nodes.names)

@@ -1,6 +1,7 @@
 """The product as users run it: both images in the registry, the Deployment in a namespace."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -154,6 +155,17 @@ def deployed(
     return _deployed(installation, {"IMAGES": images, **environment}, pauses=False)
 
 
+def allow_groups(installation: Installation, *daemonsets: str) -> None:
+    """Add the DaemonSets of groups to the Role, as the documentation says."""
+    admin = installation.control_plane.admin
+    path = (
+        f"/apis/rbac.authorization.k8s.io/v1/namespaces/{installation.namespace}/roles/"
+        "k8s-image-puller"
+    )
+    names = [NAME, *daemonsets]
+    admin.patch(path, [{"op": "replace", "path": "/rules/0/resourceNames", "value": names}])
+
+
 def deployed_with_pause(
     installation: Installation, images: str, **environment: str
 ) -> AbstractContextManager[Deployed]:
@@ -168,7 +180,7 @@ def _deployed(
     admin = installation.control_plane.admin
     base = f"/api/v1/namespaces/{installation.namespace}"
     let_see_nodes(installation)
-    data = {"KIP_IMAGE": SLEEP_IMAGE, **environment}
+    data = {"KIP_IMAGE": SLEEP_IMAGE, **way_of_holding(), **environment}
     admin.post(f"{base}/configmaps", {"metadata": {"name": "k8s-image-puller"}, "data": data})
     secrets = dict.fromkeys(("distribution", "events", "read"), SECRET)
     body = {"metadata": {"name": "image-puller-secrets"}, "stringData": secrets}
@@ -183,6 +195,12 @@ def _deployed(
         del container["lifecycle"]
     with running(installation, deployment, service) as puller:
         yield puller
+
+
+def way_of_holding() -> dict[str, str]:
+    """Return the variable `HOLD_BY` with the value of `E2E_HOLD_BY`, or nothing without one."""
+    value = os.environ.get("E2E_HOLD_BY")
+    return {"HOLD_BY": value} if value else {}
 
 
 @contextmanager

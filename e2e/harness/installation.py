@@ -215,9 +215,23 @@ def deny_tag(installation: Installation, tag: str) -> None:
 
 
 def images_of(daemonset: Json) -> list[str]:
-    """Return the images of a DaemonSet, sorted, without that of the install container."""
-    containers = daemonset["spec"]["template"]["spec"]["containers"]
-    return sorted(each["image"] for each in containers if each["name"] != INSTALLER)
+    """Return the images that a DaemonSet holds, sorted: those that it runs, or mounts as volumes.
+
+    A container that mounts images runs the sleep image, as the install container does.
+    """
+    spec = daemonset["spec"]["template"]["spec"]
+    mounted = {
+        each["name"]: each["image"]["reference"]
+        for each in spec.get("volumes", ())
+        if "image" in each
+    }
+    run = [
+        each["image"]
+        for each in spec["containers"]
+        if each["name"] != INSTALLER
+        if not any(mount["name"] in mounted for mount in each.get("volumeMounts", ()))
+    ]
+    return sorted([*run, *mounted.values()])
 
 
 def reference(repository: str, tag: str) -> str:

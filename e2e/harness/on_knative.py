@@ -10,7 +10,7 @@ from datetime import datetime
 from prometheus_client.parser import text_string_to_metric_families
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.deployed import SERVICE_IMAGE, SLEEP_IMAGE
+from e2e.harness.deployed import SERVICE_IMAGE, SLEEP_IMAGE, way_of_holding
 from e2e.harness.installation import NAME, SECRET, Installation
 from e2e.harness.knative import BROKERS, DOMAIN, GATEWAY, INTERNAL_GATEWAY
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
@@ -67,7 +67,8 @@ class OnKnative:
             "registry": HOST,
             "images": self.images,
         }
-        documents = self.kustomize.overlay(names, components, **self._own(environment))
+        own = self._own(way_of_holding() | environment)
+        documents = self.kustomize.overlay(names, components, **own)
         self._objects.apply(documents, fieldValidation="Strict")
         self._documents = [*documents, self._tap()]
         self._objects.apply(self._documents[-1:])

@@ -143,3 +143,10 @@ UNTRUSTED_SENDERS = 8
 """Requests of senders without credentials that are answered at once. More are answered 503."""
 READERS = 16
 """Reads of the status that are answered at once. More are answered 503."""
+
+PAGE_ROWS = 100
+"""Rows of nodes on one page of the status."""
+RECEIVED = 50
+"""Pushes that the status page shows. A process keeps no more of them."""
+RECEIVED_CHARACTERS = 300
+"""The length of each text about a push that is kept for the page."""

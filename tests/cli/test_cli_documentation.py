@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from image_puller.cli import main
+from image_puller.cli import main, wait_command
 
 Command = tuple[str, argparse.ArgumentParser]
 
@@ -28,8 +28,8 @@ def commands_of(parser: argparse.ArgumentParser, prefix: str = "") -> Iterator[C
 
 
 def sections() -> dict[str, str]:
-    """Return the text below the heading of each command."""
-    parts = re.split(r"(?m)^## ", PAGE)[1:]
+    """Return the text below the heading of each command. Their names have no capital letters."""
+    parts = re.split(r"(?m)^## (?=[a-z])", PAGE)[1:]
     return {part.partition("\n")[0]: part.partition("\n")[2] for part in parts}
 
 
@@ -40,7 +40,8 @@ def usage(parser: argparse.ArgumentParser) -> list[str]:
     names = []
     for action in options:
         if not action.option_strings:
-            names.append(f"<{action.dest}>")
+            name = f"{action.metavar}{'…' if action.nargs == '*' else ''}"
+            names.append(f"[{name}]" if action.nargs in ("?", "*") else name)
         elif action.required:
             names += action.option_strings
         else:
@@ -66,8 +67,8 @@ def test_section_has_the_arguments_of_its_command(name: str) -> None:
     expected = usage(parsers()[name])
     assert documented_usage(name, section) == expected
     assert f"\nimage-puller {name}" in section
-    explained = re.findall(r"(?m)^\| `(--[\w-]+)` \|", section)
-    assert sorted(explained) == [option.strip("[]") for option in expected if "--" in option]
+    explained = re.findall(r"(?m)^\| `(--?[\w-]+)` \|", section)
+    assert sorted(explained) == sorted(each.strip("[]") for each in expected if "-" in each[:3])
 
 
 def test_options_without_a_command_are_documented() -> None:
@@ -78,4 +79,10 @@ def test_options_without_a_command_are_documented() -> None:
 
 def test_documented_exit_codes_are_those_of_the_program() -> None:
     documented = {int(code) for code in re.findall(r"(?m)^\| (\d) \|", PAGE)}
-    assert documented == {0, main._FAILED, main._BAD_INPUT}
+    assert documented == {
+        0,
+        main._FAILED,
+        main._BAD_INPUT,
+        wait_command.TIMED_OUT,
+        main._UNREACHABLE,
+    }

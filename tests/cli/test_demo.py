@@ -120,6 +120,18 @@ def send_to(service: Web, curl: Curl) -> Any:
     )
 
 
+def test_the_printed_url_shows_the_page_with_the_printed_password(service: Web) -> None:
+    lines = TEXT.splitlines()
+    (line,) = (line for line in lines if " in a browser, " in line)
+    password = line.removesuffix(":").rpartition(" ")[2]
+    url = lines[lines.index(line) + 1]
+    answer = service.client.get(
+        url.removeprefix(URL), headers={"Accept": "text/html"}, auth=("anybody", password)
+    )
+    assert answer.status_code == 200
+    assert f"{WORKSPACE}:1.0.0</a>" in answer.text
+
+
 def test_registries_are_asked_at_start(service: Web) -> None:
     *_, status = commands(TEXT)
     found = send_to(service, status).json
@@ -412,8 +424,8 @@ def test_demo_pulls_pushed_images_on_three_nodes_and_leaves_no_file_or_process(
             *(f"{node} holds it." for node in sorted(NODES)),
             f"All 3 nodes have the pushed digest, {webhook.digest}.",
         ]
-        found = image_puller(port, tmp_path, "status")
-        assert (found.returncode, found.stderr) == (0, "")
+        found = image_puller(port, tmp_path, "status", "-o", "json")
+        assert found.stderr == ""
         assert is_on_all_nodes(json.loads(found.stdout), f"{WORKSPACE}:1.1.0")
         assert {send(session, curl).status_code for curl in others} == {202}
         assert send(session, status).json()["problems"] == []

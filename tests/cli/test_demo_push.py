@@ -76,6 +76,7 @@ def status(source: str, *nodes: dict[str, Any], digest: str | None = None) -> di
     return {"daemonset": {"exists": True, "desired": len(nodes)}, "images": [other, image]}
 
 
+NOTHING: dict[str, Any] = {"daemonset": None, "groups": {}, "images": [], "problems": []}
 HELD = {"held": True, "imageID": "same"}
 OTHER = {"held": True, "imageID": "other"}
 PULLING = {"held": False, "reason": "ErrImagePull: not found"}
@@ -257,7 +258,7 @@ def test_command_without_a_secret_uses_that_of_the_demo(
 ) -> None:
     monkeypatch.setenv("PORT", str(PORT))
     with responses.RequestsMock() as service:
-        service.add(method, URL + path, json={})
+        service.add(method, URL + path, json=NOTHING)
         assert main.main([command]) == 0
         assert authorization(service.calls[0].request) == f"Bearer {TOKENS[name]}"
 
@@ -273,6 +274,6 @@ def test_command_for_another_service_does_not_send_the_secret_of_the_demo(
     if reason == "another port":
         url = f"http://127.0.0.1:{PORT + 1}"
     with responses.RequestsMock() as service:
-        service.get(f"{url}/status", json={})
+        service.get(f"{url}/status", json=NOTHING)
         assert main.main(["status", *(["--url", url] if reason == "a URL" else [])]) == 0
         assert "Authorization" not in service.calls[0].request.headers

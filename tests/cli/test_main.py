@@ -1,9 +1,12 @@
 """The command line: the output and the exit code of each command."""
 
+import argparse
 import io
 import json
 import os
+import re
 import runpy
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +16,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import responses
 import yaml
 from kubernetes.client import ApiClient
 from werkzeug.serving import make_server
@@ -371,12 +373,14 @@ def test_trigger_check_reads_the_secret_from_a_file(
     file.write_text("t\n")
     assert main.main(["trigger-check", "--token-file", str(file)]) == 0
     file.write_text("s3cret")
-    assert main.main(["trigger-check", "--token-file", str(file)]) == 1
-    assert main.main(["trigger-check"]) == 1
+    assert main.main(["trigger-check", "--token-file", str(file)]) == 4
+    assert main.main(["trigger-check"]) == 4
     assert main.main(["trigger-check", "--token-file", str(tmp_path / "nowhere")]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.count(f"{url} answered 401; put the secret of `events` into a file") == 2
+    what = "Put the secret of `events` into a file, and name it in --token-file.\n"
+    assert f"{url} answered 401: the secret is wrong. {what}" in captured.err
+    assert f"{url} answered 401: it needs a secret. {what}" in captured.err
     assert "No such file" in captured.err
     assert "s3cret" not in captured.err
 
@@ -386,62 +390,175 @@ def test_secret_may_have_any_characters(
 ) -> None:
     environ.setenv("WEBHOOK_SECRETS_DIR", str(tmp_path))
     (tmp_path / "events").write_text("schlüssel", "utf-8")
-    assert main.main(["trigger-check"]) == 1
+    assert main.main(["trigger-check"]) == 4
     folder = next(tmp_path.glob("secrets*"))
     (folder / "events.more").write_text("schlüssel", "utf-8")
     assert main.main(["trigger-check"]) == 0
 
 
-def test_status_prints_the_status_as_json(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_as_json_is_the_answer_of_the_service(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     main.main(["trigger-check"])
-    assert main.main(["status", "--url", url]) == 0
+    assert main.main(["status", "--url", url, "-o", "json"]) == 1
     status = json.loads(capsys.readouterr().out)
     assert status["daemonset"]["exists"] is True
     assert [image["image"] for image in status["images"]] == [APP]
+
+
+def test_status_ends_with_0_once_every_node_holds_every_image(
+    url: str, cluster: SimulatedCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main.main(["trigger-check"])
+    assert main.main(["status"]) == 1
+    assert "0/3" in capsys.readouterr().out
+    cluster.settle()
+    assert main.main(["status"]) == 0
+    assert capsys.readouterr().out == (
+        "ENTRY  IMAGE                  HELD  OTHERS  REASON\n"
+        f"app    {APP}  3/3   -       -\n"
+        "\n"
+        "1 of 1 images are held on every node that counts.\n"
+    )
+
+
+@pytest.mark.parametrize("image", ["app", APP, f"{APP}@{digest(1)}", "no such image%"])
+def test_status_of_one_image_asks_for_it(
+    url: str, cluster: SimulatedCluster, capsys: pytest.CaptureFixture[str], image: str
+) -> None:
+    main.main(["trigger-check"])
+    cluster.settle()
+    is_known = image in {"app", APP}
+    assert main.main(["status", image]) == (0 if is_known else 2)
+    captured = capsys.readouterr()
+    assert (APP in captured.out) is is_known
+    expected = (
+        "" if is_known else f"no image is called {image!r}. `image-puller status` shows all.\n"
+    )
+    assert captured.err == expected
+
+
+def test_failing_images_can_not_be_selected_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["status", "--failing", "-o", "json"]) == 2
+    assert capsys.readouterr().err.startswith("--failing can't be used with -o json")
+
+
+def test_address_and_secret_may_be_in_the_environment(
+    url: str, environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ.setenv("PORT", "1")
+    environ.delenv("WEBHOOK_SECRETS_DIR")
+    environ.setenv("IMAGE_PULLER_URL", f"{url}/")
+    environ.setenv("IMAGE_PULLER_TOKEN", " t\n")
+    assert main.main(["trigger-check"]) == 0
+    environ.setenv("IMAGE_PULLER_TOKEN", "s3cret")
+    assert main.main(["trigger-check"]) == 4
+    assert capsys.readouterr().err.startswith(f"{url} answered 401: the secret is wrong. ")
+    environ.setenv("IMAGE_PULLER_URL", "puller.example.com")
+    assert main.main(["trigger-check"]) == 2
+    assert capsys.readouterr().err == (
+        "IMAGE_PULLER_URL: must have the form https://host[:port][/path], not "
+        "'puller.example.com'\n"
+    )
 
 
 def test_status_of_this_machine_uses_no_proxy_of_the_environment(
     url: str, environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.setenv("http_proxy", "http://127.0.0.1:1")
-    assert main.main(["status"]) == 0
+    assert main.main(["status", "-o", "json"]) == 1
     assert "daemonset" in json.loads(capsys.readouterr().out)
-    assert main.main(["status", "--url", url.replace("127.0.0.1", "127.0.0.3")]) == 1
-    assert "proxy" in capsys.readouterr().err.lower()
+    assert main.main(["status", "--url", url.replace("127.0.0.1", "127.0.0.3")]) == 4
+    assert "the proxy of the environment does not answer" in capsys.readouterr().err
+
+
+def test_interrupted_command_ends_with_130(environ: pytest.MonkeyPatch) -> None:
+    def interrupted(_environ: object) -> None:
+        raise KeyboardInterrupt
+
+    environ.setattr(demo, "run", interrupted)
+    assert main.main(["demo"]) == 130
 
 
 @pytest.mark.parametrize("command", ["trigger-check", "status"])
-def test_error_about_an_unreachable_service_has_its_address_and_what_to_check(
+def test_error_about_an_unreachable_service_has_its_address_and_what_to_do(
     environ: pytest.MonkeyPatch, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.setenv("PORT", "1")
-    assert main.main([command]) == 1
+    assert main.main([command]) == 4
     error = capsys.readouterr().err
-    assert error.startswith("no answer from http://127.0.0.1:1")
-    assert error.endswith("; check the address in --url, or PORT\n")
+    assert error.startswith("Cannot reach the service at http://127.0.0.1:1")
+    assert error.endswith(": connection refused. Is it running? Use --url.\n")
 
 
-@responses.activate
-def test_error_about_an_answer_that_is_not_json_has_its_address(
-    capsys: pytest.CaptureFixture[str],
+# version, completion and help
+
+
+@pytest.mark.parametrize("arguments", [["version"], ["--version"]])
+def test_version_is_printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        assert main.main(arguments) == 0
+    except SystemExit as exited:
+        assert exited.code == 0  # noqa: PT017 - argparse ends --version so
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize("shell", main._SHELLS)
+def test_completion_prints_a_script_for_the_program(
+    shell: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    responses.get("http://127.0.0.1:8080/status", body="<html>")
-    assert main.main(["status"]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith(
-        "http://127.0.0.1:8080/status did not answer with JSON (Expecting value"
+    assert main.main(["completion", shell]) == 0
+    assert "image-puller" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("image-puller sta", ["status"]),
+        ("image-puller demo push ha", ["harbor"]),
+        ("image-puller status --fa", ["--failing"]),
+        ("image-puller status -o w", ["wide"]),
+    ],
+)
+def test_shell_completes_commands_arguments_and_options(
+    tmp_path: Path, line: str, expected: list[str]
+) -> None:
+    answer = tmp_path / "answer"
+    asked = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+        "_ARGCOMPLETE_IFS": "\n",
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+    }
+    command = (sys.executable, "-m", "image_puller")
+    subprocess.run(command, env={"PATH": os.environ["PATH"], **asked}, check=True)
+    assert answer.read_text().split() == expected
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (found,) = (
+        action
+        for action in main._parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
     )
-    assert error.endswith("; check the address in --url\n")
+    return dict(found.choices)
 
 
-@responses.activate
-def test_error_about_another_status_has_the_address_and_the_status(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("name", commands())
+def test_help_explains_every_argument_and_has_valid_examples(
+    name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    responses.get("http://127.0.0.1:8080/status", status=503, body="try again later\n")
-    assert main.main(["status"]) == 1
-    error = capsys.readouterr().err
-    assert error == "http://127.0.0.1:8080/status answered 503; see the log of the service\n"
+    parser = commands()[name]
+    assert all(action.help for action in parser._actions if action.dest != argparse.SUPPRESS)
+    with pytest.raises(SystemExit, match="0"):
+        main.main([name, "--help"])
+    examples = re.findall(
+        r"image-puller ([^)\"<\n]+)", capsys.readouterr().out.partition("examples:")[2]
+    )
+    assert examples
+    for example in examples:
+        main._parser().parse_args(example.split())
 
 
 # serve and demo

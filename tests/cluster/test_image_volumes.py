@@ -4,7 +4,7 @@ import pytest
 
 from image_puller.config.entries import COMMON_CONTAINER, INSTALL_CONTAINER
 from image_puller.core import holding
-from image_puller.core.changes import HoldApart, NoteProven
+from image_puller.core.changes import CheckDaemonSet, HoldApart, NoteProven
 from image_puller.core.decide import Outcome
 from image_puller.simulation import SimulatedCluster
 from tests.support.building import push
@@ -26,6 +26,7 @@ from tests.support.installation import Installation, Json
 from tests.support.replica import Time
 
 VOLUMES = {"HOLD_BY": "volumes", "IMAGES": BOTH, **AT_ONCE}
+CONTAINERS = VOLUMES | {"HOLD_BY": "containers"}
 TRY_VOLUME = TRY_POD
 
 
@@ -162,7 +163,7 @@ def test_a_policy_on_pods_that_refuses_image_volumes_gets_containers(
 def test_a_full_quota_does_not_hide_whether_the_server_keeps_image_volumes(
     replica: MakeReplica, cluster: SimulatedCluster, installation: Installation, *, drops: bool
 ) -> None:
-    replica(IMAGES=BOTH, **AT_ONCE).ensure_exists()
+    replica(**CONTAINERS).ensure_exists()
     if drops:
         cluster.drop_image_volumes()
     refuse_pods(cluster, "exceeded quota: small, requested: pods=1, used: pods=3, limited: pods=3")
@@ -173,13 +174,66 @@ def test_a_full_quota_does_not_hide_whether_the_server_keeps_image_volumes(
 def test_a_cluster_in_which_nothing_can_be_tried_gets_containers(
     replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
 ) -> None:
-    replica(IMAGES=BOTH, **AT_ONCE).ensure_exists()
+    replica(**CONTAINERS).ensure_exists()
     full = "exceeded quota: small, requested: pods=1, used: pods=3, limited: pods=3"
     refuse_pods(cluster, full)
     cluster.deny(lambda each: "generateName" in each["metadata"], full, status=403)
     replica(**VOLUMES).ensure_exists()
     assert installation.images() == [APP, OTHER]
-    assert "a quota is full" in installation.state()["holding"]["reason"]
+    assert "no image volume could be tried" in installation.state()["holding"]["reason"]
+
+
+LABEL = "you must provide labels: owner"
+
+
+def require_label(cluster: SimulatedCluster, resource: str) -> None:
+    """Refuse every new pod, or every new DaemonSet, as a policy does that needs a label."""
+
+    def is_new(each: Json) -> bool:
+        return resource == "pods" or "generateName" in each["metadata"]
+
+    cluster.deny(is_new, LABEL, status=403, resource=resource)
+
+
+@pytest.mark.parametrize("resources", [("pods",), ("pods", "daemonsets")], ids=" and ".join)
+@pytest.mark.parametrize("hold_by", ["volumes", "auto"])
+def test_a_policy_that_has_nothing_against_image_volumes_leaves_them(
+    replica: MakeReplica,
+    cluster: SimulatedCluster,
+    installation: Installation,
+    hold_by: str,
+    resources: tuple[str, ...],
+) -> None:
+    replica(**VOLUMES | {"HOLD_BY": hold_by}).ensure_exists()
+    for resource in resources:
+        require_label(cluster, resource)
+    replica(**VOLUMES | {"HOLD_BY": hold_by}, POD_LABELS='{"team": "ci"}').commit(CheckDaemonSet())
+    state = installation.state()
+    assert state["holding"]["byVolumes"]
+    assert state["holding"]["common"] == [APP, OTHER]
+    assert LABEL in state["blocked"]["reason"]
+
+
+def test_a_policy_that_has_nothing_against_image_volumes_does_not_decide_the_first_choice(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    refuse_pods(cluster, LABEL)
+    replica(**AUTO).ensure_exists()
+    assert mounted(installation) == {COMMON_CONTAINER: [APP, OTHER]}
+
+
+def test_auto_leaves_containers_without_a_choice_while_nothing_can_be_tried(
+    replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    replica(**CONTAINERS).ensure_exists()
+    for resource in ("pods", "daemonsets"):
+        require_label(cluster, resource)
+    puller = replica(**AUTO)
+    puller.commit(CheckDaemonSet())
+    assert installation.state()["holding"] == {"byVolumes": False, "reason": ""}
+    cluster.allow_everything()
+    puller.check()
+    assert mounted(installation) == {COMMON_CONTAINER: [APP, OTHER]}
 
 
 def test_a_service_that_may_not_try_pods_sees_whether_the_server_keeps_image_volumes(
@@ -215,7 +269,7 @@ def test_a_server_that_begins_to_keep_image_volumes_or_to_drop_them_is_followed(
 def test_moving_from_containers_to_volumes_and_back_pulls_nothing_again(
     replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
 ) -> None:
-    replica(IMAGES=BOTH, **AT_ONCE).ensure_exists()
+    replica(**CONTAINERS).ensure_exists()
     cluster.settle()
     cluster.unpullable.update(dict.fromkeys((APP, OTHER), "not found"))
     for hold_by, containers in (("volumes", 1), ("containers", 3)):
@@ -229,7 +283,7 @@ def test_an_image_that_fails_when_volumes_begin_has_a_container_of_its_own(
     replica: MakeReplica, cluster: SimulatedCluster, installation: Installation
 ) -> None:
     cluster.unpullable[OTHER] = "not found"
-    replica(IMAGES=BOTH, **AT_ONCE).ensure_exists()
+    replica(**CONTAINERS).ensure_exists()
     cluster.advance(60)
     replica(**VOLUMES).ensure_exists()
     assert mounted(installation) == {COMMON_CONTAINER: [APP], "other": [OTHER]}
@@ -383,6 +437,6 @@ def test_auto_uses_containers_at_once_where_the_server_drops_volumes(
 def test_auto_chooses_at_once_where_the_configuration_chose_before(
     replica: MakeReplica, installation: Installation
 ) -> None:
-    replica(IMAGES=BOTH, **AT_ONCE).ensure_exists()
+    replica(**CONTAINERS).ensure_exists()
     replica(**AUTO).ensure_exists()
     assert by_volumes(installation)

@@ -22,6 +22,7 @@ from tests.support.daemonset import (
     APP,
     AT_ONCE,
     BOTH,
+    CHECK,
     CHECK_READS,
     DRY_RUN,
     LATEST,
@@ -31,6 +32,7 @@ from tests.support.daemonset import (
     READ_OWN_POD,
     READ_STATE,
     TRY_POD,
+    TRY_VOLUMES,
     WRITE,
     MakeReplica,
     commit_before,
@@ -47,7 +49,9 @@ def test_the_first_check_creates_the_daemonset(
     replica: MakeReplica, installation: Installation
 ) -> None:
     replica(IMAGES=BOTH).check()
-    assert installation.sent() == [*CHECK_READS, READ_OWN_POD, TRY_POD, "POST daemonsets"]
+    assert installation.sent() == [
+        *CHECK_READS, READ_OWN_POD, *TRY_VOLUMES, TRY_POD, "POST daemonsets",
+    ]  # fmt: skip
     assert installation.images() == [APP, OTHER]
     assert installation.state()["changed"] == "2026-01-15T12:00:00.000Z"
 
@@ -101,7 +105,7 @@ def test_a_node_that_joins_costs_one_read(replica: MakeReplica, installation: In
     assert installation.sent() == [READ_STATE]
 
 
-def test_a_check_without_drift_costs_reads_and_one_dry_run(
+def test_a_check_without_drift_costs_reads_and_dry_runs(
     replica: MakeReplica, installation: Installation
 ) -> None:
     puller = replica()
@@ -109,7 +113,7 @@ def test_a_check_without_drift_costs_reads_and_one_dry_run(
     before = installation.live()
     installation.sent()
     puller.check()
-    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+    assert installation.sent() == CHECK
     assert installation.live() == before
 
 
@@ -135,9 +139,19 @@ def test_a_field_of_the_pods_can_be_set_and_unset_and_is_no_drift(
     assert installation.template() != plain
     installation.sent()
     configured.check()
-    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+    assert installation.sent() == CHECK
     replica(**AT_ONCE).check()
     assert installation.template() == plain
+
+
+def test_a_check_tries_no_volume_where_containers_hold_the_images(
+    replica: MakeReplica, installation: Installation
+) -> None:
+    puller = replica(HOLD_BY="containers")
+    puller.check()
+    installation.sent()
+    puller.check()
+    assert installation.sent() == [*CHECK_READS, DRY_RUN]
 
 
 def test_checks_of_one_commit_cost_as_much_as_one(
@@ -147,7 +161,7 @@ def test_checks_of_one_commit_cost_as_much_as_one(
     puller.check()
     installation.sent()
     assert puller.commit(*[CheckDaemonSet()] * 5) == (Outcome.CHECKED,) * 5
-    assert installation.sent() == [*CHECK_READS, DRY_RUN]
+    assert installation.sent() == CHECK
 
 
 def test_another_order_of_images_changes_nothing(
@@ -160,7 +174,7 @@ def test_another_order_of_images_changes_nothing(
     installation.sent()
     after = replica(IMAGES=f"{other};{one}", **AT_ONCE)
     after.check()
-    assert installation.sent() == [*CHECK_READS, READ_OWN_POD, DRY_RUN, WRITE]
+    assert installation.sent() == [*CHECK_READS, READ_OWN_POD, *TRY_VOLUMES, DRY_RUN, WRITE]
     assert installation.live()["spec"] == live["spec"]
     assert after.commit(push("2.2.0", 3, entry="other")) == (Outcome.TRACKED,)
     assert before.commit(push("1.2.5", 4)) == (Outcome.TRACKED,)
@@ -264,13 +278,17 @@ def test_two_processes_that_create_the_daemonset_at_once_lose_no_push(
     assert installation.images() == [APP, NEWER, NEWEST]
 
 
+@pytest.mark.parametrize(
+    ("hold_by", "last_sent"),
+    [("containers", "POST daemonsets"), ("auto", "POST daemonsets dry run")],
+)
 def test_a_missing_namespace_is_named_in_the_error(
-    replica: MakeReplica, installation: Installation
+    replica: MakeReplica, installation: Installation, hold_by: str, last_sent: str
 ) -> None:
-    puller = replica(NAMESPACE="nowhere")
+    puller = replica(NAMESPACE="nowhere", HOLD_BY=hold_by)
     with pytest.raises(ClusterUnavailableError, match='namespaces "nowhere" not found'):
         puller.check()
-    assert installation.written() == ["POST daemonsets"]
+    assert installation.sent()[-1] == last_sent
 
 
 # Races

@@ -19,6 +19,7 @@ from tests.support.daemonset import (
     OTHER,
     READ_OWN_POD,
     TRY_POD,
+    TRY_VOLUMES,
     WRITE,
     MakeReplica,
     commit_before,
@@ -225,8 +226,8 @@ def test_a_new_structure_is_first_tried_with_one_pod(
     replica(**AT_ONCE).check()
     installation.sent()
     replica(CACHING_MEMORY_LIMIT="30Mi", **AT_ONCE).check()
-    assert installation.sent() == [*CHECK_READS, READ_OWN_POD, TRY_POD, WRITE]
-    _, container = installation.template()["spec"]["containers"]
+    assert installation.sent() == [*CHECK_READS, READ_OWN_POD, *TRY_VOLUMES, TRY_POD, WRITE]
+    *_, container = installation.template()["spec"]["containers"]
     assert container["resources"]["limits"]["memory"] == "30Mi"
 
 
@@ -384,7 +385,7 @@ def test_an_exceeded_quota_does_not_block_a_pod_that_asks_for_no_more(
     replica(**AT_ONCE).check()
     refuse_pods(cluster, "exceeded quota: small, requested: limits.memory=15Mi")
     replica(CACHING_MEMORY_LIMIT="15Mi", **AT_ONCE).check()
-    _, container = installation.template()["spec"]["containers"]
+    *_, container = installation.template()["spec"]["containers"]
     assert container["resources"]["limits"]["memory"] == "15Mi"
 
 

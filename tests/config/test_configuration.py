@@ -49,7 +49,7 @@ DEFAULTS: dict[str, object] = {
     "daemonset_annotations": {},
     "image_pull_secrets": (),
     "kip_image": SLEEP_IMAGE,
-    "hold_by": HoldBy.CONTAINERS,
+    "hold_by": HoldBy.AUTO,
     "rollout_min_interval": timedelta(seconds=10),
     "rollout_max_unavailable": "100%",
     "rollout_seed_nodes": 0,

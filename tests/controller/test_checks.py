@@ -165,7 +165,7 @@ def test_a_problem_becomes_an_event_and_a_metric_when_it_begins_and_when_it_ends
     process: MakeProcess, installation: Installation, cluster: SimulatedCluster
 ) -> None:
     cluster.unpullable[APP] = "not found"
-    service = process(asks=False)
+    service = process(asks=False, HOLD_BY="containers")
     service.check()
     cluster.advance(30)
     (message,) = service.checks.status()["problems"]
@@ -209,7 +209,7 @@ def test_nodes_that_can_be_compared_with_what_was_pushed_do_not_wait_for_others(
 ) -> None:
     cluster.images[f"{NAME}:latest"] = digest(1)
     cluster.unpullable[OTHER] = "not found"
-    service = process(asks=False, IMAGES=f"{LATEST};other={OTHER}")
+    service = process(asks=False, IMAGES=f"{LATEST};other={OTHER}", HOLD_BY="containers")
     service.check()
     cluster.advance(60)
     cluster.kill("node-1")

@@ -165,27 +165,36 @@ def test_containers_are_ordered_by_name_and_not_as_in_images() -> None:
     ]
 
 
+def test_containers_of_a_small_pod_end_at_once() -> None:
+    config = configuration(IMAGES=";".join(f"app-{n}=nginx:1.{n}" for n in range(10)))
+    spec = template(config)["spec"]
+
+    installer, *others = spec["containers"]
+    assert installer["command"] == ["/sleep", "--install", "/kip/sleep", "720h"]
+    assert [each["args"] for each in others] == [["720h"]] * 10
+    assert spec["terminationGracePeriodSeconds"] == 1  # a kubelet waits two seconds at least
+
+
 @pytest.mark.parametrize(
-    ("number", "arguments"),
+    ("number", "second", "last", "grace"),
     [
-        (1, ["720h"]),
-        (10, ["720h"]),
-        (11, ["720h", "120ms"]),
-        (50, ["720h", "510ms"]),
-        (149, ["720h", "1500ms"]),
-        (300, ["720h", "1500ms"]),
+        (11, "524ms", "764ms", 10),
+        (30, "562ms", "2360ms", 12),
+        (50, "600ms", "5500ms", 15),
+        (300, "600ms", "30500ms", 40),
     ],
 )
-def test_containers_of_a_large_pod_linger_but_not_beyond_the_grace_period(
-    number: int, arguments: list[str]
+def test_containers_of_a_large_pod_end_one_after_another(
+    number: int, second: str, last: str, grace: int
 ) -> None:
     config = configuration(IMAGES=";".join(f"app-{n}=nginx:1.{n}" for n in range(number)))
     spec = template(config)["spec"]
 
     installer, *others = spec["containers"]
-    assert installer["command"] == ["/sleep", "--install", "/kip/sleep", *arguments]
-    assert [each["args"] for each in others] == [arguments] * number
-    assert spec["terminationGracePeriodSeconds"] == 1  # a kubelet waits two seconds at least
+    assert installer["command"] == ["/sleep", "--install", "/kip/sleep", "720h", "500ms"]
+    assert others[0]["args"] == ["720h", second]
+    assert others[-1]["args"] == ["720h", last]
+    assert spec["terminationGracePeriodSeconds"] == grace
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -31,6 +32,15 @@ MISSING = "not found"
 NO_PLATFORM = "no match for platform in manifest: not found"
 DOWN = "dial tcp 10.0.0.1:443: i/o timeout"
 FULL = "no space left on device"
+
+
+@pytest.fixture
+def replica(replica: MakeReplica) -> MakeReplica:
+    """Return a function that creates replicas whose images are held by containers.
+
+    `tests/controller/test_held_by_volumes.py` has the same for volumes.
+    """
+    return partial(replica, HOLD_BY="containers")
 
 
 @pytest.fixture

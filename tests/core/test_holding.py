@@ -185,7 +185,9 @@ def test_the_reason_against_volumes_names_the_first_node_that_can_not(
             for name, (runtime, kubelet) in nodes.items()
         ]
     )
-    template = daemonset.trial_manifest(CONFIG, daemonset.Platform())["spec"]["template"]
+    template = daemonset.trial_manifest(CONFIG, daemonset.Platform(), mounts=True)["spec"][
+        "template"
+    ]
     assert holding.why_not_on_nodes(template, listed) == why_not
 
 

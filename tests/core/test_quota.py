@@ -135,7 +135,7 @@ def test_a_refusal_without_amounts_has_no_room_for_larger_pods() -> None:
 
 def test_request_of_a_pod_is_described_with_what_to_lower() -> None:
     images = ";".join(f"app-{number}=quay.io/org/app:1.2.{number}" for number in range(50))
-    assert quota.describe(configuration(IMAGES=images)) == (
+    assert quota.describe(configuration(IMAGES=images, HOLD_BY="containers")) == (
         "each pod of the DaemonSet requests 2550m CPU and 510Mi memory (51 containers), "
         "and up to 7550m CPU and 1510Mi memory (151 containers) with all tracked tags; "
         "to request less of each node, lower CACHING_CPU_REQUEST, CACHING_MEMORY_REQUEST or "

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,9 +23,18 @@ from tests.support.replica import Replica, Time
 from tests.support.states import unverified_push
 
 NODES = ("node-1", "node-2", "node-3")
-WARM = {"warm": True, "state": "warm"}
+WARM = {"warm": True, "counts": True, "state": "warm"}
 PINNED = f"quay.io/org/pinned@{digest(7)}"
 OLD_POD = {"held": False, "state": "waiting", "reason": "the node's pod has an older template"}
+
+
+@pytest.fixture
+def replica(replica: MakeReplica) -> MakeReplica:
+    """Return a function that creates replicas whose images are held by containers.
+
+    `tests/controller/test_held_by_volumes.py` has the same for volumes.
+    """
+    return partial(replica, HOLD_BY="containers")
 
 
 def observed(puller: Replica) -> Observation:
@@ -95,6 +105,7 @@ def test_an_image_is_held_once_its_container_runs_on_every_node(
         "nodes": everywhere(
             {
                 "warm": True,
+                "counts": True,
                 "state": "warm",
                 "warmUpSeconds": found["nodes"]["node-1"]["warmUpSeconds"],
             }
@@ -472,6 +483,7 @@ def test_a_refused_tag_is_listed_with_its_reason(
     puller.commit(push("1.2.4", 1))
     (refused,) = described(puller)["refused"]
     assert (refused["entry"], refused["tag"], refused["digest"]) == ("app", "1.2.4", digest(1))
+    assert refused["image"] == "quay.io/org/app:1.2.4"
     assert "1.2.4 is not allowed here" in refused["reason"]
 
 
@@ -482,6 +494,7 @@ def test_an_unverified_push_is_listed_with_its_reason(replica: MakeReplica) -> N
     assert found["unverified"] == [
         {
             "entry": "app",
+            "image": "quay.io/org/app:1.2.4",
             "tag": "1.2.4",
             "digest": digest(1),
             "pushed": "2026-01-15T12:00:05+00:00",
@@ -628,7 +641,12 @@ def test_a_node_that_is_not_selected_is_listed(
     found = described(puller)
     why = "the node does not have the label pool=apps (NODE_SELECTOR)"
     assert found["nodes"]["warm"]["state"] == "warm"
-    assert found["nodes"]["node-1"] == {"warm": False, "state": "not selected", "reason": why}
+    assert found["nodes"]["node-1"] == {
+        "warm": False,
+        "counts": False,
+        "state": "not selected",
+        "reason": why,
+    }
     on_node = image(puller, APP)["nodes"]["node-1"]
     assert on_node == {"held": False, "state": "not selected", "reason": why}
     assert (found["daemonset"]["rollout"], found["problems"]) == ("complete", [])
@@ -643,7 +661,12 @@ def test_a_tainted_node_is_listed_with_its_taint(
     cluster.settle()
     found = described(puller)
     why = "the node has the taint gpu=yes:NoSchedule, which TOLERATIONS does not tolerate"
-    assert found["nodes"]["tainted"] == {"warm": False, "state": "no pod", "reason": why}
+    assert found["nodes"]["tainted"] == {
+        "warm": False,
+        "counts": False,
+        "state": "no pod",
+        "reason": why,
+    }
     assert image(puller, APP)["nodes"]["tainted"]["state"] == "no pod"
     assert (found["daemonset"]["rollout"], found["problems"]) == ("complete", [])
 
@@ -748,7 +771,12 @@ def test_nodes_whose_pods_are_refused_have_the_reason(
     deny_pods(cluster, "exceeded quota: few-pods", but_on="node-2")
     cluster.settle()
     found = described(puller)
-    refused = {"warm": False, "state": "no pod", "reason": "exceeded quota: few-pods"}
+    refused = {
+        "warm": False,
+        "counts": True,
+        "state": "no pod",
+        "reason": "exceeded quota: few-pods",
+    }
     assert (found["nodes"]["node-1"], found["nodes"]["node-3"]) == (refused, refused)
     assert found["nodes"]["node-2"]["state"] == "warm"
     assert found["problems"] == [
@@ -789,6 +817,7 @@ def test_a_service_that_may_not_list_events_lists_the_nodes_without_a_reason(
     assert found["nodes"] == everywhere(
         {
             "warm": False,
+            "counts": True,
             "state": "no pod",
             "reason": "the DaemonSet controller has not created a pod yet",
         }
@@ -944,3 +973,21 @@ def test_a_node_that_is_not_ready_says_so(replica: MakeReplica, cluster: Simulat
     found = described(puller)["nodes"]["node-2"]
     assert found["state"] == "warm"
     assert found["reason"] == "the node is not ready, so this is what it reported last"
+
+
+def test_a_node_counts_unless_it_is_not_ready_or_cordoned(
+    replica: MakeReplica, cluster: SimulatedCluster
+) -> None:
+    puller = replica(**AT_ONCE)
+    puller.check()
+    cluster.settle()
+    cluster.kill("node-1")
+    seen = observed(puller)
+    cordoned = [replace(each, is_cordoned=each.name == "node-2") for each in seen.live.nodes or ()]
+    nodes = status.describe(puller.config, replace(seen.live, nodes=cordoned))["nodes"]
+    assert {name: each["counts"] for name, each in nodes.items()} == {
+        "node-1": False,
+        "node-2": False,
+        "node-3": True,
+    }
+    assert (nodes["node-2"]["state"], nodes["node-2"]["reason"]) == ("warm", "the node is cordoned")

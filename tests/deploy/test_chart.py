@@ -120,7 +120,7 @@ ACCEPTED: list[tuple[str, Any]] = [
     ("tolerations", '[{"operator": "Exists"}]'),
     ("imagePullSecrets", "quay; hub.docker ;"),
     ("kipImage", "mirror.example.com:5000/sleep:1"),
-    ("holdBy", "auto"),
+    ("holdBy", "containers"),
     ("rolloutMinIntervalSeconds", 0),
     ("rolloutMinIntervalSeconds", "0.5"),
     ("rolloutMaxUnavailable", 3),

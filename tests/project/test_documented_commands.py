@@ -304,5 +304,5 @@ def test_readme_shows_the_output_of_the_demo(
     monkeypatch.setenv("PORT", port)
     assert main.main(["status"]) == 0
     lines = iter(capsys.readouterr().out.splitlines())
-    for line in readme_output('    "rollout"').splitlines():
+    for line in readme_output("ENTRY").splitlines():
         assert line in lines, line

@@ -27,6 +27,10 @@ READ_OWN_POD = "GET pods"
 READ_STATE = "GET daemonsets metadata"
 DRY_RUN = "PATCH daemonsets dry run"
 TRY_POD = "POST pods dry run"
+TRY_VOLUMES = [TRY_POD, "POST daemonsets dry run"]
+"""The dry runs with which a check sees whether the cluster takes image volumes."""
+CHECK = [*CHECK_READS, *TRY_VOLUMES, DRY_RUN]
+"""The requests of a check that finds everything in order, without that for nodes."""
 WRITE = "PATCH daemonsets"
 
 

@@ -62,8 +62,7 @@ class Installation:
         """Let the cluster refuse each DaemonSet that has the text in an image."""
         self.cluster.deny(
             lambda daemonset: any(
-                text in container["image"]
-                for container in daemonset["spec"]["template"]["spec"]["containers"]
+                text in image for image in _all_images_of(daemonset["spec"]["template"])
             ),
             f"{text} is not allowed here",
             status=status,
@@ -114,11 +113,33 @@ def exists(cluster: SimulatedCluster) -> bool:
 
 
 def desired_images_of(template: Json) -> list[str]:
-    """Return the desired images of a template, sorted."""
-    containers = template["spec"]["containers"]
-    return sorted(
-        container["image"] for container in containers if container["name"] != INSTALL_CONTAINER
-    )
+    """Return the desired images of a template, sorted: those that it runs, or mounts as volumes.
+
+    A container that mounts images runs the sleep image, as the install container does.
+    """
+    mounted = _mounted(template)
+    run = [
+        container["image"]
+        for container in template["spec"]["containers"]
+        if container["name"] != INSTALL_CONTAINER
+        if not any(mount["name"] in mounted for mount in container.get("volumeMounts", ()))
+    ]
+    return sorted([*run, *mounted.values()])
+
+
+def _all_images_of(template: Json) -> list[str]:
+    """Return the images of a template, with the sleep image."""
+    run = [container["image"] for container in template["spec"]["containers"]]
+    return [*run, *_mounted(template).values()]
+
+
+def _mounted(template: Json) -> dict[str, str]:
+    """Return the images that are mounted, by the names of their volumes."""
+    return {
+        volume["name"]: volume["image"]["reference"]
+        for volume in template["spec"].get("volumes", ())
+        if "image" in volume
+    }
 
 
 def _kind(path: str) -> str:

@@ -1,59 +1,72 @@
 """The command line, `image-puller`."""
 
 import argparse
-import json
 import os
 import re
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import argcomplete
 import yaml
+from argcomplete.shell_integration import shellcode
 
 from image_puller import __version__, logs
 from image_puller.cli import (
+    connection,
     demo,
     demo_content,
     demo_push,
-    demo_session,
     event_json,
     service_client,
+    status_command,
+    wait_command,
     webhook_setup,
 )
+from image_puller.cli.service_client import MissingImageError, ServiceError
+from image_puller.cli.status_command import OUTPUTS, View
 from image_puller.config import variables
 from image_puller.config.configuration import Config, Google, HoldBy, LogFormat, from_environ
 from image_puller.controller.clock import Clock
 from image_puller.core import daemonset, decide, holding, quota, rollout, state
+from image_puller.core.awaiting import Enough
 from image_puller.errors import BadEventError, ConfigurationError, ImagePullerError
 from image_puller.events import sources
 from image_puller.events.cloudevents_http import to_request
 from image_puller.events.sources import SOURCES
-from image_puller.http.authentication import EVENTS, READ, Secrets
+from image_puller.http.authentication import EVENTS, READ
 
 _DESCRIPTION = "Keep container images on the nodes of a Kubernetes cluster."
 _EPILOG = "Run `image-puller <command> --help` for the arguments of a command."
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_ADDRESS = re.compile(
-    r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", re.ASCII
-)
 _NODES_MOST = 1_000_000
 _BIND = re.compile(r"fd://[0-9]{1,9}|([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", re.ASCII)
-_DEFAULT_PORT = "8080"
+_SHELLS = ("bash", "zsh", "fish", "tcsh")
 _FAILED = 1
 _BAD_INPUT = 2
+_UNREACHABLE = 4
+_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command, and return its exit code: 0, 1 if it failed, 2 if its input is bad."""
-    arguments = _parser().parse_args(argv)
+    """Run one command, and return its exit code, as docs/cli.md lists them."""
+    parser = _parser()
+    argcomplete.autocomplete(parser)  # a shell asks by a variable of the environment
+    arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments, os.environ) or 0)
-    except (BadEventError, ConfigurationError) as error:
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except (BadEventError, ConfigurationError, MissingImageError) as error:
         print(error, file=sys.stderr)
         return _BAD_INPUT
+    except ServiceError as error:
+        print(error, file=sys.stderr)
+        return _UNREACHABLE
     except (ImagePullerError, OSError) as error:
         print(error, file=sys.stderr)
         return _FAILED
@@ -66,12 +79,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, title="commands", metavar="<command>")
 
-    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text)
+    def command(name: str, run: Any, text: str, *examples: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=_examples(examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         added.set_defaults(run=run)
         return added
 
-    serve = command("serve", _serve, "Run the service, configured by environment variables.")
+    serve = command(
+        "serve",
+        _serve,
+        "Run the service, configured by environment variables.",
+        "serve",
+        "serve --bind 127.0.0.1:8080",
+    )
     serve.add_argument(
         "--bind",
         type=_bind_address,
@@ -80,39 +105,71 @@ def _parser() -> argparse.ArgumentParser:
         "socket (default: all addresses, port $PORT)",
     )
     _add_demo_push(
-        command("demo", _demo, "Run the service beside a simulated cluster of three nodes.")
+        command(
+            "demo",
+            _demo,
+            "Run the service beside a simulated cluster of three nodes.",
+            "demo",
+            "demo push harbor",
+        )
     )
-    for name, run, text in (
-        ("trigger-check", _trigger_check, "Start a check in a running service."),
-        ("status", _status, "Print the images, and the nodes that hold them, as JSON."),
-    ):
-        client = command(name, run, text)
-        client.add_argument(
-            "--url", help="the address of the service (default: this machine, port $PORT)"
+    trigger_check = command(
+        "trigger-check", _trigger_check, "Start a check in a running service.", "trigger-check"
+    )
+    connection.add_arguments(trigger_check)
+    _add_status(
+        command(
+            "status",
+            _status,
+            "Print the images, and the nodes that hold them.",
+            "status",
+            "status quay.io/org/app:1.2.4 -o wide",
+            "status --failing --watch",
+            "status -o json --url http://127.0.0.1:8080 --token-file read.txt",
         )
-        client.add_argument(
-            "--token-file",
-            type=Path,
-            metavar="FILE",
-            help="a file with the secret or token (default: the file in $WEBHOOK_SECRETS_DIR, "
-            "or the secret of the demo on $PORT)",
+    )
+    _add_wait(
+        command(
+            "wait",
+            _wait,
+            "Wait until the nodes hold images.",
+            "wait",
+            "wait app --timeout 5m",
+            "wait quay.io/org/app:1.2.4 quay.io/org/tool --nodes 95%",
         )
-    render = command("render", _render, "Print the DaemonSets that the environment configures.")
+    )
+    render = command(
+        "render",
+        _render,
+        "Print the DaemonSets that the environment configures.",
+        "render",
+        "render --quota 20",
+    )
     render.add_argument(
         "--quota",
         type=_nodes,
         metavar="NODES",
         help="print the ResourceQuota for that many nodes instead",
     )
-    webhook_url = command("webhook-url", _webhook_url, "Print how to set up a sender's webhook.")
+    webhook_url = command(
+        "webhook-url",
+        _webhook_url,
+        "Print how to set up a sender's webhook.",
+        "webhook-url harbor --url https://puller.example.com",
+    )
     _add_source(webhook_url)
     webhook_url.add_argument(
         "--url",
-        type=_address,
+        type=connection.address,
         required=True,
         help="the address at which senders reach the service, such as https://puller.example.com",
     )
-    parse = command("parse", _parse, "Print the events in a request body on standard input.")
+    parse = command(
+        "parse",
+        _parse,
+        "Print the events in a request body on standard input.",
+        "parse harbor < payload.json",
+    )
     _add_source(parse)
     parse.add_argument(
         "--headers",
@@ -120,7 +177,78 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a file with the headers of the request, one `Name: value` on each line",
     )
+    completion = command(
+        "completion",
+        _completion,
+        "Print the script that completes commands in a shell.",
+        'eval "$(image-puller completion bash)"',
+    )
+    completion.add_argument(
+        "shell",
+        choices=_SHELLS,
+        metavar="<shell>",
+        help=f"the shell: {', '.join(_SHELLS)}",
+    )
+    command("version", _version, "Print the version.", "version")
     return parser
+
+
+def _examples(commands: Sequence[str]) -> str:
+    lines = (each if "image-puller" in each else f"image-puller {each}" for each in commands)
+    return "\n  ".join(("examples:", *lines))
+
+
+def _add_status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "image",
+        nargs="?",
+        metavar="<image>",
+        help="the name of an entry, or an image, such as quay.io/org/app:1.2.4 (default: all)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=OUTPUTS,
+        default=OUTPUTS[0],
+        metavar="FORMAT",
+        help="the format: table; wide, with more columns; or json, the answer of the service "
+        "(default: table)",
+    )
+    parser.add_argument(
+        "--failing",
+        action="store_true",
+        help="show only the images that a node lacks; not with json",
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="show the status every two seconds, until Ctrl-C"
+    )
+    connection.add_arguments(parser)
+
+
+def _add_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "images",
+        nargs="*",
+        type=wait_command.image,
+        metavar="<image>",
+        help="the name of an entry, or an image: <repository>[:<tag>][@<digest>] (default: all "
+        "desired images)",
+    )
+    parser.add_argument(
+        "--nodes",
+        type=wait_command.nodes,
+        default=Enough(),
+        help="how many of the nodes that count must hold each image: a number, or a percentage "
+        "such as 95%% (default: 100%%)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=wait_command.duration,
+        default="10m",
+        metavar="TIME",
+        help="how long to wait, such as 90s or 1h30m (default: 10m)",
+    )
+    connection.add_arguments(parser)
 
 
 def _add_demo_push(demo_parser: argparse.ArgumentParser) -> None:
@@ -162,7 +290,7 @@ def _demo(_arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _demo_push(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    demo_push.run(arguments.source, _port(environ), Clock())
+    demo_push.run(arguments.source, connection.port(environ), Clock())
 
 
 def _trigger_check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -173,47 +301,40 @@ def _trigger_check(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
         time=datetime.now(UTC),
         data=None,
     )
-    url = _service_url(arguments, environ)
-    credentials = _credentials(arguments, environ, EVENTS)
-    service_client.send("POST", url, EVENTS, headers={**headers, **credentials}, data=body)
+    service = connection.find(arguments, environ, EVENTS)
+    service_client.send(
+        "POST", service.url, EVENTS, headers={**headers, **service.headers}, data=body
+    )
 
 
-def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    url = f"{_service_url(arguments, environ)}/status"
-    answer = service_client.send("GET", url, READ, headers=_credentials(arguments, environ, READ))
-    try:
-        status = answer.json()
-    except ValueError as error:
-        raise ImagePullerError(
-            f"{url} did not answer with JSON ({error}); check the address in --url"
-        ) from error
-    print(json.dumps(status, indent=2))
+def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if arguments.failing and arguments.output == "json":
+        raise ConfigurationError("--failing can't be used with -o json, which shows everything")
+    path = "" if arguments.image is None else f"/{quote(arguments.image, safe='/:@')}"
+    read = _status_reader(arguments, environ, path)
+    view = View(output=arguments.output, only_failing=arguments.failing)
+    if arguments.watch:
+        return status_command.watch(read, view, Clock())
+    return status_command.show(read, view)
 
 
-def _service_url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
-    url: str = arguments.url or f"http://127.0.0.1:{_port(environ)}"
-    return url.rstrip("/")
+def _wait(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    read = _status_reader(arguments, environ, "")
+    return wait_command.run(read, arguments.images, arguments.nodes, arguments.timeout, Clock())
 
 
-def _port(environ: Mapping[str, str]) -> str:
-    return environ.get("PORT", "").strip() or _DEFAULT_PORT
+def _status_reader(
+    arguments: argparse.Namespace, environ: Mapping[str, str], path: str
+) -> Callable[[], dict[str, Any]]:
+    """Return a function that reads the status, or the part of it at a path."""
+    service = connection.find(arguments, environ, READ)
+    url = f"{service.url}/status{path}"
 
+    def read() -> dict[str, Any]:
+        answer = service_client.send("GET", url, READ, headers=service.headers)
+        return service_client.status_of(answer, url)
 
-def _credentials(
-    arguments: argparse.Namespace, environ: Mapping[str, str], name: str
-) -> dict[str, str | bytes]:
-    """Return the Authorization header with the secret of a name, or nothing without a secret."""
-    if arguments.token_file is not None:
-        return service_client.bearer(arguments.token_file.read_bytes().strip())
-    secrets = _secrets(environ).of(name)
-    if not secrets and not arguments.url and not environ.get("WEBHOOK_SECRETS_DIR"):
-        folder = demo_session.found(_port(environ))
-        secrets = Secrets(folder).of(name) if folder else ()
-    return service_client.bearer(secrets[0]) if secrets else {}
-
-
-def _secrets(environ: Mapping[str, str]) -> Secrets:
-    return Secrets(Path(environ.get("WEBHOOK_SECRETS_DIR") or "/etc/image-puller/secrets"))
+    return read
 
 
 def _render(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -255,7 +376,7 @@ def _webhook_url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
     source = arguments.source
     account, audience = (environ.get(f"GAR_{name}") for name in ("SERVICE_ACCOUNT", "AUDIENCE"))
     google = Google(audience=audience, service_account=account) if account and audience else None
-    secrets = _secrets(environ).of(source)
+    secrets = connection.secrets(environ).of(source)
     secret = secrets[0] if secrets else None
     if secret is not None and webhook_setup.prints_secret(source, google):
         print(
@@ -266,12 +387,12 @@ def _webhook_url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
     print(webhook_setup.render(source, arguments.url, secret, google), end="")
 
 
-def _address(text: str) -> str:
-    if not _ADDRESS.fullmatch(text):
-        raise argparse.ArgumentTypeError(
-            f"must have the form https://host[:port][/path], not {text!r}"
-        )
-    return text.rstrip("/")
+def _completion(arguments: argparse.Namespace, _environ: Mapping[str, str]) -> None:
+    print(shellcode(["image-puller"], shell=arguments.shell))
+
+
+def _version(_arguments: argparse.Namespace, _environ: Mapping[str, str]) -> None:
+    print(__version__)
 
 
 def _bind_address(text: str) -> str:

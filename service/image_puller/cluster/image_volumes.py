@@ -19,7 +19,7 @@ _DROPPED = (
     "the API server drops image volumes; they need Kubernetes 1.35 or later, or its feature gate "
     "ImageVolume"
 )
-_UNTRIED = "no image volume could be tried, because a quota is full"
+_UNTRIED = "no image volume could be tried, because the cluster refuses pods without one too"
 
 
 class ImageVolumes:
@@ -38,9 +38,14 @@ class ImageVolumes:
         """
         if self._config.hold_by is HoldBy.CONTAINERS:
             return holding.by_containers(state)
-        trial = daemonset.trial_manifest(self._config, platform)
-        refusal = self._why_not(trial)
-        if self._config.hold_by is HoldBy.AUTO:
+        is_auto = self._config.hold_by is HoldBy.AUTO
+        trial = daemonset.trial_manifest(self._config, platform, mounts=True)
+        refusal = self._why_not(trial, platform)
+        if refusal is None and live is not None and (is_auto or state.holding.by_volumes):
+            return state  # a later check can try
+        if refusal is None:
+            refusal = _UNTRIED
+        if is_auto:
             template = trial["spec"]["template"]
             found = holding.chosen(
                 self._config,
@@ -59,25 +64,34 @@ class ImageVolumes:
         self._report(found.holding)
         return found
 
-    def _why_not(self, trial: Manifest) -> str:
+    def _why_not(self, trial: Manifest, platform: Platform) -> str | None:
         """Return why the cluster does not take image volumes, or "" where it does.
 
         A server without the feature drops the field from new objects, and says nothing. Policies
-        look at pods, at DaemonSets, or at both. A quota that is full says nothing about volumes.
+        look at pods, at DaemonSets, or at both. What is refused without an image volume too, for
+        example by a full quota, says nothing about volumes. Return None where that is all.
         """
         is_kept = False
         for tried in (self._tried_pod, self._tried_daemonset):
             try:
                 spec = tried(trial)
             except RefusedByClusterError as error:
-                if "exceeded quota" in str(error):
+                if self._is_refused(tried, platform):
                     continue
                 return f"the cluster refuses image volumes: {error}"
             if spec is not None:
                 is_kept = any("image" in volume for volume in spec.get("volumes") or ())
                 if not is_kept:
                     return _DROPPED
-        return "" if is_kept else _UNTRIED
+        return "" if is_kept else None
+
+    def _is_refused(self, tried: Callable[[Manifest], Manifest | None], platform: Platform) -> bool:
+        """Whether the cluster refuses the trial without an image volume too."""
+        try:
+            tried(daemonset.trial_manifest(self._config, platform, mounts=False))
+        except RefusedByClusterError:
+            return True
+        return False
 
     def _tried_pod(self, trial: Manifest) -> Manifest | None:
         pod = self._cluster.admit_pod(trial["spec"]["template"])

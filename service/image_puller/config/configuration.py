@@ -278,7 +278,7 @@ def _group(
         daemonset_annotations=read("DAEMONSET_ANNOTATIONS", _daemonset_annotations, {}),
         image_pull_secrets=read("IMAGE_PULL_SECRETS", _names, ()),
         kip_image=read("KIP_IMAGE", _sleep_image, SLEEP_IMAGE),
-        hold_by=read("HOLD_BY", variables.one_of(HoldBy), HoldBy.CONTAINERS),
+        hold_by=read("HOLD_BY", variables.one_of(HoldBy), HoldBy.AUTO),
         rollout_min_interval=read(
             "ROLLOUT_MIN_INTERVAL_SECONDS", variables.seconds, timedelta(seconds=10)
         ),

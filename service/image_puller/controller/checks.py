@@ -17,6 +17,7 @@ from image_puller.core.catch_up import Findings, Question
 from image_puller.core.changes import Change, CheckDaemonSet
 from image_puller.core.decide import STARTS_ROLLOUT
 from image_puller.core.observation import Observation
+from image_puller.core.page import Seen
 from image_puller.core.problems import Kind, Problem
 from image_puller.core.state import State
 from image_puller.registries.lookup import Lookup
@@ -75,6 +76,11 @@ class Checks:
         """Return the status as JSON."""
         seen, found = self._observe()
         return status.described(seen, found)
+
+    def seen(self) -> Seen:
+        """Return what is known now, for the status page."""
+        seen, found = self._observe()
+        return Seen(observation=seen, problems=found, failing=self._failing)
 
     def full(self, seconds: float, *, asks_if_new: bool = False) -> bool:
         """Ask registries for missed pushes, then repair the DaemonSet whatever they answered.

@@ -131,7 +131,7 @@ class Writer:
             self._metrics.count_event(submitted.source, outcome)
             is_news = not isinstance(change, RegistryAnswer) or outcome is not Outcome.UNCHANGED
             level = logging.INFO if is_news else logging.DEBUG
-            lines.setdefault((level, outcome), []).append(self._prefix + _subject(change))
+            lines.setdefault((level, outcome), []).append(self._prefix + subject(change))
         for (level, outcome), subjects in lines.items():
             log.log(level, "%s: %s: %s", submitted.source, listed(subjects), outcome)
 
@@ -219,8 +219,8 @@ def listed(texts: Sequence[str]) -> str:
     return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
 
 
-def _subject(change: Change) -> str:
-    """Return what a change is about, for the log."""
+def subject(change: Change) -> str:
+    """Return what a change is about, for the log and the status page."""
     match change:
         case TrackTag() | UntrackTag() | RegistryAnswer() | PullAgain() | NoteHeld():
             return " ".join(filter(None, (change.entry, change.tag, change.digest)))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -29,6 +29,8 @@ ORIGINAL_SELECTOR = {"test": "daemonset-test", "app.kubernetes.io/name": "image-
 
 _USER = 65532
 _GRACE_SECONDS = 1
+_GRACE_OF_MANY_SECONDS = 10
+"""What the grace period of a large pod has beyond the end of its last container."""
 _VOLUME = INSTALL_CONTAINER
 _VOLUME_SIZE = "1Mi"
 _FOLDER = "/kip"
@@ -38,8 +40,9 @@ _DURATION = "720h"
 _SHARED = {"name": _VOLUME, "mountPath": _FOLDER}
 """The mount of the volume that `/sleep` is installed to."""
 _FEW = 11
-_LINGER_MILLISECONDS = 10
-_MOST_LINGER_MILLISECONDS = 1500
+_FIRST_END_MILLISECONDS = 500
+_PACE_MILLISECONDS_FOR_EACH = 2
+_MOST_PACE_MILLISECONDS = 100
 
 Manifest = dict[str, Any]
 
@@ -126,7 +129,8 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
     mounted = [image for image in images if image.is_volume]
     running = [image for image in images if not image.is_volume]
     installs = bool(running) or not images  # without an image, the pod needs a container too
-    sleep = _sleep(container_count(config, state))
+    count = container_count(config, state)
+    sleeps = _sleeps(count)
     annotations = {
         **config.pod_annotations,
         DIGESTS: _json({i.container: i.expected for i in images if i.expected is not None}),
@@ -139,7 +143,7 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
             "labels": {**config.pod_labels, **selector(config), "sidecar.istio.io/inject": "false"},
             "annotations": annotations,
         },
-        "spec": _pod_spec(config, platform)
+        "spec": _pod_spec(config, platform, count)
         | {
             "volumes": [
                 *([{"name": _VOLUME, "emptyDir": {"sizeLimit": _VOLUME_SIZE}}] if installs else []),
@@ -147,11 +151,16 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
             ],
             "containers": [
                 *(
-                    _holder(config, name, [i.container for i in mounted if i.holder == name], sleep)
+                    _holder(
+                        config,
+                        name,
+                        [i.container for i in mounted if i.holder == name],
+                        next(sleeps),
+                    )
                     for name in sorted(_holders(mounted), key=lambda name: name != COMMON_CONTAINER)
                 ),
-                *([_install_container(config, sleep)] if installs else []),
-                *(_container(config, image, sleep) for image in running),
+                *([_install_container(config, next(sleeps))] if installs else []),
+                *(_container(config, image, next(sleeps)) for image in running),
             ],
         },
     }
@@ -163,11 +172,15 @@ def container_count(config: Config, state: State) -> int:
     return len(_holders(images)) + (not images or any(not each.is_volume for each in images))
 
 
-def trial_manifest(config: Config, platform: Platform) -> Manifest:
-    """Return a DaemonSet with one image volume, to try whether the cluster takes it."""
-    spec = _pod_spec(config, platform) | {
-        "volumes": [_image_volume(COMMON_CONTAINER, str(parse(config.kip_image)))],
-        "containers": [_holder(config, COMMON_CONTAINER, [COMMON_CONTAINER], _sleep(1))],
+def trial_manifest(config: Config, platform: Platform, *, mounts: bool) -> Manifest:
+    """Return a DaemonSet to try whether the cluster takes it.
+
+    `mounts`: it has an image volume. Without one, it shows what the cluster refuses anyway.
+    """
+    volumes = [COMMON_CONTAINER] if mounts else []
+    spec = _pod_spec(config, platform, 1) | {
+        "volumes": [_image_volume(each, str(parse(config.kip_image))) for each in volumes],
+        "containers": [_holder(config, COMMON_CONTAINER, volumes, (_DURATION,))],
     }
     return {
         "apiVersion": "apps/v1",
@@ -392,14 +405,14 @@ def _expected(tag: Tag | None) -> str | None:
     return tag.digest
 
 
-def _pod_spec(config: Config, platform: Platform) -> Manifest:
+def _pod_spec(config: Config, platform: Platform, containers: int) -> Manifest:
     security: Manifest = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     if not platform.openshift:
         security |= {"runAsUser": _USER, "runAsGroup": _USER}
     spec: Manifest = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "terminationGracePeriodSeconds": _grace_seconds(containers),
         "securityContext": security,
         "nodeSelector": {"kubernetes.io/os": "linux"} | dict(config.node_selector),
     }
@@ -415,19 +428,33 @@ def _pod_spec(config: Config, platform: Platform) -> Manifest:
     return spec | {key: value for key, value in optional.items() if value}
 
 
-def _sleep(containers: int) -> tuple[str, ...]:
-    """Return the arguments of `/sleep`: how long to sleep, and in a large pod how long to linger.
+def _sleeps(containers: int) -> Iterator[tuple[str, ...]]:
+    """Yield the arguments of `/sleep` for each container: how long to sleep, and to linger.
 
-    The kubelet stops all containers of a pod at once. The runtime needs seconds for each exit where
-    more than 32 exits wait: https://github.com/containerd/containerd/issues/12678. Lingering
-    spreads the exits. It stays below the two seconds that the kubelet waits. A pod of few
-    containers has at most three exits for each of them, so it need not linger.
+    The kubelet stops all containers of a pod at once. The runtime needs a second for each exit
+    where more than 32 exits wait: https://github.com/containerd/containerd/issues/12678. So the
+    containers of a large pod end one after another. A small pod never has as many exits.
     See `docs/decisions/lingering-sleep.md`.
     """
+    for place in range(containers):
+        linger = _linger(place, containers)
+        yield (_DURATION,) if containers <= _FEW else (_DURATION, f"{linger}ms")
+
+
+def _linger(place: int, containers: int) -> int:
+    """Return how many milliseconds after the signal the container in this place ends.
+
+    The more containers there are, the slower they follow each other: more exits can wait then.
+    """
+    pace = min(_PACE_MILLISECONDS_FOR_EACH * containers, _MOST_PACE_MILLISECONDS)
+    return _FIRST_END_MILLISECONDS + pace * place
+
+
+def _grace_seconds(containers: int) -> int:
+    """Return how long the kubelet waits for a pod's containers to end by themselves."""
     if containers <= _FEW:
-        return (_DURATION,)
-    milliseconds = min(_LINGER_MILLISECONDS * containers, _MOST_LINGER_MILLISECONDS)
-    return _DURATION, f"{milliseconds}ms"
+        return _GRACE_SECONDS
+    return _linger(containers, containers) // 1000 + _GRACE_OF_MANY_SECONDS
 
 
 def _install_container(config: Config, sleep: tuple[str, ...]) -> Manifest:

@@ -48,7 +48,7 @@ _ARCHITECTURE = "kubernetes.io/arch"
 _LASTING = timedelta(seconds=limits.QUARANTINE_SECONDS)
 _LONG = timedelta(seconds=limits.SEEDING_SECONDS)
 _SOON = timedelta(seconds=limits.SEEDING_PENDING_SECONDS)
-_LATEST = datetime.max.replace(tzinfo=UTC)
+NOT_STARTED = datetime.max.replace(tzinfo=UTC)
 """Of a container whose pod has not started, so that it does not fail yet."""
 _ABOUT_IMAGE = (Cause.IMAGE, Cause.PLATFORM)
 
@@ -208,7 +208,7 @@ def _failing_since(pod: Pod, image: DesiredImage, now: datetime) -> datetime:
         if container.name == image.container:
             break
         times.append(container.running_since)
-    return max((datetime.fromisoformat(time) for time in times if time), default=_LATEST)
+    return max((datetime.fromisoformat(time) for time in times if time), default=NOT_STARTED)
 
 
 def _held(seen: Observation, state: State, found: Mapping[str, _Found]) -> Iterator[NoteHeld]:

@@ -77,6 +77,15 @@ class Place:
     reason: str = ""
     is_expected: bool = True
 
+    @property
+    def counts(self) -> bool:
+        """Whether the node should hold all images now.
+
+        One that is not ready, or cordoned, may be about to leave, so nobody should wait for it.
+        """
+        is_in_use = self.facts is None or (self.facts.is_ready and not self.facts.is_cordoned)
+        return self.is_expected and is_in_use
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
@@ -360,4 +369,6 @@ def state_of(place: Place, images: Mapping[str, ImageOnNode]) -> tuple[NodeState
         reason = f"{len(missing)} of {len(images)} images are not held: {missing[0].reason}"
     if place.facts is not None and not place.facts.is_ready:
         reason = f"the node is not ready, so this is what it reported last{reason and '; '}{reason}"
+    elif place.facts is not None and place.facts.is_cordoned:
+        reason = f"the node is cordoned{reason and '; '}{reason}"
     return state, reason

@@ -43,6 +43,7 @@ class Node:
     name: str
     created: datetime | None = None
     is_ready: bool = True
+    is_cordoned: bool = False
     labels: Mapping[str, str]
     taints: tuple[Manifest, ...] = ()
     images: frozenset[str] = frozenset()
@@ -58,12 +59,14 @@ def of_manifest(manifest: Manifest, is_wanted: Callable[[str], bool]) -> Node:
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     created = metadata.get("creationTimestamp")
     conditions, info = status.get("conditions") or (), status.get("nodeInfo") or {}
+    spec = manifest.get("spec") or {}
     return Node(
         name=metadata["name"],
         created=datetime.fromisoformat(created) if created else None,
         is_ready=all(each.get("status") == "True" for each in conditions if _is_ready(each)),
+        is_cordoned=bool(spec.get("unschedulable")),
         labels=metadata.get("labels") or {},
-        taints=tuple((manifest.get("spec") or {}).get("taints") or ()),
+        taints=tuple(spec.get("taints") or ()),
         images=frozenset(
             name
             for image in status.get("images") or ()

@@ -11,9 +11,9 @@ from image_puller.core.daemonset import DesiredImage
 from image_puller.core.node_state import ImageOnNode, NodeState, Place
 from image_puller.core.observation import Live, Observation
 from image_puller.core.problems import Problem
-from image_puller.core.state import Seeding, State
+from image_puller.core.state import EntryState, Seeding, State
 from image_puller.values import quantity
-from image_puller.values.reference import InvalidReferenceError, Reference, parse
+from image_puller.values.reference import InvalidReferenceError, Reference, is_digest, parse
 
 _PARTS = ("quarantined", "refused", "unverified")
 """The lists of a status whose items have an entry."""
@@ -38,6 +38,7 @@ def described(seen: Observation, found: Sequence[Problem]) -> dict[str, Any]:
         "quarantined": [
             {
                 "entry": name,
+                "image": _pushed(entry, each.tag.name),
                 "tag": each.tag.name,
                 "digest": each.tag.digest,
                 "state": "quarantined",
@@ -48,13 +49,20 @@ def described(seen: Observation, found: Sequence[Problem]) -> dict[str, Any]:
             for each in entry.quarantined
         ],
         "refused": [
-            {"entry": name, "tag": refused.name, "digest": refused.digest, "reason": refused.reason}
+            {
+                "entry": name,
+                "image": _pushed(entry, refused.name),
+                "tag": refused.name,
+                "digest": refused.digest,
+                "reason": refused.reason,
+            }
             for name, entry in (state.entries if state else {}).items()
             for refused in entry.refused
         ],
         "unverified": [
             {
                 "entry": name,
+                "image": _pushed(entry, push.tag),
                 "tag": push.tag,
                 "digest": push.digest,
                 "pushed": push.time.isoformat(),
@@ -92,12 +100,13 @@ def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
     return {**(main or {**status, **_WITHOUT_IMAGES}), "groups": named}
 
 
+def is_named(name: str, entry: str, image: str) -> bool:
+    """Whether a name is that of the entry, or of the image."""
+    return name == entry or _named(name) in _names(image)
+
+
 def _selected(status: dict[str, Any], image: str) -> dict[str, Any] | None:
-    images = [
-        each
-        for each in status["images"]
-        if image == each["entry"] or _named(image) in _names(each["image"])
-    ]
+    images = [each for each in status["images"] if is_named(image, each["entry"], each["image"])]
     if not images:
         return None
     entries = {each["entry"] for each in images}
@@ -182,6 +191,12 @@ def _image(seen: Observation, image: DesiredImage) -> dict[str, Any]:
     }
 
 
+def _pushed(entry: EntryState, name: str) -> str:
+    """Return the image of an entry with a tag, or with a digest in its place."""
+    tag, digest = (None, name) if is_digest(name) else (name, None)
+    return str(replace(parse(entry.image), tag=tag, digest=digest))
+
+
 def _on_node(found: ImageOnNode) -> dict[str, Any]:
     described: dict[str, Any] = {"held": found.is_held, "state": found.state.value}
     if found.image_id is not None:
@@ -195,7 +210,11 @@ def _node(seen: Observation, place: Place) -> dict[str, Any]:
     """Return the state of a node, and its warm-up time if it joined after the last rollout."""
     states = {image.container: seen.states[image.container][place.node] for image in seen.images}
     state, reason = node_state.state_of(place, states)
-    described: dict[str, Any] = {"warm": state is NodeState.WARM, "state": state.value}
+    described: dict[str, Any] = {
+        "warm": state is NodeState.WARM,
+        "counts": place.counts,
+        "state": state.value,
+    }
     if reason:
         described["reason"] = reason
     seconds = _warm_up_seconds(seen, place) if state is NodeState.WARM else None
