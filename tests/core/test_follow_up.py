@@ -366,6 +366,7 @@ def test_nodes_follow_the_seeds_although_a_newer_template_waits(
     assert proceeds(puller, cluster)
     cluster.advance(10)
     assert observed(puller).rollout == then
+    assert found(puller, cluster) == ()
     assert all(each.is_held for each in observed(puller).states["app"].values())
 
 
