@@ -13,6 +13,7 @@ NEVER_OF_A_PUSH = {
     Outcome.PROVEN,
     Outcome.HELD_APART,
     Outcome.BOUND_CHANGED,
+    Outcome.PROCEEDED,
 }
 """The outcomes that only checks have."""
 
