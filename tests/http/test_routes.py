@@ -17,7 +17,7 @@ from image_puller.events.sources import SOURCES
 from image_puller.http.oidc import GOOGLE_KEYS
 from tests.support.building import digest
 from tests.support.clock import ManualClock
-from tests.support.daemonset import end_pod, start_pod
+from tests.support.daemonset import CHECK, end_pod, start_pod
 from tests.support.installation import NAME, NAMESPACE, Gate, Installation, Json
 from tests.support.issuer import Issuer
 from tests.support.waiting import wait_until
@@ -590,9 +590,7 @@ def test_without_event_auth_an_event_starts_a_check_and_changes_no_image(
     installation.sent()
     assert_accepted(post_event(service, sent, None))
     assert installation.live() == before
-    assert installation.sent() == [
-        "GET apis", "GET deployments", "GET daemonsets", "PATCH daemonsets dry run",
-    ]  # fmt: skip
+    assert installation.sent() == CHECK
 
 
 def test_without_event_auth_a_push_of_an_unknown_repository_costs_nothing(
