@@ -72,6 +72,7 @@ NEW_VARIABLES = {
     "keepTags": 3,
     "rolloutMinIntervalSeconds": 1_000_000,
     "rolloutMaxUnavailable": "10%",
+    "rolloutSeedNodes": 3,
     "priorityClassName": "low",
     "podLabels": {"team": "ci"},
     "podAnnotations": '{"example.com/owner": "ci"}',

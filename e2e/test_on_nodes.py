@@ -44,6 +44,7 @@ MakeRegistry = Callable[..., Registry]
 
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
 QUARANTINE_SECONDS = 600  # three minutes of failing, the next check of the rollout, and the pulls
+PULL_BYTES = 200 * 1024 * 1024  # of an image that a node pulls in some seconds
 BACK_OFF_SECONDS = 300 + TIMEOUT_SECONDS  # the longest of a kubelet, and then the pull
 
 
@@ -321,6 +322,49 @@ def test_what_no_node_can_pull_is_quarantined_and_another_push_reaches_all_nodes
         good = registry.push_image("nodes/stuck", "1.1.0", with_content(workspace, "good"))
         wait_for_image(nodes, broken, good)
         puller.wait_until_held(broken, *nodes.names)
+
+
+def test_a_node_pulls_only_after_the_seed_holds_everything(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
+) -> None:
+    configured, newer = reference("nodes/seeded", "1.0.0"), reference("nodes/seeded", "1.1.0")
+    first = with_layers(workspace, os.urandom(PULL_BYTES))
+    digest = registry.push_image("nodes/seeded", "1.0.0", first)
+    with deployed(installation, f"app={configured}", ROLLOUT_SEED_NODES="1", **AT_ONCE) as puller:
+        puller.wait_until_notified(configured, digest)
+        wait_until(lambda: all_follow(puller, configured, nodes), f"{configured} on all nodes")
+        assert is_pulled_by_one_after_the_other(installation, configured)
+        assert maximum_unavailable(installation) == "100%"
+        pushed = with_layers(workspace, os.urandom(PULL_BYTES))
+        digest = registry.push_image("nodes/seeded", "1.1.0", pushed)
+        wait_for_image(nodes, newer, digest)
+        wait_until(lambda: all_follow(puller, newer, nodes), f"{newer} on all nodes")
+        assert is_pulled_by_one_after_the_other(installation, newer)
+        assert maximum_unavailable(installation) == "100%"
+
+
+def all_follow(puller: Deployed, image: str, nodes: Nodes) -> bool:
+    """Return whether all nodes hold the image, and the rollout has ended."""
+    daemonset = puller.status()["daemonset"]
+    is_over = "seeding" not in daemonset and daemonset["rollout"] == "complete"
+    return is_over and puller.held_on(image) == set(nodes.names)
+
+
+def is_pulled_by_one_after_the_other(installation: Installation, image: str) -> bool:
+    """Return whether the second pod with the image was created after the first one was ready.
+
+    Times are in whole seconds, so a pull has to take longer than one.
+    """
+    path = f"/api/v1/namespaces/{installation.namespace}/pods"
+    found = of_the_daemonset(installation.control_plane.admin, path)
+    first, second = sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+    for pod in (first, second):
+        assert image in {each["image"] for each in pod["spec"]["containers"]}
+    started = [
+        each["state"]["running"]["startedAt"] for each in first["status"]["containerStatuses"]
+    ]
+    created: str = second["metadata"]["creationTimestamp"]
+    return bool(created >= max(started))
 
 
 def test_an_image_pushed_without_a_webhook_is_pulled_after_the_kubelets_back_off(

@@ -32,6 +32,11 @@ UNVERIFIED_CHARACTERS = 200
 QUARANTINE_SECONDS = 180.0
 """How long an image fails on a node before that has consequences for the rollout."""
 
+SEEDING_SECONDS = 3600.0
+"""How long other nodes wait for the seeds at most."""
+SEEDING_PENDING_SECONDS = 60.0
+"""How long other nodes rather wait for a pending template than follow the seeds."""
+
 HOLD_BY_SECONDS = 900.0
 """How long the other way of holding must be right before `HOLD_BY=auto` chooses it."""
 
@@ -124,6 +129,8 @@ FIRST_RECHECK_SECONDS = 1.0
 """The time until an unverified push or a rollout is checked. It doubles with each check."""
 ROLLOUT_RECHECK_SECONDS = 300.0
 """The longest time between two checks of a rollout. It is checked until it is complete."""
+SEEDING_RECHECK_SECONDS = 16.0
+"""The longest time between two checks of a rollout while other nodes wait for the seeds."""
 RETRY_SECONDS = 5.0
 """The time until something that failed is tried again."""
 RETRY_AFTER_SECONDS = 5
@@ -136,3 +143,10 @@ UNTRUSTED_SENDERS = 8
 """Requests of senders without credentials that are answered at once. More are answered 503."""
 READERS = 16
 """Reads of the status that are answered at once. More are answered 503."""
+
+PAGE_ROWS = 100
+"""Rows of nodes on one page of the status."""
+RECEIVED = 50
+"""Pushes that the status page shows. A process keeps no more of them."""
+RECEIVED_CHARACTERS = 300
+"""The length of each text about a push that is kept for the page."""

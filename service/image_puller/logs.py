@@ -57,13 +57,13 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the line. Its message can't begin a new line, so nobody can forge one."""
         line = copy(record)
-        line.message = _escaped(shortened(record.message)) + _repeated(record)
+        line.message = escaped(shortened(record.message)) + _repeated(record)
         return super().formatMessage(line)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """Return a traceback. Its lines are indented, because an error may quote a sender."""
         return "\n".join(
-            _INDENT + _escaped(line) for line in super().formatException(ei).split("\n")
+            _INDENT + escaped(line) for line in super().formatException(ei).split("\n")
         )
 
 
@@ -155,7 +155,8 @@ class Output(logging.StreamHandler[TextIO]):
             super().emit(line)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a text without control characters, directions of writing and lone surrogates."""
     return text.translate(_ESCAPED)
 
 

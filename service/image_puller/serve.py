@@ -17,6 +17,8 @@ from image_puller.controller.metrics import Metrics
 from image_puller.controller.node_watch import NodeWatch
 from image_puller.core import quota, status
 from image_puller.core.daemonset import Manifest
+from image_puller.core.page import Seen
+from image_puller.core.received import Received
 from image_puller.errors import ConfigurationError
 from image_puller.http.authentication import EVENTS
 from image_puller.http.routes import TokenVerifier, as_text, create_app
@@ -99,6 +101,14 @@ class Service:
     def status_text(self) -> str:
         """Return the encoded status, which requests at the same time share."""
         return self._status_text.get()
+
+    def seen(self) -> tuple[Seen, ...]:
+        """Return what is known of each group now. Requests at the same time share one read."""
+        return tuple(group.seen() for group in self._groups)
+
+    def received(self) -> tuple[Received, ...]:
+        """Return the pushes that this process received last, the newest first."""
+        return self.intake.recent.newest_first()
 
     def broken(self) -> str | None:
         """Return why only a restart helps this process, or None. While it stops, threads end."""

@@ -192,7 +192,7 @@ def credentials() -> Iterator[Row]:
         event = json.dumps(ENVELOPE | {"data": IMAGE}).encode()
         rejected = "credentials for events are missing or wrong\n"
         yield "POST", "/", wrong | {"Content-Type": STRUCTURED}, event, 401, rejected
-    for path in ("/status", "/status/app", "/status/nothing", "/metrics"):
+    for path in ("/", "/status", "/status/app", "/status/nothing", "/nodes/node-1", "/metrics"):
         for wrong in (
             {},
             bearer("s3cret"),
@@ -223,10 +223,12 @@ def routes() -> Iterator[Row]:
     for path in ("//webhooks/quay/s3cret", "/webhooks//quay/s3cret"):  # never redirected
         yield "POST", f"http://localhost{path}", {}, b"{}", 404, NOT_FOUND
     for method in ("GET", "PUT", "PATCH", "DELETE"):
-        for path in ("/", "/webhooks/quay", "/webhooks/quay/s3cret"):
+        for path in ("/webhooks/quay", "/webhooks/quay/s3cret"):
             yield method, path, {}, b"", 405, NOT_ALLOWED
+    for method in ("PUT", "PATCH", "DELETE"):
+        yield method, "/", {}, b"", 405, NOT_ALLOWED
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
-        for path in ("/status", "/status/app", "/metrics", "/healthz", "/readyz"):
+        for path in ("/status", "/status/app", "/nodes/node-1", "/metrics", "/healthz", "/readyz"):
             yield method, path, {}, b"", 405, NOT_ALLOWED
     message = "no image is called 'quay.io/org/other:1'; "
     yield "GET", "/status/quay.io/org/other:1", bearer(secret("read")), b"", 404, message

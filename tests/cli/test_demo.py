@@ -120,6 +120,18 @@ def send_to(service: Web, curl: Curl) -> Any:
     )
 
 
+def test_the_printed_url_shows_the_page_with_the_printed_password(service: Web) -> None:
+    lines = TEXT.splitlines()
+    (line,) = (line for line in lines if " in a browser, " in line)
+    password = line.removesuffix(":").rpartition(" ")[2]
+    url = lines[lines.index(line) + 1]
+    answer = service.client.get(
+        url.removeprefix(URL), headers={"Accept": "text/html"}, auth=("anybody", password)
+    )
+    assert answer.status_code == 200
+    assert f"{WORKSPACE}:1.0.0</a>" in answer.text
+
+
 def test_registries_are_asked_at_start(service: Web) -> None:
     *_, status = commands(TEXT)
     found = send_to(service, status).json

@@ -24,6 +24,7 @@ from image_puller import __version__, serve
 from image_puller.cli import demo, event_json, main
 from image_puller.cluster.client import KubernetesCluster
 from image_puller.config.configuration import Config
+from image_puller.controller.clock import Clock
 from image_puller.core import daemonset, quota, rollout, state
 from image_puller.core.daemonset import STATE, Platform
 from image_puller.events import sources
@@ -436,6 +437,19 @@ def test_status_of_one_image_asks_for_it(
         "" if is_known else f"no image is called {image!r}. `image-puller status` shows all.\n"
     )
     assert captured.err == expected
+
+
+def test_status_is_shown_again_until_it_is_interrupted(
+    url: str, environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(Clock):
+        def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+            raise KeyboardInterrupt
+
+    environ.setattr(main, "Clock", Interrupted)  # the service keeps its own
+    main.main(["trigger-check"])
+    assert main.main(["status", "--watch", "--url", url]) == 1
+    assert capsys.readouterr().out.startswith("ENTRY")
 
 
 def test_failing_images_can_not_be_selected_as_json(capsys: pytest.CaptureFixture[str]) -> None:

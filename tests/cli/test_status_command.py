@@ -116,6 +116,13 @@ def test_missing_daemonset_is_shown() -> None:
     assert "\nRollout: the DaemonSet does not exist\n" in shown
 
 
+def test_rollout_says_that_nodes_wait_for_the_seeds() -> None:
+    seen = status(image(APP, "held", "waiting"), rollout="in progress")
+    seen["daemonset"]["seeding"] = "1 of 2 seeds hold all images"
+    shown = status_view.text(seen, only_failing=False, is_wide=False, stream=io.StringIO())
+    assert "\nRollout: in progress; 1 of 2 seeds hold all images\n" in shown
+
+
 def test_terminal_has_colours_and_no_other_escape(environ: pytest.MonkeyPatch) -> None:
     shown = text(stream=Terminal())
     assert "\x1b[31m1 failing\x1b[0m" in shown.replace("\x1b[31m1\x1b[0m \x1b[31m", "\x1b[31m1 ")

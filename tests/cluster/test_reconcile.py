@@ -6,7 +6,13 @@ import logging
 import pytest
 
 from image_puller import limits
-from image_puller.core.changes import CheckDaemonSet, EnsureExists, SetMaxUnavailable, TrackTag
+from image_puller.core.changes import (
+    CheckDaemonSet,
+    EnsureExists,
+    Proceed,
+    SetMaxUnavailable,
+    TrackTag,
+)
 from image_puller.core.daemonset import PULLED_AGAIN, STATE
 from image_puller.core.decide import Outcome
 from image_puller.errors import ClusterUnavailableError
@@ -762,3 +768,53 @@ def test_a_new_daemonset_has_the_configured_bound(
     puller.check()
     assert bound(installation) == 1
     assert installation.state()["maxUnavailable"] is None
+
+
+# Seeds
+
+
+def test_without_seeds_requests_manifests_and_hashes_are_the_same(
+    replica: MakeReplica, installation: Installation
+) -> None:
+    off = replica(ROLLOUT_SEED_NODES="0", **AT_ONCE)
+    off.check()
+    created, configured = installation.live(), installation.state()["configuration"]
+    assert installation.images() == [APP]
+    assert "seeding" not in installation.state()
+    installation.sent()
+    unset = replica(**AT_ONCE)
+    unset.check()
+    assert installation.sent() == [*CHECK_READS, READ_OWN_POD, DRY_RUN, WRITE]
+    assert installation.live()["spec"] == created["spec"]
+    assert installation.state()["configuration"] == configured
+    unset.commit(push("1.2.4", 1))
+    assert installation.sent() == [TRY_POD, WRITE]
+    assert bound(installation) == "100%"
+
+
+def test_each_step_of_a_rollout_with_seeds_costs_one_write(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    puller = replica(ROLLOUT_SEED_NODES="2", **AT_ONCE)
+    puller.check()
+    assert installation.written() == ["POST daemonsets"]
+    assert bound(installation) == "100%"
+    cluster.advance(60)
+    for change in (Proceed(installation.state()["template"]), push("1.2.4", 1)):
+        puller.commit(change)
+        assert installation.written() == [WRITE]
+        assert bound(installation) == installation.state()["maxUnavailable"] == 2
+        cluster.advance(60)
+        before = [pod["metadata"]["uid"] for pod in cluster.pods()]
+        template = installation.template()
+        puller.commit(Proceed(installation.state()["template"]))
+        assert installation.written() == [WRITE]
+        assert bound(installation) == "100%"
+        assert installation.template() == template
+        assert "seeding" not in installation.state()
+        cluster.advance()
+        assert len({pod["metadata"]["uid"] for pod in cluster.pods()} & {*before}) >= 2
+        cluster.advance(60)
+    puller.check()
+    assert installation.written() == []
+    assert installation.images() == [APP, NEWER]

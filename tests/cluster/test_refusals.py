@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from image_puller.core.changes import Proceed
 from image_puller.core.decide import Outcome
 from image_puller.errors import ClusterUnavailableError
 from image_puller.simulation import SimulatedCluster
@@ -28,6 +29,7 @@ from tests.support.daemonset import (
     refuse_pods,
 )
 from tests.support.installation import NAME, NAMESPACE, Installation, Json
+from tests.support.replica import Replica
 
 # A refused tag
 
@@ -435,3 +437,62 @@ def test_a_blocked_rollout_is_reported_once_however_often_it_is_checked(
     puller = replica(CACHING_MEMORY_LIMIT="40Mi", **AT_ONCE)
     puller.check()
     assert [reason for reason, _ in installation.reports()] == ["TemplateRefused"] * 2
+
+
+# A new DaemonSet with seeds, whose first pods hold nothing
+
+
+def fill(puller: Replica, installation: Installation) -> tuple[Outcome, ...]:
+    """Give the first pods their images, as the check does once they run."""
+    return puller.commit(Proceed(installation.state()["template"]))
+
+
+def test_the_pod_that_is_tried_at_the_creation_has_all_images(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    cluster.deny(
+        lambda pod: any(each["image"] == APP for each in pod["spec"]["containers"]),
+        "no app here",
+        status=403,
+        resource="pods",
+    )
+    puller = replica(ROLLOUT_SEED_NODES="1", **AT_ONCE)
+    puller.check()
+    assert installation.images() == []
+    assert "no app here" in installation.state()["blocked"]["reason"]
+    puller.check()
+    assert installation.state()["blocked"] is None
+    assert fill(puller, installation) == (Outcome.PROCEEDED,)
+    assert installation.images() == []
+    assert "no app here" in installation.state()["blocked"]["reason"]
+    cluster.allow_everything()
+    puller.check()
+    assert installation.images() == [APP]
+    assert installation.state()["seeding"] == "seeds"
+
+
+def test_a_refused_image_is_isolated_when_the_first_pods_get_their_images(
+    replica: MakeReplica, installation: Installation
+) -> None:
+    installation.refuse("app:1.2.3")
+    puller = replica(IMAGES=BOTH, ROLLOUT_SEED_NODES="1", **AT_ONCE)
+    puller.check()
+    assert fill(puller, installation) == (Outcome.PROCEEDED,)
+    assert installation.images() == [OTHER]
+    state = installation.state()
+    assert state["entries"]["app"]["refused"][0]["tag"] == "1.2.3"
+    assert (state["seeding"], state["maxUnavailable"]) == ("seeds", 1)
+
+
+def test_a_write_that_fails_after_the_creation_is_made_again(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    puller = replica(ROLLOUT_SEED_NODES="1", **AT_ONCE)
+    puller.check()
+    cluster.fail(times=1, method="PATCH", path="/daemonsets")
+    with pytest.raises(ClusterUnavailableError):
+        fill(puller, installation)
+    assert installation.images() == []
+    assert installation.state()["seeding"] == "empty"
+    assert fill(puller, installation) == (Outcome.PROCEEDED,)
+    assert installation.images() == [APP]

@@ -41,6 +41,7 @@ def test_a_group_sets_what_it_says() -> None:
                 "imagePullSecrets": ["one", "two"],
                 "holdBy": "volumes",
                 "rolloutMaxUnavailable": "10%",
+                "rolloutSeedNodes": 2,
                 "priorityClassName": "low",
                 "runtimeClassName": "runc",
                 "resources": {
@@ -61,6 +62,7 @@ def test_a_group_sets_what_it_says() -> None:
     assert gpu.tolerations == ({"operator": "Exists"},)
     assert gpu.image_pull_secrets == ("one", "two")
     assert (gpu.hold_by, gpu.rollout_max_unavailable) == ("volumes", "10%")
+    assert gpu.rollout_seed_nodes == 2
     assert (gpu.priority_class_name, gpu.runtime_class_name) == ("low", "runc")
     asked = gpu.resources
     assert (asked.memory_request, asked.cpu_request) == ("5Mi", "0.01")

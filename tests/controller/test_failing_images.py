@@ -112,6 +112,18 @@ def test_a_tag_that_was_pulled_too_early_is_pulled_again_although_a_node_is_dead
     assert on_nodes == [digest(2)] * (NODES - 1)
 
 
+def test_a_rollout_is_complete_once_an_earlier_template_is_live_again(
+    process: MakeProcess, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    service = process(asks=False, IMAGES=BOTH, **ONE_BY_ONE)
+    running(service, cluster)
+    cluster.unpullable[NEWER] = "not found"
+    service.commit(push("1.2.4", 1))
+    pass_time(service, cluster, 300)
+    assert installation.images() == [APP, OTHER]  # quarantined, and most pods were never replaced
+    assert service.checks.status()["daemonset"]["rollout"] == "complete"
+
+
 def test_a_mutable_tag_whose_new_content_can_not_be_pulled_goes_back_on_all_nodes(
     process: MakeProcess, cluster: SimulatedCluster, registries: FakeRegistries
 ) -> None:

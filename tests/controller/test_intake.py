@@ -20,7 +20,7 @@ from image_puller.core.changes import (
     TrackTag,
 )
 from image_puller.core.decide import Outcome
-from image_puller.errors import RegistryUnavailableError
+from image_puller.errors import ClusterUnavailableError, RegistryUnavailableError
 from image_puller.events.event import (
     CheckRequested,
     Event,
@@ -72,6 +72,12 @@ class Service:
 
     def note_repository(self, name: Reference) -> None:
         self.repositories.append(str(name))
+
+    def recent(self) -> list[tuple[str, str, str | None]]:
+        """Return what was decided about the last pushes: the subject, the decision, the entry."""
+        return [
+            (each.subject, each.decision, each.entry) for each in self.intake.recent.newest_first()
+        ]
 
     def accept(self, *events: Event, trusted: bool = True) -> None:
         self.intake.accept("quay", events, timeout=TIMEOUT_SECONDS, is_trusted=trusted)
@@ -142,6 +148,51 @@ def test_a_deleted_tag_is_untracked(service: Service, installation: Installation
     service.accept(deleted())
     assert installation.images() == [APP]
     assert service.counted()["untracked"] == 1
+
+
+def test_what_was_decided_about_a_push_is_kept_with_its_reason(service: Service) -> None:
+    service.accept(pushed())
+    service.accept(deleted())
+    service.accept(pushed(repository="org/unknown"))
+    assert service.recent() == [
+        (f"org/unknown 1.2.4 {digest(1)}", "ignored", None),
+        ("app 1.2.4", "untracked", "app"),
+        (f"app 1.2.4 {digest(1)}", "tracked", "app"),
+    ]
+    ignored, untracked, _ = service.intake.recent.newest_first()
+    assert (ignored.source, ignored.time) == ("quay", NOON)
+    assert ignored.why == "no entry of IMAGES names quay.io/org/unknown"
+    assert untracked.why == "The tag was deleted, so it is no longer tracked."
+
+
+@pytest.mark.parametrize("event", [NodeJoined(node="node-1"), CheckRequested()])
+def test_a_node_that_joins_or_a_requested_check_is_not_kept_as_a_push(
+    service: Service, event: Event
+) -> None:
+    service.accept(event)
+    assert service.recent() == []
+
+
+def test_an_event_that_is_no_push_is_kept_with_its_reason(service: Service) -> None:
+    service.accept(Ignored(reason="pull"))
+    assert service.recent() == [("no push of an image", "ignored", None)]
+    assert service.intake.recent.newest_first()[0].why == "pull"
+
+
+def test_a_push_that_could_not_be_written_is_kept_with_its_error(
+    service: Service, cluster: SimulatedCluster
+) -> None:
+    cluster.fail(path="/daemonsets/")
+    with pytest.raises(ClusterUnavailableError):
+        service.accept(pushed())
+    service.writer.stop()
+    with pytest.raises(ClusterUnavailableError):
+        service.accept(pushed())
+    stopped, failed = service.intake.recent.newest_first()
+    assert (failed.decision, stopped.decision) == ("not written", "not written")
+    assert failed.entry == "app"
+    assert failed.why
+    assert stopped.why == "the service is stopping"
 
 
 @pytest.mark.parametrize("event", [NodeJoined(node="node-1"), CheckRequested()])

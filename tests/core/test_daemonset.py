@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image_puller.config.configuration import Config
+from image_puller.config.entries import INSTALL_CONTAINER
 from image_puller.core import daemonset, isolation
 from image_puller.core.changes import Change, TrackTag
 from image_puller.core.daemonset import DIGESTS, PULLED_AGAIN, STATE, Manifest, Owner, Platform
-from image_puller.core.state import Refused
+from image_puller.core.state import Refused, Seeding
 from image_puller.errors import ConfigurationError
 from image_puller.values import quantity
 from tests.support.building import NOON, at, configuration, deletion, digest, push, state_of
@@ -537,6 +538,21 @@ def test_the_update_strategy_has_the_configured_max_unavailable() -> None:
     assert strategy["rollingUpdate"] == {"maxUnavailable": 2, "maxSurge": 0}
 
 
+@pytest.mark.parametrize("hold_by", ["containers", "volumes"])
+def test_a_new_daemonset_with_seeds_holds_nothing_at_first(hold_by: str) -> None:
+    config = configuration(ROLLOUT_SEED_NODES="2", HOLD_BY=hold_by)
+    state = state_of(config, push("1.2.4", 1))
+    state = daemonset.with_all_common(config, state) if hold_by == "volumes" else state
+    empty = replace(state, seeding=Seeding.EMPTY)
+
+    (container,) = daemonset.template(config, empty, UNKNOWN)["spec"]["containers"]
+    assert container["name"] == INSTALL_CONTAINER
+    assert daemonset.container_count(config, empty) == 1
+    assert daemonset.desired_images(config, empty) == daemonset.desired_images(config, state)
+    seeds = replace(state, seeding=Seeding.SEEDS)
+    assert daemonset.template_hash(config, seeds) == daemonset.template_hash(config, state)
+
+
 def test_two_installations_have_different_selectors() -> None:
     one, other = configuration(), configuration(DAEMONSET_NAME="other")
 
@@ -611,6 +627,7 @@ NOTHING, POLICY, STRUCTURE, TEMPLATE = range(4)
         ("ROLLOUT_MAX_UNAVAILABLE", "1", STRUCTURE),
         ("IMAGE_TAG_POLICIES", "app=any", POLICY),
         ("KEEP_TAGS", "3", POLICY),
+        ("ROLLOUT_SEED_NODES", "2", POLICY),
         ("DAEMONSET_ANNOTATIONS", '{"a": "b"}', POLICY),
         ("CACHING_INTERVAL_HOURS", "2", NOTHING),
         ("NAMESPACE", "other", NOTHING),

@@ -9,13 +9,22 @@ import pytest
 
 from image_puller.cluster.observer import Observer
 from image_puller.core import follow_up
-from image_puller.core.changes import NoteHeld, QuarantineTag, SetMaxUnavailable
+from image_puller.core.changes import NoteHeld, Proceed, QuarantineTag, SetMaxUnavailable
 from image_puller.core.node_state import ImageOnNode, ImageState
 from image_puller.core.observation import Observation
 from image_puller.simulation import SimulatedCluster
 from image_puller.simulation.clock import SimulatedClock
 from tests.support.building import NOON, digest, push
-from tests.support.daemonset import APP, AT_ONCE, BOTH, LATEST, NEWER, OTHER, MakeReplica
+from tests.support.daemonset import (
+    APP,
+    AT_ONCE,
+    BOTH,
+    LATEST,
+    NEWER,
+    OTHER,
+    MakeReplica,
+    refuse_pods,
+)
 from tests.support.installation import NAMESPACE
 from tests.support.replica import Replica
 
@@ -305,6 +314,88 @@ def test_nothing_is_raised_where_all_nodes_may_change_at_once(
         puller.commit(push("1.2.4", 1))
         cluster.advance(900)
         assert found(puller, cluster) == ()
+
+
+def proceeds(puller: Replica, cluster: SimulatedCluster) -> bool:
+    """Return whether the nodes show that the rollout may go on, and commit that."""
+    changes = found(puller, cluster)
+    puller.commit(*changes)
+    return any(isinstance(change, Proceed) for change in changes)
+
+
+@pytest.mark.parametrize("lists_nodes", [True, False])
+def test_a_rollout_proceeds_when_the_first_pods_run_and_again_when_the_seeds_hold(
+    replica: MakeReplica, cluster: SimulatedCluster, lists_nodes: bool
+) -> None:
+    if not lists_nodes:
+        cluster.fail(times=100, status=403, path="/api/v1/nodes")
+    cluster.pull_seconds[APP] = 30
+    puller = replica(ROLLOUT_SEED_NODES="1", **AT_ONCE)
+    puller.check()
+    assert not proceeds(puller, cluster)  # no pod has been created yet
+    cluster.advance(1)
+    assert not proceeds(puller, cluster)
+    cluster.advance(10)
+    assert proceeds(puller, cluster)
+    cluster.advance(20)
+    assert not proceeds(puller, cluster)
+    cluster.advance(15)
+    assert proceeds(puller, cluster)
+    assert found(puller, cluster) == ()
+
+
+@pytest.mark.parametrize("then", ["pending", "blocked"])
+def test_nodes_follow_the_seeds_although_a_newer_template_waits(
+    replica: MakeReplica, cluster: SimulatedCluster, then: str
+) -> None:
+    puller = replica(ROLLOUT_SEED_NODES="1", ROLLOUT_MIN_INTERVAL_SECONDS="1000")
+    puller.check()
+    cluster.advance(10)
+    assert proceeds(puller, cluster)
+    if then == "blocked":
+        refuse_pods(cluster, "no")
+        puller.commit(push("1.2.4", 1), flush=True)
+    else:
+        puller.commit(push("1.2.4", 1))
+    cluster.allow_everything()
+    cluster.advance(5)
+    assert observed(puller).rollout == then
+    if then == "pending":
+        soon = NOON + timedelta(seconds=950)
+        assert follow_up.node_changes(observed(puller), {}, soon) == ()
+    assert proceeds(puller, cluster)
+    cluster.advance(10)
+    assert observed(puller).rollout == then
+    assert found(puller, cluster) == ()
+    assert all(each.is_held for each in observed(puller).states["app"].values())
+
+
+def test_nodes_do_not_follow_seeds_that_have_to_pull_again(
+    replica: MakeReplica, cluster: SimulatedCluster
+) -> None:
+    cluster.images["quay.io/org/app:latest"] = digest(1)
+    puller = replica(IMAGES=LATEST, ROLLOUT_SEED_NODES="1", **AT_ONCE)
+    puller.check()
+    for _ in range(3):
+        cluster.advance(20)
+        proceeds(puller, cluster)
+    puller.commit(push("latest", 2))
+    while not any(map(observed(puller).runs_template, observed(puller).ready)):
+        cluster.advance(0.1)
+    assert follow_up.wrong_contents(observed(puller), time=now(cluster))
+    assert not proceeds(puller, cluster)
+
+
+def test_nodes_in_the_way_raise_the_bound_of_the_seeds(
+    replica: MakeReplica, cluster: SimulatedCluster
+) -> None:
+    puller = replica(ROLLOUT_SEED_NODES="1", **AT_ONCE)
+    puller.check()
+    cluster.advance(10)
+    assert proceeds(puller, cluster)
+    cluster.pull_seconds[APP] = 100
+    cluster.kill("node-2")
+    assert found(puller, cluster) == (SetMaxUnavailable(2),)
 
 
 def test_a_state_of_another_configuration_shows_nothing(

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image_puller.config.configuration import Config
-from image_puller.core import daemonset, isolation, rollout
-from image_puller.core.state import Blocked, Refused, State
+from image_puller.core import daemonset, decide, isolation, rollout
+from image_puller.core.changes import Proceed
+from image_puller.core.decide import Outcome
+from image_puller.core.state import Blocked, Refused, Seeding, State
 from tests.support.building import NOON, at, configuration, deletion, digest, push, state_of
 from tests.support.states import TWO, changed, live, shown
 
@@ -168,3 +170,88 @@ def test_a_state_without_a_template_is_not_pulled_again() -> None:
     config = configuration(IMAGES="app=nginx")
 
     assert pulled(config, state_of(config), NOON) == state_of(config)
+
+
+# Seeds
+
+
+@pytest.mark.parametrize(
+    ("seeds", "bound", "nodes", "expected"),
+    [
+        ("2", "100%", 10, 2),
+        ("2", "100%", 0, 2),
+        ("2", "1", 10, 1),
+        ("2", "1", 0, 1),
+        ("2", "2", 10, 2),
+        ("2", "10%", 10, 1),
+        ("2", "10%", 11, 2),
+        ("2", "10%", 0, 1),
+        ("3", "5", 10, 3),
+    ],
+)
+def test_the_smaller_bound_of_seeds_and_nodes_counts(
+    seeds: str, bound: str, nodes: int, expected: int
+) -> None:
+    config = configuration(ROLLOUT_SEED_NODES=seeds, ROLLOUT_MAX_UNAVAILABLE=bound)
+    assert rollout.seeds_at_once(config, nodes) == expected
+
+
+@given(
+    seeds=st.integers(1, 50),
+    bound=st.integers(1, 50).map(str) | st.integers(1, 100).map("{}%".format),
+    nodes=st.integers(0, 1000),
+)
+def test_seeds_are_at_least_one_and_at_most_as_many_as_configured(
+    seeds: int, bound: str, nodes: int
+) -> None:
+    config = configuration(ROLLOUT_SEED_NODES=str(seeds), ROLLOUT_MAX_UNAVAILABLE=bound)
+    found = rollout.seeds_at_once(config, nodes)
+    assert 1 <= found <= seeds
+    if bound != "100%":
+        assert found <= rollout.most_at_once(config, nodes)
+
+
+def test_nodes_wait_for_the_seeds_after_each_change_of_the_template() -> None:
+    config = configuration(ROLLOUT_SEED_NODES="3", ROLLOUT_MAX_UNAVAILABLE="20%")
+    state = rollout.advance(config, state_of(config), NOON, nodes=10)
+    assert (state.seeding, state.max_unavailable) == (Seeding.SEEDS, 2)
+    raised = replace(state, max_unavailable=5)
+    again = rollout.advance(config, changed(config, raised, push("1.2.4", 1)), at(1), nodes=15)
+    assert (again.seeding, again.max_unavailable) == (Seeding.SEEDS, 3)
+
+
+def test_without_seeds_no_node_waits() -> None:
+    config = configuration()
+    raised = replace(state_of(config), max_unavailable=5)
+    assert rollout.emptied(config, raised) == raised
+    state = rollout.advance(config, raised, NOON, nodes=10)
+    assert (state.seeding, state.max_unavailable) == (None, 5)
+
+
+def test_a_new_daemonset_has_no_live_tags_and_its_images_are_due_at_once() -> None:
+    config = configuration(ROLLOUT_SEED_NODES="2")
+    empty = rollout.emptied(config, state_of(config, push("1.2.4", 1)))
+    empty = replace(
+        empty, entries={k: replace(e, live_tags=None) for k, e in empty.entries.items()}
+    )
+    created = rollout.advance(config, empty, NOON)
+    assert created.seeding is Seeding.EMPTY
+    assert (created.changed, created.max_unavailable) == (None, None)
+    assert created.entries["app"].live_tags is None
+    assert not rollout.is_pending(config, created)
+    filled = changed(config, created, Proceed(created.template))
+    assert rollout.is_pending(config, filled)
+    assert rollout.needs_trial(config, filled)
+    assert rollout.due(config, filled, NOON) == NOON
+
+
+def test_a_rollout_proceeds_once_and_only_with_the_template_that_was_observed() -> None:
+    config = configuration(ROLLOUT_SEED_NODES="2")
+    state = live(config)
+    older = Proceed(state.template)
+    newer = rollout.advance(config, changed(config, state, push("1.2.4", 1)), at(1))
+    assert decide.apply(config, newer, [older]) == (newer, (Outcome.UNCHANGED,))
+    proceed = Proceed(newer.template)
+    after, outcomes = decide.apply(config, newer, [proceed, proceed])
+    assert outcomes == (Outcome.PROCEEDED, Outcome.UNCHANGED)
+    assert after == replace(newer, seeding=None, max_unavailable=None)

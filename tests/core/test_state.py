@@ -17,6 +17,7 @@ from image_puller.core.state import (
     Holding,
     Quarantined,
     Refused,
+    Seeding,
     State,
     Tag,
     UnknownSchemaError,
@@ -55,6 +56,7 @@ states = st.builds(
     changed=st.none() | times,
     pulled_again_at=st.none() | times,
     max_unavailable=st.none() | st.integers(1, 5000),
+    seeding=st.none() | st.sampled_from(Seeding),
     blocked=st.none() | st.builds(Blocked, template=texts, reason=texts),
     holding=st.builds(Holding, by_volumes=st.just(False), reason=texts)
     | st.builds(
@@ -126,6 +128,7 @@ FULL = State(
     changed=at(0),
     pulled_again_at=at(0.5),
     max_unavailable=3,
+    seeding=Seeding.SEEDS,
     blocked=Blocked(template="0ff", reason="no 'é'"),
     holding=Holding(by_volumes=True, common=("nginx:1",), proven=("quay.io/org/app:1.2.4",)),
     entries={
@@ -156,7 +159,7 @@ TEXT = (
     '{"name":"pod","since":"2026-01-15T12:00:01.000Z"},'
     '{"name":"laptop","since":"2026-01-15T12:00:02.000Z","outside":true}],"structure":"5eed","template":"ab1e","containers":4,'
     '"changed":"2026-01-15T12:00:00.000Z","pulledAgainAt":"2026-01-15T12:00:00.500Z",'
-    '"maxUnavailable":3,'
+    '"maxUnavailable":3,"seeding":"seeds",'
     '"blocked":{"template":"0ff","reason":"no \'é\'"},'
     '"holding":{"byVolumes":true,"reason":"","common":["nginx:1"],'
     '"proven":["quay.io/org/app:1.2.4"]},"entries":{"app":{'
@@ -243,6 +246,8 @@ def with_entry(**changes: Any) -> Any:
             json.loads(TEXT) | {"maxUnavailable": True},
             json.loads(TEXT) | {"maxUnavailable": 2**31},
             json.loads(TEXT) | {"maxUnavailable": "50%"},
+            json.loads(TEXT) | {"seeding": "other"},
+            json.loads(TEXT) | {"seeding": None},
             with_entry(previous=1),
             with_entry(previous=["1.2.4"]),
             with_entry(quarantined=[{"tag": "1", "digest": None, "time": NOON.isoformat()}]),
@@ -257,7 +262,7 @@ def with_entry(**changes: Any) -> Any:
                     }
                 ]
             ),
-            *(without(key) for key in json.loads(TEXT)),
+            *(without(key) for key in json.loads(TEXT) if key != "seeding"),
             json.loads(TEXT) | {"configuration": None},
             json.loads(TEXT) | {"template": 1},
             json.loads(TEXT) | {"processes": None},

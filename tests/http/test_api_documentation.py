@@ -8,6 +8,7 @@ import pytest
 
 from image_puller import errors, limits
 from image_puller.core.node_state import ImageState, NodeState
+from image_puller.core.page import Why
 from image_puller.events.sources import SOURCES
 from tests.support.installation import Installation
 from tests.support.web import Web
@@ -108,6 +109,12 @@ def test_every_status_field_is_documented(web: MakeWeb, installation: Installati
     page = (DOCS / "operations" / "status.md").read_text("utf-8")
     assert {"rollout", "images", "digest"} <= fields
     assert [field for field in sorted(fields) if f"`{field}`" not in page] == []
+
+
+def test_every_word_of_the_page_for_why_an_image_is_there_is_documented() -> None:
+    page = (DOCS / "operations" / "status.md").read_text("utf-8")
+    section = page.partition("say why an image is there:\n")[2].partition("\n## ")[0]
+    assert re.findall(r"(?m)^\| `([a-z ]+)` \|", section) == list(Why)
 
 
 def test_every_state_is_documented() -> None:

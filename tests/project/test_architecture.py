@@ -17,6 +17,7 @@ from image_puller.core.state import (
     EntryState,
     Quarantined,
     Refused,
+    Seeding,
     State,
     Tag,
     UnverifiedPush,
@@ -86,6 +87,7 @@ def test_the_schema_on_the_page_is_that_of_the_annotation() -> None:
     state = State(
         configuration="",
         processes=(Process(name="b", since=NOON, outside=True),),
+        seeding=Seeding.SEEDS,
         blocked=Blocked(template="", reason="no"),
         entries={"a": entry},
     )

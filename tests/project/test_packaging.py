@@ -332,12 +332,18 @@ def test_scripts_pass_shellcheck() -> None:
     subprocess.run(["shellcheck", *SHELL_SCRIPTS], check=True)
 
 
-def test_wheel_contains_only_the_package_and_its_py_typed_marker(tmp_path: Path) -> None:
+def test_wheel_contains_only_the_package_with_its_py_typed_marker_and_its_pages(
+    tmp_path: Path,
+) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
     subprocess.run([*command, "--directory", tmp_path], cwd=TOP, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "image_puller/py.typed" in names
+    folder = TOP / "service" / "image_puller" / "http" / "templates"
+    pages = {f"image_puller/http/templates/{file.name}" for file in folder.iterdir()}
+    assert "image_puller/http/templates/overview.html" in pages
+    assert pages <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {
         "image_puller",
         "kubernetes_image_puller",

@@ -194,6 +194,17 @@ def test_pods_that_are_not_ready_are_replaced_despite_max_unavailable(
     assert status(cluster)["updatedNumberScheduled"] == 3
 
 
+def test_pods_that_are_not_ready_count_against_max_unavailable(cluster: SimulatedCluster) -> None:
+    manifest = daemon_set(container("a", "nginx:1"))
+    manifest["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = 1
+    cluster.add(manifest, NAMESPACE)
+    cluster.settle()
+    for image in ("nginx:2", "nginx:3"):
+        change_image(cluster, image)
+        cluster.advance()
+        assert status(cluster)["updatedNumberScheduled"] == 1
+
+
 def test_update_strategy_on_delete_replaces_no_pod(cluster: SimulatedCluster) -> None:
     manifest = daemon_set(container("a", "nginx:1"))
     manifest["spec"]["updateStrategy"] = {"type": "OnDelete"}

@@ -356,7 +356,7 @@ def _new_daemonset(config: Config) -> dict[str, Any]:
     if config.hold_by is HoldBy.VOLUMES:
         adopted = holding.by_volumes(config, adopted)
     applied = rollout.advance(config, adopted, datetime.now(UTC))
-    return daemonset.manifest(config, adopted, daemonset.Platform(), state.encode(applied))
+    return daemonset.manifest(config, applied, daemonset.Platform(), state.encode(applied))
 
 
 def _nodes(text: str) -> int:

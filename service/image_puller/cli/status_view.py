@@ -62,8 +62,10 @@ def _parts(
     )
     for group, each in coverage.groups(status):
         rollout = each["daemonset"].get("rollout", "the DaemonSet does not exist")
+        seeding = each["daemonset"].get("seeding")
         if rollout != "complete":
-            yield f"Rollout{'' if group is None else f' of group {group}'}: {rollout}"
+            waits = f"; {seeding}" if seeding else ""
+            yield f"Rollout{'' if group is None else f' of group {group}'}: {rollout}{waits}"
     if is_wide:
         for name, why in coverage.not_counted(status):
             yield _line("Does not count", f"{name}: {why}", "")

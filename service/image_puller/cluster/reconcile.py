@@ -12,7 +12,7 @@ from image_puller import limits
 from image_puller.cluster import repair
 from image_puller.cluster.image_volumes import ImageVolumes
 from image_puller.cluster.interface import Cluster
-from image_puller.cluster.json_patch import put
+from image_puller.cluster.json_patch import Operation, put
 from image_puller.cluster.ownership import require_ours
 from image_puller.cluster.refusals import Refusals
 from image_puller.cluster.stored_state import (
@@ -27,7 +27,7 @@ from image_puller.core import state as states
 from image_puller.core.changes import Change, CheckDaemonSet, RegistryAnswer, TrackTag
 from image_puller.core.daemonset import Manifest, Platform
 from image_puller.core.decide import Outcome
-from image_puller.core.state import State, UnreadableStateError
+from image_puller.core.state import Seeding, State, UnreadableStateError
 from image_puller.errors import (
     ClusterUnavailableError,
     LostRaceError,
@@ -56,6 +56,7 @@ class Reconciler:
         self._refusals = Refusals(config, cluster)
         self._volumes = ImageVolumes(config, cluster, now=now)
         self._platform = Platform()
+        self._nodes = 0
         self._is_checked = False
         self._unreported = config.warnings
 
@@ -151,6 +152,7 @@ class Reconciler:
         except MissingError:
             return self._create(changes)
         self._keep_platform(live)
+        self._nodes = (live.get("status") or {}).get("desiredNumberScheduled", 0)
         state = states.until(self._stored.take_charge(live), self._now())
         state = self._volumes.fitted(state, live, self._platform)
         unqueryable = _unqueryable(changes)
@@ -190,9 +192,10 @@ class Reconciler:
         return outcomes
 
     def _create_with(self, decided: State, *, dry_run: bool = False) -> None:
-        state = rollout.advance(self._config, decided, self._now())
+        state = rollout.emptied(self._config, decided)
+        state = rollout.advance(self._config, state, self._now())
         if not dry_run:  # it is created even if its pods are refused, because it keeps the state
-            state = self._refusals.try_pod(state, self._template(state))
+            state = self._refusals.try_pod(state, self._template(decided))
             if state.blocked is not None:  # so every other template needs a trial too
                 state = replace(state, containers=0)
         text = self._stored.encode(state)
@@ -203,12 +206,8 @@ class Reconciler:
 
     def _repair(self, live: Manifest, state: State) -> None:
         """Write the state, and undo what somebody else has changed."""
-        operations = [
-            put("/spec/template", self._template(state)),
-            *repair.structure(self._config, state, self._platform),
-        ]
         try:
-            has_drifted = repair.has_drifted(self._cluster, live, operations)
+            has_drifted = repair.has_drifted(self._cluster, live, self._everything(state))
         except RefusedByClusterError as error:
             self._stored.write(text_of(live), self._refusals.block(state, error))
             return
@@ -218,10 +217,9 @@ class Reconciler:
         log.warning(
             "DaemonSet %s was changed by somebody else: repairing it", self._config.daemonset_name
         )
+        repaired = self._advanced(state)
         try:
-            self._stored.replace(
-                text_of(live), rollout.advance(self._config, state, self._now()), operations
-            )
+            self._stored.replace(text_of(live), repaired, self._everything(repaired))
         except RefusedByClusterError as error:
             raise LostRaceError(f"the repair was refused: {error}") from error
 
@@ -231,9 +229,12 @@ class Reconciler:
         """Write the state in place of `old`, which was `known`, and the template if it is due."""
         if _bounds_differ(known, decided):
             # On its own, because a template may still be refused, and this restarts no pod.
-            bounded = replace(known, max_unavailable=decided.max_unavailable)
+            bounded = replace(
+                known, max_unavailable=decided.max_unavailable, seeding=decided.seeding
+            )
             strategy = repair.strategy(self._config, decided)
             old = self._stored.write(old, bounded, [strategy]).text
+            self._log_seeding(known, decided)
         is_due = self._is_due(decided, flush=flush)
         rolled = holding.joined(self._config, decided)
         if is_due and rollout.needs_trial(self._config, rolled):
@@ -250,12 +251,15 @@ class Reconciler:
     def _roll_out(self, old: str | None, decided: State) -> None:
         """Write the state and its template in one request."""
         joined = holding.joined(self._config, decided)
-        state = rollout.advance(self._config, joined, self._now())
+        state = self._advanced(joined)
         operations = [put("/spec/template", self._template(state))]
         if state.structure != decided.structure:
             operations += repair.structure(self._config, state, self._platform)
+        elif _bounds_differ(state, decided):
+            operations.append(repair.strategy(self._config, state))
         self._stored.replace(old, state, operations)
         log.info("DaemonSet %s: rollout started", self._config.daemonset_name)
+        self._log_seeding(decided, state)
 
     def _isolate(self, old: str | None, decided: State, refusal: RefusedByClusterError) -> None:
         """Keep the state of a refused template at once, then apply what the cluster admits."""
@@ -274,6 +278,28 @@ class Reconciler:
             self._roll_out(stored.text, kept)
         except RefusedByClusterError as error:
             self._stored.write(stored.text, self._refusals.block(kept, error))
+
+    def _advanced(self, state: State) -> State:
+        """Return the state once its template is live."""
+        return rollout.advance(self._config, state, self._now(), nodes=self._nodes)
+
+    def _everything(self, state: State) -> list[Operation]:
+        """Return the operations that set everything of ours but the annotation."""
+        structure = repair.structure(self._config, state, self._platform)
+        return [put("/spec/template", self._template(state)), *structure]
+
+    def _log_seeding(self, known: State, state: State) -> None:
+        """Log that other nodes wait for the seeds now, or do so no longer."""
+        name = self._config.daemonset_name
+        if state.seeding is Seeding.SEEDS:
+            log.info(
+                "DaemonSet %s: %d nodes change at once, until %d hold all images; the others wait",
+                name,
+                state.max_unavailable,
+                self._config.rollout_seed_nodes,
+            )
+        elif known.seeding is Seeding.SEEDS:
+            log.info("DaemonSet %s: the other nodes follow the seeds", name)
 
     def _template(self, state: State) -> Manifest:
         return daemonset.template(self._config, state, self._platform)

@@ -159,6 +159,7 @@ class Config:
     hold_by: HoldBy
     rollout_min_interval: timedelta
     rollout_max_unavailable: int | str
+    rollout_seed_nodes: int
     priority_class_name: str | None
     pod_labels: Mapping[str, str]
     pod_annotations: Mapping[str, str]
@@ -282,6 +283,7 @@ def _group(
             "ROLLOUT_MIN_INTERVAL_SECONDS", variables.seconds, timedelta(seconds=10)
         ),
         rollout_max_unavailable=read("ROLLOUT_MAX_UNAVAILABLE", variables.max_unavailable, "100%"),
+        rollout_seed_nodes=read("ROLLOUT_SEED_NODES", variables.whole_number(0, 1_000_000), 0),
         priority_class_name=read("PRIORITY_CLASS_NAME", variables.dns_subdomain, None),
         pod_labels=read("POD_LABELS", _pod_labels, {}),
         pod_annotations=read("POD_ANNOTATIONS", _pod_annotations, {}),

@@ -124,6 +124,7 @@ _PARSERS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "imagePullSecrets": ("IMAGE_PULL_SECRETS", _list),
     "holdBy": ("HOLD_BY", _text),
     "rolloutMaxUnavailable": ("ROLLOUT_MAX_UNAVAILABLE", _text),
+    "rolloutSeedNodes": ("ROLLOUT_SEED_NODES", _text),
     "priorityClassName": ("PRIORITY_CLASS_NAME", _text),
     "runtimeClassName": ("RUNTIME_CLASS_NAME", _text),
     "resources.requests.memory": ("CACHING_MEMORY_REQUEST", _amount),

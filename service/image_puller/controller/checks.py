@@ -17,6 +17,7 @@ from image_puller.core.catch_up import Findings, Question
 from image_puller.core.changes import Change, CheckDaemonSet
 from image_puller.core.decide import STARTS_ROLLOUT
 from image_puller.core.observation import Observation
+from image_puller.core.page import Seen
 from image_puller.core.problems import Kind, Problem
 from image_puller.core.state import State
 from image_puller.registries.lookup import Lookup
@@ -34,6 +35,8 @@ class RolloutProgress(Enum):
 
     FINISHED = auto()
     WAITS = auto()
+    SEEDS = auto()
+    """Nodes wait for the seeds. They follow when a check finds that they may."""
     CHANGED = auto()
     """The check changed something, so nodes change soon."""
 
@@ -73,6 +76,11 @@ class Checks:
         """Return the status as JSON."""
         seen, found = self._observe()
         return status.described(seen, found)
+
+    def seen(self) -> Seen:
+        """Return what is known now, for the status page."""
+        seen, found = self._observe()
+        return Seen(observation=seen, problems=found, failing=self._failing)
 
     def full(self, seconds: float, *, asks_if_new: bool = False) -> bool:
         """Ask registries for missed pushes, then repair the DaemonSet whatever they answered.
@@ -135,6 +143,8 @@ class Checks:
         changes = (*follow_up.node_changes(seen, self._failing, now), *self._pulls(seen))
         if changes and self._commit(changes):
             return RolloutProgress.CHANGED
+        if seen.live.state is not None and seen.live.state.seeding is not None:
+            return RolloutProgress.SEEDS
         is_finished = follow_up.is_finished(seen, now)
         return RolloutProgress.FINISHED if is_finished else RolloutProgress.WAITS
 

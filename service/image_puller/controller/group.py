@@ -15,6 +15,7 @@ from image_puller.controller.metrics import Metrics
 from image_puller.controller.problem_tracker import ProblemTracker
 from image_puller.controller.schedule import Schedule
 from image_puller.controller.writer import Writer
+from image_puller.core.page import Seen
 from image_puller.registries.lookup import Lookup
 
 
@@ -70,3 +71,7 @@ class Group:
     def status(self) -> dict[str, Any]:
         """Return the status of the group as JSON. Raises ClusterUnavailableError."""
         return self._checks.status()
+
+    def seen(self) -> Seen:
+        """Return what is known of the group now. Raises ClusterUnavailableError."""
+        return self._checks.seen()

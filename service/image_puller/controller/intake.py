@@ -12,10 +12,19 @@ from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.places import Places
+from image_puller.controller.recent import Recent
 from image_puller.controller.shared_check import SharedCheck
-from image_puller.controller.writer import Submitted, Writer, listed
-from image_puller.core import verification
-from image_puller.core.changes import Change, CheckDaemonSet, EnsureExists
+from image_puller.controller.writer import Submitted, Writer, listed, subject
+from image_puller.core import received, verification
+from image_puller.core.changes import (
+    AwaitVerification,
+    Change,
+    CheckDaemonSet,
+    EnsureExists,
+    RegistryAnswer,
+    TrackTag,
+    UntrackTag,
+)
 from image_puller.core.decide import Outcome
 from image_puller.core.matching import (
     UNKNOWN_REPOSITORY,
@@ -23,9 +32,10 @@ from image_puller.core.matching import (
     match,
     repository_to_check,
 )
+from image_puller.core.received import Received
 from image_puller.core.verification import Trust
 from image_puller.errors import ImagePullerError
-from image_puller.events.event import Event
+from image_puller.events.event import Event, ImageDeleted, ImagePushed
 from image_puller.registries.lookup import Lookup
 from image_puller.values.answers import Answer
 from image_puller.values.reference import Reference
@@ -69,7 +79,7 @@ Asked = Mapping[Receiver, Sequence[Change]]
 class Intake:
     """Takes in the events of all requests, for all groups.
 
-    `lookup` is None where no registry may be asked.
+    `lookup` is None where no registry may be asked. `recent` has the last pushes.
     """
 
     def __init__(
@@ -86,6 +96,7 @@ class Intake:
         self._clock = clock
         self._verify_pushes = verify_pushes
         self._lookup = lookup
+        self.recent = Recent()
         self._shared = {kind: SharedCheck(clock) for kind in _CHECKS}
         self._untrusted = Places(
             limits.UNTRUSTED_SENDERS, "requests of senders without credentials"
@@ -108,6 +119,10 @@ class Intake:
         """
         with nullcontext() if is_trusted else self._untrusted.take():
             self._accept(source, events, timeout=timeout, is_trusted=is_trusted)
+
+    def note_unreadable(self, source: str, why: str) -> None:
+        """Keep for the status page that a request was ignored, because it can't be read."""
+        self._note_ignored(source, "a request that can't be read", why)
 
     def _accept(
         self, source: str, events: Sequence[Event], *, timeout: float, is_trusted: bool
@@ -141,13 +156,18 @@ class Intake:
                     submitted[receiver] = receiver.writer.submit(source, changes)
                 except ImagePullerError as error:
                     errors.append(error)
+                    self._note_failure(source, receiver, changes, error)
         for receiver, each in submitted.items():
             try:
                 outcomes = each.outcomes(max(deadline - self._clock.monotonic(), 0.0))
             except ImagePullerError as error:
                 errors.append(error)
+                self._note_failure(source, receiver, each.changes, error)
             else:
                 receiver.writer.note(each, outcomes)
+                for change, outcome in zip(each.changes, outcomes, strict=True):
+                    why = received.meaning(outcome)
+                    self._note(source, receiver, change, outcome, why)
                 receiver.note(each.changes, outcomes)
         if errors:
             raise errors[0]
@@ -188,10 +208,52 @@ class Intake:
             if len(found) == len(self._receivers):
                 nearest = min(found, key=lambda each: each.reason == UNKNOWN_REPOSITORY)
                 self._metrics.count_event(source, nearest.reason)
+                self._note_no_match(source, event, nearest)
                 ignored.setdefault(nearest.reason, []).append(nearest.detail or nearest.reason)
         for details in ignored.values():
             log.info("%s: ignored: %s", source, listed(details))
         return asked
+
+    def _note_failure(
+        self, source: str, receiver: Receiver, changes: Sequence[Change], error: ImagePullerError
+    ) -> None:
+        for change in changes:
+            self._note(source, receiver, change, received.NOT_WRITTEN, str(error))
+
+    def _note(
+        self, source: str, receiver: Receiver, change: Change, decision: str, why: str
+    ) -> None:
+        """Keep what was decided about a push or a deletion."""
+        if isinstance(change, TrackTag | UntrackTag | AwaitVerification | RegistryAnswer):
+            self.recent.note(
+                Received(
+                    time=self._clock.now(),
+                    source=source,
+                    subject=subject(change),
+                    decision=decision,
+                    why=why,
+                    group=receiver.config.group,
+                    entry=change.entry,
+                )
+            )
+
+    def _note_no_match(self, source: str, event: Event, found: NoMatch) -> None:
+        if isinstance(event, ImagePushed | ImageDeleted):
+            what = " ".join(filter(None, (event.repository, event.tag, event.digest)))
+        else:
+            what = "no push of an image"
+        self._note_ignored(source, what, found.detail or found.reason)
+
+    def _note_ignored(self, source: str, what: str, why: str) -> None:
+        self.recent.note(
+            Received(
+                time=self._clock.now(),
+                source=source,
+                subject=what,
+                decision=received.IGNORED,
+                why=why,
+            )
+        )
 
     @staticmethod
     def _note_repository(receiver: Receiver, source: str, event: Event) -> None:

@@ -1,6 +1,7 @@
 """The schedule of checks: at start, every ten minutes, and soon while something is unfinished."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
@@ -48,11 +49,12 @@ class _Backoff:
         if self.due is None:
             self.begin()
 
-    def continue_(self) -> None:
+    def continue_(self, most: float = math.inf) -> None:
         if not self.is_last:
             self._step *= 2
         elif self._ends:
             return
+        self._step = min(self._step, most)
         self._set_due()
 
     def _set_due(self) -> None:
@@ -264,6 +266,8 @@ class Schedule:
         with self._wakes:
             if progress[0] is RolloutProgress.CHANGED:
                 self._rollout.begin()
+            elif progress[0] is RolloutProgress.SEEDS:
+                self._rollout.continue_(limits.SEEDING_RECHECK_SECONDS)
             elif progress[0] is RolloutProgress.WAITS:
                 self._rollout.continue_()
 

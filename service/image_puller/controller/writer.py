@@ -24,6 +24,7 @@ from image_puller.core.changes import (
     HoldApart,
     NoteHeld,
     NoteProven,
+    Proceed,
     PullAgain,
     QuarantineTag,
     RegistryAnswer,
@@ -130,7 +131,7 @@ class Writer:
             self._metrics.count_event(submitted.source, outcome)
             is_news = not isinstance(change, RegistryAnswer) or outcome is not Outcome.UNCHANGED
             level = logging.INFO if is_news else logging.DEBUG
-            lines.setdefault((level, outcome), []).append(self._prefix + _subject(change))
+            lines.setdefault((level, outcome), []).append(self._prefix + subject(change))
         for (level, outcome), subjects in lines.items():
             log.log(level, "%s: %s: %s", submitted.source, listed(subjects), outcome)
 
@@ -218,8 +219,8 @@ def listed(texts: Sequence[str]) -> str:
     return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
 
 
-def _subject(change: Change) -> str:
-    """Return what a change is about, for the log."""
+def subject(change: Change) -> str:
+    """Return what a change is about, for the log and the status page."""
     match change:
         case TrackTag() | UntrackTag() | RegistryAnswer() | PullAgain() | NoteHeld():
             return " ".join(filter(None, (change.entry, change.tag, change.digest)))
@@ -231,7 +232,7 @@ def _subject(change: Change) -> str:
             return f"ROLLOUT_MAX_UNAVAILABLE, now {nodes or 'as configured'}"
         case AwaitVerification():
             return f"{change.entry} {change.tag} ({change.reason})"
-        case EnsureExists() | CheckDaemonSet():
+        case EnsureExists() | CheckDaemonSet() | Proceed():
             return "DaemonSet"
         case _:
             assert_never(change)

@@ -139,6 +139,16 @@ class SetMaxUnavailable:
 
 
 @dataclass(frozen=True, slots=True)
+class Proceed:
+    """Go on with a rollout: from pods without images to the seeds, or from these to all nodes.
+
+    `template` is the hash of the live template that was observed.
+    """
+
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
 class EnsureExists:
     """Read the DaemonSet's state, and create the DaemonSet if it is missing."""
 
@@ -165,6 +175,7 @@ Change = (
     | NoteProven
     | HoldApart
     | SetMaxUnavailable
+    | Proceed
     | EnsureExists
     | CheckDaemonSet
 )

@@ -12,7 +12,7 @@ from image_puller.config.configuration import Config
 from image_puller.config.entries import COMMON_CONTAINER, INSTALL_CONTAINER, Entry
 from image_puller.config.policy import is_mutable
 from image_puller.core import selection
-from image_puller.core.state import EntryState, Holding, State, Tag
+from image_puller.core.state import EntryState, Holding, Seeding, State, Tag
 from image_puller.values import quantity
 from image_puller.values.reference import parse
 
@@ -99,7 +99,7 @@ def labels(config: Config) -> dict[str, str]:
 def update_strategy(config: Config, max_unavailable: int | None = None) -> Manifest:
     """Return the update strategy: all nodes at once by default, so a dead node stalls no other.
 
-    `max_unavailable` is the raised bound, or None where it is the configured one.
+    `max_unavailable` is the bound of the state, or None where it is the configured one.
     """
     bound = config.rollout_max_unavailable if max_unavailable is None else max_unavailable
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": bound, "maxSurge": 0}}
@@ -125,7 +125,7 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
     The install container comes before the latter, and only with them or without an image. The
     kubelet pulls all image volumes, in their order, before it starts a container.
     """
-    images = sorted(desired_images(config, state), key=_place)
+    images = sorted(_images(config, state), key=_place)
     mounted = [image for image in images if image.is_volume]
     running = [image for image in images if not image.is_volume]
     installs = bool(running) or not images  # without an image, the pod needs a container too
@@ -168,7 +168,7 @@ def template(config: Config, state: State, platform: Platform) -> Manifest:
 
 def container_count(config: Config, state: State) -> int:
     """Return how many containers the template of a state has."""
-    images = desired_images(config, state)
+    images = _images(config, state)
     return len(_holders(images)) + (not images or any(not each.is_volume for each in images))
 
 
@@ -217,6 +217,7 @@ def configuration_hash(config: Config) -> str:
     The names of all groups count, so that an older process does not delete a new group's DaemonSet.
     """
     policies = {entry.name: [entry.image, entry.policy.text] for entry in config.entries}
+    seeds = config.rollout_seed_nodes
     return _hash(
         [
             structure_hash(config),
@@ -225,6 +226,7 @@ def configuration_hash(config: Config) -> str:
             config.hold_by,
             dict(config.daemonset_annotations),
             config.group_names,
+            *([seeds] if seeds else []),
         ]
     )
 
@@ -288,6 +290,11 @@ def desired_images(config: Config, state: State) -> list[DesiredImage]:
         for entry in config.entries
         for image in desired_images_of(config, entry, state.entries[entry.name], state.holding)
     ]
+
+
+def _images(config: Config, state: State) -> list[DesiredImage]:
+    """Return the images of the template. That of a new DaemonSet may hold none at first."""
+    return [] if state.seeding is Seeding.EMPTY else desired_images(config, state)
 
 
 def desired_images_of(

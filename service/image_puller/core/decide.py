@@ -22,6 +22,7 @@ from image_puller.core.changes import (
     NoteHeld,
     NoteProven,
     Precondition,
+    Proceed,
     PullAgain,
     QuarantineTag,
     RegistryAnswer,
@@ -69,6 +70,8 @@ class Outcome(StrEnum):
     HELD_APART = "held_apart"
     """It fails on a node, so it gets a container of its own."""
     BOUND_CHANGED = "bound_changed"
+    PROCEEDED = "proceeded"
+    """The rollout goes on: to the seeds, or to all nodes."""
     REFUSED = "refused"
 
 
@@ -80,6 +83,7 @@ STARTS_ROLLOUT = (
     Outcome.UNTRACKED,
     Outcome.QUARANTINED,
     Outcome.BOUND_CHANGED,
+    Outcome.PROCEEDED,
     Outcome.HELD_APART,
 )
 """The outcomes after which nodes change."""
@@ -105,13 +109,18 @@ def adopt(config: Config, state: State, configuration: str) -> State:
 
     Tracked tags stay where the entry's image has not changed. Refused tags are forgotten, and
     quarantined ones released, so that they are tried again. A raised bound of nodes stays only
-    where the configured one may be the same.
+    where the configured one may be the same, and that of seeds while there are seeds.
     """
-    is_kept = state.structure == structure_hash(config, by_volumes=state.holding.by_volumes)
+    seeding = state.seeding if config.rollout_seed_nodes else None
+    if state.seeding is None:
+        is_kept = state.structure == structure_hash(config, by_volumes=state.holding.by_volumes)
+    else:
+        is_kept = seeding is not None
     return replace(
         state,
         configuration=configuration,
         max_unavailable=state.max_unavailable if is_kept else None,
+        seeding=seeding,
         blocked=None,
         entries={entry.name: _adopted(config, state, entry) for entry in config.entries},
     )
@@ -140,10 +149,8 @@ def _apply_one(config: Config, state: State, change: Change) -> tuple[State, Out
             return state, Outcome.CHECKED
         case PullAgain():
             return _pull_again(state, change)
-        case SetMaxUnavailable(nodes):
-            is_known = state.max_unavailable == nodes
-            outcome = Outcome.UNCHANGED if is_known else Outcome.BOUND_CHANGED
-            return replace(state, max_unavailable=nodes), outcome
+        case SetMaxUnavailable() | Proceed():
+            return _let_change(state, change)
         case NoteProven(image):
             noted = holding.with_proven(state, image)
             return noted, Outcome.UNCHANGED if noted == state else Outcome.PROVEN
@@ -162,6 +169,17 @@ def _apply_one(config: Config, state: State, change: Change) -> tuple[State, Out
         case _:
             decided, outcome = _decide(config, entry, current, change)
     return state.with_entry(entry.name, decided), outcome
+
+
+def _let_change(state: State, change: SetMaxUnavailable | Proceed) -> tuple[State, Outcome]:
+    """Take in how many nodes change at once."""
+    if isinstance(change, SetMaxUnavailable):
+        is_known = state.max_unavailable == change.nodes
+        outcome = Outcome.UNCHANGED if is_known else Outcome.BOUND_CHANGED
+        return replace(state, max_unavailable=change.nodes), outcome
+    if state.seeding is None or state.template != change.template:
+        return state, Outcome.UNCHANGED
+    return replace(state, max_unavailable=None, seeding=None), Outcome.PROCEEDED
 
 
 def _decide(

@@ -3,7 +3,8 @@
 A tag that fails on every node that tried it is quarantined. Where an image fails on some nodes
 only, those nodes do not count against `ROLLOUT_MAX_UNAVAILABLE`. An image that keeps the common
 container of a node from starting gets a container of its own. A tag that nodes pulled before its
-registry had the new content is pulled again.
+registry had the new content is pulled again. With `ROLLOUT_SEED_NODES`, nodes that wait for the
+seeds follow them.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,25 +12,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from image_puller import limits
-from image_puller.config.configuration import Config
-from image_puller.core import daemonset, decide, failure, observation
+from image_puller.core import daemonset, decide, failure, rollout
 from image_puller.core.changes import (
     HoldApart,
     NoteHeld,
     NoteProven,
+    Proceed,
     PullAgain,
     QuarantineTag,
     SetMaxUnavailable,
 )
-from image_puller.core.daemonset import DesiredImage
+from image_puller.core.daemonset import DesiredImage, Manifest
 from image_puller.core.failure import Cause
 from image_puller.core.node_state import ImageState, Place
 from image_puller.core.observation import Observation
 from image_puller.core.pods import Pod
-from image_puller.core.state import State, Tag
+from image_puller.core.state import Seeding, State, Tag
 from image_puller.values.reference import parse
 
-NodeChange = QuarantineTag | NoteHeld | NoteProven | HoldApart | SetMaxUnavailable
+NodeChange = QuarantineTag | NoteHeld | NoteProven | HoldApart | SetMaxUnavailable | Proceed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,9 @@ Failing = Mapping[tuple[str, str, str | None], Failed]
 
 _ARCHITECTURE = "kubernetes.io/arch"
 _LASTING = timedelta(seconds=limits.QUARANTINE_SECONDS)
-_LATEST = datetime.max.replace(tzinfo=UTC)
+_LONG = timedelta(seconds=limits.SEEDING_SECONDS)
+_SOON = timedelta(seconds=limits.SEEDING_PENDING_SECONDS)
+NOT_STARTED = datetime.max.replace(tzinfo=UTC)
 """Of a container whose pod has not started, so that it does not fail yet."""
 _ABOUT_IMAGE = (Cause.IMAGE, Cause.PLATFORM)
 
@@ -120,13 +123,20 @@ def node_changes(seen: Observation, began: Failing, now: datetime) -> tuple[Node
     state = _own_state(seen)
     if state is None or seen.live.daemonset is None:
         return ()
+    if state.seeding is Seeding.EMPTY:
+        return (Proceed(state.template),) if _can_fill(seen, seen.live.daemonset, now) else ()
     found = {image.container: _found(seen, image, began) for image in seen.images}
     noted: list[NodeChange] = [*_held(seen, state, found), *_proven(seen, state)]
     failing: list[NodeChange] = [*_apart(seen, state, found, now)]
     failing += _quarantined(seen, state, found, now)
-    if failing or seen.rollout in ("blocked", "pending"):
+    if failing:
         return (*noted, *failing)
-    bound = _max_unavailable(seen, state, found, now)
+    stuck = _stuck(seen, state, found, now)
+    if state.seeding is Seeding.SEEDS and _seeds_hold(seen, state, stuck, now):
+        return (*noted, *(() if _changes_soon(seen, state, now) else (Proceed(state.template),)))
+    if seen.rollout in ("blocked", "pending"):
+        return tuple(noted)
+    bound = _max_unavailable(seen, state, stuck)
     return tuple(noted) if bound == state.max_unavailable else (*noted, SetMaxUnavailable(bound))
 
 
@@ -172,9 +182,8 @@ def _wrong(seen: Observation) -> Iterator[tuple[State, str, Tag, str]]:
 
 def _found(seen: Observation, image: DesiredImage, began: Failing) -> _Found:
     states = seen.states[image.container]
-    ready = [place for place in seen.places if _is_ready(place) and place.is_expected]
     failures = {}
-    for place in ready:
+    for place in seen.ready:
         if place.pod is not None and states[place.node].state is ImageState.FAILING:
             failed = began[place.node, image.container, image.expected]
             cause = failure.cause(failed.reason)
@@ -182,7 +191,7 @@ def _found(seen: Observation, image: DesiredImage, began: Failing) -> _Found:
     return _Found(
         failures=failures,
         is_held=any(each.is_held for each in states.values()),
-        is_tried=any(states[place.node].state is ImageState.PULLING for place in ready),
+        is_tried=any(states[place.node].state is ImageState.PULLING for place in seen.ready),
     )
 
 
@@ -199,7 +208,7 @@ def _failing_since(pod: Pod, image: DesiredImage, now: datetime) -> datetime:
         if container.name == image.container:
             break
         times.append(container.running_since)
-    return max((datetime.fromisoformat(time) for time in times if time), default=_LATEST)
+    return max((datetime.fromisoformat(time) for time in times if time), default=NOT_STARTED)
 
 
 def _held(seen: Observation, state: State, found: Mapping[str, _Found]) -> Iterator[NoteHeld]:
@@ -215,12 +224,8 @@ def _held(seen: Observation, state: State, found: Mapping[str, _Found]) -> Itera
 
 def _proven(seen: Observation, state: State) -> Iterator[NoteProven]:
     """Yield the images with a container of their own that every node holds which tried them."""
-    unable = {pod.node for pod in seen.live.pods if pod.unscheduled or pod.failed}
-    tried = [
-        place.node
-        for place in seen.places
-        if place.is_expected and _is_ready(place) and place.node not in unable
-    ]
+    unable = _unable(seen)
+    tried = [place.node for place in seen.ready if place.node not in unable]
     for image in seen.images:
         if image.is_volume and not image.is_common and image.image not in state.holding.proven:
             states = seen.states[image.container]
@@ -309,11 +314,7 @@ def _is_everywhere(seen: Observation, failures: Collection[_Failure]) -> bool:
     if all(each.cause is Cause.IMAGE for each in failures):
         return True
     tried = {_architecture(each.place) for each in failures}
-    return all(
-        _architecture(place) in tried
-        for place in seen.places
-        if place.is_expected and _is_ready(place)
-    )
+    return all(_architecture(place) in tried for place in seen.ready)
 
 
 def _something_is_held(seen: Observation, failures: Collection[_Failure]) -> bool:
@@ -324,31 +325,73 @@ def _something_is_held(seen: Observation, failures: Collection[_Failure]) -> boo
     )
 
 
-def _max_unavailable(
-    seen: Observation, state: State, found: Mapping[str, _Found], now: datetime
-) -> int | None:
-    """Return the bound of nodes that change at once, raised by those that an image fails on.
+def _can_fill(seen: Observation, live: Manifest, now: datetime) -> bool:
+    """Whether the pods of a new DaemonSet, which hold nothing, may be replaced.
+
+    All that are not ready are replaced at once. A few that don't get ready do not stop the others.
+    """
+    created = datetime.fromisoformat(live["metadata"]["creationTimestamp"])
+    has_waited = now - created >= _LASTING
+    return seen.is_complete or (has_waited and seen.has_reached_all)
+
+
+def _seeds_hold(seen: Observation, state: State, stuck: Collection[str], now: datetime) -> bool:
+    """Whether no node has to wait for the seeds any more.
+
+    Nodes that are in the way are no seeds. What the seeds pull again has to be on them first. The
+    wait ends in any case, for example where a pull does not end.
+    """
+    usable = [place for place in seen.ready if place.node not in stuck]
+    held = sum(seen.runs_template(place) for place in usable)
+    wanted = max(1, min(seen.config.rollout_seed_nodes, len(usable)))
+    is_long = state.changed is not None and now - state.changed >= _LONG
+    hold = held >= wanted and not wrong_contents(seen, time=now)
+    return hold or seen.has_reached_all or is_long
+
+
+def _changes_soon(seen: Observation, state: State, now: datetime) -> bool:
+    """Whether the next template is due soon. Nodes that pull then would not wait for its seeds."""
+    is_pending = seen.rollout == "pending"
+    return is_pending and rollout.due(seen.config, state, now) - now < _SOON
+
+
+def _max_unavailable(seen: Observation, state: State, stuck: Collection[str]) -> int | None:
+    """Return the bound of nodes that change at once, raised by those that are in the way.
 
     It is not lowered before all nodes have tried the template, so that it does not flap.
     """
     expected = [place for place in seen.places if place.is_expected]
-    bound = _absolute(seen.config, len(expected))
+    if state.seeding is not None:
+        wanted = rollout.seeds_at_once(seen.config, len(expected)) + len(stuck)
+        return max(wanted, state.max_unavailable or 0)
+    bound = rollout.most_at_once(seen.config, len(expected))
     if bound >= len(expected):
         return None
-    stuck = {place.node for place in expected if _is_stuck(seen, place, found, now)}
-    wanted = bound + len(stuck) if stuck else None
-    is_settled = all(place.node in stuck or _is_done(seen, place) for place in expected)
+    raised = bound + len(stuck) if stuck else None
+    is_settled = all(place.node in stuck or seen.runs_template(place) for place in expected)
     if is_settled or state.max_unavailable is None:
-        return wanted
-    return max(wanted or 0, state.max_unavailable)
+        return raised
+    return max(raised or 0, state.max_unavailable)
 
 
-def _absolute(config: Config, nodes: int) -> int:
-    """Return the configured bound as a number. As Kubernetes does, round a percentage up."""
-    bound = config.rollout_max_unavailable
-    if isinstance(bound, int):
-        return bound
-    return max(1, -(-int(bound.removesuffix("%")) * nodes // 100))
+def _stuck(
+    seen: Observation, state: State, found: Mapping[str, _Found], now: datetime
+) -> frozenset[str]:
+    """Return the nodes that are in the way of a rollout.
+
+    While others wait for the seeds, these are also nodes that are not ready or have no room.
+    """
+    expected = [place for place in seen.places if place.is_expected]
+    stuck = {place.node for place in expected if _is_stuck(seen, place, found, now)}
+    if state.seeding is not None:
+        able = {place.node for place in seen.ready} - _unable(seen)
+        stuck |= {place.node for place in expected if place.node not in able}
+    return frozenset(stuck)
+
+
+def _unable(seen: Observation) -> frozenset[str | None]:
+    """Return the nodes whose pod has no room, or has failed."""
+    return frozenset(pod.node for pod in seen.live.pods if pod.unscheduled or pod.failed)
 
 
 def _is_stuck(seen: Observation, place: Place, found: Mapping[str, _Found], now: datetime) -> bool:
@@ -357,7 +400,7 @@ def _is_stuck(seen: Observation, place: Place, found: Mapping[str, _Found], now:
     What fails with a transient cause on all nodes that tried it does not count: other nodes would
     only lose what they hold.
     """
-    if place.pod is None or place.pod.is_ready or not _is_current(seen, place.pod):
+    if place.pod is None or place.pod.is_ready or not seen.has_template(place.pod):
         return False
     states = {container: each[place.node].state for container, each in seen.states.items()}
     failing = [container for container, each in states.items() if each is ImageState.FAILING]
@@ -376,21 +419,6 @@ def _is_lasting_on(found: _Found, place: Place, now: datetime) -> bool:
     if own is None or not own.is_lasting(now):
         return False
     return found.is_held or own.cause is not Cause.TRANSIENT
-
-
-def _is_done(seen: Observation, place: Place) -> bool:
-    return place.pod is not None and place.pod.is_ready and _is_current(seen, place.pod)
-
-
-def _is_current(seen: Observation, pod: Pod) -> bool:
-    """Whether a pod has the live template."""
-    live = seen.live.daemonset
-    generation = None if live is None else observation.generation_of(live)
-    return generation is None or pod.generation == generation
-
-
-def _is_ready(place: Place) -> bool:
-    return place.facts is None or place.facts.is_ready
 
 
 def _architecture(place: Place) -> str | None:

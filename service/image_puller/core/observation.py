@@ -9,8 +9,9 @@ from image_puller.core.daemonset import DesiredImage, Manifest
 from image_puller.core.node_state import ImageOnNode, Place, Refusal
 from image_puller.core.nodes import Node
 from image_puller.core.pods import Pod
-from image_puller.core.state import State
+from image_puller.core.state import Seeding, State
 
+_DESIRED = "desiredNumberScheduled"
 _GENERATION = "deprecated.daemonset.template.generation"
 
 
@@ -49,28 +50,58 @@ class Observation:
         state = self.live.state
         if state is not None and state.blocked is not None:
             return "blocked"
-        if state is not None and _is_pending(self.config, state):
+        if state is not None and (
+            state.seeding is Seeding.EMPTY or _is_pending(self.config, state)
+        ):
             return "pending"
-        return "complete" if self._is_complete() else "in progress"
+        return "complete" if self.is_complete else "in progress"
 
-    def _is_complete(self) -> bool:
-        """Whether the controller has seen the template, and every ready node runs it."""
+    @property
+    def is_complete(self) -> bool:
+        """Whether the controller has seen the live template, and every ready node runs it."""
         live = self.live.daemonset
-        if live is None:
+        if live is None or not self._is_seen:
             return False
-        counts, metadata = live.get("status") or {}, live["metadata"]
-        if counts.get("observedGeneration", 0) < metadata.get("generation", 0):
-            return False
-        generation = generation_of(live)
-        if self.live.nodes is None or generation is None:
-            desired = counts.get("desiredNumberScheduled", 0)
-            updated = counts.get("updatedNumberScheduled", 0)
-            return bool(updated == desired == counts.get("numberReady", 0))
-        return all(
-            place.pod is not None and place.pod.is_ready and place.pod.generation == generation
+        if self.live.nodes is None or generation_of(live) is None:
+            return self.has_reached_all and self._count("numberReady") == self._count(_DESIRED)
+        return all(self.runs_template(place) for place in self.ready)
+
+    @property
+    def has_reached_all(self) -> bool:
+        """Whether the controller has created a pod of the live template for each selected node."""
+        return self._is_seen and self._count("updatedNumberScheduled") == self._count(_DESIRED)
+
+    @property
+    def ready(self) -> tuple[Place, ...]:
+        """Return the ready nodes that the DaemonSet selects. Where it is unknown, they count."""
+        return tuple(
+            place
             for place in self.places
             if place.is_expected and (place.facts is None or place.facts.is_ready)
         )
+
+    def runs_template(self, place: Place) -> bool:
+        """Whether the pod of a node has the live template, and is ready: it holds its images."""
+        return place.pod is not None and place.pod.is_ready and self.has_template(place.pod)
+
+    def has_template(self, pod: Pod) -> bool:
+        """Whether a pod has the live template.
+
+        Where that is an earlier one again, its pods stay, with the generation of then.
+        """
+        live = self.live.daemonset
+        generation = None if live is None else generation_of(live)
+        return generation in (None, pod.generation) or self.has_reached_all
+
+    @property
+    def _is_seen(self) -> bool:
+        metadata = {} if self.live.daemonset is None else self.live.daemonset["metadata"]
+        return self._count("observedGeneration") >= int(metadata.get("generation", 0))
+
+    def _count(self, name: str) -> int:
+        """Return a count of the DaemonSet's status. The API server leaves out zeros."""
+        counts = {} if self.live.daemonset is None else self.live.daemonset.get("status") or {}
+        return int(counts.get(name, 0))
 
 
 def observe(config: Config, live: Live) -> Observation:

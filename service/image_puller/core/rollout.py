@@ -11,7 +11,7 @@ from image_puller.core.daemonset import (
     structure_hash,
     template_hash,
 )
-from image_puller.core.state import EntryState, State
+from image_puller.core.state import EntryState, Seeding, State
 
 
 def is_pending(config: Config, state: State) -> bool:
@@ -41,15 +41,57 @@ def due(config: Config, state: State, now: datetime) -> datetime:
     return state.changed + config.rollout_min_interval
 
 
-def advance(config: Config, state: State, now: datetime) -> State:
-    """Return the state once its template is live."""
-    return replace(
+def most_at_once(config: Config, nodes: int) -> int:
+    """Return how many of so many nodes may change at once by `ROLLOUT_MAX_UNAVAILABLE`.
+
+    As Kubernetes does, round a percentage up.
+    """
+    bound = config.rollout_max_unavailable
+    if isinstance(bound, int):
+        return bound
+    return max(1, -(-int(bound.removesuffix("%")) * nodes // 100))
+
+
+def seeds_at_once(config: Config, nodes: int) -> int:
+    """Return how many of so many nodes may change at once before the seeds hold everything.
+
+    100% bounds nothing, so the number of nodes need not be known for it.
+    """
+    seeds = config.rollout_seed_nodes
+    if config.rollout_max_unavailable == "100%":
+        return seeds
+    return min(seeds, most_at_once(config, nodes))
+
+
+def emptied(config: Config, state: State) -> State:
+    """Return the state of a new DaemonSet with seeds: at first its pods hold nothing.
+
+    The DaemonSet controller creates the pods of all nodes at once. It also replaces all pods that
+    are not ready at once, so the images have to wait until these pods are ready.
+    """
+    return replace(state, seeding=Seeding.EMPTY) if config.rollout_seed_nodes else state
+
+
+def advance(config: Config, state: State, now: datetime, *, nodes: int = 0) -> State:
+    """Return the state once its template is live. `nodes` is their number, or 0 if it is not known.
+
+    With seeds, all other nodes wait for them from now on.
+    """
+    written = replace(
         state,
         structure=structure_hash(config, by_volumes=state.holding.by_volumes),
         template=template_hash(config, state),
         containers=container_count(config, state),
-        changed=now,
         blocked=None,
+    )
+    if state.seeding is Seeding.EMPTY:
+        return replace(written, containers=0)
+    if config.rollout_seed_nodes:
+        bound = seeds_at_once(config, nodes)
+        written = replace(written, seeding=Seeding.SEEDS, max_unavailable=bound)
+    return replace(
+        written,
+        changed=now,
         entries={name: _with_live_tags(config, name, e) for name, e in state.entries.items()},
     )
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from enum import StrEnum, auto
 from typing import Any, TypeVar
 
 from image_puller.core.charge import Process
@@ -166,6 +167,15 @@ class Holding:
     proven: tuple[str, ...] = ()
 
 
+class Seeding(StrEnum):
+    """The part of a rollout with seeds (`ROLLOUT_SEED_NODES`)."""
+
+    EMPTY = auto()
+    """The pods of a new DaemonSet hold nothing yet."""
+    SEEDS = auto()
+    """Only the first nodes change, and all others wait for them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """Everything that must survive the process.
@@ -173,9 +183,10 @@ class State:
     `configuration` is the hash of the configuration in charge. `processes` has the processes that
     have worked on it, the youngest first. `template` and `structure` are the
     hashes of the live template as it was last written, and "" before that. `containers` is the
-    number of its containers, or 0 where the cluster refused its pods at the creation. `changed` is
-    when it was written. `pulled_again_at` is when tags were last pulled again. `max_unavailable` is
-    the raised bound of nodes that change at once, or None where it is the configured one.
+    number of its containers, or 0 where every other template needs a trial. `changed` is when it
+    was written, or None while it holds nothing. `pulled_again_at` is when tags were last pulled
+    again. `max_unavailable` is the bound of nodes that change at once, or None where it is the
+    configured one. `seeding` is the part of a rollout with seeds, or None where no node waits.
     """
 
     configuration: str
@@ -186,6 +197,7 @@ class State:
     changed: datetime | None = None
     pulled_again_at: datetime | None = None
     max_unavailable: int | None = None
+    seeding: Seeding | None = None
     blocked: Blocked | None = None
     holding: Holding = Holding()
     entries: Mapping[str, EntryState] = field(default_factory=dict)
@@ -208,6 +220,7 @@ def encode(state: State) -> str:
             "changed": _time_text(state.changed),
             "pulledAgainAt": _time_text(state.pulled_again_at),
             "maxUnavailable": state.max_unavailable,
+            **({} if state.seeding is None else {"seeding": state.seeding}),
             "blocked": state.blocked
             and {"template": state.blocked.template, "reason": state.blocked.reason},
             "holding": _holding_json(state.holding),
@@ -381,6 +394,7 @@ def _state(value: Mapping[str, Any]) -> State:
         changed=_time(value["changed"]),
         pulled_again_at=_time(value["pulledAgainAt"]),
         max_unavailable=_optional_count(value["maxUnavailable"]),
+        seeding=Seeding(value["seeding"]) if "seeding" in value else None,
         blocked=None
         if blocked is None
         else Blocked(template=_text(blocked["template"]), reason=_text(blocked["reason"])),

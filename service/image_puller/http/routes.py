@@ -18,7 +18,9 @@ from image_puller.config.configuration import Config, EventAuth, ReadAuth
 from image_puller.controller.intake import Intake
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.places import Places
-from image_puller.core import status
+from image_puller.core import page, status
+from image_puller.core.page import Seen
+from image_puller.core.received import Received
 from image_puller.errors import (
     BadEventError,
     ClusterUnavailableError,
@@ -27,7 +29,7 @@ from image_puller.errors import (
 )
 from image_puller.events import sources
 from image_puller.events.sources import SOURCES, Source
-from image_puller.http import authentication
+from image_puller.http import authentication, pages
 from image_puller.http.authentication import EVENTS, READ, Secrets
 from image_puller.http.rejections import Rejections
 
@@ -45,6 +47,12 @@ class StatusReader(Protocol):
 
     def status_text(self) -> str:
         """Return the encoded status. Raises ClusterUnavailableError."""
+
+    def seen(self) -> tuple[Seen, ...]:
+        """Return what is known of each group, at least one. Raises ClusterUnavailableError."""
+
+    def received(self) -> tuple[Received, ...]:
+        """Return the pushes that this process received last, the newest first."""
 
     def broken(self) -> str | None:
         """Return why only a restart helps this process, or None. It makes no API request."""
@@ -70,12 +78,13 @@ def create_app(
     clock: Callable[[], float] = time.monotonic,
 ) -> Flask:
     """Return the application. `token_verifiers` has an item for each source that sends tokens."""
-    app = Flask("image_puller", static_folder=None)
+    app = Flask("image_puller", static_folder=None, template_folder="http/templates")
     app.config["MAX_CONTENT_LENGTH"] = limits.BODY_BYTES + 1
     # No sender follows redirects, and a Location header would expose a secret in the path.
     app.url_map.merge_slashes = app.url_map.strict_slashes = False
     rejections = Rejections(clock)
     app.before_request(rejections.write_due)
+    pages.prepare(app)
     routes = _Routes(config, intake, reader, metrics, token_verifiers, rejections)
     for method, path, view in (
         ("POST", "/", routes.event),
@@ -86,8 +95,10 @@ def create_app(
         ("OPTIONS", "/webhooks/<name>/<path:secret>", routes.handshake),
         ("GET", "/healthz", routes.alive),
         ("GET", "/readyz", routes.ready),
+        ("GET", "/", routes.status),
         ("GET", "/status", routes.status),
         ("GET", "/status/<path:image>", routes.image_status),
+        ("GET", "/nodes/<node>", routes.node),
         ("GET", "/metrics", routes.metrics),
     ):
         app.add_url_rule(path, view_func=view, methods=[method], provide_automatic_options=False)
@@ -165,19 +176,44 @@ class _Routes:
         return _answer(200, "ok") if reason is None else _answer(503, reason)
 
     def status(self) -> Response:
-        """Return the status of all images and nodes."""
+        """Return the status of all images and nodes: a page for browsers, else JSON."""
         self._check_reader()
         with self._readers.take():
-            return _json(self._reader.status_text())
+            if not pages.is_asked_for():
+                return pages.varying(_json(self._reader.status_text()))
+            found = page.overview(
+                self._reader.seen(), self._reader.received(), number=pages.number()
+            )
+        return pages.rendered("overview.html", found)
 
     def image_status(self, image: str) -> Response:
         """Return the status of one image, named by its entry or its reference."""
         self._check_reader()
+        if pages.is_asked_for():
+            return self._image_page(image)
         with self._readers.take():
             selected = status.select(self._reader.status(), image)
         if selected is None:
             return _answer(404, f"no image is called {image[:200]!r}; /status lists all")
-        return _json(as_text(selected))
+        return pages.varying(_json(as_text(selected)))
+
+    def _image_page(self, image: str) -> Response:
+        with self._readers.take():
+            found = page.image(
+                self._reader.seen(), self._reader.received(), image, number=pages.number()
+            )
+        if found is None:
+            return pages.missing(f"no image is called {image[:200]!r}")
+        return pages.rendered("image.html", found)
+
+    def node(self, node: str) -> Response:
+        """Return the page of one node."""
+        self._check_reader()
+        with self._readers.take():
+            found = page.node(self._reader.seen(), node)
+        if found is None:
+            return pages.missing(f"no node is called {node[:200]!r}")
+        return pages.rendered("node.html", found)
 
     def metrics(self) -> Response:
         """Return the metrics for Prometheus."""
@@ -220,11 +256,12 @@ class _Routes:
             events = sources.decode(source.name, _headers(), body)
         except RequestEntityTooLarge:
             self._metrics.count_event(source.name, "too large")
-            log.warning(
-                "%s: ignored: the body has more than %s bytes", source.name, limits.BODY_BYTES
-            )
+            why = f"the body has more than {limits.BODY_BYTES} bytes"
+            self._intake.note_unreadable(source.name, why)
+            log.warning("%s: ignored: %s", source.name, why)
         except BadEventError as error:
             self._metrics.count_event(source.name, "unreadable")
+            self._intake.note_unreadable(source.name, str(error))
             log.warning("%s: ignored: the body can't be read: %s", source.name, error)
         else:
             self._intake.accept(source.name, events, timeout=source.timeout)
@@ -253,6 +290,9 @@ class _Routes:
     def _check_reader(self) -> None:
         if self._config.read_auth is ReadAuth.TOKEN:
             secrets = self._secrets.of(READ)
+            if secrets and _authorization() is None and pages.is_asked_for():
+                # A browser asks for the password only after this answer, so it is no news.
+                raise _unauthenticated(READ)
             authenticated = authentication.has_valid_secret(secrets, _authorization())
             self._check(READ, is_authenticated=authenticated)
 

@@ -169,7 +169,10 @@ def _affinity(affinity: Json, name: str) -> Json:
 
 
 def _replaceable(daemon_set: Json, placed: Sequence[Json], desired: int) -> list[Json]:
-    """Return the outdated pods that may be deleted now. Those that are not ready always may."""
+    """Return the outdated pods that may be deleted now. Those that are not ready always may.
+
+    They count as unavailable, as in Kubernetes 1.37. Version 1.27 did not count them.
+    """
     strategy = daemon_set["spec"]["updateStrategy"]
     if strategy["type"] != "RollingUpdate":
         return []
@@ -179,7 +182,7 @@ def _replaceable(daemon_set: Json, placed: Sequence[Json], desired: int) -> list
     ready = [pod for pod in outdated if is_ready(pod)]
     not_ready = [pod for pod in outdated if not is_ready(pod)]
     unready = sum(not is_ready(pod) for pod in kept if is_current(pod, live))
-    unavailable = desired - len(kept) + unready
+    unavailable = desired - len(kept) + unready + len(not_ready)
     budget = _absolute(strategy["rollingUpdate"]["maxUnavailable"], desired)
     return [*not_ready, *ready[: max(0, budget - unavailable)]]
 
