@@ -452,7 +452,8 @@ def test_a_template_that_a_limit_refuses_leaves_the_old_pods(
             {"metadata": {"name": "greedy"}, "spec": {"containers": [greedy]}},
             message=reason,
         )
-        puller.restart(CACHING_MEMORY_LIMIT="400Mi")
+        # Not even one more pod of one container fits beside the others.
+        puller.restart(CACHING_MEMORY_LIMIT="800Mi")
         wait_until(lambda: puller.status()["daemonset"].get("rollout") == "blocked", "blocked")
         wait_for_problem(puller, reason)
         assert puller.pods() == before

@@ -143,7 +143,7 @@ def test_a_push_reaches_the_seeds_first_and_costs_one_write(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    service = process(asks=False, **SEEDS)
+    service = process(asks=False, HOLD_BY="containers", **SEEDS)
     running(service, cluster)
     installation.sent()
     caplog.clear()
@@ -239,7 +239,7 @@ def test_a_dead_node_does_not_stop_the_others(
 def test_a_node_on_which_an_image_fails_already_does_not_stop_the_others(
     process: MakeProcess, cluster: SimulatedCluster
 ) -> None:
-    service = process(asks=False, IMAGES=BOTH, ROLLOUT_SEED_NODES="1")
+    service = process(asks=False, IMAGES=BOTH, HOLD_BY="containers", ROLLOUT_SEED_NODES="1")
     cluster.unpullable_on("node-3")[OTHER] = FULL
     service.start()
     pass_time(service, cluster, 400, step=10)
