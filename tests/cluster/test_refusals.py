@@ -456,7 +456,7 @@ def test_the_pod_that_is_tried_at_the_creation_has_all_images(
         status=403,
         resource="pods",
     )
-    puller = replica(ROLLOUT_SEED_NODES="1", **AT_ONCE)
+    puller = replica(ROLLOUT_SEED_NODES="1", HOLD_BY="containers", **AT_ONCE)
     puller.check()
     assert installation.images() == []
     assert "no app here" in installation.state()["blocked"]["reason"]
