@@ -19,8 +19,8 @@ from e2e.harness.installation import NAME, Installation, reference
 from e2e.harness.registry import Registry
 from e2e.harness.workspace import Workspace
 
-PUSHES = {1: 10, 10: 10, 50: 20, 150: 5}
-"""How many pushes are measured, by the number of images."""
+PUSHES = {1: 10, 10: 10, 50: 10, 150: 3}
+"""How many pushes of each kind are measured, by the number of images."""
 SMALL = 1000
 CHEAP = {"CACHING_CPU_REQUEST": "1m", "CACHING_MEMORY_REQUEST": "1Mi"}
 """150 containers must fit on a node."""

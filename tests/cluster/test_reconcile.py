@@ -776,13 +776,13 @@ def test_a_new_daemonset_has_the_configured_bound(
 def test_without_seeds_requests_manifests_and_hashes_are_the_same(
     replica: MakeReplica, installation: Installation
 ) -> None:
-    off = replica(ROLLOUT_SEED_NODES="0", **AT_ONCE)
+    off = replica(ROLLOUT_SEED_NODES="0", HOLD_BY="containers", **AT_ONCE)
     off.check()
     created, configured = installation.live(), installation.state()["configuration"]
     assert installation.images() == [APP]
     assert "seeding" not in installation.state()
     installation.sent()
-    unset = replica(**AT_ONCE)
+    unset = replica(HOLD_BY="containers", **AT_ONCE)
     unset.check()
     assert installation.sent() == [*CHECK_READS, READ_OWN_POD, *TRY_VOLUMES, DRY_RUN, WRITE]
     assert installation.live()["spec"] == created["spec"]

@@ -21,7 +21,7 @@ from tests.support.process import MakeProcess, Process, registry_has
 from tests.support.registries import FakeRegistries
 
 NODES = 10
-SEEDS = {"IMAGES": BOTH, "ROLLOUT_SEED_NODES": "2"}
+SEEDS = {"IMAGES": BOTH, "ROLLOUT_SEED_NODES": "2", "HOLD_BY": "containers"}
 PULL_SECONDS = 20.0
 FULL = "write /var/lib: no space left on device"
 DOWN = "failed to do request: dial tcp 10.0.0.1:443: i/o timeout"
@@ -123,7 +123,7 @@ def assert_seeded(seen: list[tuple[int, int]], seeds: int, nodes: int = NODES) -
 def test_a_new_daemonset_has_its_images_on_the_seeds_first(
     process: MakeProcess, cluster: SimulatedCluster, installation: Installation, hold_by: str
 ) -> None:
-    service = process(asks=False, HOLD_BY=hold_by, **SEEDS)
+    service = process(asks=False, **SEEDS | {"HOLD_BY": hold_by})
     service.start()
     assert installation.images() == []
     assert daemonset_status(service)["rollout"] == "pending"
@@ -143,7 +143,7 @@ def test_a_push_reaches_the_seeds_first_and_costs_one_write(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    service = process(asks=False, HOLD_BY="containers", **SEEDS)
+    service = process(asks=False, **SEEDS)
     running(service, cluster)
     installation.sent()
     caplog.clear()
@@ -225,7 +225,7 @@ def test_nodes_with_a_failing_image_are_no_seeds(
 def test_a_dead_node_does_not_stop_the_others(
     process: MakeProcess, cluster: SimulatedCluster, times: int
 ) -> None:
-    service = process(asks=False, IMAGES=BOTH, ROLLOUT_SEED_NODES="1")
+    service = process(asks=False, **SEEDS | {"ROLLOUT_SEED_NODES": "1"})
     running(service, cluster)
     cluster.kill("node-1")
     for number in range(times):
@@ -239,7 +239,7 @@ def test_a_dead_node_does_not_stop_the_others(
 def test_a_node_on_which_an_image_fails_already_does_not_stop_the_others(
     process: MakeProcess, cluster: SimulatedCluster
 ) -> None:
-    service = process(asks=False, IMAGES=BOTH, HOLD_BY="containers", ROLLOUT_SEED_NODES="1")
+    service = process(asks=False, **SEEDS | {"ROLLOUT_SEED_NODES": "1"})
     cluster.unpullable_on("node-3")[OTHER] = FULL
     service.start()
     pass_time(service, cluster, 400, step=10)
@@ -253,7 +253,7 @@ def test_a_node_on_which_an_image_fails_already_does_not_stop_the_others(
 def test_a_node_without_room_does_not_stop_the_others(
     process: MakeProcess, cluster: SimulatedCluster
 ) -> None:
-    service = process(asks=False, IMAGES=BOTH, ROLLOUT_SEED_NODES="1")
+    service = process(asks=False, **SEEDS | {"ROLLOUT_SEED_NODES": "1"})
     for number in range(1, NODES + 1):
         cluster.fill(f"node-{number}", "Insufficient memory")
     for number in range(2, NODES + 1):
