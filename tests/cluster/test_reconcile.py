@@ -784,7 +784,7 @@ def test_without_seeds_requests_manifests_and_hashes_are_the_same(
     installation.sent()
     unset = replica(HOLD_BY="containers", **AT_ONCE)
     unset.check()
-    assert installation.sent() == [*CHECK_READS, READ_OWN_POD, *TRY_VOLUMES, DRY_RUN, WRITE]
+    assert installation.sent() == [*CHECK_READS, READ_OWN_POD, DRY_RUN, WRITE]
     assert installation.live()["spec"] == created["spec"]
     assert installation.state()["configuration"] == configured
     unset.commit(push("1.2.4", 1))
