@@ -11,7 +11,7 @@ from image_puller.core.follow_up import NOT_STARTED, Failed, Failing
 from image_puller.core.observation import Live, Observation, observe
 from image_puller.core.page import Overview, Seen
 from image_puller.core.received import Received
-from image_puller.core.state import Blocked, Quarantined, Refused, State, Tag
+from image_puller.core.state import Blocked, Quarantined, Refused, Seeding, State, Tag
 from tests.support.building import NOON, at, configuration, digest, push
 from tests.support.observations import observed
 from tests.support.states import live, unverified_push
@@ -202,6 +202,13 @@ def test_the_worst_rollout_counts() -> None:
     blocked = seen(observed(CONFIG, state))
     found = overview(COMPLETE, FAILING, blocked)
     assert found.rollout == "blocked"
+
+
+def test_nodes_that_wait_for_seeds_are_told_of() -> None:
+    state = replace(STATE, seeding=Seeding.SEEDS, max_unavailable=2)
+    config = configuration(ROLLOUT_SEED_NODES="2")
+    (group,) = overview(seen(observed(config, state))).groups
+    assert group.seeding.endswith("2 nodes change at once, and the others wait for the seeds")
 
 
 def test_images_held_by_volumes_have_their_holder() -> None:

@@ -117,6 +117,7 @@ class GroupPart:
     daemonset: str
     namespace: str
     rollout: str
+    seeding: str
     changed: datetime | None
     hold_by: str | None
     hold_by_reason: str
@@ -305,6 +306,7 @@ def _group_part(seen: Seen) -> GroupPart:
         daemonset=config.daemonset_name,
         namespace=config.namespace,
         rollout=seen.rollout,
+        seeding=status.seeding(seen.observation),
         changed=state.changed if state else None,
         hold_by=hold_by,
         hold_by_reason=state.holding.reason if state else "",

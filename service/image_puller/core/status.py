@@ -11,7 +11,7 @@ from image_puller.core.daemonset import DesiredImage
 from image_puller.core.node_state import ImageOnNode, NodeState, Place
 from image_puller.core.observation import Live, Observation
 from image_puller.core.problems import Problem
-from image_puller.core.state import EntryState, Seeding, State
+from image_puller.core.state import EntryState, Seeding
 from image_puller.values import quantity
 from image_puller.values.reference import InvalidReferenceError, Reference, is_digest, parse
 
@@ -105,6 +105,20 @@ def is_named(name: str, entry: str, image: str) -> bool:
     return name == entry or _named(name) in _names(image)
 
 
+def seeding(seen: Observation) -> str:
+    """Return what nodes wait for because of `ROLLOUT_SEED_NODES`, or nothing."""
+    state, seeds = seen.live.state, seen.config.rollout_seed_nodes
+    if state is None or state.seeding is None:
+        return ""
+    if state.seeding is Seeding.EMPTY:
+        return f"the first {seeds} nodes pull once the pods of all ready nodes run without images"
+    held = sum(map(seen.runs_template, seen.ready))
+    return (
+        f"{held} of {seeds} seeds hold all images; {state.max_unavailable} nodes change at once, "
+        "and the others wait for the seeds"
+    )
+
+
 def _selected(status: dict[str, Any], image: str) -> dict[str, Any] | None:
     images = [each for each in status["images"] if is_named(image, each["entry"], each["image"])]
     if not images:
@@ -147,8 +161,9 @@ def _daemonset(seen: Observation) -> dict[str, Any]:
         "ready": counts.get("numberReady", 0),
         "rollout": seen.rollout,
     }
-    if live.state is not None and live.state.seeding is not None:
-        described["seeding"] = _seeding(seen, live.state)
+    waits = seeding(seen)
+    if waits:
+        described["seeding"] = waits
     if live.state is not None and live.state.changed is not None:
         described["changed"] = live.state.changed.isoformat()
     if live.state is not None:
@@ -164,18 +179,6 @@ def _daemonset(seen: Observation) -> dict[str, Any]:
         if f"requests.{kind}" in asked
     }
     return described
-
-
-def _seeding(seen: Observation, state: State) -> str:
-    """Return what nodes wait for, because of `ROLLOUT_SEED_NODES`."""
-    seeds = seen.config.rollout_seed_nodes
-    if state.seeding is Seeding.EMPTY:
-        return f"the first {seeds} nodes pull once the pods of all ready nodes run without images"
-    held = sum(map(seen.runs_template, seen.ready))
-    return (
-        f"{held} of {seeds} seeds hold all images; {state.max_unavailable} nodes change at once, "
-        "and the others wait for the seeds"
-    )
 
 
 def _image(seen: Observation, image: DesiredImage) -> dict[str, Any]:
