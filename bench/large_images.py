@@ -34,6 +34,7 @@ def test_a_push_while_nodes_pull_a_large_image(
     names = ("small", "neighbour", "large")
     for name in names:
         registry.push_image(f"bench/{name}", "1.0.0", fresh(workspace, MEGABYTE))
+    registry.forget_notifications()
     small, neighbour, large = (f"{name}={reference(f'bench/{name}', '1.0.0')}" for name in names)
     groups = json.dumps({"large": {"images": f"{large};{neighbour}"}})
     allow_groups(installation, GROUP)

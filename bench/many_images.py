@@ -58,6 +58,7 @@ def test_a_push_among_many_images(
     repositories = [f"{folder}/many-{each:03}" for each in range(number)]
     for repository in (f"{folder}/app", *repositories):
         registry.push_image(repository, "1.0.0", fresh(workspace, SMALL))
+    registry.forget_notifications()
     entries = [f"{each[-8:]}={reference(each, '1.0.0')}" for each in repositories]
     groups = json.dumps({"many": {"images": ";".join(entries)}})
     alone = Pushed(workspace, registry, f"{folder}/app", installation.path)
