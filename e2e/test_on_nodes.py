@@ -359,7 +359,8 @@ def is_pulled_by_one_after_the_other(installation: Installation, image: str) -> 
     found = of_the_daemonset(installation.control_plane.admin, path)
     first, second = sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
     for pod in (first, second):
-        assert image in {each["image"] for each in pod["spec"]["containers"]}
+        volumes = [each["image"]["reference"] for each in pod["spec"]["volumes"] if "image" in each]
+        assert image in [each["image"] for each in pod["spec"]["containers"]] + volumes
     started = [
         each["state"]["running"]["startedAt"] for each in first["status"]["containerStatuses"]
     ]
