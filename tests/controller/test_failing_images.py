@@ -2,12 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 
 import pytest
-from kubernetes.client import ApiClient
 
-from image_puller.cluster.client import connect
 from image_puller.core import status
 from image_puller.core.decide import Outcome
 from image_puller.simulation import SimulatedCluster
@@ -15,8 +12,8 @@ from image_puller.simulation.clock import SimulatedClock
 from tests.support.building import NOON, digest, push
 from tests.support.clock import ManualClock
 from tests.support.daemonset import APP, BOTH, NEWER, OTHER
-from tests.support.installation import NAMESPACE, Installation, kubeconfig
-from tests.support.process import NAME, MakeProcess, Process, registry_has
+from tests.support.installation import NAMESPACE, Installation
+from tests.support.process import NAME, MakeProcess, Process, pass_time, registry_has
 from tests.support.registries import FakeRegistries
 
 NODES = 10
@@ -37,21 +34,6 @@ def cluster() -> Iterator[SimulatedCluster]:
 def now(clock: ManualClock) -> Callable[[], datetime]:
     """Return the time of the service's commits: that of its clock."""
     return clock.now
-
-
-@pytest.fixture
-def api(cluster: SimulatedCluster, tmp_path: Path) -> Iterator[ApiClient]:
-    """Return a client of that cluster's API server."""
-    api = connect({"KUBECONFIG": str(kubeconfig(cluster, tmp_path))})
-    yield api
-    api.rest_client.close()
-
-
-def pass_time(service: Process, cluster: SimulatedCluster, seconds: float, step: float = 5) -> None:
-    """Let time pass for the nodes and for the service."""
-    for _ in range(int(seconds / step)):
-        cluster.advance(step)
-        service.next_check(step)
 
 
 def holders(service: Process, image: str) -> int:

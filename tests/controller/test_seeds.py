@@ -3,12 +3,9 @@
 import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 
 import pytest
-from kubernetes.client import ApiClient
 
-from image_puller.cluster.client import connect
 from image_puller.config.entries import INSTALL_CONTAINER
 from image_puller.core.decide import Outcome
 from image_puller.simulation import SimulatedCluster
@@ -16,7 +13,7 @@ from image_puller.simulation.clock import SimulatedClock
 from tests.support.building import NOON, digest, push
 from tests.support.clock import ManualClock
 from tests.support.daemonset import APP, BOTH, NEWER, NEWEST, OTHER, WRITE, drift
-from tests.support.installation import NAME, NAMESPACE, Installation, Json, kubeconfig
+from tests.support.installation import NAME, NAMESPACE, Installation, Json
 from tests.support.process import MakeProcess, Process, registry_has
 from tests.support.registries import FakeRegistries
 
@@ -41,14 +38,6 @@ def cluster() -> Iterator[SimulatedCluster]:
 def now(clock: ManualClock) -> Callable[[], datetime]:
     """Return the time of the service's commits: that of its clock."""
     return clock.now
-
-
-@pytest.fixture
-def api(cluster: SimulatedCluster, tmp_path: Path) -> Iterator[ApiClient]:
-    """Return a client of that cluster's API server."""
-    api = connect({"KUBECONFIG": str(kubeconfig(cluster, tmp_path))})
-    yield api
-    api.rest_client.close()
 
 
 def pass_time(

@@ -12,6 +12,7 @@ from image_puller.controller.writer import Writer
 from image_puller.core.changes import AwaitVerification, Change
 from image_puller.core.decide import Outcome
 from image_puller.registries.lookup import Lookup
+from image_puller.simulation import SimulatedCluster
 from image_puller.values.reference import parse
 from tests.support.building import digest
 from tests.support.clock import ManualClock
@@ -107,3 +108,10 @@ def unverified(clock: ManualClock, tag: str = "1.2.4", number: int = 1) -> Await
     return AwaitVerification(
         entry="app", tag=tag, digest=digest(number), time=clock.now(), reason="unavailable"
     )
+
+
+def pass_time(service: Process, cluster: SimulatedCluster, seconds: float, step: float = 5) -> None:
+    """Let time pass for the nodes and for the service."""
+    for _ in range(int(seconds / step)):
+        cluster.advance(step)
+        service.next_check(step)
