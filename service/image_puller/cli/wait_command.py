@@ -23,7 +23,7 @@ _CLEAR_LINE = "\r\x1b[K"
 _DURATION = re.compile(
     r"(?=[0-9])(?:([0-9]{1,4})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,8})s?)?", re.ASCII
 )
-_NODES = re.compile(r"([0-9]{1,6})(%?)", re.ASCII)
+_NODES = re.compile(r"([1-9][0-9]{0,5})|(100|[1-9][0-9]?)%", re.ASCII)
 
 Read = Callable[[], dict[str, Any]]
 
@@ -40,13 +40,11 @@ def image(text: str) -> str:
 def nodes(text: str) -> Enough:
     """Return how many nodes are enough, from a number or a percentage."""
     match = _NODES.fullmatch(text)
-    number = int(match[1]) if match else 0
-    is_percentage = bool(match and match[2])
-    if number == 0 or (is_percentage and number > 100):  # noqa: PLR2004 - percent
+    if not match:
         raise argparse.ArgumentTypeError(
             f"must be a number of nodes such as 3, or a percentage such as 95%, not {text!r}"
         )
-    return Enough(number=number, is_percentage=is_percentage)
+    return Enough(number=int(match[1] or match[2]), is_percentage=match[1] is None)
 
 
 def duration(text: str) -> int:
