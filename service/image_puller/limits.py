@@ -37,6 +37,9 @@ SEEDING_SECONDS = 3600.0
 SEEDING_PENDING_SECONDS = 60.0
 """How long other nodes rather wait for a pending template than follow the seeds."""
 
+REPEATED_SECONDS = 3600.0
+"""How long after the template changed a new process repeats what its rollout did."""
+
 HOLD_BY_SECONDS = 900.0
 """How long the other way of holding must be right before `HOLD_BY=auto` chooses it."""
 
