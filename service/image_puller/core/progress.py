@@ -153,7 +153,8 @@ class Snapshot:
     `rollout` is the one that was told last, `changed` when its template changed, and `new` has its
     new images. `images` has all images of the template. `waiting` has those that are not on all
     nodes yet, with the time of their push, if it is known. `recovered` is how often an image has
-    recovered. `nodes` has the selected nodes, and `joining` those that have never been warm.
+    recovered. `nodes` has the nodes that were ever selected, and `joining` those of them
+    that have never been warm.
     """
 
     rollout: _Rollout | None = None
@@ -295,12 +296,13 @@ def _advanced(step: _Step) -> tuple[Snapshot, list[Notice]]:
     was_complete = before.is_complete and not step.is_new
     is_complete = was_complete or _is_complete(step)
     failing = _failing(step)
-    joining = {
+    present = frozenset(map(_node_id, step.seen.places))
+    joining = (before.joining & present) | (step.expected.keys() - before.nodes)
+    warm = {
         node: place
         for node, place in step.expected.items()
-        if node in before.joining or node not in before.nodes
+        if node in joining and _is_warm(step, place)
     }
-    warm = {node: place for node, place in joining.items() if _is_warm(step, place)}
 
     notices: list[Notice] = []
     if step.is_new:
@@ -325,8 +327,8 @@ def _advanced(step: _Step) -> tuple[Snapshot, list[Notice]]:
         recovered={
             key: times for key in known if (times := before.recovered.get(key, 0) + (key in ended))
         },
-        nodes=frozenset(step.expected),
-        joining=frozenset(joining.keys() - warm.keys()),
+        nodes=(before.nodes & present) | step.expected.keys(),
+        joining=joining - warm.keys(),
     ), notices
 
 
@@ -456,17 +458,20 @@ def _warm(step: _Step, warm: Mapping[str, Place]) -> Iterator[NodeWarm]:
 
 
 def _live_images(seen: Observation, state: State) -> Iterator[DesiredImage]:
-    """Yield the images of the live template. A pending one may ask for others."""
+    """Yield the images of the live template. A pending or blocked one may ask for others."""
+    is_live = seen.rollout not in ("pending", "blocked")
     for image in seen.images:
         live, entry = state.entries[image.entry].live_tags, seen.config.entry(image.entry)
-        if live is None:  # the template lacks the configured image
-            continue
-        if image.tag is None:
+        if live is None:  # the template lacks the configured image, and its tags are not noted
+            if is_live and image.container != image.entry:
+                yield image
+        elif image.tag is None:
             yield image
-            continue
-        tags = (*(tag for tag in live if tag.name == entry.tag), *desired(seen.config, entry, live))
-        if any((tag.name, tag.digest) == (image.tag.name, image.tag.digest) for tag in tags):
-            yield image
+        else:
+            tags = [tag for tag in live if tag.name == entry.tag]
+            tags += desired(seen.config, entry, live)
+            if any((tag.name, tag.digest) == (image.tag.name, image.tag.digest) for tag in tags):
+                yield image
 
 
 def _is_complete(step: _Step) -> bool:
