@@ -349,7 +349,7 @@ def _set_taints(watch: Watch, taints: list[dict[str, str]]) -> None:
     store.replace(Key(NODES, "", "node-4"), {**node, "spec": {"taints": taints}})
 
 
-def test_an_image_that_the_template_lacks_is_not_told() -> None:
+def test_a_configured_image_that_the_template_lacks_is_not_told() -> None:
     config = configuration(IMAGES=f"app={APP}")
     state = live(config, push("1.2.4", 1))
     lacking = state.with_entry("app", replace(state.entries["app"], live_tags=None))
