@@ -34,6 +34,7 @@ from tests.support.daemonset import (
     NEWEST,
     OTHER,
     MakeReplica,
+    drift,
 )
 from tests.support.installation import NAME, NAMESPACE
 from tests.support.observations import observed
@@ -433,6 +434,21 @@ def test_an_unreadable_state_or_a_missing_daemonset_changes_nothing(watch: Watch
     watch.cluster.change(NAME, NAMESPACE, lambda live: live["metadata"]["annotations"].clear())
     assert watch.look() == ()
     assert watch.snapshot == before
+
+
+def test_a_repair_that_restarts_no_pod_is_no_rollout(watch: Watch) -> None:
+    watch.cluster.change(NAME, NAMESPACE, lambda live: live["metadata"]["labels"].clear())
+    watch.puller.check()
+    assert watch.look(10) == ()
+    watch.push("1.2.4", 1)
+    assert kinds(watch.look()) == [RolloutStarted]
+
+
+def test_a_repair_of_the_template_is_a_rollout(watch: Watch) -> None:
+    drift(watch.cluster)
+    watch.look()
+    watch.puller.check()
+    assert kinds((*watch.look(), *watch.look(60))) == [RolloutStarted, RolloutComplete]
 
 
 def test_a_daemonset_that_is_created_again_is_another_rollout(watch: Watch) -> None:

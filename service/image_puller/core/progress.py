@@ -11,7 +11,7 @@ from image_puller import limits
 from image_puller.core import failure
 from image_puller.core.daemonset import DesiredImage, Manifest
 from image_puller.core.node_state import ImageState, Place
-from image_puller.core.observation import Observation
+from image_puller.core.observation import Observation, generation_of
 from image_puller.core.pods import Container
 from image_puller.core.selection import desired
 from image_puller.core.state import State
@@ -150,14 +150,15 @@ class _Failing:
 class Snapshot:
     """What `advance` has to know of the last observation.
 
-    `rollout` is the one that was told last, `changed` when its template changed, and `new` has its
-    new images. `images` has all images of the template. `waiting` has those that are not on all
-    nodes yet, with the time of their push, if it is known. `recovered` is how often an image has
-    recovered. `nodes` has the nodes that were ever selected, and `joining` those of them
-    that have never been warm.
+    `rollout` is the one that was told last, `generation` that of its template, `changed` when it
+    changed, and `new` has its new images. `images` has all images of the template. `waiting` has
+    those that are not on all nodes yet, with the time of their push, if it is known. `recovered` is
+    how often an image has recovered. `nodes` has the nodes that were ever selected, and `joining`
+    those of them that have never been warm.
     """
 
     rollout: _Rollout | None = None
+    generation: str | None = None
     changed: datetime
     new: tuple[NewImage, ...] = ()
     is_complete: bool = False
@@ -183,6 +184,7 @@ class _Step:
     now: datetime
     began: datetime
     rollout: _Rollout
+    generation: str | None
     images: Mapping[Identity, DesiredImage]
     expected: Mapping[str, Place]
     ready: tuple[Place, ...]
@@ -190,8 +192,12 @@ class _Step:
 
     @property
     def is_new(self) -> bool:
-        """Whether the rollout has not been told yet."""
-        return self.before.rollout != self.rollout
+        """Whether the rollout has not been told yet. A repair may leave the template as it is."""
+        before = self.before.rollout
+        if before is None or before.uid != self.rollout.uid:
+            return True
+        is_other = self.generation is None or self.generation != self.before.generation
+        return before != self.rollout and is_other
 
     def end(self, containers: Iterable[Container]) -> datetime:
         """Return when the last of the containers that the rollout started was started.
@@ -233,6 +239,7 @@ def advance(
             template=state.template,
             changed=state.changed,
         ),
+        generation=generation_of(live),
         images=images,
         expected=expected,
         ready=seen.ready if before is not None else _without_joining(seen.ready, state.changed),
@@ -318,6 +325,7 @@ def _advanced(step: _Step) -> tuple[Snapshot, list[Notice]]:
     known = {*failing, *images}
     return Snapshot(
         rollout=rollout,
+        generation=step.generation,
         changed=rollout.changed,
         new=new,
         is_complete=is_complete,
@@ -348,7 +356,7 @@ def _complete(step: _Step, new: tuple[NewImage, ...]) -> RolloutComplete:
     seen, rollout = step.seen, step.rollout
     end = step.end(
         container
-        for place in seen.places
+        for place in step.ready
         if place.pod is not None
         for container in place.pod.containers
     )
