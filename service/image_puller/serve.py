@@ -14,7 +14,7 @@ from image_puller.controller.clock import Clock
 from image_puller.controller.group import Group
 from image_puller.controller.intake import Intake
 from image_puller.controller.metrics import Metrics
-from image_puller.controller.node_watch import NodeWatch
+from image_puller.controller.node_watch import node_watch
 from image_puller.core import quota, status
 from image_puller.core.daemonset import Manifest
 from image_puller.core.page import Seen
@@ -58,7 +58,7 @@ class Service:
             verify_pushes=config.verify_pushes,
             lookup=for_pushes,
         )
-        self._node_watch = NodeWatch(cluster.joins, self.intake, clock)
+        self._node_watch = node_watch(cluster.joins, self.intake, clock)
         self._threads: tuple[threading.Thread, ...] = ()
         self._status = SharedRead(self._read_status)
         self._status_text = SharedRead(lambda: as_text(self.status()))

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from enum import Enum, auto
 from typing import Any
 
@@ -12,10 +13,10 @@ from image_puller.controller.clock import Clock
 from image_puller.controller.problem_tracker import ProblemTracker
 from image_puller.controller.rollout_log import RolloutLog
 from image_puller.controller.writer import Writer
-from image_puller.core import catch_up, follow_up, problems, status
+from image_puller.core import catch_up, follow_up, health, problems, status
 from image_puller.core.catch_up import Findings, Question
 from image_puller.core.changes import Change, CheckDaemonSet
-from image_puller.core.decide import STARTS_ROLLOUT
+from image_puller.core.decide import STARTS_ROLLOUT, Outcome
 from image_puller.core.observation import Observation
 from image_puller.core.page import Seen
 from image_puller.core.problems import Kind, Problem
@@ -65,6 +66,7 @@ class Checks:
         self._rollouts = RolloutLog(clock)
         self._failing: follow_up.Failing = {}
         self._from_catch_up: tuple[str, ...] = ()
+        self._knows_registries = lookup is None
         self._from_verification: tuple[str, ...] = ()
 
     @property
@@ -138,7 +140,8 @@ class Checks:
         Nodes that can be compared do not wait for others.
         """
         now = self._clock.now()
-        seen, _ = self._observe()
+        seen, found = self._observe()
+        self._note_health(seen, found, now)
         self._failing = follow_up.failing(seen, self._failing, now)
         changes = (*follow_up.node_changes(seen, self._failing, now), *self._pulls(seen))
         if changes and self._commit(changes):
@@ -147,6 +150,23 @@ class Checks:
             return RolloutProgress.SEEDS
         is_finished = follow_up.is_finished(seen, now)
         return RolloutProgress.FINISHED if is_finished else RolloutProgress.WAITS
+
+    def _note_health(self, seen: Observation, found: Sequence[Problem], now: datetime) -> None:
+        """Keep and tell that the first problem began, or that the last one ended.
+
+        Of several processes, the one that changes the state tells it.
+        """
+        tell = self._tracker.on_health
+        if tell is None or self._writer.superseded is not None:
+            return
+        news = health.news(
+            seen.live.state, found, now, knows_registries=self._knows_registries
+        )
+        if news is not None:
+            changes = (health.note(news),)
+            outcomes = self._writer.commit(SOURCE, changes, timeout=limits.CHECK_SECONDS)
+            if outcomes != (Outcome.UNCHANGED,):
+                tell(news)
 
     def _pulls(self, seen: Observation) -> tuple[Change, ...]:
         """Return what makes nodes pull again, of the tags whose registry shows the new content."""
@@ -189,6 +209,7 @@ class Checks:
         findings = self._found(state, seconds)
         if self._lookup is not None:
             self._from_catch_up = findings.reasons
+            self._knows_registries = True
         return findings
 
     def _found(

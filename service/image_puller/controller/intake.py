@@ -35,7 +35,7 @@ from image_puller.core.matching import (
 from image_puller.core.received import Received
 from image_puller.core.verification import Trust
 from image_puller.errors import ImagePullerError
-from image_puller.events.event import Event, ImageDeleted, ImagePushed
+from image_puller.events.event import DaemonSetChanged, Event, ImageDeleted, ImagePushed
 from image_puller.registries.lookup import Lookup
 from image_puller.values.answers import Answer
 from image_puller.values.reference import Reference
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 SHARED = "shared_check"
 """The outcome of a request without credentials that shared the check of another one."""
+OBSERVED = "observed"
+"""The outcome of a change of the DaemonSet, which is observed soon."""
 
 _CHECKS = (CheckDaemonSet, EnsureExists)
 
@@ -56,6 +58,9 @@ class Listener(Protocol):
 
     def note_repository(self, name: Reference) -> None:
         """Note a repository that got a push of a tag that an entry does not track."""
+
+    def note_progress(self) -> None:
+        """Note that the DaemonSet changed, so that it is worth to observe it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -205,6 +210,7 @@ class Intake:
                     found.append(matched)
                 else:
                     asked[receiver].extend(matched)
+                    self._note_progress(receiver, source, event)
             if len(found) == len(self._receivers):
                 nearest = min(found, key=lambda each: each.reason == UNKNOWN_REPOSITORY)
                 self._metrics.count_event(source, nearest.reason)
@@ -260,6 +266,12 @@ class Intake:
         repository = repository_to_check(receiver.config, source, event)
         if repository is not None and receiver.listener is not None:
             receiver.listener.note_repository(repository)
+
+    def _note_progress(self, receiver: Receiver, source: str, event: Event) -> None:
+        if isinstance(event, DaemonSetChanged):
+            self._metrics.count_event(source, OBSERVED)
+            if receiver.listener is not None:
+                receiver.listener.note_progress()
 
     def _trust(self, *, is_trusted: bool) -> Trust:
         if not is_trusted:

@@ -42,6 +42,13 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._sent = Counter(
+            "image_puller_cloudevents",
+            "CloudEvents for the sink, by type and outcome.",
+            ["type", "outcome"],
+            registry=self._registry,
+        )
+
     def set_problems(self, kinds: Sequence[Kind], group: str | None) -> None:
         """Set how many problems of each kind a group has. `kinds` has an item for each problem."""
         for kind in Kind:
@@ -50,6 +57,10 @@ class Metrics:
     def count_event(self, source: str, outcome: str) -> None:
         """Count one event."""
         self._events.labels(source=source, outcome=outcome).inc()
+
+    def count_sent(self, event_type: str, outcome: str) -> None:
+        """Count one event for the sink."""
+        self._sent.labels(type=event_type, outcome=outcome).inc()
 
     def count_rejection(self, source: str, status: int) -> None:
         """Count one request that was answered 4xx or 503."""

@@ -2,10 +2,11 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from image_puller.controller.metrics import Metrics
+from image_puller.core.health import HealthChange
 from image_puller.core.problems import Kind, Problem
 
 log = logging.getLogger(__name__)
@@ -24,9 +25,20 @@ class Report(Protocol):
 
 
 class ProblemTracker:
-    """The problems that one process finds in a group. Thread-safe."""
+    """The problems that one process finds in a group. Thread-safe.
 
-    def __init__(self, report: Report, metrics: Metrics, *, group: str | None = None) -> None:
+    `on_health` is told when the first problem of the group begins, and when the last one ends.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        metrics: Metrics,
+        *,
+        group: str | None = None,
+        on_health: Callable[[HealthChange], None] | None = None,
+    ) -> None:
+        self.on_health = on_health
         self._group = group
         self._report = report
         self._metrics = metrics
