@@ -37,6 +37,9 @@ SEEDING_SECONDS = 3600.0
 SEEDING_PENDING_SECONDS = 60.0
 """How long other nodes rather wait for a pending template than follow the seeds."""
 
+REPEATED_SECONDS = 3600.0
+"""How long after the template changed a new process repeats what its rollout did."""
+
 HOLD_BY_SECONDS = 900.0
 """How long the other way of holding must be right before `HOLD_BY=auto` chooses it."""
 
@@ -127,7 +130,7 @@ SINK_EVENTS = 1000
 """Events that wait for the sink. The oldest are dropped."""
 SINK_TRIES = 5
 """Tries of one event. With `SINK_SECONDS` for each, they take less than a minute."""
-SINK_SECONDS = 5.0
+SINK_SECONDS = 9.0
 """The time of one try."""
 SINK_RETRY_SECONDS = 1.0
 """The time to the second try. It doubles with each try."""

@@ -565,9 +565,7 @@ def test_knative_adds_extensions_and_certificates_to_the_sink(tmp_path: Path) ->
         K_CA_CERTS=certificate,
         K_CE_OVERRIDES='{"extensions": {"team": "ci"}}',
     )
-    expected = Sink(
-        url="https://sink.example.com", ca_certs=certificate, extensions={"team": "ci"}
-    )
+    expected = Sink(url="https://sink.example.com", ca_certs=certificate, extensions={"team": "ci"})
     assert config.sink == expected
 
 

@@ -380,7 +380,8 @@ class KubernetesCluster:
         self, path: str, key: str, value: str, *, query: Sequence[tuple[str, str]] = ()
     ) -> tuple[str, dict[str, str]]:
         """Return the version to watch from, and one metadata field of each object by another."""
-        version, found = "", {}
+        version = ""
+        found: dict[str, str] = {}
         for page in self._pages(path, query=query, accept=_METADATA_LIST):
             version = page["metadata"]["resourceVersion"]
             found |= {item["metadata"][key]: item["metadata"][value] for item in _items(page)}

@@ -258,7 +258,7 @@ class Reconciler:
         elif _bounds_differ(state, decided):
             operations.append(repair.strategy(self._config, state))
         self._stored.replace(old, state, operations)
-        log.info("DaemonSet %s: rollout started", self._config.daemonset_name)
+        log.debug("DaemonSet %s: the template was written", self._config.daemonset_name)
         self._log_seeding(decided, state)
 
     def _isolate(self, old: str | None, decided: State, refusal: RefusedByClusterError) -> None:

@@ -1,22 +1,24 @@
 """The checks: of the DaemonSet and the registries, of unverified pushes, and of rollouts."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import Any
 
 from image_puller import limits
 from image_puller.cluster.observer import Observer
+from image_puller.cluster.shared_read import SharedRead
 from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
 from image_puller.controller.problem_tracker import ProblemTracker
-from image_puller.controller.rollout_log import RolloutLog
+from image_puller.controller.progress_tracker import ProgressTracker
 from image_puller.controller.writer import Writer
 from image_puller.core import catch_up, follow_up, health, problems, status
 from image_puller.core.catch_up import Findings, Question
 from image_puller.core.changes import Change, CheckDaemonSet
 from image_puller.core.decide import STARTS_ROLLOUT, Outcome
+from image_puller.core.health import HealthChange
 from image_puller.core.observation import Observation
 from image_puller.core.page import Seen
 from image_puller.core.problems import Kind, Problem
@@ -42,6 +44,18 @@ class RolloutProgress(Enum):
     """The check changed something, so nodes change soon."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trackers:
+    """What is told of each observation that the checks make.
+
+    `on_health` is told that the group is degraded or restored. Without it, nobody notes that.
+    """
+
+    problems: ProblemTracker
+    progress: ProgressTracker
+    on_health: Callable[[HealthChange], None] | None = None
+
+
 class Checks:
     """The checks of one process. Every method may raise ImagePullerError.
 
@@ -55,15 +69,15 @@ class Checks:
         writer: Writer,
         lookup: Lookup | None,
         clock: Clock,
-        tracker: ProblemTracker,
+        trackers: Trackers,
     ) -> None:
         self._config = config
         self._observer = observer
         self._writer = writer
         self._lookup = lookup
         self._clock = clock
-        self._tracker = tracker
-        self._rollouts = RolloutLog(clock)
+        self._trackers = trackers
+        self._shared = SharedRead(self._read)
         self._failing: follow_up.Failing = {}
         self._from_catch_up: tuple[str, ...] = ()
         self._knows_registries = lookup is None
@@ -156,12 +170,10 @@ class Checks:
 
         Of several processes, the one that changes the state tells it.
         """
-        tell = self._tracker.on_health
+        tell = self._trackers.on_health
         if tell is None or self._writer.superseded is not None:
             return
-        news = health.news(
-            seen.live.state, found, now, knows_registries=self._knows_registries
-        )
+        news = health.news(seen.live.state, found, now, knows_registries=self._knows_registries)
         if news is not None:
             changes = (health.note(news),)
             outcomes = self._writer.commit(SOURCE, changes, timeout=limits.CHECK_SECONDS)
@@ -192,17 +204,23 @@ class Checks:
         )
 
     def _observe(self) -> tuple[Observation, tuple[Problem, ...]]:
-        """Return what is true in the cluster now, and all problems. Report what began or ended."""
+        """Return what is true in the cluster now, and all problems. Report what began or ended.
+
+        Calls at the same time share one observation, so they are reported in their order.
+        """
+        return self._shared.get()
+
+    def _read(self) -> tuple[Observation, tuple[Problem, ...]]:
         seen, superseded = self._observer.observe(), self._writer.superseded
         found = problems.of_process(Kind.REGISTRY, self.problems)
         if superseded is not None:
             # Another process reports the problems of the configuration in charge.
             mine = (*problems.of_process(Kind.SUPERSEDED, [superseded]), *found)
-            self._tracker.update(mine)
+            self._trackers.problems.update(mine)
             return seen, (*mine, *problems.find(seen))
         found = (*found, *problems.find(seen))
-        self._tracker.update(found)
-        self._rollouts.note(seen)
+        self._trackers.problems.update(found)
+        self._trackers.progress.note(seen)
         return seen, found
 
     def _catch_up(self, state: State, seconds: float) -> Findings:

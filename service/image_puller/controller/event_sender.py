@@ -63,14 +63,11 @@ class EventSender:
             self._waiting.append(_Waiting(event, self._clock.now()))
             self._wakes.notify()
 
-    def stop(self) -> None:
-        """Send for a few seconds what waits, without retries. Return at once."""
+    def flush(self) -> None:
+        """Send what waits, without retries and for a few seconds at most, and send no more."""
         with self._wakes:
             self._ends = self._clock.monotonic() + limits.SINK_FLUSH_SECONDS
             self._wakes.notify()
-
-    def join(self) -> None:
-        """Wait, after `stop`, until the events are sent or dropped."""
         if self._thread is not None:
             self._thread.join(limits.SINK_FLUSH_SECONDS)
 

@@ -1,6 +1,8 @@
 """The parts of one group of images: its writer, its checks and their schedule."""
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from image_puller.cluster.interface import Cluster
@@ -8,15 +10,34 @@ from image_puller.cluster.observer import Observer
 from image_puller.cluster.reconcile import Reconciler
 from image_puller.cluster.removed_groups import RemovedGroups
 from image_puller.config.configuration import Config
-from image_puller.controller.checks import Checks
+from image_puller.controller import progress_log
+from image_puller.controller.checks import Checks, Trackers
 from image_puller.controller.clock import Clock
 from image_puller.controller.intake import Receiver
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.problem_tracker import ProblemTracker
+from image_puller.controller.progress_tracker import ProgressTracker
 from image_puller.controller.schedule import Schedule
 from image_puller.controller.writer import Writer
+from image_puller.core import outgoing
+from image_puller.core.health import HealthChange
+from image_puller.core.outgoing import OutgoingEvent
 from image_puller.core.page import Seen
+from image_puller.core.progress import Notice
 from image_puller.registries.lookup import Lookup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What the groups of a process share.
+
+    `lookup` is None where no registry may be asked, and `send` where there is no sink.
+    """
+
+    metrics: Metrics
+    clock: Clock
+    lookup: Lookup | None
+    send: Callable[[OutgoingEvent], None] | None
 
 
 class Group:
@@ -26,19 +47,15 @@ class Group:
     """
 
     def __init__(
-        self,
-        config: Config,
-        cluster: Cluster,
-        metrics: Metrics,
-        clock: Clock,
-        lookup: Lookup | None,
-        removed: RemovedGroups | None,
+        self, config: Config, cluster: Cluster, shared: Shared, removed: RemovedGroups | None
     ) -> None:
+        metrics, clock = shared.metrics, shared.clock
         self._reconciler = Reconciler(config, cluster, now=clock.now)
         observer = Observer(config, cluster, now=clock.now)
         self._writer = Writer(self._reconciler, metrics, clock, group=config.group)
-        tracker = ProblemTracker(cluster.report, metrics, group=config.group)
-        self._checks = Checks(config, observer, self._writer, lookup, clock, tracker)
+        problems = ProblemTracker(cluster.report, metrics, group=config.group)
+        trackers = _trackers(config, problems, shared)
+        self._checks = Checks(config, observer, self._writer, shared.lookup, clock, trackers)
         # On Knative a PingSource requests the checks.
         is_periodic = config.knative_service is None
         self._schedule = Schedule(self._checks, clock, is_periodic=is_periodic, removed=removed)
@@ -75,3 +92,20 @@ class Group:
     def seen(self) -> Seen:
         """Return what is known of the group now. Raises ClusterUnavailableError."""
         return self._checks.seen()
+
+
+def _trackers(config: Config, problems: ProblemTracker, shared: Shared) -> Trackers:
+    """Return what is told of each observation. With a sink, events are sent."""
+    send = shared.send
+    if send is None:
+        progress = ProgressTracker(shared.clock, (progress_log.write,))
+        return Trackers(problems=problems, progress=progress)
+
+    def on_notice(notice: Notice) -> None:
+        send(outgoing.of_notice(config, notice))
+
+    def on_health(change: HealthChange) -> None:
+        send(outgoing.of_health(config, change))
+
+    progress = ProgressTracker(shared.clock, (progress_log.write, on_notice))
+    return Trackers(problems=problems, progress=progress, on_health=on_health)

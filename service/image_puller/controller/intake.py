@@ -76,6 +76,11 @@ class Receiver:
         if self.listener is not None:
             self.listener.note_commit(changes, outcomes)
 
+    def note_progress(self) -> None:
+        """Tell the listener that the DaemonSet changed."""
+        if self.listener is not None:
+            self.listener.note_progress()
+
 
 Asked = Mapping[Receiver, Sequence[Change]]
 """The changes that events ask for, by group."""
@@ -270,8 +275,7 @@ class Intake:
     def _note_progress(self, receiver: Receiver, source: str, event: Event) -> None:
         if isinstance(event, DaemonSetChanged):
             self._metrics.count_event(source, OBSERVED)
-            if receiver.listener is not None:
-                receiver.listener.note_progress()
+            receiver.note_progress()
 
     def _trust(self, *, is_trusted: bool) -> Trust:
         if not is_trusted:

@@ -2,11 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from image_puller.controller.metrics import Metrics
-from image_puller.core.health import HealthChange
 from image_puller.core.problems import Kind, Problem
 
 log = logging.getLogger(__name__)
@@ -15,6 +14,7 @@ SOLVED = "ProblemSolved"
 """The reason of the Event with which a problem ends."""
 
 _LOGGED_AT_START = (Kind.IMAGES_MALFORMED,)
+_LOGGED_WITH_PROGRESS = (Kind.IMAGE_FAILING,)
 _REPORTED_BY_THE_WRITER = (Kind.IMAGES_MALFORMED, Kind.STATE_UNREADABLE, Kind.TEMPLATE_REFUSED)
 
 
@@ -25,20 +25,9 @@ class Report(Protocol):
 
 
 class ProblemTracker:
-    """The problems that one process finds in a group. Thread-safe.
+    """The problems that one process finds in a group. Thread-safe."""
 
-    `on_health` is told when the first problem of the group begins, and when the last one ends.
-    """
-
-    def __init__(
-        self,
-        report: Report,
-        metrics: Metrics,
-        *,
-        group: str | None = None,
-        on_health: Callable[[HealthChange], None] | None = None,
-    ) -> None:
-        self.on_health = on_health
+    def __init__(self, report: Report, metrics: Metrics, *, group: str | None = None) -> None:
         self._group = group
         self._report = report
         self._metrics = metrics
@@ -58,11 +47,12 @@ class ProblemTracker:
         for problem in began:
             self._begin(problem)
         for problem in ended:
-            log.info("solved: %s", problem.message)
+            if problem.kind not in _LOGGED_WITH_PROGRESS:
+                log.info("solved: %s", problem.message)
             self._report(SOLVED, f"{problem.kind}: {problem.message}", is_warning=False)
 
     def _begin(self, problem: Problem) -> None:
-        if problem.kind not in _LOGGED_AT_START:
+        if problem.kind not in (*_LOGGED_AT_START, *_LOGGED_WITH_PROGRESS):
             log.warning("%s", problem.message)
         if problem.kind not in _REPORTED_BY_THE_WRITER:
             self._report(problem.kind, problem.message)

@@ -154,10 +154,8 @@ def _apply_one(config: Config, state: State, change: Change) -> tuple[State, Out
             return state, Outcome.CHECKED
         case PullAgain():
             return _pull_again(state, change)
-        case SetMaxUnavailable() | Proceed():
-            return _let_change(state, change)
-        case NoteHealth(since):
-            return _note_health(state, since)
+        case SetMaxUnavailable() | Proceed() | NoteHealth():
+            return _of_group(state, change)
         case NoteProven(image):
             noted = holding.with_proven(state, image)
             return noted, Outcome.UNCHANGED if noted == state else Outcome.PROVEN
@@ -178,8 +176,12 @@ def _apply_one(config: Config, state: State, change: Change) -> tuple[State, Out
     return state.with_entry(entry.name, decided), outcome
 
 
-def _let_change(state: State, change: SetMaxUnavailable | Proceed) -> tuple[State, Outcome]:
-    """Take in how many nodes change at once."""
+def _of_group(
+    state: State, change: SetMaxUnavailable | Proceed | NoteHealth
+) -> tuple[State, Outcome]:
+    """Take in how many nodes change at once, or since when the group is degraded."""
+    if isinstance(change, NoteHealth):
+        return _note_health(state, change.degraded_since)
     if isinstance(change, SetMaxUnavailable):
         is_known = state.max_unavailable == change.nodes
         outcome = Outcome.UNCHANGED if is_known else Outcome.BOUND_CHANGED

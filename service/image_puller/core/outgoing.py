@@ -47,7 +47,8 @@ def of_notice(config: Config, notice: Notice) -> OutgoingEvent:
 
 def of_health(config: Config, change: HealthChange) -> OutgoingEvent:
     """Return the event of a change of the health of a configuration's group."""
-    data: dict[str, Any] = {"group": config.group, "since": change.since.isoformat()}
+    since = change.since.isoformat().replace("+00:00", "Z")
+    data: dict[str, Any] = {"group": config.group, "since": since}
     if isinstance(change, Degraded):
         kind = "health.degraded"
         data["problems"] = [
@@ -56,7 +57,7 @@ def of_health(config: Config, change: HealthChange) -> OutgoingEvent:
     else:
         kind, data["seconds"] = "health.restored", change.seconds
     return OutgoingEvent(
-        id=f"{kind}/{change.since.isoformat()}",
+        id=f"{kind}/{since}",
         type=f"{PREFIX}{kind}",
         source=_source(config),
         subject=config.daemonset_name,
@@ -75,20 +76,18 @@ def _described(config: Config, notice: Notice) -> tuple[str, str, dict[str, Any]
         case RolloutStarted():
             return "rollout.started", config.daemonset_name, _rollout(notice)
         case RolloutComplete():
-            more = {"notReady": notice.not_ready, "seconds": notice.seconds}
-            return "rollout.complete", config.daemonset_name, _rollout(notice) | more
+            data = _rollout(notice)
+            data |= {"notReady": notice.not_ready, "seconds": notice.seconds}
+            return "rollout.complete", config.daemonset_name, data
         case OnAllNodes():
-            since = "push" if notice.is_since_push else "rollout"
-            more = {
-                "digest": notice.digest,
-                "nodes": notice.nodes,
-                "seconds": notice.seconds,
-                "since": since,
-            }
-            return "image.on-all-nodes", notice.image, _image(notice) | more
+            data = _image(notice)
+            data |= {"digest": notice.digest, "nodes": notice.nodes, "seconds": notice.seconds}
+            data |= {"since": "push" if notice.is_since_push else "rollout"}
+            return "image.on-all-nodes", notice.image, data
         case ImageFailing():
-            more = {"nodes": notice.nodes, "reason": notice.reason}
-            return "image.failing", notice.image, _image(notice) | more
+            data = _image(notice)
+            data |= {"nodes": notice.nodes, "reason": notice.reason}
+            return "image.failing", notice.image, data
         case ImageRecovered():
             return "image.recovered", notice.image, _image(notice) | {"desired": notice.is_desired}
         case NodeWarm():

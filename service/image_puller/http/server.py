@@ -22,7 +22,8 @@ _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - for gunicorn's heartbeat file; a d
 class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     """Gunicorn with one process, because only one process may have the writer and its state.
 
-    `on_start` runs in that process before the first request, `on_stop` after the last one.
+    `on_start` runs in that process before the first request, `on_stop` after the last one, and
+    `on_end` after the last answer.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         *,
         on_start: Callable[[], None],
         on_stop: Callable[[], None],
+        on_end: Callable[[], None] = lambda: None,
         heartbeat_folder: Path = _IN_MEMORY,
     ) -> None:
         self._app = app
         self._bind = bind
         self._on_start = on_start
         self._on_stop = on_stop
+        self._on_end = on_end
         self._heartbeat_folder = heartbeat_folder
         super().__init__()
 
@@ -70,6 +73,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         """Commit what running requests asked for, and then send their answers."""
         self._on_stop()
         worker.finish()
+        self._on_end()
 
     def load(self) -> Flask:
         """Return the application to serve."""
