@@ -13,6 +13,7 @@ from image_puller.controller.schedule import Schedule
 from image_puller.controller.writer import Writer
 from image_puller.core.changes import AwaitVerification, Change
 from image_puller.core.decide import Outcome
+from image_puller.core.health import HealthChange
 from image_puller.core.progress import Notice
 from image_puller.registries.lookup import Lookup
 from image_puller.simulation import SimulatedCluster
@@ -39,9 +40,11 @@ class Process:
         self.writer = Writer(replica.reconciler, self.metrics, clock)
         observer = Observer(replica.config, replica.cluster, now=clock.now)
         self.notices: list[Notice] = []
+        self.health: list[HealthChange] = []
         trackers = Trackers(
             problems=ProblemTracker(replica.cluster.report, self.metrics),
             progress=ProgressTracker(clock, (self.notices.append, progress_log.write)),
+            on_health=None if replica.config.sink is None else self.health.append,
         )
         self.checks = Checks(replica.config, observer, self.writer, lookup, clock, trackers)
         self.schedule = Schedule(self.checks, clock, is_periodic=is_periodic)
