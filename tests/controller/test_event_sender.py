@@ -45,9 +45,7 @@ class Sending:
     def __init__(self, clock: ManualClock) -> None:
         self.sink = RecordingSink()
         self.metrics = Metrics()
-        self.sender = EventSender(
-            self.sink.post, self.metrics, clock, extensions={"team": "ci"}
-        )
+        self.sender = EventSender(self.sink.post, self.metrics, clock, extensions={"team": "ci"})
         self.thread = self.sender.start()
 
     def send(self, *ids: str) -> None:

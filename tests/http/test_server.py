@@ -20,6 +20,7 @@ def server(folder: Path = Path("/dev/shm"), **hooks: list[str]) -> Gunicorn:
         "127.0.0.1:8081",
         on_start=lambda: calls.append("start"),
         on_stop=lambda: calls.append("stop"),
+        on_end=lambda: calls.append("end"),
         heartbeat_folder=folder,
     )
 
@@ -63,7 +64,7 @@ def test_service_starts_and_stops_in_the_worker_process() -> None:
     settings.post_worker_init(None)
     assert calls == ["start"]
     settings.worker_exit(None, FakeWorker(calls))
-    assert calls == ["start", "stop", "finish"]
+    assert calls == ["start", "stop", "finish", "end"]
 
 
 class FakeWorker:
