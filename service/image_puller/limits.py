@@ -70,6 +70,11 @@ READ_SECONDS = 10.0
 PAGE_OBJECTS = 100
 """Objects in one page of a list. A pod of many containers, or a node, may have 30 KiB."""
 
+PULL_EVENTS = 1000
+"""Events about pulls that are read at once. In a large cluster that is a part of them."""
+PULL_EVENT_SECONDS = 7200.0
+"""How long an Event is known to be counted. An API server keeps Events for an hour by default."""
+
 QUESTIONS = 64
 """Questions to registries for one request. A real webhook needs a handful."""
 ROUNDS = 10
@@ -160,6 +165,14 @@ WAITING_REQUESTS = 10_000
 """Requests that wait for their commit. More are answered 503."""
 UNTRUSTED_SENDERS = 8
 """Requests of senders without credentials that are answered at once. More are answered 503."""
+OBSERVED_SECONDS = 15.0
+"""How old the observation may be that a scrape of the metrics shows."""
+OBSERVED_SHARE = 5
+"""How many times longer than an observation took it may be shown, where that is longer."""
+SCRAPE_SECONDS = 5.0
+"""How long a scrape waits for the API server."""
+SCRAPES = 4
+"""Scrapes that are answered at once. More are answered 503."""
 READERS = 16
 """Reads of the status that are answered at once. More are answered 503."""
 

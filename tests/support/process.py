@@ -5,10 +5,11 @@ from collections.abc import Callable
 from image_puller import limits
 from image_puller.cluster.observer import Observer
 from image_puller.controller import progress_log
-from image_puller.controller.checks import SOURCE, Checks, Trackers
+from image_puller.controller.checks import SOURCE, Checks, Reports
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.problem_tracker import ProblemTracker
 from image_puller.controller.progress_tracker import ProgressTracker
+from image_puller.controller.pull_times import PullTimes
 from image_puller.controller.schedule import Schedule
 from image_puller.controller.writer import Writer
 from image_puller.core.changes import AwaitVerification, Change
@@ -41,12 +42,16 @@ class Process:
         observer = Observer(replica.config, replica.cluster, now=clock.now)
         self.notices: list[Notice] = []
         self.health: list[HealthChange] = []
-        trackers = Trackers(
+        reports = Reports(
             problems=ProblemTracker(replica.cluster.report, self.metrics),
-            progress=ProgressTracker(clock, (self.notices.append, progress_log.write)),
+            progress=ProgressTracker(
+                clock, (self.notices.append, progress_log.write, self.metrics.note_progress)
+            ),
+            pulls=PullTimes(replica.cluster, self.metrics, clock),
+            metrics=self.metrics,
             on_health=None if replica.config.sink is None else self.health.append,
         )
-        self.checks = Checks(replica.config, observer, self.writer, lookup, clock, trackers)
+        self.checks = Checks(replica.config, observer, self.writer, lookup, clock, reports)
         self.schedule = Schedule(self.checks, clock, is_periodic=is_periodic)
         self.writer.start()
 

@@ -11,20 +11,25 @@ from typing import Any
 from flask import Flask
 from gunicorn.glogging import Logger
 
-from image_puller.http.server import Gunicorn
+from image_puller.http.server import Gunicorn, Hooks
 from image_puller.http.worker import Worker
 from tests.support.waiting import TIMEOUT_SECONDS
 
 
 class Server:
-    """A running worker. `address` is where it listens."""
+    """A running worker. `address` is where it listens. `refusals` has why it refused something."""
 
     def __init__(self, app: Any) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._listener.getsockname()
-        gunicorn = Gunicorn(
-            Flask("unused"), "127.0.0.1:0", on_start=lambda: None, on_stop=lambda: None
+        self.refusals: list[str] = []
+        hooks = Hooks(
+            on_start=lambda: None,
+            on_stop=lambda: None,
+            on_end=lambda: None,
+            on_refusal=self.refusals.append,
         )
+        gunicorn = Gunicorn(Flask("unused"), "127.0.0.1:0", hooks)
         sockets = [self._listener]
         log = Logger(gunicorn.cfg)
         self.worker = Worker(1, os.getppid(), sockets, gunicorn, 0, gunicorn.cfg, log)

@@ -11,19 +11,20 @@ from image_puller.cluster.reconcile import Reconciler
 from image_puller.cluster.removed_groups import RemovedGroups
 from image_puller.config.configuration import Config
 from image_puller.controller import progress_log
-from image_puller.controller.checks import Checks, Trackers
+from image_puller.controller.checks import Checks, Reports
 from image_puller.controller.clock import Clock
 from image_puller.controller.intake import Receiver
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.problem_tracker import ProblemTracker
-from image_puller.controller.progress_tracker import ProgressTracker
+from image_puller.controller.progress_tracker import Listener, ProgressTracker
+from image_puller.controller.pull_times import PullTimes
 from image_puller.controller.schedule import Schedule
 from image_puller.controller.writer import Writer
 from image_puller.core import outgoing
 from image_puller.core.health import HealthChange
+from image_puller.core.observation import Observation
 from image_puller.core.outgoing import OutgoingEvent
 from image_puller.core.page import Seen
-from image_puller.core.progress import Notice
 from image_puller.registries.lookup import Lookup
 
 
@@ -53,9 +54,8 @@ class Group:
         self._reconciler = Reconciler(config, cluster, now=clock.now)
         observer = Observer(config, cluster, now=clock.now)
         self._writer = Writer(self._reconciler, metrics, clock, group=config.group)
-        problems = ProblemTracker(cluster.report, metrics, group=config.group)
-        trackers = _trackers(config, problems, shared)
-        self._checks = Checks(config, observer, self._writer, shared.lookup, clock, trackers)
+        reports = _reports(config, cluster, shared)
+        self._checks = Checks(config, observer, self._writer, shared.lookup, clock, reports)
         # On Knative a PingSource requests the checks.
         is_periodic = config.knative_service is None
         self._schedule = Schedule(self._checks, clock, is_periodic=is_periodic, removed=removed)
@@ -85,6 +85,10 @@ class Group:
         """Return what the last checks found wrong at registries."""
         return self._checks.problems
 
+    def recent(self) -> Observation:
+        """Return what was true of the group a moment ago. Raises ClusterUnavailableError."""
+        return self._checks.recent()
+
     def status(self) -> dict[str, Any]:
         """Return the status of the group as JSON. Raises ClusterUnavailableError."""
         return self._checks.status()
@@ -94,18 +98,18 @@ class Group:
         return self._checks.seen()
 
 
-def _trackers(config: Config, problems: ProblemTracker, shared: Shared) -> Trackers:
+def _reports(config: Config, cluster: Cluster, shared: Shared) -> Reports:
     """Return what is told of each observation. With a sink, events are sent."""
-    send = shared.send
-    if send is None:
-        progress = ProgressTracker(shared.clock, (progress_log.write,))
-        return Trackers(problems=problems, progress=progress)
-
-    def on_notice(notice: Notice) -> None:
-        send(outgoing.of_notice(config, notice))
-
-    def on_health(change: HealthChange) -> None:
-        send(outgoing.of_health(config, change))
-
-    progress = ProgressTracker(shared.clock, (progress_log.write, on_notice))
-    return Trackers(problems=problems, progress=progress, on_health=on_health)
+    metrics, clock, send = shared.metrics, shared.clock, shared.send
+    listeners: tuple[Listener, ...] = (progress_log.write, metrics.note_progress)
+    on_health: Callable[[HealthChange], None] | None = None
+    if send is not None:
+        listeners = (*listeners, lambda notice: send(outgoing.of_notice(config, notice)))
+        on_health = lambda change: send(outgoing.of_health(config, change))  # noqa: E731
+    return Reports(
+        problems=ProblemTracker(cluster.report, metrics, group=config.group),
+        progress=ProgressTracker(clock, listeners),
+        pulls=PullTimes(cluster, metrics, clock),
+        metrics=metrics,
+        on_health=on_health,
+    )
