@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -10,7 +10,10 @@ from image_puller import limits
 from image_puller.controller.scrape import Scrapes
 from image_puller.errors import OverloadedError
 from image_puller.simulation import SimulatedCluster
+from image_puller.simulation.clock import SimulatedClock
+from tests.support.building import NOON, digest
 from tests.support.clock import ManualClock
+from tests.support.installation import NAMESPACE
 from tests.support.waiting import wait_until
 from tests.support.web import Web
 
@@ -34,6 +37,14 @@ def reads(cluster: SimulatedCluster) -> int:
         each.method == "GET" and each.path.endswith("/pods") and "labelSelector" in each.query
         for each in cluster.requests
     )
+
+
+@pytest.fixture
+def cluster() -> Iterator[SimulatedCluster]:
+    """Return a cluster of three nodes, whose time begins with that of the service."""
+    clock = SimulatedClock(NOON.timestamp())
+    with SimulatedCluster(nodes=3, namespaces=(NAMESPACE,), clock=clock) as cluster:
+        yield cluster
 
 
 def test_a_scrape_observes_the_cluster(web: MakeWeb, cluster: SimulatedCluster) -> None:
@@ -140,3 +151,33 @@ def test_too_many_scrapes_at_once_are_refused(
     assert reason in scrapes.text().decode()
     with scrapes._places.take(), pytest.raises(OverloadedError):
         scrapes.text()
+
+
+def test_a_scrape_sees_that_a_push_is_on_all_nodes(
+    web: MakeWeb, cluster: SimulatedCluster, clock: ManualClock
+) -> None:
+    service = web(ROLLOUT_MIN_INTERVAL_SECONDS="0", **VARIABLES)
+    service.secret("harbor", "secret")
+    cluster.settle()
+    scrape(service)
+    seconds = 20.0
+    clock.advance(seconds)
+    cluster.advance(seconds)
+    resource = {"digest": digest(1), "tag": "1.2.4", "resource_url": "quay.io/org/app:1.2.4"}
+    event = {"resources": [resource], "repository": {"repo_full_name": "org/app"}}
+    headers = {"Authorization": "secret"}
+    body = {
+        "type": "PUSH_ARTIFACT",
+        "occur_at": int(NOON.timestamp() + seconds),
+        "event_data": event,
+    }
+    assert service.client.post("/webhooks/harbor", json=body, headers=headers).status_code == 202
+    cluster.advance(30)
+    clock.advance(30)
+    found = scrape(service)
+    series = 'image_puller_push_to_nodes_seconds_{}{{entry="app",group=""}}'
+    assert found[series.format("count")] == 1
+    assert 2 <= found[series.format("sum")] <= 10
+    assert found['image_puller_last_push_timestamp_seconds{source="harbor"}'] > NOON.timestamp()
+    start = found['image_puller_rollout_start_timestamp_seconds{group=""}']
+    assert start == NOON.timestamp() + seconds

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+import requests
 import responses
 
 from image_puller import __version__
@@ -76,6 +77,18 @@ def test_a_sink_that_does_not_answer_is_unavailable() -> None:
         port = server.getsockname()[1]
         with pytest.raises(SinkUnavailableError, match=r"^127\.0\.0\.1:\d+ can't be reached: "):
             sink(f"http://127.0.0.1:{port}", seconds=2.1).post(HEADERS, b"{}")
+
+
+def test_an_error_does_not_name_the_query_which_may_be_secret() -> None:
+    with pytest.raises(SinkUnavailableError, match="Connection refused") as error:
+        sink("http://127.0.0.1:1/events?code=s3cret").post(HEADERS, b"{}")
+    assert "s3cret" not in str(error.value)
+
+
+def test_an_error_without_words_is_named(web: responses.RequestsMock) -> None:
+    web.post(URL, body=requests.ConnectionError())
+    with pytest.raises(SinkUnavailableError, match="can't be reached: ConnectionError$"):
+        sink().post(HEADERS, b"{}")
 
 
 class Accepts(BaseHTTPRequestHandler):

@@ -43,13 +43,19 @@ class Sink:
             ) as answer:
                 status = answer.status_code
         except requests.RequestException as error:
-            raise SinkUnavailableError(f"{self._host} can't be reached: {error}") from error
+            raise SinkUnavailableError(f"{self._host} can't be reached: {_why(error)}") from error
         if status in _SUCCESSES:
             return
         message = f"{self._host} answered {status}"
         if status in _TRANSIENT or status >= _SERVER_ERROR:
             raise SinkUnavailableError(message)
         raise RefusedBySinkError(message)
+
+
+def _why(error: requests.RequestException) -> object:
+    """Return the reason of an error. The error itself may name the URL, whose query is secret."""
+    cause = error.args[0] if error.args else type(error).__name__
+    return getattr(cause, "reason", cause)
 
 
 def _context(ca_certs: str | None) -> ssl.SSLContext | None:
