@@ -3,11 +3,13 @@
 All tests share one installation, and run in the order of this file.
 """
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -36,6 +38,7 @@ from e2e.harness.on_knative import (
 from e2e.harness.registry import Registry
 from e2e.harness.sender import notification, post, post_once
 from e2e.harness.workspace import Workspace, http_session, wait_until
+from tests.support.json_schema import is_valid
 
 MakeHelm = Callable[..., Helm]
 MakeRegistry = Callable[..., Registry]
@@ -46,6 +49,7 @@ CHECK = "io.image-puller.check"
 NODE_JOINED = "dev.knative.apiserver.ref.add"
 PING = "dev.knative.sources.ping"
 COLD_STARTS = 5
+SCHEMAS = Path(__file__).parents[1] / "docs" / "events"
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +269,43 @@ def test_a_push_to_zero_pods_is_answered_within_seconds(puller: OnKnative) -> No
     for what, seconds in (("the service has started", started), ("it has answered", answered)):
         listed = ", ".join(f"{each:.2f}" for each in sorted(seconds))
         print(f"s until {what}: {listed}; median {statistics.median(seconds):.2f}")
+
+
+def test_the_events_of_the_service_arrive_at_a_sink(
+    puller: OnKnative, nodes: Nodes, registry: Registry, workspace: Workspace
+) -> None:
+    """The push is taken by one Service, and observed by the other one, which starts from zero."""
+    with puller.sending_events():
+        puller.bring_to_zero()
+        began = time.time()
+        digest = push(registry, workspace, "2.9.0")
+        image = of_tag("2.9.0")
+        wait_until(lambda: sent(puller, "image.on-all-nodes", image), "the event of the image")
+        print(f"s from the push to the event: {time.time() - began:.2f}")
+        data = sent(puller, "image.on-all-nodes", image)[0]
+        assert (data["entry"], data["image"], data["digest"]) == ("app", image, digest)
+        assert (data["nodes"], data["since"]) == (len(list(nodes)), "push")
+        assert 0 <= data["seconds"] < time.time() - began
+        wait_until(lambda: sent(puller, "rollout.complete", NAME), "the end of the rollout")
+        puller.bring_to_zero()
+        with nodes.join() as third:
+            wait_until(lambda: sent(puller, "node.warm", third.name), "the event of the node")
+            (data,) = sent(puller, "node.warm", third.name)[:1]
+            assert data["seconds"] > 0
+        assert not puller.dead_letters()
+
+
+def sent(puller: OnKnative, kind: str, subject: str) -> list[Json]:
+    """Return the data of the events of a type about a subject, which meet its schema."""
+    schema = json.loads((SCHEMAS / f"{kind}.schema.json").read_text())
+    found = [
+        json.loads(each.body)
+        for each in puller.events()
+        if each.headers["ce-type"] == f"io.image-puller.{kind}"
+        if unquote(each.headers["ce-subject"]) == subject
+    ]
+    assert all(is_valid(each, schema, schema) for each in found)
+    return found
 
 
 def test_with_oidc_only_events_of_the_sources_are_accepted(puller: OnKnative) -> None:

@@ -87,7 +87,7 @@ def test_an_error_does_not_name_the_query_which_may_be_secret() -> None:
 
 def test_an_error_without_words_is_named(web: responses.RequestsMock) -> None:
     web.post(URL, body=requests.ConnectionError())
-    with pytest.raises(SinkUnavailableError, match="can't be reached: ConnectionError$"):
+    with pytest.raises(SinkUnavailableError, match=r"can't be reached: ConnectionError$"):
         sink().post(HEADERS, b"{}")
 
 
