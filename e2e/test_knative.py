@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.deployed import ProductImages
@@ -312,6 +313,26 @@ def test_with_oidc_only_events_of_the_sources_are_accepted(puller: OnKnative) ->
     puller.bring_to_zero()
     puller.set_schedule(OFTEN)
     wait_until(lambda: puller.taken() > 0, "an event with its token")
+
+
+def test_with_oidc_the_service_authenticates_at_its_sink(
+    puller: OnKnative, knative: Objects, registry: Registry, workspace: Workspace
+) -> None:
+    page = (TOP.parent / "docs" / "events.md").read_text()
+    policy = next(text for text in page.split("```yaml") if "kind: EventPolicy" in text)
+    set_oidc(puller.installation.control_plane, "enabled")
+    if "EventPolicy" not in puller.kinds():  # this test may run alone
+        puller.remove_broker()
+        wait_until(
+            lambda: unless_oidc_is_off(lambda: puller.apply("oidc", "in-memory-channel")),
+            "all accepted",
+        )
+    with puller.sending_events("oidc", "in-memory-channel"):
+        knative.apply([yaml.safe_load(policy.partition("```")[0])])
+        tag = of_tag("2.10.0")
+        push(registry, workspace, "2.10.0")
+        kind = "image.on-all-nodes"
+        wait_until(lambda: sent(puller.events(), kind, tag), f"{kind} {tag}")
 
 
 def test_a_push_while_the_api_server_is_down_arrives_by_a_retry(

@@ -146,9 +146,12 @@ class OnKnative:
         self._admin.patch(path, {"spec": {"schedule": schedule}})
 
     @contextmanager
-    def sending_events(self) -> Iterator[None]:
-        """Let the service send its own events to the Broker, until the context ends."""
-        self.apply("events")
+    def sending_events(self, *others: str) -> Iterator[None]:
+        """Let the service send its own events to the Broker, until the context ends.
+
+        `others` are the other components.
+        """
+        self.apply(*others, "events")
         try:
             self.wait_until_ready()
             yield
@@ -156,6 +159,10 @@ class OnKnative:
             for document in self._documents:
                 if document["metadata"]["name"] in _OF_EVENTS and _is_of_knative(document):
                     self._admin.delete(self._objects.path(document))
+
+    def kinds(self) -> set[str]:
+        """Return the kinds of the objects that were applied last."""
+        return {document["kind"] for document in self._documents}
 
     def remove_broker(self) -> None:
         """Delete the Broker and wait until it is gone."""

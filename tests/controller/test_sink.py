@@ -72,6 +72,20 @@ def test_no_credentials_of_the_environment_are_sent(
     assert "Authorization" not in web.calls[0].request.headers
 
 
+def test_the_token_that_knative_mounts_and_renews_is_sent(
+    web: responses.RequestsMock, tmp_path: Path
+) -> None:
+    web.post(URL)
+    config = configuration.Sink(url=URL, ca_certs=None, extensions={})
+    token = tmp_path / "token"
+    own = Sink(config, token_file=token)
+    for text in ("one\n", "two"):
+        token.write_text(text)
+        own.post(HEADERS, b"{}")
+    sent = [call.request.headers["Authorization"] for call in web.calls]
+    assert sent == ["Bearer one", "Bearer two"]
+
+
 def test_a_sink_that_does_not_answer_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
@@ -17,13 +18,24 @@ _TRANSIENT = (408, 425, 429)
 """The statuses after which an event is sent again, beside those from 500."""
 
 
+_TOKEN_FILE = Path("/oidc/token")
+"""Where a SinkBinding mounts a token for the sink, if the sink requires one."""
+
+
 class Sink:
     """Sends one request after another, on one connection. Not thread-safe.
 
     Proxies and CA bundles come from the environment, as with requests. Passwords do not.
     """
 
-    def __init__(self, sink: configuration.Sink, *, seconds: float = limits.SINK_SECONDS) -> None:
+    def __init__(
+        self,
+        sink: configuration.Sink,
+        *,
+        seconds: float = limits.SINK_SECONDS,
+        token_file: Path = _TOKEN_FILE,
+    ) -> None:
+        self._token_file = token_file
         self._url = sink.url
         self._host = urlsplit(sink.url).netloc
         self._timeout = limits.CONNECT_SECONDS, seconds - limits.CONNECT_SECONDS
@@ -36,7 +48,7 @@ class Sink:
                 self._url,
                 data=body,
                 headers={**headers, "User-Agent": _AGENT},
-                auth=outbound.without_credentials,
+                auth=self._authorize,
                 allow_redirects=False,
                 stream=True,  # so that the body of the answer is not read
                 timeout=self._timeout,
@@ -50,6 +62,15 @@ class Sink:
         if status in _TRANSIENT or status >= _SERVER_ERROR:
             raise SinkUnavailableError(message)
         raise RefusedBySinkError(message)
+
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the token of the file, which Knative renews, and no other credentials."""
+        try:
+            token = self._token_file.read_text().strip()
+        except OSError:  # the sink requires none
+            return request
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
 
 
 def _why(error: requests.RequestException) -> object:
