@@ -94,6 +94,7 @@ NEW_VARIABLES = {
     "garAudience": "google",
     "garServiceAccount": "push@project.iam.gserviceaccount.com",
     "readAuth": "none",
+    "kSink": "http://sink.example.com/events",
     "port": 9090,
     "logLevel": "warning",
     "logFormat": "json",
@@ -171,6 +172,7 @@ MATRIX: dict[str, Values] = {
             "public": True,
             "inMemoryChannel": True,
             "deadLetterSink": {"uri": "http://dead.example.com"},
+            "sink": {"uri": "http://sink.example.com"},
             "minScale": 2,
         },
         "networkPolicy": {"from": [{"namespaceSelector": {}}]},
@@ -225,7 +227,7 @@ def kinds(
     folder = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     there = {each["metadata"]["name"] for each in admin.get(folder)["items"]}
     knative = built_knative_manifests
-    eventing = ("apiserversource", "broker", "eventpolicy", "pingsource", "trigger")
+    eventing = ("apiserversource", "broker", "eventpolicy", "pingsource", "sinkbindings", "trigger")
     files = [
         *built_crds.iterdir(),
         *(knative / "eventing" / "core" / "resources" / f"{kind}.yaml" for kind in eventing),
@@ -543,7 +545,9 @@ def test_on_knative_no_deployment_is_rendered_nor_what_belongs_to_one(
     assert kinds.isdisjoint({("apps/v1", "Deployment"), ("v1", "Service")})
     (rule,) = (
         rule
-        for rule in of_kind("Role", rendered)["rules"]
+        for role in rendered
+        if role["kind"] == "Role"
+        for rule in role["rules"]
         if rule["apiGroups"] == ["serving.knative.dev"]
     )
     assert rule == {

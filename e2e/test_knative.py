@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.deployed import ProductImages
+from e2e.harness.events import sent
 from e2e.harness.helm import Helm, Values
 from e2e.harness.installation import NAME, reference
 from e2e.harness.knative import install, push_parts
@@ -267,6 +269,31 @@ def test_a_push_to_zero_pods_is_answered_within_seconds(puller: OnKnative) -> No
         print(f"s until {what}: {listed}; median {statistics.median(seconds):.2f}")
 
 
+def test_the_events_of_the_service_arrive_at_a_sink(
+    puller: OnKnative, nodes: Nodes, registry: Registry, workspace: Workspace
+) -> None:
+    """The push is taken by one Service, and observed by the other one, which starts from zero."""
+
+    def told(kind: str, subject: str) -> Json:
+        found = wait_until(lambda: sent(puller.events(), kind, subject), f"{kind} {subject}")
+        return found[0]
+
+    with puller.sending_events():
+        puller.bring_to_zero()
+        began = time.time()
+        digest = push(registry, workspace, "2.9.0")
+        data = told("image.on-all-nodes", of_tag("2.9.0"))
+        print(f"s from the push to the event: {time.time() - began:.2f}")
+        assert (data["entry"], data["digest"], data["since"]) == ("app", digest, "push")
+        assert data["nodes"] == len(nodes.names)
+        assert 0 <= data["seconds"] < time.time() - began
+        assert told("rollout.complete", NAME)["nodes"] == len(nodes.names)
+        puller.bring_to_zero()
+        with nodes.join() as third:
+            assert told("node.warm", third.name)["seconds"] > 0
+        assert not puller.dead_letters()
+
+
 def test_with_oidc_only_events_of_the_sources_are_accepted(puller: OnKnative) -> None:
     control_plane = puller.installation.control_plane
     set_oidc(control_plane, "enabled")
@@ -286,6 +313,26 @@ def test_with_oidc_only_events_of_the_sources_are_accepted(puller: OnKnative) ->
     puller.bring_to_zero()
     puller.set_schedule(OFTEN)
     wait_until(lambda: puller.taken() > 0, "an event with its token")
+
+
+def test_with_oidc_the_service_authenticates_at_its_sink(
+    puller: OnKnative, knative: Objects, registry: Registry, workspace: Workspace
+) -> None:
+    page = (TOP.parent / "docs" / "events.md").read_text()
+    policy = next(text for text in page.split("```yaml") if "kind: EventPolicy" in text)
+    set_oidc(puller.installation.control_plane, "enabled")
+    if "EventPolicy" not in puller.kinds():  # this test may run alone
+        puller.remove_broker()
+        wait_until(
+            lambda: unless_oidc_is_off(lambda: puller.apply("oidc", "in-memory-channel")),
+            "all accepted",
+        )
+    with puller.sending_events("oidc", "in-memory-channel"):
+        knative.apply([yaml.safe_load(policy.partition("```")[0])])
+        tag = of_tag("2.10.0")
+        push(registry, workspace, "2.10.0")
+        kind = "image.on-all-nodes"
+        wait_until(lambda: sent(puller.events(), kind, tag), f"{kind} {tag}")
 
 
 def test_a_push_while_the_api_server_is_down_arrives_by_a_retry(

@@ -21,6 +21,7 @@ from e2e.harness.deployed import (
     deployed,
     deployed_with_pause,
 )
+from e2e.harness.events import sent
 from e2e.harness.installation import NAME, Denial, Installation, deny, reference
 from e2e.harness.kubernetes_api import ApiError, Json, KubernetesApi
 from e2e.harness.nodes import Nodes
@@ -38,6 +39,7 @@ from e2e.harness.pods import Pods, restricted
 from e2e.harness.registry import LOCKED_HOST, PASSWORD, USER, Registry
 from e2e.harness.rewriting import rewriting
 from e2e.harness.sender import notification, post_once
+from e2e.harness.sink import Sink
 from e2e.harness.workspace import TIMEOUT_SECONDS, Workspace, wait_until
 
 MakeRegistry = Callable[..., Registry]
@@ -98,6 +100,32 @@ def test_a_pushed_tag_is_on_every_node_and_starts_without_a_pull(
         puller.wait_until_held(tracked, *nodes.names)
         start_everywhere(pods, nodes, tracked)
         start_everywhere(pods, nodes, configured)
+
+
+def test_a_sink_receives_the_events_of_a_push_of_a_failure_and_of_its_repair(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace, sink: Sink
+) -> None:
+    configured, tracked = reference("nodes/told", "1.0.0"), reference("nodes/told", "1.1.0")
+    missing = reference("nodes/told-later", "1.0.0")
+    registry.push_image("nodes/told", "1.0.0", with_content(workspace, "told"))
+    entries = f"app={configured};later={missing}"
+
+    def told(kind: str, subject: str) -> list[Json]:
+        return wait_until(lambda: sent(sink.received, kind, subject), f"{kind} {subject}")
+
+    with deployed(installation, entries, K_SINK=sink.url, **AT_ONCE):
+        assert told("image.failing", missing)[0]["entry"] == "later"
+        assert told("health.degraded", NAME)[0]["problems"]
+        began = time.time()
+        digest = registry.push_image("nodes/told", "1.1.0", with_content(workspace, "more"))
+        (data,) = told("image.on-all-nodes", tracked)
+        print(f"s from the push to the event: {time.time() - began:.2f}")
+        assert (data["digest"], data["nodes"], data["since"]) == (digest, len(nodes.names), "push")
+        registry.push_image("nodes/told-later", "1.0.0", with_content(workspace, "later"))
+        assert told("image.recovered", missing)
+        assert told("health.restored", NAME)[0]["seconds"] > 0
+        assert told("rollout.started", NAME)
+        assert told("rollout.complete", NAME)
 
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -25,6 +25,7 @@ from tests.support.daemonset import APP, AT_ONCE, NEWER
 from tests.support.installation import NAME, NAMESPACE, Installation, exists, kubeconfig
 from tests.support.pull_secrets import pull_secret
 from tests.support.serving import answers, running
+from tests.support.sink import RunningSink, running_sink
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 from tests.support.web import Web
 
@@ -147,6 +148,120 @@ def test_a_process_whose_thread_has_ended_fails_its_liveness_probe(
     wait_until(lambda: advanced(clock, is_broken))
     answer = service.client.get("/healthz").text
     assert answer == f"the thread {part} has ended; restart this process\n"
+
+
+# Events for a sink
+
+
+@pytest.fixture
+def sink() -> Iterator[RunningSink]:
+    """Run a sink."""
+    with running_sink() as sink:
+        yield sink
+
+
+def test_a_sink_learns_of_a_rollout_from_the_watch(
+    web: MakeWeb,
+    cluster: SimulatedCluster,
+    sink: RunningSink,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "FIRST_RECHECK_SECONDS", 3600.0)  # only the watch notices it
+    service = web(K_SINK=sink.url, HOLD_BY="containers", **AT_ONCE)
+    wait_until(lambda: is_watched(cluster, "daemonsets"))
+    cluster.settle()
+    wait_until(lambda: passed(clock, lambda: "rollout.complete" in sink.types()))
+    assert sink.types()[:3] == ["rollout.started", "image.on-all-nodes", "rollout.complete"]
+    assert sink.data("rollout.complete")["nodes"] == 3
+    assert sink.data("image.on-all-nodes")["image"] == APP
+    (source,) = {event.source for event in sink.events}
+    assert source == PATH
+    sent = 'outcome="sent",type="io.image-puller.rollout.complete"} 1'
+    wait_until(lambda: sent in metrics_of(service))
+
+
+def passed(clock: ManualClock, condition: Callable[[], bool]) -> bool:
+    """Let the next observation become due, and return whether the condition holds."""
+    clock.advance(limits.PROGRESS_SECONDS)
+    return condition()
+
+
+def is_watched(cluster: SimulatedCluster, kind: str) -> bool:
+    """Whether objects of a kind are watched."""
+    return any("watch" in each.query and each.path.endswith(kind) for each in cluster.requests)
+
+
+def metrics_of(service: Web) -> str:
+    """Return the metrics of a service."""
+    return service.service.metrics.text().decode()
+
+
+def test_without_a_sink_no_daemonset_is_watched(web: MakeWeb, cluster: SimulatedCluster) -> None:
+    web()
+    wait_until(lambda: is_watched(cluster, "nodes"))
+    assert not is_watched(cluster, "daemonsets")
+
+
+def test_on_knative_a_sink_learns_of_a_rollout_from_events(
+    web: MakeWeb, installation: Installation, sink: RunningSink, clock: ManualClock
+) -> None:
+    service = web(
+        K_SINK=sink.url,
+        K_SERVICE=NAME,
+        EVENT_AUTH="none",
+        K_CE_OVERRIDES='{"extensions": {"team": "ci"}}',
+        HOLD_BY="containers",
+        **AT_ONCE,
+    )
+    wait_until(lambda: clock.sleepers() == 1)  # until the rollout is checked
+    installation.cluster.settle()
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": "1",
+        "ce-source": "/apis",
+        "ce-type": "dev.knative.apiserver.ref.update",
+        "ce-kind": "DaemonSet",
+        "ce-apiversion": "apps/v1",
+        "ce-name": NAME,
+    }
+    assert service.client.post("/", headers=headers).status_code == 202
+    wait_until(lambda: "rollout.complete" in sink.types())
+    assert {tuple(each.extensions.items()) for each in sink.events} == {(("team", "ci"),)}
+    assert not is_watched(installation.cluster, "daemonsets")
+
+
+def test_a_sink_that_is_away_is_in_nobodys_way(
+    web: MakeWeb, installation: Installation, clock: ManualClock
+) -> None:
+    # On Knative the schedule alone observes the rollout.
+    service = web(K_SINK="http://127.0.0.1:1", K_SERVICE=NAME, **AT_ONCE)
+    wait_until(lambda: clock.sleepers() == 1)  # until the rollout is checked
+    clock.advance(limits.FIRST_RECHECK_SECONDS)
+    wait_until(lambda: clock.sleepers() == 2)  # the event is sent again later
+    service.secret("quay", "s3cret")
+    assert service.client.post("/webhooks/quay/s3cret", json=QUAY).status_code == 202
+    assert installation.images() == [APP, NEWER]
+    assert service.client.get("/healthz").status_code == 200
+    service.stop()
+    assert 'outcome="failed"' in metrics_of(service)
+
+
+def test_a_process_that_ends_sends_its_last_events(
+    installation: Installation, tmp_path: Path, sink: RunningSink
+) -> None:
+    environ = {
+        "IMAGES": f"app={APP}",
+        "KUBECONFIG": str(kubeconfig(installation.cluster, tmp_path)),
+        "K_SINK": sink.url,
+        "HOLD_BY": "containers",
+    }
+    with running(tmp_path, **environ) as (process, _):
+        wait_until(lambda: exists(installation.cluster))
+        installation.cluster.settle()
+        wait_until(lambda: "rollout.complete" in sink.types())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_SECONDS) == 0
 
 
 # A process of its own

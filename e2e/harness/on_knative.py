@@ -39,6 +39,7 @@ _HOSTS = f"""127.0.0.1 localhost
 {INTERNAL_GATEWAY} {INTERNAL_HOST}
 {BROKERS} {BROKER_HOST}
 """
+_OF_EVENTS = ("image-puller-events", "image-puller-progress")
 _KNATIVE_GROUPS = ("eventing.knative.dev", "serving.knative.dev", "sources.knative.dev")
 
 
@@ -76,7 +77,7 @@ class OnKnative:
     def wait_until_ready(self) -> None:
         """Wait until all Knative objects are ready."""
         for document in self._documents:
-            if document["apiVersion"].partition("/")[0] in _KNATIVE_GROUPS:
+            if _is_of_knative(document):
                 self._wait_until_ready(document)
 
     def pods(self, *services: str) -> list[Json]:
@@ -143,6 +144,25 @@ class OnKnative:
         """Set the schedule of the PingSource."""
         path = f"/apis/sources.knative.dev/v1/namespaces/{NAMESPACE}/pingsources/image-puller-check"
         self._admin.patch(path, {"spec": {"schedule": schedule}})
+
+    @contextmanager
+    def sending_events(self, *others: str) -> Iterator[None]:
+        """Let the service send its own events to the Broker, until the context ends.
+
+        `others` are the other components.
+        """
+        self.apply(*others, "events")
+        try:
+            self.wait_until_ready()
+            yield
+        finally:
+            for document in self._documents:
+                if document["metadata"]["name"] in _OF_EVENTS and _is_of_knative(document):
+                    self._admin.delete(self._objects.path(document))
+
+    def kinds(self) -> set[str]:
+        """Return the kinds of the objects that were applied last."""
+        return {document["kind"] for document in self._documents}
 
     def remove_broker(self) -> None:
         """Delete the Broker and wait until it is gone."""
@@ -226,6 +246,10 @@ def name_hosts(workspace: Workspace) -> None:
     hosts = workspace.folder("names") / "hosts"
     hosts.write_text(_HOSTS)
     subprocess.run(("mount", "--bind", hosts, "/etc/hosts"), check=True)
+
+
+def _is_of_knative(document: Json) -> bool:
+    return document["apiVersion"].partition("/")[0] in _KNATIVE_GROUPS
 
 
 def _taken(address: str) -> float:

@@ -62,6 +62,14 @@ class ForeignDaemonSetError(ClusterUnavailableError):
     """The DaemonSet belongs to somebody else. It is never changed."""
 
 
+class SinkUnavailableError(ImagePullerError):
+    """The sink did not take an event now. The event is sent again."""
+
+
+class RefusedBySinkError(ImagePullerError):
+    """The sink refuses an event. Sending it again won't help."""
+
+
 class RefusedByClusterError(ImagePullerError):
     """The API server refused an object or a patch. The message is the server's."""
 

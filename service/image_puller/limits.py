@@ -131,6 +131,22 @@ TOKEN_CHARACTERS = 8192
 TOKEN_LEEWAY_SECONDS = 30
 """How far the issuer's clock may be off."""
 
+SINK_EVENTS = 1000
+"""Events that wait for the sink. The oldest are dropped."""
+SINK_TRIES = 5
+"""Tries of one event. With `SINK_SECONDS` for each, they take less than a minute."""
+SINK_SECONDS = 9.0
+"""The time of one try."""
+SINK_RETRY_SECONDS = 1.0
+"""The time to the second try. It doubles with each try."""
+SINK_FLUSH_SECONDS = 3.0
+"""How long a process that ends still sends events. Then the others are dropped."""
+
+PROGRESS_SECONDS = 1.0
+"""The least time between two observations that changes of the DaemonSet cause."""
+PROGRESS_SHARE = 0.1
+"""The part of the time that such observations may take."""
+
 CHECK_INTERVAL_SECONDS = 600.0
 """The time between two regular checks."""
 FIRST_RECHECK_SECONDS = 1.0

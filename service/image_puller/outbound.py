@@ -1,4 +1,4 @@
-"""Requests to registries and token issuers: an answer has to arrive whole before its deadline.
+"""Requests to registries, token issuers and the sink: an answer arrives whole before its deadline.
 
 The timeouts of requests and urllib3 begin again with each byte, so a server that sends one byte a
 second could hold a thread for ever.
@@ -10,6 +10,7 @@ import ssl
 import time
 from typing import Any
 
+import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
@@ -38,6 +39,19 @@ class Adapter(HTTPAdapter):
         manager = super().proxy_manager_for(proxy, **options, **self._tls)
         manager.pool_classes_by_scheme = _POOLS
         return manager
+
+
+def session(context: ssl.SSLContext | None = None) -> requests.Session:
+    """Return a session whose answers have to arrive within the timeout of each request."""
+    found = requests.Session()
+    found.mount("https://", Adapter(context))
+    found.mount("http://", Adapter())
+    return found
+
+
+def without_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add no credentials. Without this function, requests would read them from a .netrc file."""
+    return request
 
 
 class _Source(io.RawIOBase):

@@ -11,11 +11,15 @@ from image_puller.cluster.removed_groups import RemovedGroups
 from image_puller.cluster.shared_read import SharedRead
 from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
-from image_puller.controller.group import Group
+from image_puller.controller.daemonset_watch import daemonset_watch
+from image_puller.controller.event_sender import EventSender
+from image_puller.controller.group import Group, Shared
 from image_puller.controller.intake import Intake
 from image_puller.controller.metrics import Metrics
-from image_puller.controller.node_watch import NodeWatch
+from image_puller.controller.node_watch import node_watch
 from image_puller.controller.scrape import Scrapes
+from image_puller.controller.sink import Sink
+from image_puller.controller.watch import Watch
 from image_puller.core import quota, status
 from image_puller.core.daemonset import Manifest
 from image_puller.core.page import Seen
@@ -23,7 +27,7 @@ from image_puller.core.received import Received
 from image_puller.errors import ConfigurationError
 from image_puller.http.authentication import EVENTS
 from image_puller.http.routes import TokenVerifier, as_text, create_app
-from image_puller.http.server import Gunicorn, all_addresses
+from image_puller.http.server import Gunicorn, Hooks, all_addresses
 from image_puller.registries.client import RegistryClient
 from image_puller.registries.keyring_cache import KeyringCache
 from image_puller.registries.lookup import Lookup
@@ -39,7 +43,6 @@ class Service:
     ) -> None:
         clock = clock or Clock()
         self._config = config
-        self._is_on_knative = config.knative_service is not None
         self.metrics = Metrics()
         clusters = [cluster.of_group(group) for group in config.all_groups]
         # Pushes have a lookup of their own, so that they do not wait for the questions of a check.
@@ -48,8 +51,15 @@ class Service:
         )
         for_pushes, for_checks = self._lookups or (None, None)
         removed = RemovedGroups(config, cluster, clock.now)
+        self._sender = _sender(config, self.metrics, clock)
+        shared = Shared(
+            metrics=self.metrics,
+            clock=clock,
+            lookup=for_checks,
+            send=None if self._sender is None else self._sender.send,
+        )
         self._groups = tuple(
-            Group(group, of_group, self.metrics, clock, for_checks, None if number else removed)
+            Group(group, of_group, shared, None if number else removed)
             for number, (group, of_group) in enumerate(
                 zip(config.all_groups, clusters, strict=True)
             )
@@ -61,7 +71,7 @@ class Service:
             verify_pushes=config.verify_pushes,
             lookup=for_pushes,
         )
-        self._node_watch = NodeWatch(cluster.joins, self.intake, clock)
+        self._watches = self._watched(cluster, clock)
         self._threads: tuple[threading.Thread, ...] = ()
         self._scrapes = Scrapes(self._groups, self.metrics)
         self._status = SharedRead(self._read_status)
@@ -80,18 +90,25 @@ class Service:
         for group in self._config.all_groups:
             log.info("%s", quota.describe(group))
         self._threads = tuple(thread for group in self._groups for thread in group.start())
-        if not self._is_on_knative:  # an event source of Knative reports nodes that join
-            self._threads = (*self._threads, self._node_watch.start())
+        self._threads = (*self._threads, *(watch.start() for watch in self._watches))
+        if self._sender is not None:
+            self._threads = (*self._threads, self._sender.start())
 
     def stop(self) -> None:
         """Commit what was asked for, apply pending templates, and stop. The DaemonSets stay."""
         self._threads = ()
-        self._node_watch.stop()
+        for watch in self._watches:
+            watch.stop()
         # The writers end at the same time, because there are only seconds until a SIGKILL.
         with ThreadPoolExecutor(len(self._groups)) as pool:
             list(pool.map(Group.stop, self._groups))
         for lookup in self._lookups:
             lookup.close()
+
+    def flush(self) -> None:
+        """Send, after `stop`, the events that wait for the sink, for a few seconds at most."""
+        if self._sender is not None:
+            self._sender.flush()
 
     def join(self, seconds: float) -> None:
         """Wait, after `stop`, for checks that still run."""
@@ -127,6 +144,18 @@ class Service:
         """Return why this process can't take events, or None."""
         return next(filter(None, (group.superseded for group in self._groups)), None)
 
+    def _watched(self, cluster: KubernetesCluster, clock: Clock) -> tuple[Watch, ...]:
+        """Return what is watched. On Knative event sources report the same."""
+        if self._config.knative_service is not None:
+            return ()
+        nodes = node_watch(cluster.joins, self.intake, clock)
+        if self._sender is None:  # nobody waits for the progress of a rollout
+            return (nodes,)
+        schedules = {
+            group.config.daemonset_name: group.receiver.note_progress for group in self._groups
+        }
+        return nodes, daemonset_watch(cluster.changed_daemonsets, schedules, clock)
+
     def _read_status(self) -> dict[str, Any]:
         return status.of_groups({group.config.group: group.status() for group in self._groups})
 
@@ -142,13 +171,20 @@ def run(config: Config, cluster: KubernetesCluster, bind: str | None = None) -> 
     """Serve until SIGTERM, on the address `bind`, or else on all addresses."""
     service = Service(config, cluster)
     bind = bind or all_addresses(config.port)
-    Gunicorn(
-        service.app,
-        bind,
+    hooks = Hooks(
         on_start=service.start,
         on_stop=service.stop,
+        on_end=service.flush,
         on_refusal=service.metrics.count_refusal,
-    ).run()
+    )
+    Gunicorn(service.app, bind, hooks).run()
+
+
+def _sender(config: Config, metrics: Metrics, clock: Clock) -> EventSender | None:
+    if config.sink is None:
+        return None
+    sink = Sink(config.sink)
+    return EventSender(sink.post, metrics, clock, extensions=config.sink.extensions)
 
 
 def _lookups(

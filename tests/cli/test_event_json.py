@@ -8,6 +8,7 @@ from image_puller.cli.event_json import read_headers, render
 from image_puller.errors import BadEventError
 from image_puller.events.event import (
     CheckRequested,
+    DaemonSetChanged,
     Event,
     Ignored,
     ImageDeleted,
@@ -49,6 +50,7 @@ TIME = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
                 '"digest": null, "time": "2026-08-20T10:11:12.000120Z"}'
             ),
         ),
+        (DaemonSetChanged(name="a"), '{"type": "daemonset-changed", "daemonset": "a"}'),
         (NodeJoined(node="worker-3"), '{"type": "node-joined", "node": "worker-3"}'),
         (CheckRequested(), '{"type": "check"}'),
         (Ignored(reason=Reason.PULL), '{"type": "ignored", "reason": "pull"}'),

@@ -1,5 +1,6 @@
 """The client of the Kubernetes API: its requests, and the meaning of the answers."""
 
+import copy
 import itertools
 import json
 import socket
@@ -275,6 +276,70 @@ def test_a_node_that_joins_between_two_watches_is_not_missed(
 
     cluster.before("GET", join_late, path="/api/v1/nodes", times=10)
     assert next(puller.joins()) == "node-4"
+
+
+# The watch of the DaemonSets
+
+
+def annotate(cluster: SimulatedCluster, name: str, value: str) -> None:
+    cluster.change(
+        name, NAMESPACE, lambda daemonset: daemonset["metadata"]["annotations"].update(a=value)
+    )
+
+
+def test_each_change_of_a_daemonset_is_reported(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    puller.create(MANIFEST)
+    cluster.requests.clear()
+    changed = puller.changed_daemonsets()
+    during_watch(cluster, lambda: annotate(cluster, NAME, "1"))
+    assert next(changed) == NAME
+    annotate(cluster, NAME, "2")
+    assert next(changed) == NAME
+    cluster.delete(NAME, NAMESPACE)
+    assert next(changed) == NAME
+
+
+def test_only_daemonsets_of_the_installation_are_watched(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    other = copy.deepcopy(MANIFEST)
+    other["metadata"] |= {"name": "other", "labels": {}}
+    cluster.add(other, NAMESPACE)
+    puller.create(MANIFEST)
+    cluster.requests.clear()
+
+    def act() -> None:
+        annotate(cluster, "other", "1")
+        annotate(cluster, NAME, "1")
+
+    changed = puller.changed_daemonsets()
+    during_watch(cluster, act)
+    assert next(changed) == NAME
+
+
+def test_a_change_of_a_daemonset_between_two_watches_is_not_missed(
+    api: ApiClient, cluster: SimulatedCluster
+) -> None:
+    puller = KubernetesCluster(api, configuration(), watch_seconds=0)
+    puller.create(MANIFEST)
+    lists = itertools.count()
+
+    def change_late() -> None:
+        if next(lists) == 2:  # after the first list and its watch
+            annotate(cluster, NAME, "1")
+
+    cluster.before("GET", change_late, path="/daemonsets", times=10)
+    assert next(puller.changed_daemonsets()) == NAME
+
+
+def test_daemonsets_that_the_service_may_not_watch_are_an_error(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    cluster.fail(times=1, status=403, path="/daemonsets")
+    with pytest.raises(RefusedByClusterError):
+        next(puller.changed_daemonsets())
 
 
 def test_nodes_that_the_service_may_not_list_are_empty_or_an_error(

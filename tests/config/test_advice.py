@@ -6,7 +6,7 @@ from image_puller.errors import ConfigurationError
 from tests.support.building import configuration
 from tests.support.environment import variables
 
-KNOWN = variables() - {"K_SERVICE"}
+KNOWN = variables() - {"K_SERVICE", "K_CA_CERTS", "K_CE_OVERRIDES"}
 OF_OTHERS = (
     "HOME",
     "PATH",
@@ -32,8 +32,6 @@ OF_OTHERS = (
     "KUBECONFIG",
     "K_REVISION",
     "K_CONFIGURATION",
-    "K_SINK",
-    "K_CE_OVERRIDES",
     "PULL_POLICY",
     "NODE_NAME",
     "POD_NAME",

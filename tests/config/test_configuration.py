@@ -18,12 +18,14 @@ from image_puller.config.configuration import (
     Oidc,
     ReadAuth,
     Resources,
+    Sink,
     from_environ,
 )
 from image_puller.core import daemonset
 from image_puller.errors import ConfigurationError
 from image_puller.events.sources import SOURCES
 from tests.support.building import configuration
+from tests.support.tls import self_signed
 
 SLEEP_IMAGE = f"quay.io/kubernetes-image-puller/kubernetes-image-puller-sleep:{__version__}"
 IMAGES = "app=quay.io/org/app:1.2.3"
@@ -72,6 +74,7 @@ DEFAULTS: dict[str, object] = {
     "insecure_registries": (),
     "port": 8080,
     "knative_service": None,
+    "sink": None,
     "log_level": LogLevel.INFO,
     "log_format": LogFormat.TEXT,
 }
@@ -148,6 +151,13 @@ VALUES: list[tuple[str, str, str, object]] = [
     ("READ_AUTH", "none", "read_auth", ReadAuth.NONE),
     ("PORT", "65535", "port", 65535),
     ("K_SERVICE", "image-puller", "knative_service", "image-puller"),
+    *(
+        ("K_SINK", url, "sink", Sink(url=url, ca_certs=None, extensions={}))
+        for url in (
+            "http://broker-ingress.knative-eventing.svc.cluster.local/images/default",
+            "https://[::1]:8443?code=a/b",
+        )
+    ),
 ]
 
 
@@ -358,6 +368,11 @@ def test_malformed_oidc_and_google_variables_are_rejected(
 NAME = "must be a name of lower-case letters, digits and '-', 63 characters at most, not "
 NAME_63 = "must be a name of lower-case letters, digits, '-' and '.', 63 characters at most, not "
 NAME_253 = NAME_63.replace("63", "253")
+URL = "must be a URL such as http://host/path, not "
+NO_EXTENSION = (
+    "is not the name of an extension: lower-case letters and digits, 20 at most, and no attribute "
+    "of CloudEvents"
+)
 NO_NAME = "is not a name such as team or example.com/team"
 LABEL_VALUE = (
     "must be of letters, digits, '-', '_' and '.', with a letter or digit at both ends, "
@@ -528,12 +543,35 @@ NO_SLEEP = (
             "must be a whole number from 1 to 65535, not 'tcp://10.0.0.1:80'",
         ),
         ("K_SERVICE", "a b", f"{NAME_253}'a b'"),
+        ("K_SINK", "broker", f"{URL}'broker'"),
+        ("K_SINK", "http://user:word@host/", f"{URL}'http://user:word@host/'"),
+        ("K_CE_OVERRIDES", "[]", "must be a JSON object, not '[]'"),
+        ("K_CE_OVERRIDES", '{"extensions": [1]}', "extensions must be an object, not [1]"),
+        ("K_CE_OVERRIDES", '{"extensions": {"A": "b"}}', f"'A' {NO_EXTENSION}"),
+        ("K_CE_OVERRIDES", '{"extensions": {"id": "b"}}', f"'id' {NO_EXTENSION}"),
+        ("K_CE_OVERRIDES", '{"extensions": {"a": 1}}', "the value of a must be a string, not 1"),
     ],
 )
 def test_error_names_the_variable_and_the_expected_form(
     variable: str, text: str, message: str
 ) -> None:
     assert problems_of(**{variable: text}) == [f"{variable}: {message}"]
+
+
+def test_knative_adds_extensions_and_certificates_to_the_sink(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path).read_text().strip()
+    config = configuration(
+        K_SINK="https://sink.example.com",
+        K_CA_CERTS=certificate,
+        K_CE_OVERRIDES='{"extensions": {"team": "ci"}}',
+    )
+    expected = Sink(url="https://sink.example.com", ca_certs=certificate, extensions={"team": "ci"})
+    assert config.sink == expected
+
+
+def test_certificates_that_can_not_be_read_are_a_problem() -> None:
+    (problem,) = problems_of(K_CA_CERTS="no PEM")
+    assert problem.startswith("K_CA_CERTS: must be certificates in PEM: ")
 
 
 def test_all_problems_are_reported_together() -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from image_puller import __version__
-from image_puller.config.configuration import Config, from_environ
+from image_puller.config.configuration import Config, Sink, from_environ
 from image_puller.errors import ConfigurationError
 
 TOP = Path(__file__).parents[2]
@@ -68,6 +68,8 @@ def environment_of(variable: str) -> dict[str, str]:
 def field_of(variable: str, config: Config) -> Any:
     if variable.startswith("GAR_"):
         return config.google
+    if variable == "K_SINK":
+        return config.sink
     return getattr(config, variable.lower())
 
 
@@ -85,8 +87,16 @@ IN_WORDS: dict[tuple[str, str], Callable[[], bool]] = {
     ("OIDC_ISSUER", "the API server's"): lambda: oidc_field("issuer") is None,
     ("OIDC_KEYS", "the API server's"): lambda: oidc_field("keys") is None,
     ("K_SERVICE", "set by Knative"): lambda: from_environ(SMALLEST).knative_service is None,
+    ("K_CA_CERTS", "set by Knative"): lambda: sink().ca_certs is None,
+    ("K_CE_OVERRIDES", "set by Knative"): lambda: sink().extensions == {},
 }
 """Checks of defaults in words. The keys contain the words, so that a changed text fails."""
+
+
+def sink() -> Sink:
+    found = from_environ(SMALLEST | {"K_SINK": "http://sink"}).sink
+    assert found is not None
+    return found
 
 
 def oidc_field(name: str) -> Any:

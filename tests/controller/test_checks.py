@@ -1,10 +1,13 @@
 """What checks ask and commit: full checks, unverified pushes, and rollouts."""
 
+from contextlib import suppress
+
 import pytest
 
 from image_puller import limits
 from image_puller.controller.checks import RolloutProgress
 from image_puller.core.decide import Outcome
+from image_puller.core.health import Degraded, Restored
 from image_puller.errors import (
     ClusterUnavailableError,
     RefusedByRegistryError,
@@ -14,6 +17,7 @@ from image_puller.errors import (
 from image_puller.simulation import SimulatedCluster
 from image_puller.values.reference import parse
 from tests.support.building import digest, push
+from tests.support.clock import ManualClock
 from tests.support.daemonset import APP, BOTH, LATEST, NEWER, OTHER, drift
 from tests.support.installation import Installation
 from tests.support.process import NAME, MakeProcess, Process, registry_has, unverified
@@ -183,6 +187,78 @@ def test_a_problem_becomes_an_event_and_a_metric_when_it_begins_and_when_it_ends
         "ProblemSolved",
     ]
     assert b'image_puller_problems{group="",kind="ImageFailing"} 0.0' in service.metrics.text()
+
+
+SINK = {"K_SINK": "http://sink.example.com"}
+
+
+def test_a_sink_is_told_when_the_first_problem_begins_and_when_the_last_one_ends(
+    process: MakeProcess, installation: Installation, cluster: SimulatedCluster, clock: ManualClock
+) -> None:
+    cluster.unpullable[APP] = "not found"
+    service = process(asks=False, HOLD_BY="containers", **SINK)
+    service.check()
+    cluster.advance(30)
+    for _ in range(2):
+        service.checks.rollout()
+    (degraded,) = service.health
+    assert isinstance(degraded, Degraded)
+    assert [each.kind for each in degraded.problems] == ["ImageFailing"]
+    assert installation.state()["degradedSince"] == "2026-01-15T12:00:00.000Z"
+
+    del cluster.unpullable[APP]
+    cluster.settle()
+    clock.advance(40)
+    # The process that was started meanwhile knows it from the state.
+    other = process(asks=False, HOLD_BY="containers", **SINK)
+    for _ in range(2):
+        other.checks.rollout()
+    assert other.health == [Restored(since=degraded.since, seconds=40.0)]
+    assert "degradedSince" not in installation.state()
+    service.checks.rollout()
+    assert service.health == [degraded]
+
+
+def test_without_a_sink_the_state_does_not_keep_the_health(
+    process: MakeProcess, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    cluster.unpullable[APP] = "not found"
+    service = process(asks=False, HOLD_BY="containers")
+    service.check()
+    cluster.advance(30)
+    service.checks.rollout()
+    assert "degradedSince" not in installation.state()
+
+
+def test_a_process_that_asked_no_registry_yet_finds_no_group_restored(
+    process: MakeProcess, cluster: SimulatedCluster, registries: FakeRegistries
+) -> None:
+    service = process(**SINK)
+    service.check()
+    cluster.advance(30)
+    service.checks.rollout()
+    assert [type(each) for each in service.health] == [Degraded]
+    other = process(**SINK)
+    registry_has(registries, v1_2_3=1)
+    other.checks.rollout()
+    assert other.health == []
+    other.check()
+    other.checks.rollout()
+    assert [type(each) for each in other.health] == [Restored]
+
+
+def test_a_superseded_process_tells_no_sink(
+    process: MakeProcess, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    old = process(asks=False, **SINK)
+    old.check()
+    process(asks=False, IMAGES=BOTH, **SINK).check()
+    with pytest.raises(SupersededError):
+        old.commit(push("1.2.4", 1))
+    cluster.advance(30)
+    with suppress(SupersededError):
+        old.checks.rollout()
+    assert old.health == []
 
 
 def metric(service: Process, series: str) -> float:

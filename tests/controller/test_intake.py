@@ -23,6 +23,7 @@ from image_puller.core.decide import Outcome
 from image_puller.errors import ClusterUnavailableError, RegistryUnavailableError
 from image_puller.events.event import (
     CheckRequested,
+    DaemonSetChanged,
     Event,
     Ignored,
     ImageDeleted,
@@ -42,7 +43,7 @@ from tests.support.daemonset import (
     READ_STATE,
     MakeReplica,
 )
-from tests.support.installation import Gate, Installation
+from tests.support.installation import NAME, Gate, Installation
 from tests.support.registries import FakeRegistries
 from tests.support.replica import Replica
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
@@ -61,6 +62,7 @@ class Service:
         self.writer.start()
         self.noted: list[tuple[Change, Outcome]] = []
         self.repositories: list[str] = []
+        self.progress = 0
         config = replica.config
         receiver = Receiver(config=config, writer=self.writer, listener=self)
         self.intake = Intake(
@@ -69,6 +71,9 @@ class Service:
 
     def note_commit(self, changes: Sequence[Change], outcomes: Sequence[Outcome]) -> None:
         self.noted.extend(zip(changes, outcomes, strict=True))
+
+    def note_progress(self) -> None:
+        self.progress += 1
 
     def note_repository(self, name: Reference) -> None:
         self.repositories.append(str(name))
@@ -192,6 +197,22 @@ def test_a_node_that_joins_or_a_requested_check_is_not_kept_as_a_push(
 ) -> None:
     service.accept(event)
     assert service.recent() == []
+
+
+def test_a_change_of_the_daemonset_is_observed_and_costs_no_request(
+    service: Service, installation: Installation
+) -> None:
+    installation.sent()
+    service.accept(DaemonSetChanged(name=NAME), trusted=False)
+    assert service.progress == 1
+    assert service.counted() == {"checked": 1, "observed": 1}
+    assert installation.sent() == []
+
+
+def test_a_change_of_another_daemonset_is_ignored(service: Service) -> None:
+    service.accept(DaemonSetChanged(name="other"))
+    assert service.progress == 0
+    assert service.counted() == {"checked": 1, "other_daemonset": 1}
 
 
 def test_an_event_that_is_no_push_is_kept_with_its_reason(service: Service) -> None:

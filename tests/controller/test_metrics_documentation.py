@@ -59,7 +59,10 @@ def test_prometheus_scrapes_every_metric() -> None:
 def test_the_documented_outcomes_are_those_of_the_code() -> None:
     assert "unreadable" in REQUEST_OUTCOMES
     documented = [row[0].strip("`") for row in rows("## The label outcome")]
-    assert set(documented) == set(Outcome) | REQUEST_OUTCOMES | {intake.SHARED}
+    assert set(documented) == set(Outcome) | REQUEST_OUTCOMES | {
+        intake.SHARED,
+        intake.OBSERVED,
+    }
     assert len(documented) == len(set(documented))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from image_puller import limits
 from image_puller.controller.intake import Intake
-from image_puller.controller.node_watch import NodeWatch
+from image_puller.controller.node_watch import node_watch
 from image_puller.errors import ClusterUnavailableError, RefusedByClusterError
 from image_puller.events.event import Event, NodeJoined
 from tests.support.clock import ManualClock
@@ -52,7 +52,7 @@ def test_the_watch_starts_again_after_an_error(
         (["node-3"], RefusedByClusterError("forbidden")),
     )
     intake = RecordingIntake()
-    watch = NodeWatch(nodes.joins, intake, clock)
+    watch = node_watch(nodes.joins, intake, clock)
     watch.start()
     wait_until(lambda: clock.sleepers() == 1)
     assert nodes.started == 1
@@ -68,7 +68,7 @@ def test_no_error_ends_the_watch_for_good(
 ) -> None:
     nodes = Nodes((["node-1"], TypeError("a bug")), (["node-2"], RefusedByClusterError("no")))
     intake = RecordingIntake()
-    watch = NodeWatch(nodes.joins, intake, clock)
+    watch = node_watch(nodes.joins, intake, clock)
     watch.start()
     wait_until(lambda: clock.sleepers() == 1)
     clock.advance(limits.RETRY_SECONDS)
@@ -82,7 +82,7 @@ def test_a_watch_that_is_not_allowed_is_tried_again_rarely_and_logged_once(
 ) -> None:
     refused: tuple[list[str], Exception | None] = ([], RefusedByClusterError("forbidden"))
     nodes = Nodes(refused, refused, (["node-1"], None), refused)
-    watch = NodeWatch(nodes.joins, RecordingIntake(), clock)
+    watch = node_watch(nodes.joins, RecordingIntake(), clock)
     watch.start()
     wait_until(lambda: clock.sleepers() == 1)
     clock.advance(limits.REFUSED_WATCH_SECONDS - 1)
@@ -107,7 +107,7 @@ def test_a_commit_that_fails_does_not_end_the_watch(
 ) -> None:
     nodes = Nodes((["node-1", "node-2"], None))
     intake = RecordingIntake(error)
-    watch = NodeWatch(nodes.joins, intake, clock)
+    watch = node_watch(nodes.joins, intake, clock)
     watch.start()
     wait_until(lambda: clock.sleepers() == 1)
     watch.stop()
@@ -122,7 +122,7 @@ def test_a_commit_that_fails_does_not_end_the_watch(
 def test_the_watch_starts_again_after_its_end(clock: ManualClock) -> None:
     nodes = Nodes((["node-1"], None), (["node-2"], RefusedByClusterError("forbidden")))
     intake = RecordingIntake()
-    watch = NodeWatch(nodes.joins, intake, clock)
+    watch = node_watch(nodes.joins, intake, clock)
     watch.start()
     wait_until(lambda: clock.sleepers() == 1)
     clock.advance(limits.RETRY_SECONDS)
@@ -134,7 +134,7 @@ def test_the_watch_starts_again_after_its_end(clock: ManualClock) -> None:
 def test_no_watch_starts_after_stop(clock: ManualClock) -> None:
     nodes = Nodes((["node-1"], ClusterUnavailableError("cut")), (["node-2"], None))
     intake = RecordingIntake()
-    watch = NodeWatch(nodes.joins, intake, clock)
+    watch = node_watch(nodes.joins, intake, clock)
     watch.start()
     wait_until(lambda: clock.sleepers() == 1)
     watch.stop()

@@ -7,13 +7,14 @@ import pytest
 from image_puller import limits
 from image_puller.core.changes import CheckDaemonSet
 from image_puller.core.decide import Outcome
+from image_puller.core.progress import NodeWarm
 from image_puller.errors import RegistryUnavailableError
 from image_puller.simulation import SimulatedCluster
 from image_puller.values.reference import parse
 from tests.support.building import deletion, digest, push
 from tests.support.clock import ManualClock
 from tests.support.installation import Installation
-from tests.support.process import NAME, MakeProcess, registry_has, unverified
+from tests.support.process import NAME, MakeProcess, Process, registry_has, unverified
 from tests.support.registries import FakeRegistries
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
@@ -237,6 +238,90 @@ def test_a_failed_check_of_a_rollout_is_repeated(
     cluster.fail(method="GET")
     service.next_check(seconds)
     assert service.schedule._rollout.due == service.clock.monotonic() + seconds
+
+
+# Changes of the DaemonSet
+
+
+@pytest.fixture
+def finished(process: MakeProcess, cluster: SimulatedCluster) -> Process:
+    """Return a process whose rollout is complete, so that it observes nothing by itself."""
+    service = process(is_periodic=False)
+    service.start()
+    cluster.advance(60)
+    service.next_check(limits.FIRST_RECHECK_SECONDS)
+    assert service.schedule._rollout.due is None
+    return service
+
+
+def observations(installation: Installation) -> int:
+    """Return how often the DaemonSet was observed since the last call."""
+    return installation.sent().count("GET pods")
+
+
+def test_a_change_of_the_daemonset_is_observed_at_once(
+    finished: Process, cluster: SimulatedCluster
+) -> None:
+    cluster.join("late")
+    finished.schedule.note_progress()
+    finished.wait_until_idle()
+    assert finished.schedule._rollout.due is not None
+    cluster.advance(60)
+    finished.clock.advance(limits.PROGRESS_SECONDS / 2)
+    finished.schedule.note_progress()
+    finished.next_check(limits.PROGRESS_SECONDS / 2)
+    assert isinstance(finished.notices[-1], NodeWarm)
+
+
+def test_changes_of_the_daemonset_cause_few_observations(
+    finished: Process, installation: Installation
+) -> None:
+    observations(installation)
+    for expected in (1, 1, 1):
+        for _ in range(20):
+            finished.schedule.note_progress()
+        finished.wait_until_idle()
+        assert observations(installation) == expected
+        finished.schedule.note_progress()
+        finished.next_check(limits.PROGRESS_SECONDS / 2)
+        assert observations(installation) == 0
+        finished.next_check(limits.PROGRESS_SECONDS / 2)
+        assert observations(installation) == 1
+        finished.next_check(limits.PROGRESS_SECONDS)
+        assert observations(installation) == 0
+
+
+def test_a_change_during_a_long_observation_is_observed_after_a_longer_pause(
+    finished: Process, installation: Installation, clock: ManualClock
+) -> None:
+    observations(installation)
+    seconds = 3.0
+
+    def take_long() -> None:
+        clock.advance(seconds)
+        finished.schedule.note_progress()
+
+    began = clock.monotonic()
+    installation.cluster.before("GET", take_long, path="/pods")
+    finished.schedule.note_progress()
+    wait_until(lambda: clock.monotonic() > began)
+    finished.wait_until_idle()
+    assert observations(installation) == 1
+    finished.next_check(seconds / limits.PROGRESS_SHARE - 1)
+    assert observations(installation) == 0
+    finished.next_check(1)
+    assert observations(installation) == 1
+
+
+def test_a_change_of_the_daemonset_does_not_slow_the_checks_of_the_rollout(
+    process: MakeProcess, installation: Installation
+) -> None:
+    service = process(is_periodic=False, **LATEST)
+    service.start()
+    due = service.schedule._rollout.due
+    service.schedule.note_progress()
+    service.wait_until_idle()
+    assert service.schedule._rollout.due == due
 
 
 # Unexpected errors

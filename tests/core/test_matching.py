@@ -19,6 +19,7 @@ from image_puller.core.changes import (
 from image_puller.core.matching import NoMatch, match, repository_to_check
 from image_puller.events.event import (
     CheckRequested,
+    DaemonSetChanged,
     Event,
     Ignored,
     ImageDeleted,
@@ -201,6 +202,12 @@ def test_a_node_that_joins_ensures_that_the_daemonset_exists() -> None:
 
 def test_a_requested_check_checks_the_daemonset() -> None:
     assert matched(configuration(), CheckRequested()) == (CheckDaemonSet(),)
+
+
+def test_a_change_of_the_daemonset_asks_for_no_change_of_the_state() -> None:
+    config = configuration()
+    assert matched(config, DaemonSetChanged(name=config.daemonset_name)) == ()
+    assert reason_of(config, DaemonSetChanged(name="other")) == "other DaemonSet"
 
 
 def test_an_ignored_event_stays_ignored() -> None:

@@ -57,6 +57,7 @@ states = st.builds(
     pulled_again_at=st.none() | times,
     max_unavailable=st.none() | st.integers(1, 5000),
     seeding=st.none() | st.sampled_from(Seeding),
+    degraded_since=st.none() | times,
     blocked=st.none() | st.builds(Blocked, template=texts, reason=texts),
     holding=st.builds(Holding, by_volumes=st.just(False), reason=texts)
     | st.builds(
@@ -129,6 +130,7 @@ FULL = State(
     pulled_again_at=at(0.5),
     max_unavailable=3,
     seeding=Seeding.SEEDS,
+    degraded_since=at(3),
     blocked=Blocked(template="0ff", reason="no 'é'"),
     holding=Holding(by_volumes=True, common=("nginx:1",), proven=("quay.io/org/app:1.2.4",)),
     entries={
@@ -159,7 +161,7 @@ TEXT = (
     '{"name":"pod","since":"2026-01-15T12:00:01.000Z"},'
     '{"name":"laptop","since":"2026-01-15T12:00:02.000Z","outside":true}],"structure":"5eed","template":"ab1e","containers":4,'
     '"changed":"2026-01-15T12:00:00.000Z","pulledAgainAt":"2026-01-15T12:00:00.500Z",'
-    '"maxUnavailable":3,"seeding":"seeds",'
+    '"maxUnavailable":3,"seeding":"seeds","degradedSince":"2026-01-15T12:00:03.000Z",'
     '"blocked":{"template":"0ff","reason":"no \'é\'"},'
     '"holding":{"byVolumes":true,"reason":"","common":["nginx:1"],'
     '"proven":["quay.io/org/app:1.2.4"]},"entries":{"app":{'
@@ -248,6 +250,7 @@ def with_entry(**changes: Any) -> Any:
             json.loads(TEXT) | {"maxUnavailable": "50%"},
             json.loads(TEXT) | {"seeding": "other"},
             json.loads(TEXT) | {"seeding": None},
+            json.loads(TEXT) | {"degradedSince": "yesterday"},
             with_entry(previous=1),
             with_entry(previous=["1.2.4"]),
             with_entry(quarantined=[{"tag": "1", "digest": None, "time": NOON.isoformat()}]),
@@ -262,7 +265,7 @@ def with_entry(**changes: Any) -> Any:
                     }
                 ]
             ),
-            *(without(key) for key in json.loads(TEXT) if key != "seeding"),
+            *(without(key) for key in json.loads(TEXT) if key not in ("seeding", "degradedSince")),
             json.loads(TEXT) | {"configuration": None},
             json.loads(TEXT) | {"template": 1},
             json.loads(TEXT) | {"processes": None},

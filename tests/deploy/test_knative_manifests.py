@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from image_puller.config import configuration
+from image_puller.core import daemonset, outgoing
 from image_puller.events.sources import SOURCES
 from image_puller.events.sources.cloudevents import CHECK, IMAGE_DELETED, IMAGE_PUSHED_ENDINGS
 
@@ -44,6 +45,8 @@ def test_rights_equal_those_of_deploy_kubernetes_except_for_the_owner() -> None:
     expected = rules(TOP / "deploy" / "kubernetes" / "rbac.yaml")
     (owner,) = (rule for rule in expected if rule["resources"] == ["deployments"])
     owner |= {"apiGroups": ["serving.knative.dev"], "resources": ["services"]}
+    (watched,) = (rule for rule in expected if "watch" in rule["verbs"])
+    watched["verbs"].remove("watch")  # a source reports the changes of DaemonSets
     assert rules(KNATIVE / "base" / "rbac.yaml") == expected
 
 
@@ -109,8 +112,29 @@ def test_trigger_passes_new_nodes_but_no_other_changes() -> None:
     assert not triggers_of(joined | {"kind": "Pod"})
 
 
+def test_trigger_passes_all_changes_of_daemonsets() -> None:
+    for change in ("add", "update", "delete"):
+        event = {"type": f"dev.knative.apiserver.ref.{change}", "kind": "DaemonSet"}
+        assert triggers_of(event) == ["image-puller-progress"]
+
+
+def test_only_the_daemonsets_of_the_installation_are_reported() -> None:
+    (reported,) = find("ApiServerSource", "image-puller-progress", *FILES)["spec"]["resources"]
+    config = configuration.from_environ({"IMAGES": "app=nginx:1.29.1"})
+    labels = daemonset.labels(config)
+    assert reported["selector"]["matchLabels"].items() <= labels.items()
+    assert (reported["apiVersion"], reported["kind"]) == ("apps/v1", "DaemonSet")
+
+
 def test_no_trigger_passes_an_unknown_event_type() -> None:
     assert not triggers_of({"type": "io.image-puller.image.cached"})
+
+
+def test_no_trigger_passes_the_events_that_the_service_sends() -> None:
+    schemas = sorted((TOP / "docs" / "events").iterdir())
+    types = [f"{outgoing.PREFIX}{each.name.removesuffix('.schema.json')}" for each in schemas]
+    assert types
+    assert [each for each in types if triggers_of({"type": each})] == []
 
 
 def triggers_of(event: dict[str, str]) -> list[str]:

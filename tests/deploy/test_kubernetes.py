@@ -83,3 +83,12 @@ def test_pods_of_the_daemonset_have_no_network() -> None:
     assert expression == {"key": OWNER_LABEL, "operator": "Exists"}
     assert OWNER_LABEL in selector(from_environ({"IMAGES": "app=nginx"}))
     assert policy == {"policyTypes": ["Ingress", "Egress"]}
+
+
+def test_the_service_may_watch_what_it_watches() -> None:
+    def may_watch(kind: str, resource: str) -> bool:
+        rules = (rule for each in objects() if each["kind"] == kind for rule in each["rules"])
+        return any(resource in rule["resources"] and "watch" in rule["verbs"] for rule in rules)
+
+    assert may_watch("Role", "daemonsets")
+    assert may_watch("ClusterRole", "nodes")

@@ -13,6 +13,7 @@ import yaml
 
 from image_puller import __version__
 from image_puller.config.configuration import from_environ
+from tests.support.chart import SET_BY_KNATIVE
 from tests.support.environment import variables
 from tests.support.oc_process import Json, process, read
 
@@ -20,7 +21,7 @@ TOP = Path(__file__).parents[2]
 FOLDER = TOP / "deploy" / "openshift"
 FILES = sorted(FOLDER.glob("*.yaml"))
 SET_IN_THE_DEPLOYMENT = {"DEPLOYMENT_NAME", "PORT", "WEBHOOK_SECRETS_DIR"}
-VARIABLES = variables() - {"K_SERVICE"}  # which Knative sets
+VARIABLES = variables() - SET_BY_KNATIVE
 
 # The parameters and defaults in deploy/openshift of the original,
 # https://github.com/che-incubator/kubernetes-image-puller.

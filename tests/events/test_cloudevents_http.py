@@ -330,6 +330,14 @@ def test_written_request_parses_to_the_same_event() -> None:
     )
 
 
+def test_written_request_has_other_attributes() -> None:
+    time = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
+    headers, body = to_request("t", "/s", "1", time, None, subject="node-1", team="ci é")
+    assert (headers["ce-subject"], headers["ce-team"]) == ("node-1", "ci%20%C3%A9")
+    (found,) = parsed(headers, body)
+    assert (found.subject, found.extensions) == ("node-1", {"team": "ci é"})
+
+
 @pytest.mark.parametrize("data", [{"a": "é"}, [1, True, None], False, "text", 0])
 def test_any_json_value_can_be_written(data: Any) -> None:
     time = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)

@@ -8,7 +8,7 @@ from typing import Self
 import pytest
 from flask import Flask
 
-from image_puller.http.server import Gunicorn, all_addresses
+from image_puller.http.server import Gunicorn, Hooks, all_addresses
 from image_puller.http.server_log import ServerLog
 from image_puller.http.worker import Worker
 
@@ -21,14 +21,13 @@ def server(
     calls: list[str] | None = None,
 ) -> Gunicorn:
     calls = [] if calls is None else calls
-    return Gunicorn(
-        app or Flask("test"),
-        bind,
+    hooks = Hooks(
         on_start=lambda: calls.append("start"),
         on_stop=lambda: calls.append("stop"),
+        on_end=lambda: calls.append("end"),
         on_refusal=calls.append,
-        heartbeat_folder=folder,
     )
+    return Gunicorn(app or Flask("test"), bind, hooks, heartbeat_folder=folder)
 
 
 def test_gunicorn_runs_one_process_with_many_threads() -> None:
@@ -69,7 +68,7 @@ def test_service_starts_and_stops_in_the_worker_process() -> None:
     settings.post_worker_init(None)
     assert calls == ["start"]
     settings.worker_exit(None, FakeWorker(calls))
-    assert calls == ["start", "stop", "finish"]
+    assert calls == ["start", "stop", "finish", "end"]
 
 
 class FakeWorker:

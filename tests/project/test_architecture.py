@@ -88,6 +88,7 @@ def test_the_schema_on_the_page_is_that_of_the_annotation() -> None:
         configuration="",
         processes=(Process(name="b", since=NOON, outside=True),),
         seeding=Seeding.SEEDS,
+        degraded_since=NOON,
         blocked=Blocked(template="", reason="no"),
         entries={"a": entry},
     )

@@ -9,7 +9,7 @@ import yaml
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm"
 SET_BY_THE_CHART = {"NAMESPACE", "DEPLOYMENT_NAME", "DAEMONSET_NAME"}
-SET_BY_KNATIVE = {"K_SERVICE"}
+SET_BY_KNATIVE = {"K_SERVICE", "K_CA_CERTS", "K_CE_OVERRIDES"}
 # Maps in which a user may set any key.
 _MAPS_WITH_FREE_KEYS = {
     "resources",
@@ -24,6 +24,7 @@ _MAPS_WITH_FREE_KEYS = {
     "podSecurityContext",
     "updateStrategy",
     "deadLetterSink",
+    "sink",
     "global",
 }
 

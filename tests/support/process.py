@@ -14,6 +14,7 @@ from image_puller.controller.schedule import Schedule
 from image_puller.controller.writer import Writer
 from image_puller.core.changes import AwaitVerification, Change
 from image_puller.core.decide import Outcome
+from image_puller.core.health import HealthChange
 from image_puller.core.progress import Notice
 from image_puller.registries.lookup import Lookup
 from image_puller.simulation import SimulatedCluster
@@ -40,6 +41,7 @@ class Process:
         self.writer = Writer(replica.reconciler, self.metrics, clock)
         observer = Observer(replica.config, replica.cluster, now=clock.now)
         self.notices: list[Notice] = []
+        self.health: list[HealthChange] = []
         reports = Reports(
             problems=ProblemTracker(replica.cluster.report, self.metrics),
             progress=ProgressTracker(
@@ -47,6 +49,7 @@ class Process:
             ),
             pulls=PullTimes(replica.cluster, self.metrics, clock),
             metrics=self.metrics,
+            on_health=None if replica.config.sink is None else self.health.append,
         )
         self.checks = Checks(replica.config, observer, self.writer, lookup, clock, reports)
         self.schedule = Schedule(self.checks, clock, is_periodic=is_periodic)

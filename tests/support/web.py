@@ -31,3 +31,4 @@ class Web:
         """Stop the service, as SIGTERM does."""
         self.service.stop()
         self.service.join(TIMEOUT_SECONDS)
+        self.service.flush()

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask
 from gunicorn.glogging import Logger
 
-from image_puller.http.server import Gunicorn
+from image_puller.http.server import Gunicorn, Hooks
 from image_puller.http.worker import Worker
 from tests.support.waiting import TIMEOUT_SECONDS
 
@@ -23,13 +23,13 @@ class Server:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._listener.getsockname()
         self.refusals: list[str] = []
-        gunicorn = Gunicorn(
-            Flask("unused"),
-            "127.0.0.1:0",
+        hooks = Hooks(
             on_start=lambda: None,
             on_stop=lambda: None,
+            on_end=lambda: None,
             on_refusal=self.refusals.append,
         )
+        gunicorn = Gunicorn(Flask("unused"), "127.0.0.1:0", hooks)
         sockets = [self._listener]
         log = Logger(gunicorn.cfg)
         self.worker = Worker(1, os.getppid(), sockets, gunicorn, 0, gunicorn.cfg, log)

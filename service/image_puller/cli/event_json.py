@@ -7,6 +7,7 @@ from typing import Any, assert_never
 from image_puller.errors import BadEventError
 from image_puller.events.event import (
     CheckRequested,
+    DaemonSetChanged,
     Event,
     Ignored,
     ImageDeleted,
@@ -46,6 +47,8 @@ def _as_json(event: Event) -> dict[str, Any]:
             return {"type": "delete", **_image(event)}
         case NodeJoined():
             return {"type": "node-joined", "node": event.node}
+        case DaemonSetChanged():
+            return {"type": "daemonset-changed", "daemonset": event.name}
         case CheckRequested():
             return {"type": "check"}
         case Ignored():

@@ -49,6 +49,7 @@ _NOT_FOUND = 404
 _CONFLICT = 409
 _OPENSHIFT_GROUP = "route.openshift.io"
 _NODES = "/api/v1/nodes"
+_CHANGES = ("ADDED", "MODIFIED", "DELETED")
 _ENDED = ("Failed", "Succeeded")
 _POD_NAME = re.compile(r'^pods "[^"]*" is forbidden: ')
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -154,9 +155,7 @@ class KubernetesCluster:
 
     def siblings(self) -> tuple[Manifest, ...]:
         """Return the metadata of the installation's DaemonSets. Raises RefusedByClusterError."""
-        labels = {**daemonset.MANAGED, daemonset.INSTALLATION_LABEL: self._config.installation}
-        selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        path, query = f"{self._apps}/daemonsets", (("labelSelector", selector),)
+        path, query = f"{self._apps}/daemonsets", (("labelSelector", self._own_labels),)
         return tuple(
             item
             for page in self._pages(path, query=query, accept=_METADATA_LIST)
@@ -354,19 +353,30 @@ class KubernetesCluster:
         """
         known: set[str] | None = None
         while True:
-            present: dict[str, str] = {}
-            version = ""
-            for page in self._pages(_NODES, accept=_METADATA_LIST):
-                version = page["metadata"]["resourceVersion"]
-                present |= {
-                    node["metadata"]["uid"]: node["metadata"]["name"] for node in _items(page)
-                }
+            version, present = self._listed(_NODES, "uid", "name")
             yield from (name for uid, name in present.items() if uid not in (known or present))
             known = set(present)
-            for metadata in self._watch(_NODES, version):
-                if metadata["uid"] not in known:
+            for kind, metadata in self._watch(_NODES, version):
+                if kind == "ADDED" and metadata["uid"] not in known:
                     known.add(metadata["uid"])
                     yield metadata["name"]
+
+    def changed_daemonsets(self) -> Iterator[str]:
+        """Yield the name of each DaemonSet of the installation that changes from now on.
+
+        Its status changes with each pod that becomes ready. Raises RefusedByClusterError.
+        After a watch ends the DaemonSets are listed again, so that no change is missed in between.
+        """
+        path, query = f"{self._apps}/daemonsets", (("labelSelector", self._own_labels),)
+        known: dict[str, str] | None = None
+        while True:
+            version, present = self._listed(path, "name", "resourceVersion", query=query)
+            before = present if known is None else known
+            yield from (name for name, each in present.items() if each != before.get(name))
+            known = present
+            for _, metadata in self._watch(path, version, query=query):
+                known[metadata["name"]] = metadata["resourceVersion"]
+                yield metadata["name"]
 
     def issuer(self) -> tuple[str, bytes]:
         """Return the issuer of service accounts' tokens, and its key set (JWKS).
@@ -378,6 +388,23 @@ class KubernetesCluster:
         described = self._request("GET", "/.well-known/openid-configuration", **how)
         keys = self._request("GET", "/openid/v1/jwks", **how)
         return str(described.get("issuer")), json.dumps(keys).encode()
+
+    @property
+    def _own_labels(self) -> str:
+        """Return the selector of the installation's DaemonSets."""
+        labels = {**daemonset.MANAGED, daemonset.INSTALLATION_LABEL: self._config.installation}
+        return ",".join(f"{key}={value}" for key, value in labels.items())
+
+    def _listed(
+        self, path: str, key: str, value: str, *, query: Sequence[tuple[str, str]] = ()
+    ) -> tuple[str, dict[str, str]]:
+        """Return the version to watch from, and one metadata field of each object by another."""
+        version = ""
+        found: dict[str, str] = {}
+        for page in self._pages(path, query=query, accept=_METADATA_LIST):
+            version = page["metadata"]["resourceVersion"]
+            found |= {item["metadata"][key]: item["metadata"][value] for item in _items(page)}
+        return version, found
 
     def _list(self, path: str, *, query: Sequence[tuple[str, str]] = ()) -> Iterator[Manifest]:
         """Yield the objects of a list. Only one page of them is in memory."""
@@ -398,9 +425,15 @@ class KubernetesCluster:
             yield page
             token = page["metadata"].get("continue") or None
 
-    def _watch(self, path: str, version: str) -> Iterator[Manifest]:
-        """Yield the metadata of objects added after a version, until the server ends the watch."""
+    def _watch(
+        self, path: str, version: str, *, query: Sequence[tuple[str, str]] = ()
+    ) -> Iterator[tuple[str, Manifest]]:
+        """Yield the kind of each change after a version, and the metadata of its object.
+
+        It ends when the server ends the watch.
+        """
         query = (
+            *query,
             ("watch", "true"),
             ("resourceVersion", version),
             ("timeoutSeconds", str(self._watch_seconds)),
@@ -411,8 +444,8 @@ class KubernetesCluster:
         try:
             for line in response.response:
                 event = _object(line)
-                if event["type"] == "ADDED":
-                    yield event["object"]["metadata"]
+                if event["type"] in _CHANGES:
+                    yield event["type"], event["object"]["metadata"]
         except urllib3.exceptions.HTTPError as error:
             raise ClusterUnavailableError(f"the watch of {path} was cut: {error}") from error
         finally:

@@ -5,6 +5,7 @@ The variables of the original Kubernetes Image Puller keep their names and forma
 """
 
 import re
+import ssl
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -45,7 +46,21 @@ _OWN_ANNOTATIONS = frozenset({"sidecar.istio.io/inject"})
 _DAEMONSET_GENERATION = "deprecated.daemonset.template.generation"
 _AFFINITIES = ("nodeAffinity", "podAffinity", "podAntiAffinity")
 _OIDC = ("OIDC_AUDIENCE", "OIDC_ISSUER", "OIDC_KEYS", "OIDC_SUBJECTS")
-_SET_BY_KNATIVE = "K_SERVICE"
+_SET_BY_KNATIVE = frozenset({"K_SERVICE", "K_CA_CERTS", "K_CE_OVERRIDES"})
+_EXTENSION = re.compile(r"[a-z0-9]{1,20}", re.ASCII)
+_ATTRIBUTES = frozenset(
+    {
+        "data",
+        "datacontenttype",
+        "dataschema",
+        "id",
+        "source",
+        "specversion",
+        "subject",
+        "time",
+        "type",
+    }
+)
 
 
 class EventAuth(StrEnum):
@@ -128,6 +143,19 @@ class Google:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sink:
+    """Where the service sends CloudEvents.
+
+    `ca_certs` has certificates in PEM that are trusted beside the usual ones, or is None.
+    `extensions` are attributes of each event.
+    """
+
+    url: str
+    ca_certs: str | None
+    extensions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The values of all variables, for one group.
 
@@ -179,6 +207,7 @@ class Config:
     insecure_registries: tuple[str, ...]
     port: int
     knative_service: str | None
+    sink: Sink | None
     log_level: LogLevel
     log_format: LogFormat
 
@@ -210,7 +239,7 @@ def from_environ(environ: Mapping[str, str], *, pod_namespace: str | None = None
     )
     if config.verify_pushes and not config.ask_registries:
         read.problems.append("VERIFY_PUSHES: must not be true where ASK_REGISTRIES is false")
-    misspelt = advice.on_names(environ, (read.names | {*_OIDC}) - {_SET_BY_KNATIVE})
+    misspelt = advice.on_names(environ, (read.names | {*_OIDC}) - _SET_BY_KNATIVE)
     if read.problems:
         # A misspelt variable is often the reason for a problem.
         raise ConfigurationError("\n".join([*read.problems, *misspelt]))
@@ -302,7 +331,8 @@ def _group(
         registry_ca_file=read("REGISTRY_CA_FILE", _ca_files, {}),
         insecure_registries=read("INSECURE_REGISTRIES", _hosts, ()),
         port=read("PORT", variables.whole_number(1, 65535), 8080),
-        knative_service=read(_SET_BY_KNATIVE, variables.dns_subdomain, None),
+        knative_service=read("K_SERVICE", variables.dns_subdomain, None),
+        sink=_sink(read),
         log_level=read("LOG_LEVEL", _log_level, LogLevel.INFO),
         log_format=read("LOG_FORMAT", variables.one_of(LogFormat), LogFormat.TEXT),
     )
@@ -462,6 +492,37 @@ def _google(read: _Reader) -> Google | None:
     if audience is None or service_account is None:
         return None
     return Google(audience=audience, service_account=service_account)
+
+
+def _sink(read: _Reader) -> Sink | None:
+    url = read("K_SINK", variables.http_url, None)
+    ca_certs = read("K_CA_CERTS", _certificates, None)
+    extensions = read("K_CE_OVERRIDES", _extensions, {})
+    return None if url is None else Sink(url=url, ca_certs=ca_certs, extensions=extensions)
+
+
+def _certificates(text: str) -> str:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError) as error:  # ValueError: not ASCII
+        raise ValueError(f"must be certificates in PEM: {error}") from None
+    return text
+
+
+def _extensions(text: str) -> dict[str, str]:
+    """Parse the overrides of a SinkBinding: `{"extensions": {name: value}}`."""
+    extensions = variables.json_object(text).get("extensions") or {}
+    if not isinstance(extensions, dict):
+        raise ValueError(f"extensions must be an object, not {variables.quoted(extensions)}")
+    for name, value in extensions.items():
+        if not _EXTENSION.fullmatch(name) or name in _ATTRIBUTES:
+            raise ValueError(
+                f"{variables.quoted(name)} is not the name of an extension: lower-case letters "
+                "and digits, 20 at most, and no attribute of CloudEvents"
+            )
+        if not isinstance(value, str):
+            raise ValueError(f"the value of {name} must be a string, not {variables.quoted(value)}")
+    return extensions
 
 
 def _keys(text: str) -> str | Path:

@@ -21,6 +21,11 @@ _HTTPS_URL = re.compile(
     r"https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*)?",
     re.ASCII,
 )
+_HTTP_URL = re.compile(
+    r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+    r"(/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*)?(\?[A-Za-z0-9._~%!$&'()*+,;=:@/?-]*)?",
+    re.ASCII,
+)
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _LONGEST_INTERVAL_HOURS = 100_000
 
@@ -93,6 +98,13 @@ def https_url(text: str) -> str:
     """Parse an https URL without user, query and fragment."""
     if not _HTTPS_URL.fullmatch(text):
         raise ValueError(f"must be a URL such as https://host/path, not {quoted(text)}")
+    return text
+
+
+def http_url(text: str) -> str:
+    """Parse an http or https URL without user and fragment."""
+    if not _HTTP_URL.fullmatch(text):
+        raise ValueError(f"must be a URL such as http://host/path, not {quoted(text)}")
     return text
 
 

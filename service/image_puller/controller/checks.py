@@ -1,6 +1,6 @@
 """The checks: of the DaemonSet and the registries, of unverified pushes, and of rollouts."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
@@ -16,10 +16,11 @@ from image_puller.controller.problem_tracker import ProblemTracker
 from image_puller.controller.progress_tracker import ProgressTracker
 from image_puller.controller.pull_times import PullTimes
 from image_puller.controller.writer import Writer
-from image_puller.core import catch_up, follow_up, problems, status
+from image_puller.core import catch_up, follow_up, health, problems, status
 from image_puller.core.catch_up import Findings, Question
 from image_puller.core.changes import Change, CheckDaemonSet
-from image_puller.core.decide import STARTS_ROLLOUT
+from image_puller.core.decide import STARTS_ROLLOUT, Outcome
+from image_puller.core.health import HealthChange
 from image_puller.core.observation import Observation
 from image_puller.core.page import Seen
 from image_puller.core.problems import Kind, Problem
@@ -47,12 +48,16 @@ class RolloutProgress(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reports:
-    """What is told of each observation that the checks make, and of the checks themselves."""
+    """What is told of each observation that the checks make, and of the checks themselves.
+
+    `on_health` is told that the group is degraded or restored. Without it, nobody notes that.
+    """
 
     problems: ProblemTracker
     progress: ProgressTracker
     pulls: PullTimes
     metrics: Metrics
+    on_health: Callable[[HealthChange], None] | None = None
 
 
 class Checks:
@@ -81,6 +86,7 @@ class Checks:
         self._was_finished = False
         self._failing: follow_up.Failing = {}
         self._from_catch_up: tuple[str, ...] = ()
+        self._knows_registries = lookup is None
         self._from_verification: tuple[str, ...] = ()
 
     @property
@@ -166,8 +172,13 @@ class Checks:
         Nodes that can be compared do not wait for others.
         """
         now = self._clock.now()
-        seen, _ = self._observe()
+        seen, found = self._observe()
         self._count_pulls(seen, now)
+        progress = self._follow_up(seen, now)
+        self._note_health(seen, found, now)
+        return progress
+
+    def _follow_up(self, seen: Observation, now: datetime) -> RolloutProgress:
         self._failing = follow_up.failing(seen, self._failing, now)
         changes = (*follow_up.node_changes(seen, self._failing, now), *self._pulls(seen))
         if changes and self._commit(changes):
@@ -176,6 +187,21 @@ class Checks:
             return RolloutProgress.SEEDS
         is_finished = follow_up.is_finished(seen, now)
         return RolloutProgress.FINISHED if is_finished else RolloutProgress.WAITS
+
+    def _note_health(self, seen: Observation, found: Sequence[Problem], now: datetime) -> None:
+        """Keep and tell that the first problem began, or that the last one ended.
+
+        Of several processes, the one that changes the state tells it.
+        """
+        tell = self._reports.on_health
+        if tell is None or self._writer.superseded is not None:
+            return
+        news = health.news(seen.live.state, found, now, knows_registries=self._knows_registries)
+        if news is not None:
+            changes = (health.note(news),)
+            outcomes = self._writer.commit(SOURCE, changes, timeout=limits.CHECK_SECONDS)
+            if outcomes != (Outcome.UNCHANGED,):
+                tell(news)
 
     def _count_pulls(self, seen: Observation, now: datetime) -> None:
         """Count the pulls of a rollout that goes on, or that has ended since the last check."""
@@ -238,6 +264,7 @@ class Checks:
         findings = self._found(state, seconds)
         if self._lookup is not None:
             self._from_catch_up = findings.reasons
+            self._knows_registries = True
         return findings
 
     def _found(

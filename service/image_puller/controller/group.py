@@ -1,6 +1,8 @@
 """The parts of one group of images: its writer, its checks and their schedule."""
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from image_puller.cluster.interface import Cluster
@@ -14,13 +16,29 @@ from image_puller.controller.clock import Clock
 from image_puller.controller.intake import Receiver
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.problem_tracker import ProblemTracker
-from image_puller.controller.progress_tracker import ProgressTracker
+from image_puller.controller.progress_tracker import Listener, ProgressTracker
 from image_puller.controller.pull_times import PullTimes
 from image_puller.controller.schedule import Schedule
 from image_puller.controller.writer import Writer
+from image_puller.core import outgoing
+from image_puller.core.health import HealthChange
 from image_puller.core.observation import Observation
+from image_puller.core.outgoing import OutgoingEvent
 from image_puller.core.page import Seen
 from image_puller.registries.lookup import Lookup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What the groups of a process share.
+
+    `lookup` is None where no registry may be asked, and `send` where there is no sink.
+    """
+
+    metrics: Metrics
+    clock: Clock
+    lookup: Lookup | None
+    send: Callable[[OutgoingEvent], None] | None
 
 
 class Group:
@@ -30,24 +48,14 @@ class Group:
     """
 
     def __init__(
-        self,
-        config: Config,
-        cluster: Cluster,
-        metrics: Metrics,
-        clock: Clock,
-        lookup: Lookup | None,
-        removed: RemovedGroups | None,
+        self, config: Config, cluster: Cluster, shared: Shared, removed: RemovedGroups | None
     ) -> None:
+        metrics, clock = shared.metrics, shared.clock
         self._reconciler = Reconciler(config, cluster, now=clock.now)
         observer = Observer(config, cluster, now=clock.now)
         self._writer = Writer(self._reconciler, metrics, clock, group=config.group)
-        reports = Reports(
-            problems=ProblemTracker(cluster.report, metrics, group=config.group),
-            progress=ProgressTracker(clock, (progress_log.write, metrics.note_progress)),
-            pulls=PullTimes(cluster, metrics, clock),
-            metrics=metrics,
-        )
-        self._checks = Checks(config, observer, self._writer, lookup, clock, reports)
+        reports = _reports(config, cluster, shared)
+        self._checks = Checks(config, observer, self._writer, shared.lookup, clock, reports)
         # On Knative a PingSource requests the checks.
         is_periodic = config.knative_service is None
         self._schedule = Schedule(self._checks, clock, is_periodic=is_periodic, removed=removed)
@@ -88,3 +96,20 @@ class Group:
     def seen(self) -> Seen:
         """Return what is known of the group now. Raises ClusterUnavailableError."""
         return self._checks.seen()
+
+
+def _reports(config: Config, cluster: Cluster, shared: Shared) -> Reports:
+    """Return what is told of each observation. With a sink, events are sent."""
+    metrics, clock, send = shared.metrics, shared.clock, shared.send
+    listeners: tuple[Listener, ...] = (progress_log.write, metrics.note_progress)
+    on_health: Callable[[HealthChange], None] | None = None
+    if send is not None:
+        listeners = (*listeners, lambda notice: send(outgoing.of_notice(config, notice)))
+        on_health = lambda change: send(outgoing.of_health(config, change))  # noqa: E731
+    return Reports(
+        problems=ProblemTracker(cluster.report, metrics, group=config.group),
+        progress=ProgressTracker(clock, listeners),
+        pulls=PullTimes(cluster, metrics, clock),
+        metrics=metrics,
+        on_health=on_health,
+    )

@@ -35,7 +35,7 @@ from image_puller.core.matching import (
 from image_puller.core.received import Received
 from image_puller.core.verification import Trust
 from image_puller.errors import ImagePullerError
-from image_puller.events.event import Event, ImageDeleted, ImagePushed
+from image_puller.events.event import DaemonSetChanged, Event, ImageDeleted, ImagePushed
 from image_puller.registries.lookup import Lookup
 from image_puller.values.answers import Answer
 from image_puller.values.reference import Reference
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 SHARED = "shared_check"
 """The outcome of a request without credentials that shared the check of another one."""
+OBSERVED = "observed"
+"""The outcome of a change of the DaemonSet, which is observed soon."""
 
 _CHECKS = (CheckDaemonSet, EnsureExists)
 
@@ -56,6 +58,9 @@ class Listener(Protocol):
 
     def note_repository(self, name: Reference) -> None:
         """Note a repository that got a push of a tag that an entry does not track."""
+
+    def note_progress(self) -> None:
+        """Note that the DaemonSet changed, so that it is worth to observe it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,6 +75,11 @@ class Receiver:
         """Tell the listener what was committed."""
         if self.listener is not None:
             self.listener.note_commit(changes, outcomes)
+
+    def note_progress(self) -> None:
+        """Tell the listener that the DaemonSet changed."""
+        if self.listener is not None:
+            self.listener.note_progress()
 
 
 Asked = Mapping[Receiver, Sequence[Change]]
@@ -209,6 +219,7 @@ class Intake:
                     found.append(matched)
                 else:
                     asked[receiver].extend(matched)
+                    self._note_progress(receiver, source, event)
             if len(found) == len(self._receivers):
                 nearest = min(found, key=lambda each: each.reason == UNKNOWN_REPOSITORY)
                 self._metrics.count_event(source, nearest.reason)
@@ -264,6 +275,11 @@ class Intake:
         repository = repository_to_check(receiver.config, source, event)
         if repository is not None and receiver.listener is not None:
             receiver.listener.note_repository(repository)
+
+    def _note_progress(self, receiver: Receiver, source: str, event: Event) -> None:
+        if isinstance(event, DaemonSetChanged):
+            self._metrics.count_event(source, OBSERVED)
+            receiver.note_progress()
 
     def _trust(self, *, is_trusted: bool) -> Trust:
         if not is_trusted:

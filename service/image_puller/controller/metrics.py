@@ -67,6 +67,10 @@ class Metrics:
             "last_push_timestamp_seconds", "When a source last reported a push.", "source"
         )
 
+        self._sent = counter(
+            "cloudevents", "CloudEvents for the sink, by type and outcome.", "type", "outcome"
+        )
+
         # Commits
 
         self._commit_seconds = histogram(
@@ -211,6 +215,10 @@ class Metrics:
     def set_in_charge(self, group: str | None, *, is_in_charge: bool) -> None:
         """Set whether this process is in charge of a group's DaemonSet."""
         self._in_charge.labels(group=group or "").set(is_in_charge)
+
+    def count_sent(self, event_type: str, outcome: str) -> None:
+        """Count one event for the sink."""
+        self._sent.labels(type=event_type, outcome=outcome).inc()
 
     # The text
 

@@ -92,6 +92,8 @@ class Schedule:
         self._repositories_not_before = 0.0
         self._repositories: frozenset[Reference] = frozenset()
         self._rollout = _Backoff(clock, most=limits.ROLLOUT_RECHECK_SECONDS, ends=False)
+        self._progress_due: float | None = None
+        self._progress_not_before = 0.0
         self._thread: threading.Thread | None = None
 
     def start(self) -> threading.Thread:
@@ -139,6 +141,18 @@ class Schedule:
             )
             self._wakes.notify()
 
+    def note_progress(self) -> None:
+        """Schedule a check of the rollout, because the DaemonSet changed.
+
+        It changes with each pod that becomes ready, so such checks are spaced, and take only a
+        small part of the time. The other checks of the rollout keep their pace: they also notice
+        what takes too long.
+        """
+        with self._wakes:
+            earliest = max(self._clock.monotonic(), self._progress_not_before)
+            self._progress_due = _earlier(self._progress_due, earliest)
+            self._wakes.notify()
+
     def _note_doubt(self, change: Change) -> None:
         if isinstance(change, TrackTag | UntrackTag) and change.tag is not None:
             self._doubtful |= {(change.entry, change.tag)}
@@ -159,6 +173,8 @@ class Schedule:
                 self._check_repositories()
             elif self._take(self._rollout):
                 self._check_rollout()
+            elif self._take_progress():
+                self._check_progress()
             else:
                 self._take_check()
                 self._check(limits.CHECK_SECONDS)
@@ -182,6 +198,7 @@ class Schedule:
             self._doubt.due,
             self._repositories_due,
             self._rollout.due,
+            self._progress_due,
         )
         return min((due for due in dues if due is not None), default=None)
 
@@ -256,20 +273,45 @@ class Schedule:
                 self._repositories_due = self._repositories_not_before
             self._rollout.begin()
 
+    def _take_progress(self) -> bool:
+        with self._wakes:
+            if not self._is_due(self._progress_due):
+                return False
+            self._progress_due = None
+            return True
+
+    def _check_progress(self) -> None:
+        began = self._clock.monotonic()
+        progress = self._rollout_progress()
+        with self._wakes:
+            now = self._clock.monotonic()
+            pause = max(limits.PROGRESS_SECONDS, (now - began) / limits.PROGRESS_SHARE)
+            self._progress_not_before = now + pause
+            if self._progress_due is not None:  # noted during the check
+                self._progress_due = self._progress_not_before
+            if progress is RolloutProgress.CHANGED:
+                self._rollout.begin()
+            elif progress is not RolloutProgress.FINISHED:
+                self._rollout.begin_unless_due()
+
     def _check_rollout(self) -> None:
-        progress = [RolloutProgress.WAITS]  # where the check fails
+        progress = self._rollout_progress()
+        with self._wakes:
+            if progress is RolloutProgress.CHANGED:
+                self._rollout.begin()
+            elif progress is RolloutProgress.SEEDS:
+                self._rollout.continue_(limits.SEEDING_RECHECK_SECONDS)
+            elif progress is RolloutProgress.WAITS:
+                self._rollout.continue_()
+
+    def _rollout_progress(self) -> RolloutProgress:
+        found = [RolloutProgress.WAITS]  # where the check fails
 
         def check() -> None:
-            progress[0] = self._checks.rollout()
+            found[0] = self._checks.rollout()
 
         self._attempt(check)
-        with self._wakes:
-            if progress[0] is RolloutProgress.CHANGED:
-                self._rollout.begin()
-            elif progress[0] is RolloutProgress.SEEDS:
-                self._rollout.continue_(limits.SEEDING_RECHECK_SECONDS)
-            elif progress[0] is RolloutProgress.WAITS:
-                self._rollout.continue_()
+        return found[0]
 
     def _attempt(self, check: Callable[[], object]) -> bool:
         """Run a check. Return whether to run it again, as after a failure."""

@@ -22,6 +22,7 @@ from image_puller.core.changes import (
     CheckDaemonSet,
     EnsureExists,
     HoldApart,
+    NoteHealth,
     NoteHeld,
     NoteProven,
     Proceed,
@@ -249,7 +250,7 @@ def subject(change: Change) -> str:
             return f"ROLLOUT_MAX_UNAVAILABLE, now {nodes or 'as configured'}"
         case AwaitVerification():
             return f"{change.entry} {change.tag} ({change.reason})"
-        case EnsureExists() | CheckDaemonSet() | Proceed():
+        case EnsureExists() | CheckDaemonSet() | Proceed() | NoteHealth():
             return "DaemonSet"
         case _:
             assert_never(change)

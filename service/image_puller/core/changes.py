@@ -149,6 +149,13 @@ class Proceed:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteHealth:
+    """Note since when the group is degraded. None: it is no longer."""
+
+    degraded_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class EnsureExists:
     """Read the DaemonSet's state, and create the DaemonSet if it is missing."""
 
@@ -176,6 +183,7 @@ Change = (
     | HoldApart
     | SetMaxUnavailable
     | Proceed
+    | NoteHealth
     | EnsureExists
     | CheckDaemonSet
 )

@@ -19,6 +19,7 @@ from image_puller.core.changes import (
     CheckDaemonSet,
     EnsureExists,
     HoldApart,
+    NoteHealth,
     NoteHeld,
     NoteProven,
     Precondition,
@@ -72,6 +73,10 @@ class Outcome(StrEnum):
     BOUND_CHANGED = "bound_changed"
     PROCEEDED = "proceeded"
     """The rollout goes on: to the seeds, or to all nodes."""
+    DEGRADED = "degraded"
+    """The first problem of the group began."""
+    RESTORED = "restored"
+    """The last problem of the group ended."""
     REFUSED = "refused"
 
 
@@ -149,8 +154,8 @@ def _apply_one(config: Config, state: State, change: Change) -> tuple[State, Out
             return state, Outcome.CHECKED
         case PullAgain():
             return _pull_again(state, change)
-        case SetMaxUnavailable() | Proceed():
-            return _let_change(state, change)
+        case SetMaxUnavailable() | Proceed() | NoteHealth():
+            return _of_group(state, change)
         case NoteProven(image):
             noted = holding.with_proven(state, image)
             return noted, Outcome.UNCHANGED if noted == state else Outcome.PROVEN
@@ -171,8 +176,12 @@ def _apply_one(config: Config, state: State, change: Change) -> tuple[State, Out
     return state.with_entry(entry.name, decided), outcome
 
 
-def _let_change(state: State, change: SetMaxUnavailable | Proceed) -> tuple[State, Outcome]:
-    """Take in how many nodes change at once."""
+def _of_group(
+    state: State, change: SetMaxUnavailable | Proceed | NoteHealth
+) -> tuple[State, Outcome]:
+    """Take in how many nodes change at once, or since when the group is degraded."""
+    if isinstance(change, NoteHealth):
+        return _note_health(state, change.degraded_since)
     if isinstance(change, SetMaxUnavailable):
         is_known = state.max_unavailable == change.nodes
         outcome = Outcome.UNCHANGED if is_known else Outcome.BOUND_CHANGED
@@ -180,6 +189,13 @@ def _let_change(state: State, change: SetMaxUnavailable | Proceed) -> tuple[Stat
     if state.seeding is None or state.template != change.template:
         return state, Outcome.UNCHANGED
     return replace(state, max_unavailable=None, seeding=None), Outcome.PROCEEDED
+
+
+def _note_health(state: State, since: datetime | None) -> tuple[State, Outcome]:
+    if (state.degraded_since is None) == (since is None):
+        return state, Outcome.UNCHANGED
+    outcome = Outcome.RESTORED if since is None else Outcome.DEGRADED
+    return replace(state, degraded_since=since), outcome
 
 
 def _decide(

@@ -14,6 +14,7 @@ from image_puller.core.order import TOLERANCE
 from image_puller.core.spelling import spelled
 from image_puller.events.event import (
     CheckRequested,
+    DaemonSetChanged,
     Event,
     Ignored,
     ImageDeleted,
@@ -37,12 +38,18 @@ class NoMatch:
 def match(
     config: Config, source: str, event: Event, *, received: datetime
 ) -> tuple[Change, ...] | NoMatch:
-    """Return the changes that an event asks for, at least one, or why there are none."""
+    """Return the changes that an event asks for, or why it is ignored.
+
+    A change of the group's DaemonSet is not ignored, but asks for no change.
+    """
     match event:
         case Ignored():
             return NoMatch(reason=event.reason)
         case NodeJoined():
             return (EnsureExists(),)
+        case DaemonSetChanged():
+            is_ours = event.name == config.daemonset_name
+            return () if is_ours else NoMatch(reason="other DaemonSet", detail=event.name)
         case CheckRequested():
             return (CheckDaemonSet(),)
         case ImagePushed() | ImageDeleted():

@@ -187,6 +187,7 @@ class State:
     was written, or None while it holds nothing. `pulled_again_at` is when tags were last pulled
     again. `max_unavailable` is the bound of nodes that change at once, or None where it is the
     configured one. `seeding` is the part of a rollout with seeds, or None where no node waits.
+    `degraded_since` is since when the group has problems, or None. It is kept only with a sink.
     """
 
     configuration: str
@@ -198,6 +199,7 @@ class State:
     pulled_again_at: datetime | None = None
     max_unavailable: int | None = None
     seeding: Seeding | None = None
+    degraded_since: datetime | None = None
     blocked: Blocked | None = None
     holding: Holding = Holding()
     entries: Mapping[str, EntryState] = field(default_factory=dict)
@@ -221,6 +223,11 @@ def encode(state: State) -> str:
             "pulledAgainAt": _time_text(state.pulled_again_at),
             "maxUnavailable": state.max_unavailable,
             **({} if state.seeding is None else {"seeding": state.seeding}),
+            **(
+                {}
+                if state.degraded_since is None
+                else {"degradedSince": _time_text(state.degraded_since)}
+            ),
             "blocked": state.blocked
             and {"template": state.blocked.template, "reason": state.blocked.reason},
             "holding": _holding_json(state.holding),
@@ -395,6 +402,7 @@ def _state(value: Mapping[str, Any]) -> State:
         pulled_again_at=_time(value["pulledAgainAt"]),
         max_unavailable=_optional_count(value["maxUnavailable"]),
         seeding=Seeding(value["seeding"]) if "seeding" in value else None,
+        degraded_since=_time(value.get("degradedSince")),
         blocked=None
         if blocked is None
         else Blocked(template=_text(blocked["template"]), reason=_text(blocked["reason"])),

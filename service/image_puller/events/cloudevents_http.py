@@ -216,12 +216,15 @@ def to_request(
     event_id: str,
     time: datetime,
     data: Any,
+    **others: str,
 ) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body of a request with one event in binary mode.
 
-    `time` has a time zone. `data` is a JSON value; None gives an empty body.
+    `time` has a time zone. `data` is a JSON value; None gives an empty body. `others` has more
+    attributes, such as `subject` and extensions.
     """
     attributes: dict[str, Any] = {
+        **others,
         "type": event_type,
         "source": source,
         "id": event_id,

@@ -50,6 +50,13 @@ class NodeJoined:
     node: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonSetChanged:
+    """A DaemonSet, or only its status, has changed."""
+
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class CheckRequested:
     """A sender, such as a CronJob, asks for a check."""
@@ -68,4 +75,4 @@ def in_milliseconds(time: datetime) -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
-Event = ImagePushed | ImageDeleted | NodeJoined | CheckRequested | Ignored
+Event = ImagePushed | ImageDeleted | NodeJoined | DaemonSetChanged | CheckRequested | Ignored

@@ -9,11 +9,10 @@ from pathlib import Path
 import requests
 import urllib3
 
-from image_puller import __version__, limits
+from image_puller import __version__, limits, outbound
 from image_puller.errors import ImagePullerError, KeysUnavailableError
 from image_puller.events.payload import quote
 from image_puller.http.oidc import KeySet, key_set
-from image_puller.outbound import Adapter
 
 _CHUNK_BYTES = 64 * 1024
 _OK = 200
@@ -141,11 +140,11 @@ def from_url(
     deadline = clock() + seconds
     try:
         with (
-            _session() as session,
+            outbound.session() as session,
             session.get(
                 url,
                 headers=_HEADERS,
-                auth=_without_credentials,
+                auth=outbound.without_credentials,
                 allow_redirects=False,
                 stream=True,
                 timeout=seconds / 2,
@@ -167,18 +166,6 @@ def from_file(file: Path) -> KeySet:
             return key_set(_bounded(opened.read(limits.KEYS_BYTES + 1)))
     except (OSError, ValueError) as error:
         raise KeysUnavailableError(f"token keys can't be read from file {file}: {error}") from error
-
-
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.mount("https://", Adapter())
-    session.mount("http://", Adapter())
-    return session
-
-
-def _without_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Add no credentials. Without this function, requests would read them from a .netrc file."""
-    return request
 
 
 def _body(answer: requests.Response, deadline: float, clock: Monotonic) -> bytes:

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +20,30 @@ _GRACEFUL_SECONDS = 15
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - for gunicorn's heartbeat file; a disk can be slow
 
 
-class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
-    """Gunicorn with one process, because only one process may have the writer and its state.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What the server calls, in its one process.
 
-    `on_start` runs in that process before the first request, `on_stop` after the last one.
-    `on_refusal` is told why the server refuses a request or a connection because of its bounds.
+    `on_start` is called before the first request, `on_stop` after the last one, and `on_end` after
+    the last answer. `on_refusal` is told why the server refuses a request or a connection because
+    of its bounds.
     """
 
+    on_start: Callable[[], None]
+    on_stop: Callable[[], None]
+    on_end: Callable[[], None]
+    on_refusal: Callable[[str], None]
+
+
+class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
+    """Gunicorn with one process, because only one process may have the writer and its state."""
+
     def __init__(
-        self,
-        app: Flask,
-        bind: str,
-        *,
-        on_start: Callable[[], None],
-        on_stop: Callable[[], None],
-        on_refusal: Callable[[str], None],
-        heartbeat_folder: Path = _IN_MEMORY,
+        self, app: Flask, bind: str, hooks: Hooks, *, heartbeat_folder: Path = _IN_MEMORY
     ) -> None:
         self._app = app
         self._bind = bind
-        self._on_start = on_start
-        self._on_stop = on_stop
-        self.on_refusal = on_refusal
+        self.hooks = hooks
         self._heartbeat_folder = heartbeat_folder
         super().__init__()
 
@@ -58,7 +61,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "control_socket_disable": True,
             "logger_class": ServerLog,
             "worker_tmp_dir": str(folder) if folder.is_dir() else None,
-            "post_worker_init": lambda _worker: self._on_start(),
+            "post_worker_init": lambda _worker: self.hooks.on_start(),
             "worker_exit": self._exit,
             "worker_connections": 2 * CONNECTIONS,  # the worker has its own bound
             # No proxy in front is trusted, so these headers have no meaning.
@@ -71,8 +74,9 @@ class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
 
     def _exit(self, _arbiter: Arbiter, worker: Worker) -> None:
         """Commit what running requests asked for, and then send their answers."""
-        self._on_stop()
+        self.hooks.on_stop()
         worker.finish()
+        self.hooks.on_end()
 
     def load(self) -> Flask:
         """Return the application to serve."""

@@ -9,6 +9,7 @@ import pytest
 from image_puller.errors import BadEventError
 from image_puller.events.event import (
     CheckRequested,
+    DaemonSetChanged,
     Event,
     Ignored,
     ImageDeleted,
@@ -110,6 +111,11 @@ def test_check_type_requests_a_check_with_any_data(kind: str, body: bytes) -> No
     assert decoded(kind, body) == (CheckRequested(),)
 
 
+DAEMONSET = {
+    "ce-kind": "DaemonSet",
+    "ce-apiversion": "apps/v1",
+    "ce-name": "kubernetes-image-puller",
+}
 ADD = "dev.knative.apiserver.resource.add"
 REF_ADD = "dev.knative.apiserver.ref.add"
 
@@ -136,12 +142,27 @@ def test_added_node_has_joined(kind: str, headers: dict[str, str], body: bytes) 
         ("dev.knative.apiserver.ref.update", NODE),
         ("dev.knative.apiserver.ref.delete", NODE),
         ("dev.knative.apiserver.new", NODE),
+        ("dev.knative.apiserver.new", DAEMONSET),
         (ADD, NODE | {"ce-kind": "Pod"}),
+        (ADD, NODE | {"ce-kind": "DaemonSet"}),
         (ADD, NODE | {"ce-apiversion": "longhorn.io/v1beta2"}),
     ],
 )
 def test_other_change_of_an_object_is_ignored(kind: str, headers: dict[str, str]) -> None:
-    assert decoded(kind, b"{", **headers) == (Ignored(reason="not a node that joins"),)
+    assert decoded(kind, b"{", **headers) == (Ignored(reason="change of another object"),)
+
+
+@pytest.mark.parametrize("mode", ["resource", "ref"])
+@pytest.mark.parametrize("change", ["add", "update", "delete"])
+def test_each_change_of_a_daemonset_is_taken(mode: str, change: str) -> None:
+    expected = (DaemonSetChanged(name="kubernetes-image-puller"),)
+    kind = f"dev.knative.apiserver.{mode}.{change}"
+    assert decoded(kind, b"{", **DAEMONSET) == expected
+    body = (
+        b'{"kind":"DaemonSet","namespace":"k8s-image-puller",'
+        b'"name":"kubernetes-image-puller","apiVersion":"apps/v1"}'
+    )
+    assert decoded(kind, body) == expected
 
 
 @pytest.mark.parametrize("kind", ["harbor.artifact.pulled", "harbor.new"])
@@ -178,6 +199,7 @@ def test_types_of_harbor_go_to_its_decoder(kind: str) -> None:
         (ADD, b"[]", "the payload is not an object: []"),
         (ADD, b'{"kind": "Node", "apiVersion": "v1"}', "not the name of a node: ''"),
         (ADD, b'{"kind": "Node", "apiVersion": "v1", "name": "../x"}', "not the name of a node: '../x'"),  # noqa: E501
+        ("dev.knative.apiserver.ref.update", b'{"kind": "DaemonSet", "apiVersion": "apps/v1", "name": "A"}', "not the name of a DaemonSet: 'A'"),  # noqa: E501
         (ADD, b'{"kind": 1}', "'kind' is not a string: 1"),
     ],
 )  # fmt: skip

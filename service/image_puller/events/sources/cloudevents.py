@@ -11,6 +11,7 @@ from image_puller.errors import BadEventError
 from image_puller.events.cloudevents_http import CloudEvent
 from image_puller.events.event import (
     CheckRequested,
+    DaemonSetChanged,
     Event,
     Ignored,
     ImageDeleted,
@@ -27,9 +28,14 @@ IMAGE_PUSHED_ENDINGS = (".image.push", ".image.pushed")
 
 _CHECK_TYPES = (CHECK, "dev.knative.sources.ping")
 _OBJECT_CHANGES = "dev.knative.apiserver."
-_OBJECT_ADDED = ("dev.knative.apiserver.resource.add", "dev.knative.apiserver.ref.add")
+_OBJECT_ADDED = tuple(f"{_OBJECT_CHANGES}{mode}.add" for mode in ("resource", "ref"))
+_OBJECT_CHANGED = tuple(
+    f"{_OBJECT_CHANGES}{mode}.{change}"
+    for mode in ("resource", "ref")
+    for change in ("add", "update", "delete")
+)
 _IMAGE_KEYS = {"registry", "repository", "tag", "digest"}
-_NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
+_OBJECT_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 
 
 def decode(payload: Any) -> NoReturn:
@@ -45,7 +51,7 @@ def decode_event(event: CloudEvent) -> Iterator[Event]:
     if event.type in _CHECK_TYPES:
         yield CheckRequested()
     elif event.type.startswith(_OBJECT_CHANGES):
-        yield _node_joined(event)
+        yield _object_changed(event)
     elif event.type == IMAGE_DELETED:
         yield _image(ImageDeleted, event)
     elif event.type.endswith(IMAGE_PUSHED_ENDINGS):
@@ -54,18 +60,22 @@ def decode_event(event: CloudEvent) -> Iterator[Event]:
         yield Ignored(reason=Reason.UNKNOWN_TYPE)
 
 
-def _node_joined(event: CloudEvent) -> Event:
-    # Other API groups have a kind Node too, for example Longhorn's.
-    if (
-        event.type not in _OBJECT_ADDED
-        or _attribute(event, "kind", "kind") != "Node"
-        or _attribute(event, "apiversion", "apiVersion") != "v1"
-    ):
-        return Ignored(reason=Reason.NOT_A_JOIN)
+def _object_changed(event: CloudEvent) -> Event:
+    if event.type in _OBJECT_CHANGED:
+        # Other API groups have a kind Node too, for example Longhorn's.
+        kind = _attribute(event, "apiversion", "apiVersion"), _attribute(event, "kind", "kind")
+        if kind == ("v1", "Node") and event.type in _OBJECT_ADDED:
+            return NodeJoined(node=_name(event, "a node"))
+        if kind == ("apps/v1", "DaemonSet"):
+            return DaemonSetChanged(name=_name(event, "a DaemonSet"))
+    return Ignored(reason=Reason.OTHER_CHANGE)
+
+
+def _name(event: CloudEvent, of: str) -> str:
     name = _attribute(event, "name", "metadata.name", "name")
-    if not _NODE_NAME.fullmatch(name):
-        raise BadEventError(f"not the name of a node: {quote(name)}")
-    return NodeJoined(node=name)
+    if not _OBJECT_NAME.fullmatch(name):
+        raise BadEventError(f"not the name of {of}: {quote(name)}")
+    return name
 
 
 def _attribute(event: CloudEvent, extension: str, *paths: str) -> str:
