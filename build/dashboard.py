@@ -56,14 +56,14 @@ def quantiles(histogram: str, by: str, name: str) -> Sequence[tuple[str, str]]:
 PANELS: Sequence[str | Panel] = (
     "Now",
     Panel(
-        title="Complete nodes",
+        title="Warm nodes",
         description="Nodes that hold every desired image.",
         kind="stat",
         width=4,
         queries=[
             (
-                'sum(max by (namespace, job, group) (image_puller_nodes{GROUP, state="complete"}))',
-                "complete",
+                'sum(max by (namespace, job, group) (image_puller_nodes{GROUP, state="warm"}))',
+                "warm",
             )
         ],
     ),
@@ -75,7 +75,7 @@ PANELS: Sequence[str | Panel] = (
         queries=[
             (
                 "sum(max by (namespace, job, group, state) "
-                '(image_puller_nodes{GROUP, state!="complete"}))',
+                '(image_puller_nodes{GROUP, state!="warm"}))',
                 "others",
             )
         ],
@@ -411,6 +411,7 @@ OPTIONS: dict[str, Json] = {
         "textMode": "auto",
         "wideLayout": True,
         "showPercentChange": False,
+        "percentChangeColorMode": "standard",
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
     },
 }
