@@ -245,6 +245,10 @@ PANELS: Sequence[str | Panel] = (
                 "max(image_puller_malformed_entries{OURS}) > 0",
                 "malformed entries",
             ),
+            (
+                "max(image_puller_registry_problems{OURS}) > 0",
+                "registries without an answer",
+            ),
         ],
     ),
     Panel(
