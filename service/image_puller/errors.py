@@ -42,9 +42,16 @@ class ClusterUnavailableError(ImagePullerError):
 
 
 class OverloadedError(ImagePullerError):
-    """Too much slow work is being done already. The sender tries again."""
+    """Too much slow work is being done already. The sender tries again.
+
+    `reason` is the label of a metric.
+    """
 
     status = 503
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SupersededError(ClusterUnavailableError):

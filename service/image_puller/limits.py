@@ -37,6 +37,9 @@ SEEDING_SECONDS = 3600.0
 SEEDING_PENDING_SECONDS = 60.0
 """How long other nodes rather wait for a pending template than follow the seeds."""
 
+REPEATED_SECONDS = 3600.0
+"""How long after the template changed a new process repeats what its rollout did."""
+
 HOLD_BY_SECONDS = 900.0
 """How long the other way of holding must be right before `HOLD_BY=auto` chooses it."""
 
@@ -66,6 +69,11 @@ READ_SECONDS = 10.0
 """Timeouts of one request to the API server."""
 PAGE_OBJECTS = 100
 """Objects in one page of a list. A pod of many containers, or a node, may have 30 KiB."""
+
+PULL_EVENTS = 1000
+"""Events about pulls that are read at once. In a large cluster that is a part of them."""
+PULL_EVENT_SECONDS = 7200.0
+"""How long an Event is known to be counted. An API server keeps Events for an hour by default."""
 
 QUESTIONS = 64
 """Questions to registries for one request. A real webhook needs a handful."""
@@ -141,6 +149,14 @@ WAITING_REQUESTS = 10_000
 """Requests that wait for their commit. More are answered 503."""
 UNTRUSTED_SENDERS = 8
 """Requests of senders without credentials that are answered at once. More are answered 503."""
+OBSERVED_SECONDS = 15.0
+"""How old the observation may be that a scrape of the metrics shows."""
+OBSERVED_SHARE = 5
+"""How many times longer than an observation took it may be shown, where that is longer."""
+SCRAPE_SECONDS = 5.0
+"""How long a scrape waits for the API server."""
+SCRAPES = 4
+"""Scrapes that are answered at once. More are answered 503."""
 READERS = 16
 """Reads of the status that are answered at once. More are answered 503."""
 

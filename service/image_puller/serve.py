@@ -15,6 +15,7 @@ from image_puller.controller.group import Group
 from image_puller.controller.intake import Intake
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.node_watch import NodeWatch
+from image_puller.controller.scrape import Scrapes
 from image_puller.core import quota, status
 from image_puller.core.daemonset import Manifest
 from image_puller.core.page import Seen
@@ -42,7 +43,9 @@ class Service:
         self.metrics = Metrics()
         clusters = [cluster.of_group(group) for group in config.all_groups]
         # Pushes have a lookup of their own, so that they do not wait for the questions of a check.
-        self._lookups = _lookups(config, clusters, clock) if config.ask_registries else ()
+        self._lookups = (
+            _lookups(config, clusters, clock, self.metrics) if config.ask_registries else ()
+        )
         for_pushes, for_checks = self._lookups or (None, None)
         removed = RemovedGroups(config, cluster, clock.now)
         self._groups = tuple(
@@ -60,6 +63,7 @@ class Service:
         )
         self._node_watch = NodeWatch(cluster.joins, self.intake, clock)
         self._threads: tuple[threading.Thread, ...] = ()
+        self._scrapes = Scrapes(self._groups, self.metrics)
         self._status = SharedRead(self._read_status)
         self._status_text = SharedRead(lambda: as_text(self.status()))
         self.metrics.malformed_entries.set(len(self._warnings()))
@@ -102,6 +106,10 @@ class Service:
         """Return the encoded status, which requests at the same time share."""
         return self._status_text.get()
 
+    def metrics_text(self) -> bytes:
+        """Return the metrics, within a bounded time. Raises OverloadedError."""
+        return self._scrapes.text()
+
     def seen(self) -> tuple[Seen, ...]:
         """Return what is known of each group now. Requests at the same time share one read."""
         return tuple(group.seen() for group in self._groups)
@@ -134,11 +142,17 @@ def run(config: Config, cluster: KubernetesCluster, bind: str | None = None) -> 
     """Serve until SIGTERM, on the address `bind`, or else on all addresses."""
     service = Service(config, cluster)
     bind = bind or all_addresses(config.port)
-    Gunicorn(service.app, bind, on_start=service.start, on_stop=service.stop).run()
+    Gunicorn(
+        service.app,
+        bind,
+        on_start=service.start,
+        on_stop=service.stop,
+        on_refusal=service.metrics.count_refusal,
+    ).run()
 
 
 def _lookups(
-    config: Config, clusters: Sequence[KubernetesCluster], clock: Clock
+    config: Config, clusters: Sequence[KubernetesCluster], clock: Clock, metrics: Metrics
 ) -> tuple[Lookup, Lookup]:
     def pull_secrets() -> tuple[Manifest, ...]:
         found = (secret for cluster in clusters for secret in cluster.pull_secrets())
@@ -151,7 +165,11 @@ def _lookups(
         ca_files=config.registry_ca_file,
         clock=clock.monotonic,
     )
-    return Lookup(client, clock=clock.monotonic), Lookup(client, clock=clock.monotonic)
+    note = metrics.note_registry
+    return (
+        Lookup(client, clock=clock.monotonic, note=note),
+        Lookup(client, clock=clock.monotonic, note=note),
+    )
 
 
 def _token_verifiers(

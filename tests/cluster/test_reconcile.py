@@ -643,12 +643,12 @@ def test_malformed_entries_are_reported_once_per_process(
 def test_creation_and_rollouts_are_logged(
     replica: MakeReplica, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     puller = replica(**AT_ONCE)
     puller.check()
     puller.commit(push("1.2.4", 1))
     assert f"DaemonSet {NAME} was created" in caplog.text
-    assert f"DaemonSet {NAME}: rollout started" in caplog.text
+    assert f"DaemonSet {NAME}: the template was written" in caplog.text
 
 
 # A clock that was wrong for a while

@@ -13,13 +13,20 @@ from image_puller.http.server_log import ServerLog
 from image_puller.http.worker import Worker
 
 
-def server(folder: Path = Path("/dev/shm"), **hooks: list[str]) -> Gunicorn:
-    calls = hooks.get("calls", [])
+def server(
+    folder: Path = Path("/dev/shm"),
+    *,
+    app: Flask | None = None,
+    bind: str = "127.0.0.1:8081",
+    calls: list[str] | None = None,
+) -> Gunicorn:
+    calls = [] if calls is None else calls
     return Gunicorn(
-        Flask("test"),
-        "127.0.0.1:8081",
+        app or Flask("test"),
+        bind,
         on_start=lambda: calls.append("start"),
         on_stop=lambda: calls.append("stop"),
+        on_refusal=calls.append,
         heartbeat_folder=folder,
     )
 
@@ -47,8 +54,7 @@ def test_lines_of_gunicorn_go_to_the_log_of_the_service() -> None:
 
 def test_gunicorn_serves_the_application() -> None:
     app = Flask("mine")
-    web_server = Gunicorn(app, "127.0.0.1:8081", on_start=lambda: None, on_stop=lambda: None)
-    assert web_server.load() is app
+    assert server(app=app).load() is app
 
 
 def test_heartbeat_file_is_in_memory_if_possible(tmp_path: Path) -> None:
@@ -104,4 +110,4 @@ class NoIPv6Socket:
 )
 def test_server_listens_on_all_addresses(new_socket: type, bind: str) -> None:
     assert all_addresses(8099, new_socket=new_socket) == bind
-    Gunicorn(Flask("test"), bind, on_start=lambda: None, on_stop=lambda: None)
+    assert server(bind=bind).cfg.bind == [bind]

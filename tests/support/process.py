@@ -4,13 +4,17 @@ from collections.abc import Callable
 
 from image_puller import limits
 from image_puller.cluster.observer import Observer
-from image_puller.controller.checks import SOURCE, Checks
+from image_puller.controller import progress_log
+from image_puller.controller.checks import SOURCE, Checks, Reports
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.problem_tracker import ProblemTracker
+from image_puller.controller.progress_tracker import ProgressTracker
+from image_puller.controller.pull_times import PullTimes
 from image_puller.controller.schedule import Schedule
 from image_puller.controller.writer import Writer
 from image_puller.core.changes import AwaitVerification, Change
 from image_puller.core.decide import Outcome
+from image_puller.core.progress import Notice
 from image_puller.registries.lookup import Lookup
 from image_puller.simulation import SimulatedCluster
 from image_puller.values.reference import parse
@@ -35,8 +39,16 @@ class Process:
         self.metrics = Metrics()
         self.writer = Writer(replica.reconciler, self.metrics, clock)
         observer = Observer(replica.config, replica.cluster, now=clock.now)
-        tracker = ProblemTracker(replica.cluster.report, self.metrics)
-        self.checks = Checks(replica.config, observer, self.writer, lookup, clock, tracker)
+        self.notices: list[Notice] = []
+        reports = Reports(
+            problems=ProblemTracker(replica.cluster.report, self.metrics),
+            progress=ProgressTracker(
+                clock, (self.notices.append, progress_log.write, self.metrics.note_progress)
+            ),
+            pulls=PullTimes(replica.cluster, self.metrics, clock),
+            metrics=self.metrics,
+        )
+        self.checks = Checks(replica.config, observer, self.writer, lookup, clock, reports)
         self.schedule = Schedule(self.checks, clock, is_periodic=is_periodic)
         self.writer.start()
 

@@ -17,13 +17,18 @@ from tests.support.waiting import TIMEOUT_SECONDS
 
 
 class Server:
-    """A running worker. `address` is where it listens."""
+    """A running worker. `address` is where it listens. `refusals` has why it refused something."""
 
     def __init__(self, app: Any) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._listener.getsockname()
+        self.refusals: list[str] = []
         gunicorn = Gunicorn(
-            Flask("unused"), "127.0.0.1:0", on_start=lambda: None, on_stop=lambda: None
+            Flask("unused"),
+            "127.0.0.1:0",
+            on_start=lambda: None,
+            on_stop=lambda: None,
+            on_refusal=self.refusals.append,
         )
         sockets = [self._listener]
         log = Logger(gunicorn.cfg)

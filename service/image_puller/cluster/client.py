@@ -21,12 +21,13 @@ from kubernetes import config as client_config
 from image_puller import limits
 from image_puller.cluster.json_patch import Operation
 from image_puller.config.configuration import Config
-from image_puller.core import daemonset, nodes, pods
+from image_puller.core import daemonset, nodes, pods, pulls
 from image_puller.core.charge import Process
 from image_puller.core.daemonset import Manifest, Owner, Platform
 from image_puller.core.node_state import Refusal
 from image_puller.core.nodes import Node
 from image_puller.core.pods import Pod
+from image_puller.core.pulls import Pulled
 from image_puller.errors import (
     ClusterUnavailableError,
     ImagePullerError,
@@ -296,6 +297,24 @@ class KubernetesCluster:
             log.debug("Events can't be listed, so nobody knows why pods are missing: %s", error)
             return None
         return max(map(_refusal, events), key=_time_of, default=None)
+
+    def pulls(self) -> tuple[Pulled, ...]:
+        """Return pulls of the DaemonSet's pods that Events report: a bounded number of them.
+
+        Return nothing where the service may not list Events.
+        """
+        query = (
+            ("fieldSelector", "involvedObject.kind=Pod,reason=Pulled"),
+            ("limit", str(limits.PULL_EVENTS)),
+        )
+        try:
+            page = self._request("GET", f"{self._core}/events", query=query)
+        except RefusedByClusterError as error:
+            log.debug("Events can't be listed, so nobody knows how long pulls take: %s", error)
+            return ()
+        found = (pulls.of_event(event) for event in _items(page))
+        is_ours = re.compile(rf"{re.escape(self._config.daemonset_name)}-[a-z0-9]+").fullmatch
+        return tuple(each for each in found if each is not None and is_ours(each.pod))
 
     def pull_secrets(self) -> tuple[Manifest, ...]:
         """Return the Secrets that `IMAGE_PULL_SECRETS` names, without those that can't be read."""

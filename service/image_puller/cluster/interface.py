@@ -9,6 +9,7 @@ from image_puller.core.daemonset import Manifest, Platform
 from image_puller.core.node_state import Refusal
 from image_puller.core.nodes import Node
 from image_puller.core.pods import Pod
+from image_puller.core.pulls import Pulled
 
 
 class Cluster(Protocol):
@@ -63,4 +64,10 @@ class Cluster(Protocol):
         """Return the latest failure to create a pod of the DaemonSet with that uid.
 
         Return None where there is none, or where the service may not list Events.
+        """
+
+    def pulls(self) -> tuple[Pulled, ...]:
+        """Return pulls of the DaemonSet's pods that Events report: a bounded number of them.
+
+        Return nothing where the service may not list Events.
         """

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import datetime
 
 from image_puller.cluster.interface import Cluster
-from image_puller.cluster.shared_read import SharedRead
 from image_puller.cluster.stored_state import text_of
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, decide, observation
@@ -24,7 +23,6 @@ class Observer:
         self._config = config
         self._cluster = cluster
         self._now = now
-        self._shared = SharedRead(self._read)
 
     def state(self) -> State:
         """Return the state, fitted to this configuration."""
@@ -39,10 +37,7 @@ class Observer:
         return decide.adopt(self._config, state, configuration)
 
     def observe(self) -> Observation:
-        """Return what is true in the cluster now. Calls at the same time share one read."""
-        return self._shared.get()
-
-    def _read(self) -> Observation:
+        """Return what is true in the cluster now."""
         try:
             live = self._cluster.read()
         except MissingError:

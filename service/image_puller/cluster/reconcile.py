@@ -59,11 +59,18 @@ class Reconciler:
         self._nodes = 0
         self._is_checked = False
         self._unreported = config.warnings
+        self.conflicts = 0
+        """How often another process wrote first."""
 
     @property
     def superseded(self) -> str | None:
         """Return why this process is superseded, or None."""
         return self._stored.superseded
+
+    @property
+    def writes(self) -> int:
+        """Return how often this process has written the DaemonSet."""
+        return self._stored.writes
 
     def commit(self, changes: Sequence[Change], *, flush: bool = False) -> tuple[Outcome, ...]:
         """Commit the changes, and return the outcome of each.
@@ -80,6 +87,7 @@ class Reconciler:
                     self._stored.require_no_rival()
                 return self._with_refusals(changes, self._attempt(changes, flush=flush))
             except LostRaceError as lost:
+                self.conflicts += 1
                 log.debug("deciding again: %s", lost)
             except (MissingError, UnreadableStateError, OtherConfigurationError) as error:
                 log.debug("checking the whole DaemonSet: %s", error)
@@ -202,6 +210,7 @@ class Reconciler:
         manifest = daemonset.manifest(self._config, state, self._platform, text)
         self._cluster.create(manifest, dry_run=dry_run)
         if not dry_run:
+            self._stored.writes += 1
             self._stored.remember(text, state)
 
     def _repair(self, live: Manifest, state: State) -> None:
@@ -258,7 +267,7 @@ class Reconciler:
         elif _bounds_differ(state, decided):
             operations.append(repair.strategy(self._config, state))
         self._stored.replace(old, state, operations)
-        log.info("DaemonSet %s: rollout started", self._config.daemonset_name)
+        log.debug("DaemonSet %s: the template was written", self._config.daemonset_name)
         self._log_seeding(decided, state)
 
     def _isolate(self, old: str | None, decided: State, refusal: RefusedByClusterError) -> None:

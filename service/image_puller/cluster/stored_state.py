@@ -55,6 +55,8 @@ class StoredState:
         """The annotation as this process last read or wrote it, or None where that is unknown."""
         self.superseded: str | None = None
         """Why this process is superseded, or None."""
+        self.writes = 0
+        """How often this process has written the DaemonSet."""
 
     def require_no_rival(self) -> None:
         """Raise SupersededError if this process is still superseded. It takes two small reads."""
@@ -164,6 +166,7 @@ class StoredState:
         except RefusedByClusterError as refusal:
             self._check_race(old, refusal)
             raise
+        self.writes += 1
         stored = self.remember(text, state)
         require_kept(live)
         return stored

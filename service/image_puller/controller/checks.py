@@ -1,16 +1,20 @@
 """The checks: of the DaemonSet and the registries, of unverified pushes, and of rollouts."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import Enum, auto
 from typing import Any
 
 from image_puller import limits
 from image_puller.cluster.observer import Observer
+from image_puller.cluster.shared_read import SharedRead
 from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
+from image_puller.controller.metrics import Metrics
 from image_puller.controller.problem_tracker import ProblemTracker
-from image_puller.controller.rollout_log import RolloutLog
+from image_puller.controller.progress_tracker import ProgressTracker
+from image_puller.controller.pull_times import PullTimes
 from image_puller.controller.writer import Writer
 from image_puller.core import catch_up, follow_up, problems, status
 from image_puller.core.catch_up import Findings, Question
@@ -41,6 +45,16 @@ class RolloutProgress(Enum):
     """The check changed something, so nodes change soon."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reports:
+    """What is told of each observation that the checks make, and of the checks themselves."""
+
+    problems: ProblemTracker
+    progress: ProgressTracker
+    pulls: PullTimes
+    metrics: Metrics
+
+
 class Checks:
     """The checks of one process. Every method may raise ImagePullerError.
 
@@ -54,15 +68,17 @@ class Checks:
         writer: Writer,
         lookup: Lookup | None,
         clock: Clock,
-        tracker: ProblemTracker,
+        reports: Reports,
     ) -> None:
         self._config = config
         self._observer = observer
         self._writer = writer
         self._lookup = lookup
         self._clock = clock
-        self._tracker = tracker
-        self._rollouts = RolloutLog(clock)
+        self._reports = reports
+        self._shared = SharedRead(self._read)
+        self._latest: tuple[float, Observation] | None = None
+        self._was_finished = False
         self._failing: follow_up.Failing = {}
         self._from_catch_up: tuple[str, ...] = ()
         self._from_verification: tuple[str, ...] = ()
@@ -77,6 +93,13 @@ class Checks:
         seen, found = self._observe()
         return status.described(seen, found)
 
+    def recent(self) -> Observation:
+        """Return what was true in the cluster a moment ago, so that scrapes cost little."""
+        latest = self._latest
+        if latest is not None and self._clock.monotonic() < latest[0]:
+            return latest[1]
+        return self._observe()[0]
+
     def seen(self) -> Seen:
         """Return what is known now, for the status page."""
         seen, found = self._observe()
@@ -88,14 +111,19 @@ class Checks:
         `seconds` bounds the questions. With `asks_if_new`, registries are asked only where there is
         no DaemonSet yet. Return whether the answers start a rollout.
         """
-        findings, starts_rollout = Findings(), False
+        findings, starts_rollout, is_finished = Findings(), False, False
         try:
-            state = self._observer.state()
-            if not asks_if_new or state.changed is None:
-                findings = self._catch_up(state, seconds)
+            try:
+                state = self._observer.state()
+                if not asks_if_new or state.changed is None:
+                    findings = self._catch_up(state, seconds)
+            finally:
+                changes = (CheckDaemonSet(findings.unqueryable), *findings.changes)
+                starts_rollout = self._commit(changes)
+            is_finished = True
         finally:
-            changes = (CheckDaemonSet(findings.unqueryable), *findings.changes)
-            starts_rollout = self._commit(changes)
+            group, now = self._config.group, self._clock.now()
+            self._reports.metrics.note_check(group, now, is_finished=is_finished)
         return starts_rollout
 
     def unverified_pushes(self) -> bool:
@@ -139,6 +167,7 @@ class Checks:
         """
         now = self._clock.now()
         seen, _ = self._observe()
+        self._count_pulls(seen, now)
         self._failing = follow_up.failing(seen, self._failing, now)
         changes = (*follow_up.node_changes(seen, self._failing, now), *self._pulls(seen))
         if changes and self._commit(changes):
@@ -147,6 +176,12 @@ class Checks:
             return RolloutProgress.SEEDS
         is_finished = follow_up.is_finished(seen, now)
         return RolloutProgress.FINISHED if is_finished else RolloutProgress.WAITS
+
+    def _count_pulls(self, seen: Observation, now: datetime) -> None:
+        """Count the pulls of a rollout that goes on, or that has ended since the last check."""
+        was_finished, self._was_finished = self._was_finished, follow_up.is_finished(seen, now)
+        if not (was_finished and self._was_finished):
+            self._reports.pulls.count(seen)
 
     def _pulls(self, seen: Observation) -> tuple[Change, ...]:
         """Return what makes nodes pull again, of the tags whose registry shows the new content."""
@@ -172,17 +207,27 @@ class Checks:
         )
 
     def _observe(self) -> tuple[Observation, tuple[Problem, ...]]:
-        """Return what is true in the cluster now, and all problems. Report what began or ended."""
+        """Return what is true in the cluster now, and all problems. Report what began or ended.
+
+        Calls at the same time share one observation, so they are reported in their order.
+        """
+        return self._shared.get()
+
+    def _read(self) -> tuple[Observation, tuple[Problem, ...]]:
+        began, self._latest = self._clock.monotonic(), None
         seen, superseded = self._observer.observe(), self._writer.superseded
+        ended = self._clock.monotonic()
+        lasts = max(limits.OBSERVED_SECONDS, limits.OBSERVED_SHARE * (ended - began))
+        self._latest = (ended + lasts, seen)
         found = problems.of_process(Kind.REGISTRY, self.problems)
         if superseded is not None:
             # Another process reports the problems of the configuration in charge.
             mine = (*problems.of_process(Kind.SUPERSEDED, [superseded]), *found)
-            self._tracker.update(mine)
+            self._reports.problems.update(mine)
             return seen, (*mine, *problems.find(seen))
         found = (*found, *problems.find(seen))
-        self._tracker.update(found)
-        self._rollouts.note(seen)
+        self._reports.problems.update(found)
+        self._reports.progress.note(seen)
         return seen, found
 
     def _catch_up(self, state: State, seconds: float) -> Findings:

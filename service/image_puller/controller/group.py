@@ -8,13 +8,17 @@ from image_puller.cluster.observer import Observer
 from image_puller.cluster.reconcile import Reconciler
 from image_puller.cluster.removed_groups import RemovedGroups
 from image_puller.config.configuration import Config
-from image_puller.controller.checks import Checks
+from image_puller.controller import progress_log
+from image_puller.controller.checks import Checks, Reports
 from image_puller.controller.clock import Clock
 from image_puller.controller.intake import Receiver
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.problem_tracker import ProblemTracker
+from image_puller.controller.progress_tracker import ProgressTracker
+from image_puller.controller.pull_times import PullTimes
 from image_puller.controller.schedule import Schedule
 from image_puller.controller.writer import Writer
+from image_puller.core.observation import Observation
 from image_puller.core.page import Seen
 from image_puller.registries.lookup import Lookup
 
@@ -37,8 +41,13 @@ class Group:
         self._reconciler = Reconciler(config, cluster, now=clock.now)
         observer = Observer(config, cluster, now=clock.now)
         self._writer = Writer(self._reconciler, metrics, clock, group=config.group)
-        tracker = ProblemTracker(cluster.report, metrics, group=config.group)
-        self._checks = Checks(config, observer, self._writer, lookup, clock, tracker)
+        reports = Reports(
+            problems=ProblemTracker(cluster.report, metrics, group=config.group),
+            progress=ProgressTracker(clock, (progress_log.write, metrics.note_progress)),
+            pulls=PullTimes(cluster, metrics, clock),
+            metrics=metrics,
+        )
+        self._checks = Checks(config, observer, self._writer, lookup, clock, reports)
         # On Knative a PingSource requests the checks.
         is_periodic = config.knative_service is None
         self._schedule = Schedule(self._checks, clock, is_periodic=is_periodic, removed=removed)
@@ -67,6 +76,10 @@ class Group:
     def registry_problems(self) -> tuple[str, ...]:
         """Return what the last checks found wrong at registries."""
         return self._checks.problems
+
+    def recent(self) -> Observation:
+        """Return what was true of the group a moment ago. Raises ClusterUnavailableError."""
+        return self._checks.recent()
 
     def status(self) -> dict[str, Any]:
         """Return the status of the group as JSON. Raises ClusterUnavailableError."""

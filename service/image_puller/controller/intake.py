@@ -99,7 +99,9 @@ class Intake:
         self.recent = Recent()
         self._shared = {kind: SharedCheck(clock) for kind in _CHECKS}
         self._untrusted = Places(
-            limits.UNTRUSTED_SENDERS, "requests of senders without credentials"
+            limits.UNTRUSTED_SENDERS,
+            "requests of senders without credentials",
+            reason="too_many_untrusted_senders",
         )
 
     def accept(
@@ -197,6 +199,8 @@ class Intake:
         asked: dict[Receiver, list[Change]] = {receiver: [] for receiver in self._receivers}
         ignored: dict[str, list[str]] = {}
         for event in events:
+            if isinstance(event, ImagePushed):
+                self._metrics.note_push(source, received)
             found: list[NoMatch] = []
             for receiver in self._receivers:
                 self._note_repository(receiver, source, event)

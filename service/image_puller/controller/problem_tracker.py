@@ -14,6 +14,7 @@ SOLVED = "ProblemSolved"
 """The reason of the Event with which a problem ends."""
 
 _LOGGED_AT_START = (Kind.IMAGES_MALFORMED,)
+_LOGGED_WITH_PROGRESS = (Kind.IMAGE_FAILING,)
 _REPORTED_BY_THE_WRITER = (Kind.IMAGES_MALFORMED, Kind.STATE_UNREADABLE, Kind.TEMPLATE_REFUSED)
 
 
@@ -46,11 +47,12 @@ class ProblemTracker:
         for problem in began:
             self._begin(problem)
         for problem in ended:
-            log.info("solved: %s", problem.message)
+            if problem.kind not in _LOGGED_WITH_PROGRESS:
+                log.info("solved: %s", problem.message)
             self._report(SOLVED, f"{problem.kind}: {problem.message}", is_warning=False)
 
     def _begin(self, problem: Problem) -> None:
-        if problem.kind not in _LOGGED_AT_START:
+        if problem.kind not in (*_LOGGED_AT_START, *_LOGGED_WITH_PROGRESS):
             log.warning("%s", problem.message)
         if problem.kind not in _REPORTED_BY_THE_WRITER:
             self._report(problem.kind, problem.message)

@@ -82,11 +82,13 @@ class Writer:
         group: str | None = None,
         most_waiting: int = limits.WAITING_REQUESTS,
     ) -> None:
+        self._group = group
         self._prefix = "" if group is None else f"{group}/"
         self._reconciler = reconciler
         self._metrics = metrics
         self._clock = clock
         self._most_waiting = most_waiting
+        metrics.count_writes(group, 0, 0)
         self._arrival = threading.Condition()
         self._waiting: list[_Request] = []
         self._stopping = False
@@ -186,7 +188,7 @@ class Writer:
     def _commit(self, batch: Sequence[_Request], *, flush: bool) -> None:
         changes = [change for request in batch for change in request.changes]
         try:
-            outcomes = iter(self._reconciler.commit(changes, flush=flush))
+            outcomes = iter(self._counted(changes, flush=flush))
         except SupersededError as error:
             level = logging.ERROR if batch else logging.DEBUG  # why it is so, was logged once
             log.log(level, "nothing was changed: %s", error)
@@ -202,6 +204,21 @@ class Writer:
             self._retry = None
             for request in batch:
                 request.committed.set_result(tuple(next(outcomes) for _ in request.changes))
+
+    def _counted(self, changes: Sequence[Change], *, flush: bool) -> Outcomes:
+        """Commit changes, and count what it took."""
+        reconciler, began = self._reconciler, self._clock.monotonic()
+        writes, conflicts = reconciler.writes, reconciler.conflicts
+        try:
+            outcomes = reconciler.commit(changes, flush=flush)
+        finally:
+            self._metrics.count_writes(
+                self._group, reconciler.writes - writes, reconciler.conflicts - conflicts
+            )
+        pushes = sum(isinstance(change, TrackTag | AwaitVerification) for change in changes)
+        seconds = self._clock.monotonic() - began
+        self._metrics.note_commit(self._group, seconds, pushes=pushes)
+        return outcomes
 
     def _fail(
         self, batch: Sequence[_Request], error: Exception, retry: float = limits.RETRY_SECONDS

@@ -41,6 +41,7 @@ class Node:
     """
 
     name: str
+    uid: str = ""
     created: datetime | None = None
     is_ready: bool = True
     is_cordoned: bool = False
@@ -62,6 +63,7 @@ def of_manifest(manifest: Manifest, is_wanted: Callable[[str], bool]) -> Node:
     spec = manifest.get("spec") or {}
     return Node(
         name=metadata["name"],
+        uid=str(metadata.get("uid") or ""),
         created=datetime.fromisoformat(created) if created else None,
         is_ready=all(each.get("status") == "True" for each in conditions if _is_ready(each)),
         is_cordoned=bool(spec.get("unschedulable")),

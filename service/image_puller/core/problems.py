@@ -131,7 +131,7 @@ def _of_sleep_image(seen: Observation) -> Iterator[Problem]:
             Kind.SLEEP_IMAGE_FAILING,
             f"the sleep image {seen.config.kip_image} (KIP_IMAGE) fails on "
             f"{_named([place for place, *_ in failing], seen)}, so container {container} "
-            f"does not run: {reason}; {_advice(reason)}",
+            f"does not run: {reason}; {advice(reason)}",
         )
 
 
@@ -144,7 +144,7 @@ def _of_image(seen: Observation, image: DesiredImage) -> Iterator[Problem]:
             kind=Kind.IMAGE_FAILING,
             key=f"{Kind.IMAGE_FAILING} {image.container} {image.image}",
             message=f"image {image.image} of entry {image.entry} fails on "
-            f"{_named(failing, seen)}: {reason}; {_advice(reason)}",
+            f"{_named(failing, seen)}: {reason}; {advice(reason)}",
         )
 
 
@@ -157,11 +157,11 @@ def _of_quarantined(entry: str, current: EntryState, found: Quarantined) -> Prob
         key=f"{Kind.IMAGE_QUARANTINED} {entry} {tag.name} {tag.digest}",
         message=f"tag {tag.name}{content} of entry {entry} fails on every node that tried it since "
         f"{found.since:%Y-%m-%d %H:%M} UTC, so it is quarantined and {instead}: {found.reason}; "
-        f"{_advice(found.reason)}, then push it again",
+        f"{advice(found.reason)}, then push it again",
     )
 
 
-def _advice(reason: str) -> str:
+def advice(reason: str) -> str:
     """Return what to do about a container that does not run."""
     if failure.is_pull(reason):
         return "check its name, IMAGE_PULL_SECRETS and the network of the nodes"

@@ -25,6 +25,7 @@ from image_puller.errors import (
     BadEventError,
     ClusterUnavailableError,
     ImagePullerError,
+    OverloadedError,
     UnauthenticatedError,
 )
 from image_puller.events import sources
@@ -50,6 +51,9 @@ class StatusReader(Protocol):
 
     def seen(self) -> tuple[Seen, ...]:
         """Return what is known of each group, at least one. Raises ClusterUnavailableError."""
+
+    def metrics_text(self) -> bytes:
+        """Return the metrics, within a bounded time. Raises OverloadedError."""
 
     def received(self) -> tuple[Received, ...]:
         """Return the pushes that this process received last, the newest first."""
@@ -128,7 +132,8 @@ class _Routes:
         self._token_verifiers = token_verifiers
         self._rejections = rejections
         self._secrets = Secrets(config.webhook_secrets_dir)
-        self._readers = Places(limits.READERS, "reads of the status")
+        reads = "reads of the status"
+        self._readers = Places(limits.READERS, reads, reason="too_many_readers")
 
     def event(self) -> Response:
         """Take CloudEvents. Answer 202, 4xx where a Broker should drop them, 503 for a retry."""
@@ -219,12 +224,14 @@ class _Routes:
         """Return the metrics for Prometheus."""
         self._check_reader()
         content_type = "text/plain; version=0.0.4; charset=utf-8"
-        return Response(self._metrics.text(), content_type=content_type)
+        return Response(self._reader.metrics_text(), content_type=content_type)
 
     def rejected(self, error: ImagePullerError) -> Response:
         """Answer an error. A 4xx has the message in its body; a 503 has it only in the log."""
         if request.method == "POST":
             self._count_rejection(error.status)
+        if isinstance(error, OverloadedError):
+            self._metrics.count_refusal(error.reason)
         if error.status == UNAVAILABLE:
             log.error("answered %s: %s", error.status, error)
             response = _answer(error.status, "try again later")
@@ -255,7 +262,7 @@ class _Routes:
                 return _json(as_text(answer))
             events = sources.decode(source.name, _headers(), body)
         except RequestEntityTooLarge:
-            self._metrics.count_event(source.name, "too large")
+            self._metrics.count_event(source.name, "too_large")
             why = f"the body has more than {limits.BODY_BYTES} bytes"
             self._intake.note_unreadable(source.name, why)
             log.warning("%s: ignored: %s", source.name, why)

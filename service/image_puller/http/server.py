@@ -23,6 +23,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     """Gunicorn with one process, because only one process may have the writer and its state.
 
     `on_start` runs in that process before the first request, `on_stop` after the last one.
+    `on_refusal` is told why the server refuses a request or a connection because of its bounds.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         *,
         on_start: Callable[[], None],
         on_stop: Callable[[], None],
+        on_refusal: Callable[[str], None],
         heartbeat_folder: Path = _IN_MEMORY,
     ) -> None:
         self._app = app
         self._bind = bind
         self._on_start = on_start
         self._on_stop = on_stop
+        self.on_refusal = on_refusal
         self._heartbeat_folder = heartbeat_folder
         super().__init__()
 

@@ -191,6 +191,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._wait(connection, LINGER_SECONDS)
 
     def _note(self, kind: str, connection: Connection, reason: str) -> None:
+        self.app.on_refusal(kind)
         address = connection.client[0] if isinstance(connection.client, tuple) else None
         self._rejections.note(kind, address, reason)
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from image_puller import limits
-from image_puller.errors import RegistryError, RegistryUnavailableError
+from image_puller.errors import RefusedByRegistryError, RegistryError, RegistryUnavailableError
 from image_puller.values.answers import Absent, Answer, OtherArtifact, Present, Unanswered
 from image_puller.values.reference import Reference
 
@@ -34,13 +34,24 @@ class Registries(Protocol):
         """Return the tags of a repository."""
 
 
+class Note(Protocol):
+    """Is told whether a registry answered, after each question."""
+
+    def __call__(self, registry: str, *, is_reachable: bool) -> None: ...
+
+
 class Lookup:
     """Asks registries, for several threads at once."""
 
     def __init__(
-        self, registries: Registries, *, clock: Callable[[], float] = time.monotonic
+        self,
+        registries: Registries,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        note: Note | None = None,
     ) -> None:
         self._registries = registries
+        self._note = note
         self._clock = clock
         self._lock = threading.Lock()
         self._workers: dict[str, ThreadPoolExecutor] = {}
@@ -103,10 +114,15 @@ class Lookup:
                 answer = ask(reference, min(remaining, limits.QUESTION_SECONDS))
             except RegistryUnavailableError as error:
                 failed.append(str(error))
+                if remaining > 0:
+                    self._note_answer(reference, is_reachable=False)
                 return Unanswered(str(error))
             except RegistryError as error:
+                if isinstance(error, RefusedByRegistryError):
+                    self._note_answer(reference, is_reachable=True)
                 return Unanswered(str(error), is_unqueryable=True)
             failed.clear()
+            self._note_answer(reference, is_reachable=True)
             return answer
 
         asked = {
@@ -128,6 +144,10 @@ class Lookup:
             return Unanswered(
                 f"registry {reference.registry} did not answer in time about {reference}"
             )
+
+    def _note_answer(self, reference: Reference, *, is_reachable: bool) -> None:
+        if self._note is not None:
+            self._note(reference.registry, is_reachable=is_reachable)
 
     def _workers_of(self, registry: str) -> ThreadPoolExecutor:
         with self._lock:

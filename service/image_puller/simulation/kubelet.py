@@ -85,9 +85,12 @@ class Kubelet:
             {"names": sorted(each, key=lambda name: "@" not in name)} for each in names.values()
         ]
 
-    def run_pod(self, pod: Json, report: Callable[[Json], None]) -> Iterator[float]:
+    def run_pod(
+        self, pod: Json, report: Callable[[Json], None], tell: Callable[[str], None]
+    ) -> Iterator[float]:
         """Start the containers of a pod, yield the seconds until each next step, report the status.
 
+        `tell` gets the message of each Event about a pull.
         As in a real pod, image volumes are pulled first. Then images are pulled one after the
         other, and containers start in order. Each starts after the hook of the one before it. One
         that fails delays no other.
@@ -96,7 +99,7 @@ class Kubelet:
         yield SANDBOX_SECONDS
         containers, back_off = pod["spec"]["containers"], BACK_OFF_SECONDS
         while True:
-            missing = yield from self._pull_volumes(pod["spec"].get("volumes", ()))
+            missing = yield from self._pull_volumes(pod["spec"].get("volumes", ()), tell)
             failed = []
             for container in containers:
                 unmounted = _unmounted(container, missing)
@@ -105,7 +108,7 @@ class Kubelet:
                     status.wait(container, error.reason, str(error), image)
                     failed.append(container)
                     continue
-                has_started = yield from self._start(container, installed, status)
+                has_started = yield from self._start(container, installed, status, tell)
                 failed += [] if has_started else [container]
             if not failed:
                 return
@@ -116,12 +119,16 @@ class Kubelet:
             back_off = min(back_off * 2, LONGEST_BACK_OFF_SECONDS)
 
     def _start(
-        self, container: Json, installed: set[str], status: PodStatus
+        self,
+        container: Json,
+        installed: set[str],
+        status: PodStatus,
+        tell: Callable[[str], None],
     ) -> Generator[float, None, bool]:
         try:
             image = _resolve(container["image"])
             policy = container["imagePullPolicy"]
-            digest = yield from self._get_image(container["image"], policy, image)
+            digest = yield from self._get_image(container["image"], policy, image, tell)
             _check_command(container, installed)
         except StartError as error:
             status.wait(container, error.reason, str(error))
@@ -135,7 +142,7 @@ class Kubelet:
         return True
 
     def _pull_volumes(
-        self, volumes: Iterable[Json]
+        self, volumes: Iterable[Json], tell: Callable[[str], None]
     ) -> Generator[float, None, dict[str, tuple[str, StartError]]]:
         """Pull the image volumes. Return the failed images, each with its error, by volume."""
         errors = {}
@@ -144,20 +151,24 @@ class Kubelet:
                 continue
             name, policy = volume["image"]["reference"], volume["image"]["pullPolicy"]
             try:
-                yield from self._get_image(name, policy, _resolve(name))
+                yield from self._get_image(name, policy, _resolve(name), tell)
             except StartError as error:
                 errors[volume["name"]] = name, error
         return errors
 
-    def _get_image(self, name: str, policy: str, image: Reference) -> Generator[float, None, str]:
+    def _get_image(
+        self, name: str, policy: str, image: Reference, tell: Callable[[str], None]
+    ) -> Generator[float, None, str]:
         if policy != "Always" and str(image) in self.images:
             return self.images[str(image)]
         if policy == "Never":
             message = f'Container image "{name}" is not present with pull policy of Never'
             raise StartError("ErrImageNeverPull", message)
-        return (yield from self._pull(name, image))
+        return (yield from self._pull(name, image, tell))
 
-    def _pull(self, name: str, image: Reference) -> Generator[float, None, str]:
+    def _pull(
+        self, name: str, image: Reference, tell: Callable[[str], None]
+    ) -> Generator[float, None, str]:
         error = self.unpullable.get(name) or self.registries.pull_error(name, image)
         if error:
             yield CHECK_SECONDS
@@ -169,8 +180,14 @@ class Kubelet:
         digest = self.registries.digest(name, image)
         by_digest = f"{image.name}@{digest}"
         is_on_node = by_digest in self.images
-        yield CHECK_SECONDS if is_on_node else self.registries.seconds(name, image)
+        seconds = CHECK_SECONDS if is_on_node else self.registries.seconds(name, image)
+        yield seconds
         self.images |= {str(image): digest, by_digest: digest}
+        took = f"{seconds:g}s" if seconds >= 1 else f"{seconds * 1000:g}ms"
+        tell(
+            f'Successfully pulled image "{name}" in {took} ({took} including waiting). '
+            "Image size: 1048576 bytes."
+        )
         return digest
 
 

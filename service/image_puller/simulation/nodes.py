@@ -237,8 +237,34 @@ class Nodes:
     def _start(self, pod: Json) -> None:
         key, kubelet = _key(PODS, pod), self._kubelets[pod["spec"]["nodeName"]]
         if kubelet.alive:
-            steps = kubelet.run_pod(pod, lambda status: self._update(key, status))
+            steps = kubelet.run_pod(
+                pod,
+                lambda status: self._update(key, status),
+                lambda message: self._report_pull(pod, message),
+            )
             self._resume(key, pod["metadata"]["uid"], steps)
+
+    def _report_pull(self, pod: Json, message: str) -> None:
+        """Report a pull as an Event of the pod, as a kubelet does."""
+        metadata, now = pod["metadata"], timestamp(self._clock())
+        event = {
+            "metadata": {"generateName": f"{metadata['name']}."},
+            "involvedObject": {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+            },
+            "reason": "Pulled",
+            "message": message,
+            "type": "Normal",
+            "source": {"component": "kubelet", "host": pod["spec"]["nodeName"]},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        self._api.admit(Target(EVENTS, metadata["namespace"], None), event)
 
     def _stop(self, pod: Json) -> None:
         key = _key(PODS, pod)

@@ -15,6 +15,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "metadata.name": ("metadata", "name"),
     "metadata.namespace": ("metadata", "namespace"),
     "spec.nodeName": ("spec", "nodeName"),
+    "involvedObject.kind": ("involvedObject", "kind"),
     "involvedObject.name": ("involvedObject", "name"),
     "involvedObject.uid": ("involvedObject", "uid"),
     "reason": ("reason",),

@@ -1,0 +1,90 @@
+"""The log of rollouts: one line for each notice."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from image_puller.controller import progress_log
+from image_puller.core.progress import (
+    ImageFailing,
+    ImageRecovered,
+    NewImage,
+    NodeWarm,
+    Notice,
+    OnAllNodes,
+    RolloutComplete,
+    RolloutStarted,
+)
+from tests.support.building import digest
+from tests.support.daemonset import APP, OTHER
+
+TEMPLATE: dict[str, Any] = {"key": "key", "group": None, "template": "hash"}
+IMAGE: dict[str, Any] = {"key": "key", "group": None, "entry": "app", "image": APP}
+CHANGED = tuple(NewImage(entry="app", image=image, digest=digest(1)) for image in (APP, OTHER))
+ON_ALL: dict[str, Any] = {**IMAGE, "digest": digest(1), "nodes": 100}
+
+
+@pytest.mark.parametrize(
+    ("notice", "line"),
+    [
+        (
+            RolloutStarted(**TEMPLATE, changed=CHANGED, nodes=100),
+            f"rollout started: 100 nodes get {APP}; {OTHER}",
+        ),
+        (
+            RolloutStarted(**TEMPLATE, changed=(), nodes=3),
+            "rollout started: 3 nodes get no new image",
+        ),
+        (
+            OnAllNodes(**ON_ALL, seconds=30.6, is_since_push=True),
+            f"image {APP} of entry app is on all 100 nodes, 31 s after its push",
+        ),
+        (
+            OnAllNodes(**ON_ALL, seconds=30.6, is_since_push=False),
+            f"image {APP} of entry app is on all 100 nodes, 31 s after the template changed",
+        ),
+        (
+            ImageFailing(**IMAGE, nodes=2, reason="OOMKilled"),
+            f"image {APP} of entry app fails on 2 nodes: OOMKilled; raise CACHING_MEMORY_LIMIT",
+        ),
+        (
+            ImageRecovered(**IMAGE, is_desired=True),
+            f"image {APP} of entry app fails no more",
+        ),
+        (
+            ImageRecovered(**IMAGE, is_desired=False),
+            f"image {APP} of entry app fails no more, because it is not desired any more",
+        ),
+        (
+            RolloutComplete(**TEMPLATE, changed=CHANGED, nodes=100, not_ready=0, seconds=34.4),
+            "rollout complete: 100 of 100 nodes in 34 s",
+        ),
+        (
+            RolloutComplete(**TEMPLATE, changed=CHANGED, nodes=98, not_ready=2, seconds=34.4),
+            "rollout complete: 98 of 100 nodes in 34 s; 2 are not ready",
+        ),
+        (
+            NodeWarm(key="key", group="gpu", node="node-4", seconds=12.3),
+            "gpu: node node-4 is warm, 12 s after it was created",
+        ),
+        (NodeWarm(key="key", group=None, node="node-4", seconds=None), "node node-4 is warm"),
+    ],
+)
+def test_each_notice_has_a_line(
+    notice: Notice, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    progress_log.write(notice)
+    (record,) = caplog.records
+    assert record.getMessage() == line
+    level = logging.WARNING if isinstance(notice, ImageFailing) else logging.INFO
+    assert record.levelno == level
+
+
+def test_a_repetition_is_not_logged_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    progress_log.write(
+        NodeWarm(key="key", group=None, node="node-4", seconds=None, is_repeated=True)
+    )
+    assert caplog.records == []
