@@ -107,8 +107,8 @@ build: $(VENV)/installed ## Build the wheel in dist/ and the sleep binary in sle
 docs: $(VENV)/installed ## Write the generated pages of docs/ (Helm values, registries), the plain alerts and the dashboard
 	page=$$($(BIN)/python build/helm_values.py) && printf '%s\n' "$$page" > docs/install/helm-values.md
 	$(BIN)/python build/registry_pages.py docs/registries
-	$(BIN)/python build/prometheus_rule.py > deploy/monitoring/prometheusrule.yaml
-	$(BIN)/python build/dashboard.py > deploy/helm/files/dashboard.json
+	rule=$$($(BIN)/python build/prometheus_rule.py) && printf '%s\n' "$$rule" > deploy/monitoring/prometheusrule.yaml
+	dashboard=$$($(BIN)/python build/dashboard.py) && printf '%s\n' "$$dashboard" > deploy/helm/files/dashboard.json
 
 sbom: $(VENV)/release/installed ## List the packages of the service image, as CycloneDX: dist/sbom.cdx.json
 	mkdir -p dist

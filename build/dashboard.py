@@ -45,8 +45,10 @@ def quantiles(histogram: str, by: str, name: str) -> Sequence[tuple[str, str]]:
     """Return the queries of the median and of the 95th percentile, over an hour each."""
     return [
         (
-            f"histogram_quantile({quantile}, sum by (le, {by}) "
-            f"(increase({histogram}_bucket{{GROUP}}[1h])))",
+            (
+                f"histogram_quantile({quantile}, sum by (le, {by}) "
+                f"(increase({histogram}_bucket{{GROUP}}[1h])))"
+            ),
             f"p{int(100 * quantile)} {name}",
         )
         for quantile in (0.5, 0.95)
@@ -74,8 +76,10 @@ PANELS: Sequence[str | Panel] = (
         width=4,
         queries=[
             (
-                "sum(max by (namespace, job, group, state) "
-                '(image_puller_nodes{GROUP, state!="warm"}))',
+                (
+                    "sum(max by (namespace, job, group, state) "
+                    '(image_puller_nodes{GROUP, state!="warm"}))'
+                ),
                 "others",
             )
         ],
@@ -110,8 +114,10 @@ PANELS: Sequence[str | Panel] = (
         width=4,
         queries=[
             (
-                "time() - min(max by (namespace, job, group) "
-                "(image_puller_last_check_timestamp_seconds{GROUP}))",
+                (
+                    "time() - min(max by (namespace, job, group) "
+                    "(image_puller_last_check_timestamp_seconds{GROUP}))"
+                ),
                 "since the last check",
             )
         ],
@@ -136,8 +142,10 @@ PANELS: Sequence[str | Panel] = (
         stacked=True,
         queries=[
             (
-                "sum by (state) (max by (namespace, job, group, entry, role, state) "
-                "(image_puller_image_nodes{GROUP}))",
+                (
+                    "sum by (state) (max by (namespace, job, group, entry, role, state) "
+                    "(image_puller_image_nodes{GROUP}))"
+                ),
                 "{{state}}",
             )
         ],
@@ -147,8 +155,10 @@ PANELS: Sequence[str | Panel] = (
         description="By entry, and by the state of the image there.",
         queries=[
             (
-                "sum by (group, entry, state) (max by (namespace, job, group, entry, role, state) "
-                '(image_puller_image_nodes{GROUP, state!="held"})) > 0',
+                (
+                    "sum by (group, entry, state) (max by (namespace, job, group, entry, role, state) "
+                    '(image_puller_image_nodes{GROUP, state!="held"})) > 0'
+                ),
                 "{{group}} {{entry}} {{state}}",
             )
         ],
@@ -220,13 +230,17 @@ PANELS: Sequence[str | Panel] = (
         stacked=True,
         queries=[
             (
-                "sum by (source, status) "
-                "(increase(image_puller_requests_rejected_total{OURS}[$__rate_interval]))",
+                (
+                    "sum by (source, status) "
+                    "(increase(image_puller_requests_rejected_total{OURS}[$__rate_interval]))"
+                ),
                 "{{source}} {{status}}",
             ),
             (
-                "sum by (reason) "
-                "(increase(image_puller_connections_refused_total{OURS}[$__rate_interval]))",
+                (
+                    "sum by (reason) "
+                    "(increase(image_puller_connections_refused_total{OURS}[$__rate_interval]))"
+                ),
                 "{{reason}}",
             ),
         ],
@@ -297,8 +311,10 @@ PANELS: Sequence[str | Panel] = (
                 "{{group}} lost races",
             ),
             (
-                "sum by (group) "
-                "(increase(image_puller_coalesced_pushes_total{GROUP}[$__rate_interval]))",
+                (
+                    "sum by (group) "
+                    "(increase(image_puller_coalesced_pushes_total{GROUP}[$__rate_interval]))"
+                ),
                 "{{group}} shared writes",
             ),
         ],
@@ -328,7 +344,12 @@ def dashboard() -> Json:
 
 def variables() -> Iterator[Json]:
     """Return the variables: the data source, and what is chosen of it."""
-    yield {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus"}
+    yield {
+        "type": "datasource",
+        "name": "datasource",
+        "label": "Data source",
+        "query": "prometheus",
+    }
     yield _choice("namespace", "Namespace", "image_puller_build_info")
     yield _choice("job", "Job", 'image_puller_build_info{namespace=~"$namespace"}')
     yield _choice("group", "Group", f"image_puller_in_charge{{{OURS}}}")

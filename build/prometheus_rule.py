@@ -1,4 +1,4 @@
-"""Print deploy/monitoring/prometheusrule.yaml: the alerts of the Helm chart, for `kubectl apply`."""
+"""Print deploy/monitoring/prometheusrule.yaml: the alerts of the chart, for `kubectl apply`."""
 
 import sys
 from pathlib import Path

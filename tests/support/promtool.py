@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -47,41 +47,32 @@ def series(text: str | None, instance: str = "a") -> dict[str, float]:
 
 
 def firing(
-    folder: Path, metrics: Mapping[str, float], *, now: datetime, minutes: int
+    folder: Path, scrapes: Sequence[Mapping[str, float]], *, began: datetime, step: int
 ) -> frozenset[str]:
-    """Return the names of the alerts that fire if series have these values for so many minutes."""
-    file = folder / "test.yaml"
-    file.write_text(_test(metrics, now=now, minutes=minutes, names=rules()))
+    """Return the alerts that fire at the last scrape. `step` minutes are between two."""
+    end = step * (len(scrapes) - 1)
+    names = sorted({name for scrape in scrapes for name in scrape})
+    test = {
+        "interval": f"{step}m",
+        "start_timestamp": began.timestamp(),
+        "input_series": [{"series": name, "values": _values(scrapes, name)} for name in names],
+        # No alert is expected, so promtool prints those that fire.
+        "alert_rule_test": [
+            {"alertname": name, "eval_time": f"{end}m", "exp_alerts": []} for name in rules()
+        ],
+    }
+    file = folder / "alerts.yaml"
+    content = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [test]}
+    file.write_text(yaml.safe_dump(content))
     result = run("test", "rules", file)
     output = result.stdout + result.stderr
     assert result.returncode == 0 or "FAILED:" in output, output
     return frozenset(_FIRED.findall(output))
 
 
-def _test(
-    metrics: Mapping[str, float], *, now: datetime, minutes: int, names: Iterable[str]
-) -> str:
-    """Return a test for promtool that expects no alert. Its output has those that fire."""
-    return yaml.safe_dump(
-        {
-            "rule_files": [str(RULES)],
-            "evaluation_interval": "1m",
-            "tests": [
-                {
-                    "interval": "1m",
-                    "start_timestamp": now.timestamp(),
-                    "input_series": [
-                        {"series": name, "values": f"{value!r}x{minutes + 1}"}
-                        for name, value in metrics.items()
-                    ],
-                    "alert_rule_test": [
-                        {"alertname": name, "eval_time": f"{minutes}m", "exp_alerts": []}
-                        for name in names
-                    ],
-                }
-            ],
-        }
-    )
+def _values(scrapes: Sequence[Mapping[str, float]], name: str) -> str:
+    """Return the values of a series, as promtool reads them."""
+    return " ".join(repr(scrape[name]) if name in scrape else "_" for scrape in scrapes)
 
 
 def _name(name: str, labels: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The metrics of the service as docs/operations/metrics.md lists them, and queries that use them."""
+"""The metrics as docs/operations/metrics.md lists them, and queries that use them."""
 
 import re
 from collections.abc import Iterator
