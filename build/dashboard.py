@@ -156,7 +156,8 @@ PANELS: Sequence[str | Panel] = (
         queries=[
             (
                 (
-                    "sum by (group, entry, state) (max by (namespace, job, group, entry, role, state) "
+                    "sum by (group, entry, state) "
+                    "(max by (namespace, job, group, entry, role, state) "
                     '(image_puller_image_nodes{GROUP, state!="held"})) > 0'
                 ),
                 "{{group}} {{entry}} {{state}}",

@@ -1,6 +1,6 @@
 """Each alert fires by the state that it is about, and no other alert does.
 
-The service runs at a simulated cluster, and gets into that state. It is scraped for 45 minutes of
+The service runs at a simulated cluster, and gets into that state. It is scraped for 40 minutes of
 simulated time, and promtool says which alerts fire then.
 """
 

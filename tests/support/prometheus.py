@@ -37,7 +37,7 @@ class Prometheus:
         self._began = clock.now()
         self._scrapes: list[Mapping[str, float]] = []
 
-    def watch(self, *services: Web, minutes: int = 45) -> frozenset[str]:
+    def watch(self, *services: Web, minutes: int = 40) -> frozenset[str]:
         """Scrape services for some time. Return the alerts that fire at its end."""
         for number in range(minutes // MINUTES + 1):
             if number:
