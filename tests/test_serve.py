@@ -333,7 +333,10 @@ def test_a_pull_secret_that_can_not_be_read_is_reported(
     assert installation.images() == [APP]
     assert "pull secret mine can't be read, so registries are asked without it: " in caplog.text
     assert "the service's Role needs the verb get on that Secret" in caplog.text
-    assert "image_puller_registry_problems 2.0" in service.client.get("/metrics").text
+    metrics = service.client.get("/metrics").text
+    assert "image_puller_registry_problems 2.0" in metrics
+    # It refuses the service, which is an answer.
+    assert 'image_puller_registry_reachable{registry="quay.io"} 1.0' in metrics
     problems = service.client.get("/status").get_json()["problems"]
     assert any("name a pull secret that covers it" in problem for problem in problems)
 

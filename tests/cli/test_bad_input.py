@@ -532,9 +532,9 @@ def test_bad_requests_are_counted_without_names_that_they_send(untouched: Target
     untouched.send("POST", "/", with_secret("events", STRUCTURED), body)
     metrics = untouched.send("GET", "/metrics", bearer(secret("read")), b"").text
     assert 'image_puller_events_total{outcome="unreadable",source="quay"}' in metrics
-    assert 'image_puller_events_total{outcome="too large",source="quay"}' in metrics
+    assert 'image_puller_events_total{outcome="too_large",source="quay"}' in metrics
     assert 'image_puller_requests_rejected_total{source="quay",status="401"}' in metrics
-    assert 'outcome="unknown repository",source="cloudevents"' in metrics
+    assert 'outcome="unknown_repository",source="cloudevents"' in metrics
     assert "unknown-to-metrics" not in metrics
 
 

@@ -524,6 +524,25 @@ def test_events_that_the_service_may_not_list_give_no_refusal(
     assert puller.refusal("uid") is None
 
 
+def test_pulls_of_the_own_pods_are_read_from_the_events_at_once(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    message = 'Successfully pulled image "quay.io/org/app:1.2.4" in 1.5s'
+    pods = (f"{NAME}-x2b7q", f"{NAME}-gpu-x2b7q", "another-x2b7q")
+    for pod in pods:
+        for text in (message, 'Container image "quay.io/org/app:1.2.4" already present'):
+            about = {"kind": "Pod", "name": pod, "namespace": NAMESPACE}
+            event = failure(text, lastTimestamp="2026-01-15T12:00:00Z")
+            cluster.add({**event, "involvedObject": about, "reason": "Pulled"}, NAMESPACE)
+    before = len(cluster.requests)
+    (pull,) = puller.pulls()
+    assert (pull.pod, pull.image, pull.seconds) == (pods[0], "quay.io/org/app:1.2.4", 1.5)
+    assert len(cluster.requests) == before + 1
+    assert cluster.requests[-1].query["limit"] == "1000"
+    cluster.fail(status=403, path="/events")
+    assert puller.pulls() == ()
+
+
 @pytest.mark.parametrize("status", [403, 404, 409, 500])
 def test_an_event_that_can_not_be_created_is_only_logged(
     puller: KubernetesCluster,

@@ -16,7 +16,7 @@ from image_puller.values.reference import parse
 from tests.support.building import digest, push
 from tests.support.daemonset import APP, BOTH, LATEST, NEWER, OTHER, drift
 from tests.support.installation import Installation
-from tests.support.process import NAME, MakeProcess, registry_has, unverified
+from tests.support.process import NAME, MakeProcess, Process, registry_has, unverified
 from tests.support.registries import FakeRegistries
 from tests.support.replica import Time
 
@@ -183,6 +183,30 @@ def test_a_problem_becomes_an_event_and_a_metric_when_it_begins_and_when_it_ends
         "ProblemSolved",
     ]
     assert b'image_puller_problems{group="",kind="ImageFailing"} 0.0' in service.metrics.text()
+
+
+def metric(service: Process, series: str) -> float:
+    """Return the value of a series."""
+    prefix = f"image_puller_{series} "
+    lines = service.metrics.text().decode().splitlines()
+    (found,) = (line.removeprefix(prefix) for line in lines if line.startswith(prefix))
+    return float(found)
+
+
+def test_the_end_of_a_check_is_noted_and_whether_it_could_be_finished(
+    process: MakeProcess, cluster: SimulatedCluster
+) -> None:
+    service = process(asks=False)
+    service.check()
+    time, success = 'last_check_timestamp_seconds{group=""}', 'last_check_success{group=""}'
+    assert metric(service, time) == service.clock.now().timestamp()
+    assert metric(service, success) == 1
+    service.clock.advance(600)
+    cluster.fail(times=100)
+    with pytest.raises(ClusterUnavailableError):
+        service.check()
+    assert metric(service, time) == service.clock.now().timestamp()
+    assert metric(service, success) == 0
 
 
 def test_a_superseded_process_reports_only_that(

@@ -91,8 +91,8 @@ def test_a_push_that_no_group_takes_is_counted_once(
     caplog.set_level(logging.INFO)
     service = start(web, cluster, **environ({**GROUPS, "more": {"images": "app=quay.io/org/b"}}))
     assert push(service, "app", "1.0.0") == 202
-    assert 'outcome="policy: not newer",source="quay"} 1.0' in service.client.get("/metrics").text
-    assert "unknown repository" not in service.client.get("/metrics").text
+    assert 'outcome="policy_not_newer",source="quay"} 1.0' in service.client.get("/metrics").text
+    assert "unknown_repository" not in service.client.get("/metrics").text
     assert len([each for each in caplog.messages if "quay: ignored" in each]) == 1
 
 

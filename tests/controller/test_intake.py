@@ -143,6 +143,27 @@ def test_a_push_is_tracked_counted_and_logged(
     assert f"quay: app 1.2.4 {digest(1)}: tracked" in caplog.messages
 
 
+@pytest.mark.parametrize(
+    ("event", "is_push"),
+    [("pushed", True), ("ignored", True), ("deleted", False), ("check", False)],
+)
+def test_the_time_of_the_last_push_of_a_source_is_kept(
+    service: Service, event: str, is_push: bool
+) -> None:
+    events: dict[str, Event] = {
+        "pushed": pushed(),
+        "ignored": pushed(repository="org/unknown"),
+        "deleted": deleted(),
+        "check": CheckRequested(),
+    }
+    service.clock.advance(60)
+    service.accept(events[event])
+    series = 'image_puller_last_push_timestamp_seconds{source="quay"} '
+    found = [each for each in service.metrics.text().decode().splitlines() if series in each]
+    times = [float(each.removeprefix(series)) for each in found]
+    assert times == ([NOON.timestamp() + 60] if is_push else [])
+
+
 def test_a_deleted_tag_is_untracked(service: Service, installation: Installation) -> None:
     service.accept(pushed())
     service.accept(deleted())
@@ -208,9 +229,9 @@ def test_a_node_that_joins_or_a_requested_check_checks_the_daemonset(
 IGNORED: list[tuple[Event, str]] = [
     (Ignored(reason="pull"), "pull"),
     (pushed(tag=None), "untagged"),
-    (pushed(repository="org/unknown"), "unknown repository"),
-    (pushed("latest"), "policy: "),
-    (ImagePushed(registry=None, repository="org/app", tag="1", digest=None), "no registry"),
+    (pushed(repository="org/unknown"), "unknown_repository"),
+    (pushed("latest"), "policy_"),
+    (ImagePushed(registry=None, repository="org/app", tag="1", digest=None), "no_registry"),
 ]
 
 

@@ -7,6 +7,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from image_puller.controller import checks, intake
 from image_puller.controller.metrics import Metrics
+from image_puller.core import counts
 from image_puller.core.decide import Outcome
 from image_puller.core.problems import Kind
 from image_puller.events.sources import SOURCES
@@ -41,7 +42,8 @@ def exposed() -> dict[str, tuple[str, set[str], str]]:
 def test_the_table_has_every_metric_with_its_type_labels_and_help() -> None:
     documented = {
         name.strip("`"): (kind, set(re.findall(r"`(\w+)`", labels)), text)
-        for name, kind, labels, text in rows("# Metrics")
+        for heading in ("## Nodes and images", "## Pushes, commits and checks")
+        for name, kind, labels, text in rows(heading)
     }
     assert exposed()
     assert documented == exposed()
@@ -63,6 +65,30 @@ def test_the_documented_sources_beside_senders_are_those_of_the_code() -> None:
     documented = {row[0].strip("`") for row in rows("## The label source")[1:]}
     assert documented == {"cloudevents", "nodes", checks.SOURCE}
     assert "cloudevents" in SOURCES
+
+
+def test_the_documented_states_and_roles_are_those_of_the_code() -> None:
+    nodes = [row[0].strip("`") for row in rows("## The label state")]
+    assert nodes == [_label(state) for state in counts.Node]
+    text = (OPERATIONS / "metrics.md").read_text("utf-8")
+    of_image = ", ".join(f"`{_label(state)}`" for state in counts.IMAGES)
+    assert f"An image on a node is {' or '.join(of_image.rsplit(', ', 1))}, as" in text
+    of_rollout = ", ".join(f"`{_label(state)}`" for state in counts.ROLLOUTS)
+    assert f"A rollout is {' or '.join(of_rollout.rsplit(', ', 1))}: one" in text
+    assert [row[0].strip("`") for row in rows("## The label role")] == list(counts.Role)
+
+
+def test_the_documented_reasons_of_refusals_are_those_of_the_code() -> None:
+    worker = (ROOT / "service" / "image_puller" / "http" / "worker.py").read_text("utf-8")
+    kinds = re.findall(r'_note\(\s*"([a-z ]+)"', worker)
+    places = re.findall(r'reason="(too_many_\w+)"', source_of_the_service())
+    documented = [row[0].strip("`") for row in rows("## The label reason")]
+    assert len(kinds) == 5
+    assert sorted(documented) == sorted([*map(_label, kinds), *places])
+
+
+def _label(text: str) -> str:
+    return text.replace(" ", "_")
 
 
 def test_the_documented_kinds_of_problems_are_those_of_the_code() -> None:

@@ -191,6 +191,58 @@ def test_requests_beyond_the_bound_are_rejected(
     assert second.result() is Outcome.TRACKED
 
 
+def counted(writer: Writer, name: str) -> float:
+    """Return a metric of the writer."""
+    prefix = f'image_puller_{name}{{group=""}} '
+    lines = writer._metrics.text().decode().splitlines()
+    (found,) = (line.removeprefix(prefix) for line in lines if line.startswith(prefix))
+    return float(found)
+
+
+def test_commits_and_the_pushes_that_share_one_are_counted(
+    writer: MakeWriter, cluster: SimulatedCluster, senders: ThreadPoolExecutor
+) -> None:
+    puller = writer(KEEP_TAGS="20", **AT_ONCE)
+    assert (counted(puller, "writes_total"), counted(puller, "conflicts_total")) == (1, 0)
+    with Gate(cluster, "PATCH") as gate:
+        first = senders.submit(submit, puller, 4)
+        assert gate.reached.wait(TIMEOUT_SECONDS)
+        others = [senders.submit(submit, puller, number) for number in range(5, 8)]
+        wait_until(lambda: len(puller._waiting) == 3)
+    assert [sender.result() for sender in (first, *others)] == [Outcome.TRACKED] * 4
+    assert counted(puller, "writes_total") == 3
+    assert counted(puller, "commit_seconds_count") == 3
+    assert counted(puller, "coalesced_pushes_total") == 2
+
+
+def test_lost_races_are_counted(writer: MakeWriter, installation: Installation) -> None:
+    one, other = writer(**AT_ONCE), writer(**AT_ONCE)
+    submit(one, 4)
+    before = counted(other, "conflicts_total")
+    submit(one, 5)
+    submit(other, 6)
+    assert counted(other, "conflicts_total") == before + 1
+    assert len(installation.images()) == 3
+
+
+def test_the_time_of_a_commit_is_that_of_the_writer(
+    writer: MakeWriter, cluster: SimulatedCluster, clock: ManualClock
+) -> None:
+    puller = writer(clock=clock, **AT_ONCE)
+    before = counted(puller, "commit_seconds_sum")
+    cluster.before("PATCH", lambda: clock.advance(3))
+    submit(puller, 4)
+    assert counted(puller, "commit_seconds_sum") == before + 3
+
+
+def test_a_commit_that_fails_has_no_time(writer: MakeWriter, cluster: SimulatedCluster) -> None:
+    puller = writer(**AT_ONCE)
+    cluster.fail(times=100)
+    with pytest.raises(ClusterUnavailableError):
+        submit(puller, 4)
+    assert counted(puller, "commit_seconds_count") == 1
+
+
 # Without senders
 
 

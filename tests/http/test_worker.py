@@ -111,6 +111,7 @@ def test_a_request_that_is_not_complete_in_time_is_closed(
     assert line == (
         "slow request: a request from 127.0.0.1 was rejected: it was not complete within 0 s"
     )
+    assert server.refusals == ["slow request"]
 
 
 def test_an_idle_connection_is_closed_in_silence(
@@ -133,6 +134,7 @@ def test_the_connection_that_waited_longest_makes_room(
         second.sendall(GET[9:])
         assert answered(second, b"")
     assert "there are 2 connections, and this one waited longest" in caplog.text
+    assert server.refusals == ["too many connections"]
 
 
 def test_largest_incomplete_request_makes_room(
@@ -144,6 +146,7 @@ def test_largest_incomplete_request_makes_room(
     small.sendall(b"x")
     assert answered(small, b"x" * 500)
     assert "incomplete requests have 1000 bytes, and this one has the most" in caplog.text
+    assert server.refusals == ["too many bytes"]
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ECONNABORTED])
@@ -188,6 +191,7 @@ def test_requests_beyond_the_bound_are_refused_at_once(
     app.go_on.set()
     assert all(received(each).startswith(b"HTTP/1.1 200 OK") for each in first)
     assert "2 requests wait for the API server or for a registry" in caplog.text
+    assert server.refusals == ["too many requests"]
 
 
 def test_a_request_that_gets_no_thread_in_time_is_refused(server: Server, app: App) -> None:
@@ -208,6 +212,7 @@ def test_a_client_that_does_not_take_its_answer_is_closed(
     connection = server.connect(GET)
     wait_until(lambda: "slow reader: a request from 127.0.0.1" in caplog.text)
     assert len(received(connection)) < len(app.answer)
+    assert server.refusals == ["slow reader"]
 
 
 def test_a_client_that_never_closes_holds_nothing(

@@ -4,7 +4,11 @@ import threading
 import time
 
 from image_puller import limits
-from image_puller.errors import RefusedByRegistryError, RegistryUnavailableError
+from image_puller.errors import (
+    RefusedByRegistryError,
+    RegistryUnavailableError,
+    UnknownRegistryError,
+)
 from image_puller.registries.lookup import Lookup
 from image_puller.values.answers import Absent, OtherArtifact, Present, Unanswered
 from image_puller.values.reference import parse
@@ -136,3 +140,27 @@ def test_a_tag_is_unanswered_where_its_registry_does_not_show_the_manifest(
     registries.digests = {APP: digest(1)}
     registries.kinds = {digest(1): UNAVAILABLE}
     assert lookup.digests([APP], seconds=5) == {APP: Unanswered(str(UNAVAILABLE))}
+
+
+def test_whether_a_registry_answered_is_noted_after_each_question(
+    registries: FakeRegistries,
+) -> None:
+    noted: list[tuple[str, bool]] = []
+
+    def note(registry: str, *, is_reachable: bool) -> None:
+        noted.append((registry, is_reachable))
+
+    lookup = Lookup(registries, note=note)
+    registries.digests = {APP: RegistryUnavailableError("down"), OTHER: digest(1)}
+    lookup.digests([APP], seconds=5)
+    lookup.digests([OTHER], seconds=5)
+    registries.listings = {APP: RefusedByRegistryError("access denied")}
+    lookup.tags([APP], seconds=5)
+    assert noted == [("quay.io", False), ("quay.io", True), ("quay.io", True)]
+    # A host that is not asked has no answer, and its name may come from outside.
+    registries.digests = {APP: UnknownRegistryError("no entry names it")}
+    lookup.digests([APP], seconds=5)
+    registries.digests = {APP: RegistryUnavailableError("it took too long to answer")}
+    lookup.digests([APP], seconds=-1)
+    assert len(noted) == 3
+    lookup.close()

@@ -1078,6 +1078,23 @@ class Contract:
         listed = api.send("GET", api.core("events"), query=query).json()
         assert [item["message"] for item in listed["items"]] == ["for a reason"]
 
+    def test_events_are_listed_by_the_kind_of_their_object_and_their_reason(
+        self, api: Api, name: str
+    ) -> None:
+        for kind, reason in (("Pod", "Pulled"), ("Pod", "Pulling"), ("DaemonSet", "Pulled")):
+            about = {"kind": kind, "name": name, "namespace": api.namespace}
+            event = {
+                "metadata": {"generateName": f"{name}."},
+                "involvedObject": about,
+                "reason": reason,
+            }
+            assert api.send("POST", api.core("events"), event).status_code == 201
+        selector = f"involvedObject.kind=Pod,reason=Pulled,involvedObject.name={name}"
+        query = {"fieldSelector": selector, "limit": "1000"}
+        listed = api.send("GET", api.core("events"), query=query).json()
+        found = [(item["involvedObject"]["kind"], item["reason"]) for item in listed["items"]]
+        assert found == [("Pod", "Pulled")]
+
     def test_event_about_another_namespace_is_invalid(self, api: Api, name: str) -> None:
         event = {"metadata": {"name": name}, "involvedObject": {"namespace": "nowhere"}}
         response = api.send("POST", api.core("events"), event)

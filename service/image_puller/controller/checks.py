@@ -215,10 +215,14 @@ class Checks:
 
     def _read(self) -> tuple[Observation, tuple[Problem, ...]]:
         began, self._latest = self._clock.monotonic(), None
-        seen, superseded = self._observer.observe(), self._writer.superseded
+        seen, found = self._reported()
         ended = self._clock.monotonic()
         lasts = max(limits.OBSERVED_SECONDS, limits.OBSERVED_SHARE * (ended - began))
         self._latest = (ended + lasts, seen)
+        return seen, found
+
+    def _reported(self) -> tuple[Observation, tuple[Problem, ...]]:
+        seen, superseded = self._observer.observe(), self._writer.superseded
         found = problems.of_process(Kind.REGISTRY, self.problems)
         if superseded is not None:
             # Another process reports the problems of the configuration in charge.

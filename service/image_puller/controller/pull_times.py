@@ -31,10 +31,10 @@ class PullTimes:
     def count(self, seen: Observation) -> None:
         """Count the pulls of desired images. Nothing else waits for these Events."""
         entries = {image.image: image.entry for image in seen.images}
-        oldest = self._clock.now() - _KEPT
+        oldest = max(self._clock.now() - _KEPT, self._began)
         self._known = {uid: time for uid, time in self._known.items() if time >= oldest}
         for pull in self._read():
-            if pull.uid in self._known or pull.time < self._began or pull.image not in entries:
+            if pull.uid in self._known or pull.time < oldest or pull.image not in entries:
                 continue
             self._known[pull.uid] = pull.time
             self._metrics.note_pull(seen.config.group, entries[pull.image], pull.seconds)

@@ -69,7 +69,7 @@ class Scrapes:
         is_reachable = True
         for reading in [each.begin() for each in self._readings]:
             try:
-                seen = reading.result(max(deadline - time.monotonic(), 0.0))
+                found = counts.of(reading.result(max(deadline - time.monotonic(), 0.0)))
             except (ClusterUnavailableError, FutureTimeoutError) as error:
                 log.debug("the API server did not answer for a scrape: %s", error)
                 is_reachable = False
@@ -78,5 +78,5 @@ class Scrapes:
             except Exception:
                 log.exception("a group could not be observed for a scrape")
             else:
-                observed += filter(None, [counts.of(seen)])
+                observed += () if found is None else (found,)
         return observed, is_reachable
