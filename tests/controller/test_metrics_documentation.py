@@ -11,6 +11,7 @@ from image_puller.core import counts
 from image_puller.core.decide import Outcome
 from image_puller.core.problems import Kind
 from image_puller.events.sources import SOURCES
+from tests.support.source import quoted_messages, source_of_the_service
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = ROOT / "docs" / "operations"
@@ -96,18 +97,8 @@ def test_the_documented_kinds_of_problems_are_those_of_the_code() -> None:
     assert documented == list(Kind)
 
 
-def source_of_the_service() -> str:
-    """Return the service's source, with texts that are split over lines joined."""
-    files = sorted((ROOT / "service" / "image_puller").rglob("*.py"))
-    text = "".join(file.read_text("utf-8") for file in files)
-    return re.sub(r'"\s*\n\s*f?"', "", text)
-
-
 def test_troubleshooting_quotes_messages_of_the_code() -> None:
-    page = (OPERATIONS / "troubleshooting.md").read_text("utf-8")
-    cells = re.findall(r"(?m)^\| ([^|]*`[^|]*) \|", page)
-    quoted = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
-    parts = [part.strip(" .:;,") for text in quoted for part in text.split("…")]
+    quoted = quoted_messages((OPERATIONS / "troubleshooting.md").read_text("utf-8"))
     source = source_of_the_service()
     assert len(quoted) > 20
-    assert [part for part in parts if part not in source] == []
+    assert [part for part in quoted if part not in source] == []

@@ -15,6 +15,7 @@ import yaml
 from tests.support import promtool
 from tests.support.promtool import RULES, rules
 from tests.support.queries import labels_of, metrics_of, selectors, unknown_values
+from tests.support.source import quoted_messages, source_of_the_service
 
 TOP = Path(__file__).parents[2]
 PAGES = TOP / "docs" / "operations" / "alerts"
@@ -23,6 +24,20 @@ CASES = Path(__file__).parent / "alerts"
 MONITORING = TOP / "deploy" / "monitoring"
 SCRAPED = {"namespace", "job", "instance"}
 """The labels that Prometheus adds."""
+
+OF_OTHERS = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "CrashLoopBackOff",
+    "Unschedulable",
+    "Terminating",
+    "unauthorized",
+    "denied",
+    "exceeded quota",
+    "violates PodSecurity",
+    "/readyz",
+}
+"""What the pages quote of Kubernetes and of the container runtime."""
 
 every_alert = pytest.mark.parametrize("alert", rules())
 
@@ -79,6 +94,15 @@ def test_the_page_of_an_alert_has_its_meaning_commands_and_a_fix(alert: str) -> 
     text = page_of(alert).read_text("utf-8")
     assert re.findall(r"(?m)^#+ .*$", text) == [f"# {alert}", "## Meaning", "## Look at", "## Fix"]
     assert "```sh\n" in text.partition("## Look at\n")[2].partition("## Fix\n")[0]
+
+
+def test_pages_quote_messages_of_the_code() -> None:
+    source = source_of_the_service()
+    quoted = {
+        part for page in PAGES.glob("[!R]*.md") for part in quoted_messages(page.read_text("utf-8"))
+    }
+    assert {part for part in quoted if part not in source} <= OF_OTHERS
+    assert quoted >= OF_OTHERS
 
 
 def test_the_index_has_each_alert_with_its_page() -> None:
