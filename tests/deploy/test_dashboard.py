@@ -7,15 +7,21 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from image_puller.simulation import SimulatedCluster
 from tests.support import promtool
 from tests.support.chart import CHART
+from tests.support.clock import ManualClock
+from tests.support.daemonset import AT_ONCE
+from tests.support.prometheus import Prometheus
 from tests.support.queries import metrics_of, selectors, unknown_values
+from tests.support.web import Web
 
 TOP = Path(__file__).parents[2]
 FILE = CHART / "files" / "dashboard.json"
@@ -74,6 +80,30 @@ def test_variables_ask_for_labels_that_exist() -> None:
     for choice in CHOICES:
         ((metric, _),) = selectors(choice["query"])
         assert choice["name"] in known[metric] | CHOSEN
+
+
+def test_panels_show_a_push_that_has_reached_the_nodes(
+    web: Callable[..., Web],
+    cluster: SimulatedCluster,
+    clock: ManualClock,
+    tmp_path: Path,
+) -> None:
+    """Panels of what is wrong have no result, and neither have registries that nobody asked."""
+    prometheus = Prometheus(tmp_path, cluster, clock)
+    service = web(**AT_ONCE, READ_AUTH="none")
+    service.secret("quay", "t")
+    prometheus.watch(service, minutes=20)
+    payload = {"docker_url": "quay.io/org/app", "updated_tags": ["1.2.4"]}
+    assert service.client.post("/webhooks/quay/t", json=payload).status_code == 202
+    prometheus.watch(service, minutes=20)
+    queries = [re.sub(r"\$__rate_interval", "20m", re.sub(r"\$\w+\"", '.*"', q)) for q in QUERIES]
+    without = set(queries) - prometheus.answered(queries)
+    names = {name for query in without if "> 0" not in query for name, _ in selectors(query)}
+    assert names == {
+        "image_puller_requests_rejected_total",
+        "image_puller_connections_refused_total",
+        "image_puller_registry_reachable",
+    }
 
 
 def test_panels_do_not_overlap() -> None:

@@ -1,11 +1,12 @@
 """Scrapes a service while time passes, and asks promtool which alerts fire."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from image_puller.simulation import SimulatedCluster
 from tests.support import promtool
 from tests.support.clock import ManualClock
+from tests.support.promtool import Scrapes
 from tests.support.waiting import wait_until
 from tests.support.web import Web
 
@@ -63,4 +64,11 @@ class Prometheus:
 
     def firing(self) -> frozenset[str]:
         """Return the alerts that fire at the time of the last scrape."""
-        return promtool.firing(self._folder, self._scrapes, began=self._began, step=MINUTES)
+        return self._stored().firing(self._folder)
+
+    def answered(self, queries: Iterable[str]) -> frozenset[str]:
+        """Return the queries that have a result at the time of the last scrape."""
+        return self._stored().answered(self._folder, queries)
+
+    def _stored(self) -> Scrapes:
+        return Scrapes(values=self._scrapes, began=self._began, step=MINUTES)

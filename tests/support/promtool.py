@@ -6,7 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ JOB = "kubernetes-image-puller"
 
 _FOLDERS = (str(Path(sys.executable).parent), os.environ["PATH"])
 _FIRED = re.compile(r'Labels:\{alertname="(\w+)"')
+_ANSWERED = re.compile(r'(?m)^ *expr: (".*"), time:')
 
 
 def run(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -46,33 +48,49 @@ def series(text: str | None, instance: str = "a") -> dict[str, float]:
     return found
 
 
-def firing(
-    folder: Path, scrapes: Sequence[Mapping[str, float]], *, began: datetime, step: int
-) -> frozenset[str]:
-    """Return the alerts that fire at the last scrape. `step` minutes are between two."""
-    end = step * (len(scrapes) - 1)
-    names = sorted({name for scrape in scrapes for name in scrape})
-    test = {
-        "interval": f"{step}m",
-        "start_timestamp": began.timestamp(),
-        "input_series": [{"series": name, "values": _values(scrapes, name)} for name in names],
+@dataclass(frozen=True, kw_only=True)
+class Scrapes:
+    """What Prometheus got of all scrapes, the oldest first. `step` minutes are between two."""
+
+    values: Sequence[Mapping[str, float]]
+    began: datetime
+    step: int
+
+    def firing(self, folder: Path) -> frozenset[str]:
+        """Return the alerts that fire at the last scrape."""
         # No alert is expected, so promtool prints those that fire.
-        "alert_rule_test": [
-            {"alertname": name, "eval_time": f"{end}m", "exp_alerts": []} for name in rules()
-        ],
-    }
-    file = folder / "alerts.yaml"
-    content = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [test]}
-    file.write_text(yaml.safe_dump(content))
-    result = run("test", "rules", file)
-    output = result.stdout + result.stderr
-    assert result.returncode == 0 or "FAILED:" in output, output
-    return frozenset(_FIRED.findall(output))
+        tests = [{"alertname": name, "eval_time": self._end, "exp_alerts": []} for name in rules()]
+        return frozenset(_FIRED.findall(self._output(folder, "alert_rule_test", tests)))
 
+    def answered(self, folder: Path, queries: Iterable[str]) -> frozenset[str]:
+        """Return those queries that have a result at the last scrape."""
+        tests = [{"expr": each, "eval_time": self._end, "exp_samples": []} for each in queries]
+        found = _ANSWERED.findall(self._output(folder, "promql_expr_test", tests))
+        return frozenset(json.loads(each) for each in found)
 
-def _values(scrapes: Sequence[Mapping[str, float]], name: str) -> str:
-    """Return the values of a series, as promtool reads them."""
-    return " ".join(repr(scrape[name]) if name in scrape else "_" for scrape in scrapes)
+    @property
+    def _end(self) -> str:
+        return f"{self.step * (len(self.values) - 1)}m"
+
+    def _output(self, folder: Path, kind: str, tests: Sequence[Mapping[str, Any]]) -> str:
+        names = sorted({name for each in self.values for name in each})
+        test = {
+            "interval": f"{self.step}m",
+            "start_timestamp": self.began.timestamp(),
+            "input_series": [{"series": name, "values": self._of(name)} for name in names],
+            kind: tests,
+        }
+        file = folder / "promtool.yaml"
+        content = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [test]}
+        file.write_text(yaml.safe_dump(content))
+        result = run("test", "rules", file)
+        output = result.stdout + result.stderr
+        assert result.returncode == 0 or "FAILED:" in output, output
+        return output
+
+    def _of(self, name: str) -> str:
+        """Return the values of a series, as promtool reads them."""
+        return " ".join(repr(each[name]) if name in each else "_" for each in self.values)
 
 
 def _name(name: str, labels: Mapping[str, str]) -> str:
