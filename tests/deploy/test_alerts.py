@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from image_puller.core.problems import Kind
 from tests.support import promtool
 from tests.support.promtool import RULES, rules
 from tests.support.queries import labels_of, metrics_of, selectors, unknown_values
@@ -135,6 +136,25 @@ def test_annotations_use_only_labels_that_the_alert_has(alert: str) -> None:
     rule = rules()[alert]
     used = set(re.findall(r"\$labels\.(\w+)", str(rule["annotations"])))
     assert used <= labels_of(rule["expr"]) | SCRAPED
+
+
+def test_each_kind_of_problem_has_an_alert() -> None:
+    """`test_alerts_fire.py` shows that the others fire."""
+    of_others = {
+        Kind.IMAGES_MALFORMED: "ImagePullerConfigurationIgnored",
+        Kind.SUPERSEDED: "ImagePullerNotInCharge",
+        Kind.TEMPLATE_REFUSED: "ImagePullerRolloutBlocked",
+        Kind.PODS_REFUSED: "ImagePullerImageMissing",
+        Kind.PODS_NOT_SCHEDULED: "ImagePullerImageMissing",
+        Kind.SLEEP_IMAGE_FAILING: "ImagePullerRolloutStuck",
+        Kind.IMAGE_FAILING: "ImagePullerImageMissing",
+        Kind.IMAGE_QUARANTINED: "ImagePullerTagQuarantined",
+    }
+    expression = rules()["ImagePullerProblem"]["expr"]
+    own = {kind for kind in Kind if re.search(rf'["|]{kind}["|]', expression)}
+    assert own | of_others.keys() == set(Kind)
+    assert not own & of_others.keys()
+    assert set(of_others.values()) <= set(rules())
 
 
 def test_the_plain_file_is_the_output_of_make_docs() -> None:

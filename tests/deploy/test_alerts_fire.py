@@ -21,6 +21,7 @@ from tests.support.daemonset import (
     NEWER,
     OTHER,
     refuse_new_templates,
+    refuse_pods,
     start_pod,
 )
 from tests.support.installation import Installation
@@ -78,18 +79,44 @@ def test_nothing_fires_while_all_is_well(
     assert prometheus.watch(service, other) == set()
 
 
-@pytest.mark.parametrize("fault", ["fails on a node", "hangs on a node", "no pod on a node"])
+def pull_fails_on_a_node(cluster: SimulatedCluster) -> None:
+    cluster.unpullable_on("node-2")[APP] = "not found"
+
+
+def pull_hangs(cluster: SimulatedCluster) -> None:
+    cluster.pull_seconds[APP] = 1e9
+
+
+def container_does_not_run(cluster: SimulatedCluster) -> None:
+    cluster.crashing[APP] = ("OOMKilled", 137)
+
+
+def node_has_no_room(cluster: SimulatedCluster) -> None:
+    cluster.fill("node-2")
+
+
+def pods_are_refused(cluster: SimulatedCluster) -> None:
+    refuse_pods(cluster, "exceeded quota: pods")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pull_fails_on_a_node,
+        pull_hangs,
+        container_does_not_run,
+        node_has_no_room,
+        pods_are_refused,
+    ],
+)
 def test_an_image_is_missing(
-    web: MakeWeb, cluster: SimulatedCluster, prometheus: Prometheus, fault: str
+    web: MakeWeb,
+    cluster: SimulatedCluster,
+    prometheus: Prometheus,
+    fault: Callable[[SimulatedCluster], None],
 ) -> None:
-    if fault == "fails on a node":
-        cluster.unpullable_on("node-2")[APP] = "not found"
-    elif fault == "no pod on a node":
-        cluster.fill("node-2")
-    service = started(web, cluster)
-    if fault == "hangs on a node":
-        cluster.pull_seconds[NEWER] = 1e9
-        assert push(service) == 202
+    fault(cluster)
+    service = started(web, cluster, HOLD_BY="containers")
     assert prometheus.watch(service) == {"ImagePullerImageMissing"}
 
 
@@ -99,6 +126,14 @@ def test_a_rollout_is_stuck(
     service = started(web, cluster, ROLLOUT_MAX_UNAVAILABLE="1")
     cluster.kill("node-1")
     assert push(service) == 202
+    assert prometheus.watch(service) == {"ImagePullerRolloutStuck"}
+
+
+def test_the_sleep_image_fails(
+    web: MakeWeb, cluster: SimulatedCluster, prometheus: Prometheus
+) -> None:
+    cluster.unpullable["registry.example.com/sleep:1"] = "not found"
+    service = started(web, cluster, KIP_IMAGE="registry.example.com/sleep:1")
     assert prometheus.watch(service) == {"ImagePullerRolloutStuck"}
 
 
