@@ -45,10 +45,22 @@ $(BIN)/actionlint: build/actionlint/go.mod build/actionlint/go.sum $(VENV)/insta
 		github.com/rhysd/actionlint/cmd/actionlint
 	touch $@
 
+# No rule needs the discovery of scrape targets in clouds, which most of its code is for.
+$(BIN)/promtool: build/promtool/go.mod build/promtool/go.sum $(VENV)/installed
+	cd build/promtool && CGO_ENABLED=0 go build -buildvcs=false -trimpath -tags remove_all_sd \
+		-ldflags '-s -w' -o '$(CURDIR)/$@' github.com/prometheus/prometheus/cmd/promtool
+	touch $@
+
+$(BIN)/dashboard-schema: build/dashboard-schema/main.go build/dashboard-schema/go.mod build/dashboard-schema/go.sum \
+		$(VENV)/installed
+	cd build/dashboard-schema && CGO_ENABLED=0 go build -buildvcs=false -trimpath -o '$(CURDIR)/$@' .
+	touch $@
+
 run: $(VENV)/installed ## Start the service beside a simulated cluster of three nodes
 	@PORT=$(PORT) exec $(BIN)/image-puller demo
 
-test: $(VENV)/tools ## Run all fast tests on all cores, with branch coverage of service/
+# With CI set, promtool is required too.
+test: $(VENV)/tools $(if $(CI),$(BIN)/promtool) ## Run all fast tests on all cores, with branch coverage of service/
 	@# With CI set, the compilers and emulators for other architectures are required.
 	@if [ -n "$$CI" ]; then sleep/install-tools; fi
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term
@@ -62,13 +74,15 @@ $(VENV)/fuzz/installed: requirements-fuzz.lock
 	$(VENV)/fuzz/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-fuzz.lock
 	touch $@
 
-lint: $(VENV)/tools $(BIN)/actionlint ## Check style, types, the direction of imports, workflows and documentation
+lint: $(VENV)/tools $(BIN)/actionlint $(BIN)/promtool $(BIN)/dashboard-schema ## Check style, types, the direction of imports, workflows, alerts and documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/actionlint
 	$(BIN)/zizmor --offline --quiet --persona=pedantic --strict-collection .
+	$(BIN)/promtool check rules --lint=all --lint-fatal deploy/helm/files/alerts.yaml
+	$(BIN)/dashboard-schema deploy/helm/files/dashboard.json
 	$(BIN)/python build/prose.py
 
 e2e: $(VENV)/tools ## Test the whole path on a real API server; builds what it needs once
@@ -91,9 +105,11 @@ build: $(VENV)/installed ## Build the wheel in dist/ and the sleep binary in sle
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	$(MAKE) -C sleep ARCH=$(ARCH)
 
-docs: $(VENV)/installed ## Write the generated pages of docs/: Helm values and registries
+docs: $(VENV)/installed ## Write the generated pages of docs/ (Helm values, registries), the plain alerts and the dashboard
 	page=$$($(BIN)/python build/helm_values.py) && printf '%s\n' "$$page" > docs/install/helm-values.md
 	$(BIN)/python build/registry_pages.py docs/registries
+	rule=$$($(BIN)/python build/prometheus_rule.py) && printf '%s\n' "$$rule" > deploy/monitoring/prometheusrule.yaml
+	dashboard=$$($(BIN)/python build/dashboard.py) && printf '%s\n' "$$dashboard" > deploy/helm/files/dashboard.json
 
 sbom: $(VENV)/release/installed ## List the packages of the service image, as CycloneDX: dist/sbom.cdx.json
 	mkdir -p dist

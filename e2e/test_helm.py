@@ -128,6 +128,13 @@ EVERYTHING = {
     },
     "cronJob": {"enabled": True},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {
+        "enabled": True,
+        "labels": {"release": "prometheus"},
+        "job": "pullers",
+        "runbookUrl": "https://git.example.com/image-puller/",
+    },
+    "dashboard": {"enabled": True, "annotations": {"grafana_folder": "Images"}},
     "networkPolicy": {
         "enabled": True,
         "from": [{"namespaceSelector": {}}],
@@ -175,6 +182,8 @@ MATRIX: dict[str, Values] = {
             "sink": {"uri": "http://sink.example.com"},
             "minScale": 2,
         },
+        "prometheusRule": {"enabled": True},
+        "dashboard": {"enabled": True},
         "networkPolicy": {"from": [{"namespaceSelector": {}}]},
         "podSecurityContext": {"fsGroup": 1},
         "imagePullSecrets": [{"name": "pull"}],
@@ -443,6 +452,34 @@ def test_a_changed_variable_replaces_the_pod(offline: Helm) -> None:
     assert template({}) != template({"configMap": {"keepTags": 3}})
 
 
+def test_alerts_are_about_the_release_and_name_their_pages(offline: Helm) -> None:
+    url = "https://git.example.com/puller"
+    values = {"deploymentName": "own", "prometheusRule": {"enabled": True, "runbookUrl": f"{url}/"}}
+    rule = of_kind("PrometheusRule", offline.template(values))
+    text = (CHART / "files" / "alerts.yaml").read_text()
+    own = f'job="own", namespace="{rule["metadata"]["namespace"]}"'
+    text = text.replace('job="kubernetes-image-puller"', own)
+    text = text.replace("runbook_url: docs/", f"runbook_url: {url}/docs/")
+    assert rule["spec"] == yaml.safe_load(text)
+
+
+def test_on_knative_no_alert_fires_because_nothing_is_scraped(offline: Helm) -> None:
+    values = {"knative": {"enabled": True}, "prometheusRule": {"enabled": True, "job": "a/b"}}
+    (group,) = of_kind("PrometheusRule", offline.template(values))["spec"]["groups"]
+    assert group["name"] == "image-puller"
+    assert all('job="a/b"' in rule["expr"] for rule in group["rules"])
+
+
+def test_dashboard_is_found_by_grafanas_sidecar(offline: Helm) -> None:
+    values = {"dashboard": {"enabled": True, "namespace": "monitoring"}}
+    rendered = offline.template(values)
+    (found,) = (each for each in rendered if each["metadata"]["name"].endswith("-dashboard"))
+    assert (found["kind"], found["metadata"]["namespace"]) == ("ConfigMap", "monitoring")
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    file = (CHART / "files" / "dashboard.json").read_text()
+    assert found["data"] == {"image-puller.json": file}
+
+
 @pytest.mark.parametrize("text", ["", " ; ", "; ;", ";"])
 def test_without_pull_secrets_the_role_allows_no_secret(offline: Helm, text: str) -> None:
     rendered = offline.template({"configMap": {"imagePullSecrets": text}})
@@ -525,7 +562,10 @@ def test_the_api_server_refuses_an_unknown_field(helm: Helm, kinds: Kinds) -> No
     everything, on_knative = helm.template(EVERYTHING), helm.template(MATRIX["Knative"])
     # Not kinds of Eventing: their schemas accept all fields, and Knative's webhook checks them.
     for document in (
-        *(of_kind(kind, everything) for kind in ("Deployment", "ServiceMonitor", "HTTPRoute")),
+        *(
+            of_kind(kind, everything)
+            for kind in ("Deployment", "ServiceMonitor", "PrometheusRule", "HTTPRoute")
+        ),
         of_kind("Service", on_knative),
     ):
         document["spec"]["misspelt"] = 1
@@ -688,7 +728,8 @@ def comparable(documents: list[Json]) -> dict[str, Json]:
 
 @pytest.mark.parametrize("nodes", [1, 250])
 def test_the_quota_is_the_one_that_the_service_prints(offline: Helm, nodes: int) -> None:
-    read = configuration.from_environ(of_kind("ConfigMap", offline.template(EVERYTHING))["data"])
+    rendered = offline.template(EVERYTHING | {"dashboard": {}})
+    read = configuration.from_environ(of_kind("ConfigMap", rendered)["data"])
     hard = quota.manifest(read, nodes)["spec"]["hard"]
     values = EVERYTHING | {"resourceQuota": {"enabled": True, "hard": hard}}
     assert of_kind("ResourceQuota", offline.template(values))["spec"] == {"hard": hard}

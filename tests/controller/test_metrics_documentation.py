@@ -1,9 +1,8 @@
-"""The documentation of operation: its metrics, messages and alerts are those of the code."""
+"""The documentation of operation: its metrics and messages are those of the code."""
 
 import re
 from pathlib import Path
 
-import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from image_puller.controller import checks, intake
@@ -12,12 +11,12 @@ from image_puller.core import counts
 from image_puller.core.decide import Outcome
 from image_puller.core.problems import Kind
 from image_puller.events.sources import SOURCES
+from tests.support.source import quoted_messages, source_of_the_service
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = ROOT / "docs" / "operations"
 ROUTES = (ROOT / "service" / "image_puller" / "http" / "routes.py").read_text("utf-8")
 REQUEST_OUTCOMES = set(re.findall(r'count_event\([\w.]+, "([^"]+)"\)', ROUTES))
-STATUSES = {"400", "401", "413", "503"}
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -101,50 +100,8 @@ def test_the_documented_kinds_of_problems_are_those_of_the_code() -> None:
     assert documented == list(Kind)
 
 
-def source_of_the_service() -> str:
-    """Return the service's source, with texts that are split over lines joined."""
-    files = sorted((ROOT / "service" / "image_puller").rglob("*.py"))
-    text = "".join(file.read_text("utf-8") for file in files)
-    return re.sub(r'"\s*\n\s*f?"', "", text)
-
-
 def test_troubleshooting_quotes_messages_of_the_code() -> None:
-    page = (OPERATIONS / "troubleshooting.md").read_text("utf-8")
-    cells = re.findall(r"(?m)^\| ([^|]*`[^|]*) \|", page)
-    quoted = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
-    parts = [part.strip(" .:;,") for text in quoted for part in text.split("…")]
+    quoted = quoted_messages((OPERATIONS / "troubleshooting.md").read_text("utf-8"))
     source = source_of_the_service()
     assert len(quoted) > 20
-    assert [part for part in parts if part not in source] == []
-
-
-def rules() -> dict[str, str]:
-    """Return the expressions of the documented alerts, by name."""
-    text = (OPERATIONS / "alerts.md").read_text("utf-8")
-    manifest, _alertmanager = re.findall(r"(?s)```yaml\n(.*?)```", text)
-    (group,) = yaml.safe_load(manifest)["spec"]["groups"]
-    return {rule["alert"]: rule["expr"] for rule in group["rules"]}
-
-
-def test_alerts_use_only_metrics_that_exist() -> None:
-    used = {name for rule in rules().values() for name in re.findall(r"image_puller_\w+", rule)}
-    assert used
-    assert used <= set(exposed())
-
-
-def test_alerts_use_only_labels_and_values_that_exist() -> None:
-    allowed = {
-        "source": {*SOURCES, "nodes", checks.SOURCE},
-        "outcome": {*Outcome, *REQUEST_OUTCOMES},
-        "status": STATUSES,
-        "job": {"kubernetes-image-puller"},
-    }
-    for rule in rules().values():
-        for label, values in re.findall(r'(\w+)=~?"([^"]+)"', rule):
-            assert set(values.split("|")) <= allowed[label]
-
-
-def test_every_alert_is_documented() -> None:
-    text = (OPERATIONS / "alerts.md").read_text("utf-8")
-    explained = re.findall(r"(?m)^\| (ImagePuller\w+) \|", text)
-    assert explained == list(rules())
+    assert [part for part in quoted if part not in source] == []
