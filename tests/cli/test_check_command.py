@@ -361,9 +361,11 @@ FAULTS: dict[str, tuple[Callable[[Setting], None], str, str, str]] = {
     "no Role": (
         forbid_all,
         "rights",
-        f"the service may not get daemonsets/{NAME}, patch daemonsets/{NAME}, "
-        f"get daemonsets/{GPU}, patch daemonsets/{GPU}, create daemonsets, list pods, "
-        "get secrets/credentials",
+        (
+            f"the service may not get daemonsets/{NAME}, patch daemonsets/{NAME}, "
+            f"get daemonsets/{GPU}, patch daemonsets/{GPU}, create daemonsets, list pods, "
+            "get secrets/credentials"
+        ),
         "deploy/kubernetes/rbac.yaml",
     ),
     "a Role without one verb": (
