@@ -244,8 +244,18 @@ def test_the_command_line_runs_it(
 
 
 def forbid_all(setting: Setting) -> None:
-    for right in rights.needed(setting.config()):
-        setting.cluster.forbid(right.verb, right.resource)
+    needed = rights.needed(setting.config())
+    forbid(*((each.verb, each.resource) for each in needed))(setting)
+
+
+def forbid(*denied: tuple[str, str]) -> Callable[[Setting], None]:
+    """Return a fault: the service lacks these rights."""
+
+    def break_(setting: Setting) -> None:
+        for verb, plural in denied:
+            setting.cluster.forbid(verb, plural)
+
+    return break_
 
 
 def replace_by(selector: Json) -> Callable[[Setting], None]:
@@ -369,13 +379,13 @@ FAULTS: dict[str, tuple[Callable[[Setting], None], str, str, str]] = {
         "deploy/kubernetes/rbac.yaml",
     ),
     "a Role without one verb": (
-        lambda setting: setting.cluster.forbid("patch", "daemonsets"),
+        forbid(("patch", "daemonsets")),
         "rights",
         f"the service may not patch daemonsets/{NAME}",
         "apply the Role",
     ),
     "no right to a pull secret": (
-        lambda setting: setting.cluster.forbid("get", "secrets"),
+        forbid(("get", "secrets")),
         "rights",
         "the service may not get secrets/credentials",
         "apply the Role",
@@ -584,7 +594,7 @@ WARNINGS: dict[str, tuple[Callable[[Setting], None], list[str], str]] = {
         "did you mean KEEP_TAGS?",
     ),
     "rights of features": (
-        lambda setting: [setting.cluster.forbid(verb, "nodes") for verb in ("list", "watch")],
+        forbid(("list", "nodes"), ("watch", "nodes")),
         ["right to list nodes", "right to watch nodes"],
         "it is missing, and serves image volumes",
     ),
@@ -659,20 +669,20 @@ SKIPPED: dict[str, tuple[Callable[[Setting], None], list[str]]] = {
             "pull secret credentials",
         ],
     ),
-    "no rights to DaemonSets and their owner": (
-        lambda setting: [setting.cluster.forbid("get", each) for each in ("daemonsets",)],
+    "no right to read DaemonSets": (
+        forbid(("get", "daemonsets")),
         [f"DaemonSet {NAME}", f"DaemonSet {GPU}"],
     ),
     "no right to the owner": (
-        lambda setting: setting.cluster.forbid("get", "deployments"),
+        forbid(("get", "deployments")),
         [f"owner of {NAME}", f"owner of {GPU}"],
     ),
     "no right to try pods": (
-        lambda setting: setting.cluster.forbid("create", "pods"),
+        forbid(("create", "pods")),
         [f"dry run of a pod of {NAME}", f"dry run of a pod of {GPU}"],
     ),
     "no right to pull secrets": (
-        lambda setting: setting.cluster.forbid("get", "secrets"),
+        forbid(("get", "secrets")),
         ["pull secret credentials"],
     ),
     "reviews that nobody may make": (
@@ -732,6 +742,18 @@ def test_a_namespace_that_does_not_exist_is_named(setting: Setting, printed: Pri
     assert found["fix"] == "kubectl create namespace elsewhere, or correct NAMESPACE"
 
 
+def test_an_api_server_that_fails_in_between_fails_the_step(
+    setting: Setting, printed: Printed
+) -> None:
+    setting.variables["IMAGE_GROUPS"] = ""
+    setting.start()
+    setting.cluster.hang_up(method="POST", path="/pods", times=9)
+    assert setting.check() == 1
+    found = only(printed(), Result.FAILED)
+    assert found["title"] == f"dry run of a pod of {NAME}"
+    assert "the API server can't be reached" in found["detail"]
+
+
 def test_on_knative_the_owner_is_a_service(setting: Setting, printed: Printed) -> None:
     service = {"apiVersion": "serving.knative.dev/v1", "kind": "Service"}
     setting.cluster.add(service | {"metadata": {"name": NAME}}, NAMESPACE)
@@ -761,9 +783,9 @@ def test_a_registry_that_refuses_a_repository_may_lack_the_secret_that_could_not
         for name in (NAME, GPU):
             setting.cluster.delete(name, NAMESPACE)
         assert setting.check() == 1
-        found = printed()
-        assert titles(found, Result.FAILED) == ["pull secret absent"]
-        assert titles(found, Result.SKIPPED) == [f"registry {registry}", "sleep image"]
+        every = printed()
+        assert titles(every, Result.FAILED) == ["pull secret absent"]
+        assert titles(every, Result.SKIPPED) == [f"registry {registry}", "sleep image"]
     finally:
         server.close()
 
@@ -771,7 +793,8 @@ def test_a_registry_that_refuses_a_repository_may_lack_the_secret_that_could_not
 def test_a_service_that_answers_is_told(setting: Setting, printed: Printed) -> None:
     server = Server(lambda _request: Response(200, "ok"))
     try:
-        setting.url = server.url
+        # The proxy of the environment would get a request for this name.
+        setting.url = server.url.replace("127.0.0.1", "localhost")
         assert setting.check() == 0
     finally:
         server.close()

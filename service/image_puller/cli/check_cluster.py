@@ -162,7 +162,7 @@ class ClusterCheck:
             return
         cluster = self._cluster.of_group(group)
         live = self._live.get(group.daemonset_name)
-        ours = live if _is_ours(group, live) else None
+        ours = live if _is_ours(live, group) else None
         try:
             state = self._wanted(group, ours, cluster)
             refusal = self._refusal(group, state, live, cluster)
@@ -284,12 +284,12 @@ class ClusterCheck:
                 text = states.encode(state)
                 manifest = daemonset.manifest(group, state, self._platform, text)
                 cluster.create(manifest, dry_run=True)
-            if _is_ours(group, live) and not self._lacks(
+            if _is_ours(live, group) and not self._lacks(
                 "patch", "daemonsets", group.daemonset_name
             ):
                 cluster.patch([put("/spec/template", template)], dry_run=True)
         except RefusedByClusterError as error:
-            if _is_ours(group, live) and _has_room(str(error), live, template):
+            if _is_ours(live, group) and _has_room(str(error), live, template):
                 return None
             return str(error)
         return None
@@ -374,7 +374,7 @@ def _read(cluster: KubernetesCluster) -> Manifest | None:
         return None
 
 
-def _is_ours(group: Config, live: Manifest | None) -> TypeGuard[Manifest]:
+def _is_ours(live: Manifest | None, group: Config) -> TypeGuard[Manifest]:
     return live is not None and whose(group, live) is Whose.OURS
 
 
