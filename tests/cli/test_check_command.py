@@ -400,7 +400,7 @@ FAULTS: dict[str, tuple[Callable[[Setting], None], str, str, str]] = {
         supersede,
         f"DaemonSet {GPU}",
         "another configuration is in charge, that of pod rival",
-        "delete the Deployment or Revision",
+        "delete another Deployment or Revision",
     ),
     "the state of a newer release": (
         raise_schema,

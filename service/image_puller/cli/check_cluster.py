@@ -27,7 +27,7 @@ from image_puller.registries.pull_secrets import Credentials, Keyring
 from image_puller.values.reference import Reference
 
 _SETTLING_SECONDS = 10
-"""How long the service may take after its start until it has written the DaemonSet."""
+"""How long the service may take after its start until it has written its DaemonSets."""
 _UNREACHABLE = "the API server can't be asked"
 _NO_RIGHT = "a right is missing, see above"
 _ROLE = (
@@ -80,6 +80,7 @@ class ClusterCheck:
         self._denied: frozenset[Right] = frozenset()
         self._platform = Platform()
         self._live: dict[str, Manifest | None] = {}
+        self._waits = _SETTLING_SECONDS
         self._keyring = Keyring()
         self.lacks_secrets = bool(self._secret_names())
         """Whether a pull secret could not be read, so that a registry may refuse access."""
@@ -228,14 +229,13 @@ class ClusterCheck:
 
     def _settled(self, group: Config, cluster: KubernetesCluster) -> Manifest | None:
         """Return the DaemonSet. A service that has just started may take a moment to write it."""
-        for _ in range(_SETTLING_SECONDS):
+        while True:
             live = _read(cluster)
-            if live is not None and (
-                whose(group, live) is Whose.FOREIGN or _has_configuration(group, live)
-            ):
+            is_foreign = live is not None and whose(group, live) is Whose.FOREIGN
+            if is_foreign or _has_configuration(group, live) or not self._waits:
                 return live
             self._wait(1)
-        return _read(cluster)
+            self._waits -= 1
 
     def _owned(self, live: Manifest) -> Finding:
         """Return whether the DaemonSet is deleted together with the service."""
@@ -339,8 +339,8 @@ def in_charge(group: Config, live: Manifest, lives: Callable[[Process], bool]) -
         title,
         f"another configuration is in charge, that of {where} {living.name}, which started at "
         f"{living.since:%Y-%m-%d %H:%M} UTC",
-        f"give this process the variables of that {where}, or delete the Deployment or Revision "
-        "that should not run",
+        "restart the Deployment if its variables were changed, or delete another Deployment or "
+        "Revision that should not run",
     )
 
 
@@ -385,7 +385,7 @@ def _state_of(live: Manifest | None) -> State | None:
         return None
 
 
-def _has_configuration(group: Config, live: Manifest) -> bool:
+def _has_configuration(group: Config, live: Manifest | None) -> bool:
     state = _state_of(live)
     return state is not None and state.configuration == daemonset.configuration_hash(group)
 
