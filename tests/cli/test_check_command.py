@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiClient
 
+from image_puller import cli, http
 from image_puller.cli import check_command, check_secrets, main
 from image_puller.cli.findings import Result
 from image_puller.cluster.client import KubernetesCluster
@@ -26,6 +28,7 @@ from image_puller.simulation.server import Request, Response, Server
 from tests.support.building import configuration
 from tests.support.daemonset import end_pod, refuse_pods, start_pod
 from tests.support.installation import NAME, NAMESPACE, Json, kubeconfig
+from tests.support.issuer import Issuer
 from tests.support.pull_secrets import pull_secret
 
 GPU = f"{NAME}-gpu"
@@ -798,7 +801,7 @@ def test_a_service_that_answers_is_told(setting: Setting, printed: Printed) -> N
         assert setting.check() == 0
     finally:
         server.close()
-    assert printed()[-1]["title"] == f"service at {setting.url}"
+    assert printed()[1]["title"] == f"service at {setting.url}"
 
 
 def test_a_log_does_not_get_in_between(setting: Setting, printed: Printed) -> None:
@@ -844,3 +847,51 @@ def test_outside_a_pod_a_missing_folder_of_secrets_is_skipped(tmp_path: Path) ->
     (outside,) = check_secrets.webhook_secrets(config, is_in_pod=False)
     (inside,) = check_secrets.webhook_secrets(config, is_in_pod=True)
     assert (outside.result, inside.result) == ("skipped", "failed")
+
+
+# Keys of tokens
+
+OIDC = {"EVENT_AUTH": "oidc", "OIDC_AUDIENCE": "puller"}
+
+
+def test_the_keys_of_the_api_server_are_read_where_senders_have_its_tokens(
+    setting: Setting, printed: Printed
+) -> None:
+    setting.variables |= OIDC
+    assert setting.check() == 1
+    assert only(printed(), Result.FAILED)["title"] == "keys of tokens for events"
+    described = {"issuer": "https://cluster"}
+    setting.cluster.documents["/.well-known/openid-configuration"] = described
+    setting.cluster.documents["/openid/v1/jwks"] = json.loads(Issuer().document())
+    assert setting.check() == 0
+    assert "1 can be read" in [each["detail"] for each in printed()]
+    setting.variables["KUBECONFIG"] = "/nowhere"
+    setting.check()
+    assert "keys of tokens for events" in titles(printed(), Result.SKIPPED)
+
+
+def test_keys_in_a_file_and_at_a_url_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(Issuer().document())
+    google = {"GAR_AUDIENCE": "a", "GAR_SERVICE_ACCOUNT": "a@b.iam.gserviceaccount.com"}
+    monkeypatch.setenv("https_proxy", f"http://{NOWHERE}")
+    config = configuration(
+        OIDC_KEYS=str(file), OIDC_ISSUER="https://issuer.example.com", **OIDC, **google
+    )
+    events, gar = check_command.token_keys(config, lambda: None)
+    assert (events.result, events.detail) == ("ok", "1 can be read")
+    assert (gar.title, gar.result) == ("keys of tokens for gar", "failed")
+    (alone,) = check_command.token_keys(configuration(**google), lambda: None)
+    assert alone == gar
+
+
+def test_an_image_without_the_packages_of_tokens_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package, name in ((http, "oidc"), (http, "key_sets"), (cli, "check_tokens")):
+        monkeypatch.delitem(sys.modules, f"{package.__name__}.{name}", raising=False)
+        monkeypatch.delattr(package, name, raising=False)
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    (only_one,) = check_command.token_keys(configuration(**OIDC), lambda: None)
+    assert (only_one.result, only_one.title) == ("failed", "keys of tokens")
+    assert "docs/fips.md" in only_one.fix

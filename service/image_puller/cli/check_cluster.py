@@ -208,6 +208,10 @@ class ClusterCheck:
         """Return the credentials for an image, from those pull secrets that could be read."""
         return self._keyring.credentials(reference)
 
+    def issuer(self) -> Callable[[], tuple[str, bytes]] | None:
+        """Return what reads the keys of the API server's tokens, or None if it can't be asked."""
+        return None if self._cluster is None else self._cluster.issuer
+
     def running(self, image: str) -> bool:
         """Whether a container of an image runs in a pod of any group, as far as can be seen."""
         if self._cluster is None or self._lacks("list", "pods"):

@@ -24,6 +24,7 @@ SECONDS = 60.0
 REGISTRY_SECONDS = 25.0
 """The time for the questions to registries."""
 _RESERVE_SECONDS = 5.0
+Issuer = Callable[[], tuple[str, bytes]]
 _FAILED = 1
 _BAD_CONFIGURATION = 2
 _CONFIGURATION = "configuration"
@@ -91,6 +92,22 @@ def answers(url: str) -> Iterator[Finding]:
     yield ok(title, "it answers, and takes events")
 
 
+def token_keys(config: Config, issuer: Callable[[], Issuer | None]) -> Iterator[Finding]:
+    """Yield whether the keys of signed tokens can be read, where senders send such tokens."""
+    if config.oidc is None and config.google is None:
+        return
+    try:
+        from image_puller.cli import check_tokens  # noqa: PLC0415 - its packages may be missing
+    except ImportError as error:
+        yield failed(
+            "keys of tokens",
+            f"this image lacks a Python package: {error}",
+            "build the image with LOCK_FILE=requirements-oidc.lock, see docs/fips.md",
+        )
+        return
+    yield from check_tokens.token_keys(config, issuer())
+
+
 def _all(config: Config, found: Iterator[Finding]) -> Iterator[Finding]:
     yield from of_config(config)
     yield from found
@@ -128,6 +145,8 @@ def _steps(
     )
     groups = config.all_groups
     return (
+        # First, because on Knative this starts the service, which then writes its DaemonSets.
+        *([Step(title=f"service at {url}", run=partial(answers, url))] if url else []),
         Step(title="API server", run=cluster.api_server),
         Step(title="rights", run=cluster.rights),
         *(
@@ -146,9 +165,12 @@ def _steps(
             title="secrets of senders",
             run=partial(check_secrets.webhook_secrets, config, is_in_pod=is_in_pod),
         ),
+        Step(
+            title="keys of tokens",
+            run=partial(token_keys, config, cluster.issuer),
+        ),
         Step(title="registries", run=registries.registries),
         Step(title="sleep image", run=registries.sleep_image),
-        *([Step(title=f"service at {url}", run=partial(answers, url))] if url else []),
     )
 
 

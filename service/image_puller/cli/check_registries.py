@@ -57,7 +57,7 @@ class RegistriesCheck:
         self._is_running = is_running
         self._seconds = seconds
         self._sleep_image = parse(config.kip_image)
-        self._sleep_answer: Answer = Unanswered(_NOT_ASKED)
+        self._sleep_answer: Answer = Unanswered("it was not asked")
 
     def registries(self) -> Iterator[Finding]:
         """Yield whether each registry answers, and has the configured images."""
