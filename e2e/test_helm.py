@@ -29,9 +29,10 @@ from e2e.harness.pods import Pods
 from e2e.harness.registry import HOST, Registry
 from e2e.harness.workspace import Workspace, wait_until
 from image_puller.config import configuration
-from image_puller.core import quota
+from image_puller.core import quota, rights
 from image_puller.core.daemonset import OWNER_LABEL
 from image_puller.values import quantity
+from tests.support.rights import given, wanted
 
 MakeHelm = Callable[..., Helm]
 MakeRegistry = Callable[..., Registry]
@@ -441,6 +442,62 @@ def test_default_values_are_the_defaults_of_the_service(offline: Helm) -> None:
         name for name in own.__slots__ if getattr(chart, name) != getattr(own, name)
     } - set(bounds)
     assert not differing
+
+
+@pytest.mark.parametrize("knative", [False, True])
+def test_the_role_gives_exactly_the_rights_that_the_service_needs(
+    offline: Helm, *, knative: bool
+) -> None:
+    values = {"knative": {"enabled": knative}, "configMap": {"imagePullSecrets": "first;second"}}
+    rendered = offline.template(values)
+    own = [
+        each
+        for each in rendered
+        if each["kind"] in ("Role", "ClusterRole")
+        if each["metadata"]["name"].endswith("k8s-image-puller")
+    ]
+    variables = of_kind("ConfigMap", rendered)["data"] | ({"K_SERVICE": NAME} if knative else {})
+    assert given(own) == wanted(rights.needed(configuration.from_environ(variables)))
+
+
+@pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
+def test_the_pod_of_helm_test_has_what_the_service_has(offline: Helm, values: Values) -> None:
+    rendered = offline.template(values)
+    test = of_kind("Pod", rendered)["spec"]
+    service = next(
+        each["spec"]["template"]["spec"]
+        for each in rendered
+        if each["metadata"]["name"] == values.get("deploymentName", NAME)
+        if "template" in each.get("spec", {})
+    )
+    (mine,), (its,) = test["containers"], service["containers"]
+    for name in ("image", "imagePullPolicy", "envFrom", "volumeMounts", "securityContext"):
+        assert mine.get(name) == its.get(name)
+    set_by_knative = {"name": "K_SERVICE", "value": NAME}
+    assert [each for each in mine.get("env", ()) if each != set_by_knative] == its.get("env", [])
+    assert (set_by_knative in mine.get("env", ())) == ("Deployment" not in map(kind_of, rendered))
+    for name in ("volumes", "serviceAccountName", "imagePullSecrets", "nodeSelector"):
+        assert test.get(name) == service.get(name)
+
+
+def kind_of(document: Json) -> str:
+    """Return the kind of an object."""
+    found: str = document["kind"]
+    return found
+
+
+def test_the_pod_of_helm_test_reaches_what_the_service_reaches(offline: Helm) -> None:
+    values = {"networkPolicy": {"egress": [{"ports": [{"port": 443}]}]}}
+    rendered = offline.template(values)
+    policies = {
+        each["metadata"]["name"]: each["spec"]
+        for each in rendered
+        if each["kind"] == "NetworkPolicy"
+    }
+    labels = of_kind("Pod", rendered)["metadata"]["labels"]
+    policy = policies[f"{NAME}-test"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policy["egress"][1:] == policies[NAME]["egress"]
 
 
 def test_a_changed_variable_replaces_the_pod(offline: Helm) -> None:
@@ -886,7 +943,8 @@ def test_upgrade_and_rollback_keep_secrets_and_pods(
 ) -> None:
     configured = reference("helm/calm", "1.0.0")
     registry.push_image("helm/calm", "1.0.0", with_content(workspace, "calm"))
-    helm.install(values_of_a_release(f"app={configured}"))
+    asking = {"insecureRegistries": HOST}
+    helm.install(values_of_a_release(f"app={configured}", configMap=asking))
     generated = secret(installation)
     assert len(set(generated.values())) == len(generated)
     assert all(len(value) == 40 for value in generated.values())
@@ -911,6 +969,46 @@ def test_upgrade_and_rollback_keep_secrets_and_pods(
     assert puller.pods() == before
 
     helm.run("test", "puller", "--timeout=170s")
+
+
+def test_helm_test_fails_with_the_fix_where_the_service_lacks_something(
+    nodes: Nodes, registry: Registry, helm: Helm, installation: Installation, workspace: Workspace
+) -> None:
+    configured = reference("helm/tested", "1.0.0")
+    registry.push_image("helm/tested", "1.0.0", with_content(workspace, "tested"))
+    nowhere = f"{HOST.partition(':')[0]}:1"
+    variables = {
+        "insecureRegistries": f"{HOST};{nowhere}",
+        "imageGroups": {"none": {"images": {"app": configured}, "nodeSelector": {"none": "yes"}}},
+    }
+    values = values_of_a_release(f"app={configured}", configMap=variables)
+    helm.install(values)
+    puller = Deployed(installation, token=secret(installation)["read"])
+    puller.wait_until_held(configured, *nodes.names)
+    helm.run("test", "puller", "--timeout=170s")
+
+    admin = installation.control_plane.admin
+    role = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{helm.namespace}/roles/k8s-image-puller"
+    complete = admin.get(role)["rules"]
+    lacking = [rule for rule in complete if "patch" not in rule["verbs"]]
+    admin.patch(role, {"rules": [*lacking, complete[0] | {"verbs": ["get", "delete"]}]})
+    assert "✗ rights: the service may not patch daemonsets/" in failed_test(helm, installation)
+    admin.patch(role, {"rules": complete})
+
+    bad = values["configMap"] | {"images": f"app={configured};gone={nowhere}/org/app:1"}
+    helm.upgrade(values | {"configMap": bad})
+    text = failed_test(helm, installation)
+    assert f"✗ registry {nowhere}: " in text
+    assert "1 failed, " in text
+    admin.delete(f"/api/v1/namespaces/{helm.namespace}/pods/{NAME}-test")
+
+
+def failed_test(helm: Helm, installation: Installation) -> str:
+    """Run `helm test`, which must fail, and return the log of its pod."""
+    with pytest.raises(HelmError):
+        helm.run("test", "puller", "--timeout=170s")
+    path = f"/api/v1/namespaces/{helm.namespace}/pods/{NAME}-test/log"
+    return installation.control_plane.admin.text(path)
 
 
 def data(installation: Installation) -> dict[str, str]:

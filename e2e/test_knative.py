@@ -3,6 +3,7 @@
 All tests share one installation, and run in the order of this file.
 """
 
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from e2e.harness.control_plane import ControlPlane
-from e2e.harness.deployed import ProductImages
+from e2e.harness.deployed import SERVICE_IMAGE, ProductImages
 from e2e.harness.events import sent
 from e2e.harness.helm import Helm, Values
 from e2e.harness.installation import NAME, reference
@@ -178,6 +179,28 @@ def test_a_push_through_the_gateway_to_zero_pods_reaches_the_nodes(
         lambda: all(node.images().get(of_tag("1.1.0")) == digest for node in nodes),
         "1.1.0 on all nodes",
     )
+
+
+def test_the_job_of_the_documentation_checks_the_service(puller: OnKnative) -> None:
+    page = (TOP.parent / "docs" / "install" / "knative.md").read_text()
+    (text,) = re.findall(r"(?s)```yaml\n(apiVersion: batch/v1\n.*?)```", page)
+    job = yaml.safe_load(text)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    # kustomize sets both in an overlay.
+    container["image"] = SERVICE_IMAGE
+    container["envFrom"] = [{"configMapRef": {"name": puller.config_map()}}]
+    puller.bring_to_zero()
+    admin = puller.installation.control_plane.admin
+    jobs = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
+    admin.post(jobs, job)
+    path = f"{jobs}/{job['metadata']['name']}"
+    wait_until(lambda: admin.get(path)["status"].get("conditions"), "the end of the Job")
+    pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    (pod,) = admin.get(pods, labelSelector=f"job-name={job['metadata']['name']}")["items"]
+    log = admin.text(f"{pods}/{pod['metadata']['name']}/log")
+    assert f"owner of {NAME}: it is Knative Service {NAME}" in log
+    assert "Nothing failed, 0 warnings.\n" in log
+    admin.delete(path, propagationPolicy="Background")
 
 
 def test_a_node_that_joins_is_an_event_from_the_broker(puller: OnKnative, nodes: Nodes) -> None:

@@ -88,6 +88,11 @@ class OnKnative:
         found: list[Json] = self._admin.get(path, labelSelector=selector)["items"]
         return found
 
+    def config_map(self) -> str:
+        """Return the name of the ConfigMap with the variables, which ends in a hash."""
+        (found,) = (each for each in self._documents if each["kind"] == "ConfigMap")
+        return str(found["metadata"]["name"])
+
     def wait_for_zero(self) -> None:
         """Wait until neither Service has a pod."""
         wait_until(lambda: not self.pods(), "no pods of the Services")

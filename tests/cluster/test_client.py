@@ -22,6 +22,7 @@ from image_puller.core import daemonset
 from image_puller.core.charge import Process
 from image_puller.core.daemonset import Platform
 from image_puller.core.node_state import Refusal
+from image_puller.core.rights import Right
 from image_puller.errors import (
     ClusterUnavailableError,
     LostRaceError,
@@ -490,6 +491,32 @@ def test_pods_are_those_of_the_selector(replica: MakeReplica, cluster: Simulated
     names = [pod.name for pod in one.cluster.pods()]
     assert len(names) == 3
     assert all(name.startswith(NAME) for name in names)
+
+
+# Rights
+
+LIST_PODS = Right(verb="list", group="", resource="pods")
+LIST_NODES = Right(verb="list", group="", resource="nodes", is_cluster_wide=True)
+GET_SECRET = Right(verb="get", group="", resource="secrets", name="mine")
+
+
+def test_rights_are_asked_for_in_the_namespace_or_in_the_cluster(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    cluster.forbid("list", "nodes")
+    assert [puller.allows(each) for each in (LIST_PODS, LIST_NODES, GET_SECRET)] == [
+        True,
+        False,
+        True,
+    ]
+    pods, nodes, secret = (each.json["spec"]["resourceAttributes"] for each in cluster.requests)
+    assert pods["namespace"] == secret["namespace"] == NAMESPACE
+    assert "namespace" not in nodes
+    assert (pods["name"], secret["name"]) == ("", "mine")
+
+
+def test_the_version_is_that_of_the_server(puller: KubernetesCluster) -> None:
+    assert puller.version() == "v1.34.4"
 
 
 # Pods, Events and the platform

@@ -322,3 +322,19 @@ def test_schema_rejects_malformed_images_in_a_map_or_a_list(images: Any) -> None
 
 def test_default_values_meet_the_schema() -> None:
     assert is_valid(values(), SCHEMA, SCHEMA)
+
+
+TEMPLATES = CHART / "templates"
+
+
+def test_the_pod_of_helm_test_has_what_the_service_has() -> None:
+    """`e2e/test_helm.py` renders both, and runs the test."""
+    test, deployment = (
+        (TEMPLATES / name).read_text() for name in ("tests/check.yaml", "deployment.yaml")
+    )
+    for part in ("envFrom", "volumeMounts", "volumes"):
+        include = f'include "image-puller.{part}"'
+        assert include in test
+        assert include in deployment
+    assert "serviceAccountName: {{ .Values.serviceAccount.name }}" in test
+    assert "automountServiceAccountToken" not in test

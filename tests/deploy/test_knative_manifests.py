@@ -3,6 +3,7 @@
 `e2e/test_knative.py` applies them.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,17 @@ def matches(condition: dict[str, Any], event: dict[str, str]) -> bool:
         case "suffix":
             return value.endswith(text)
     raise ValueError(dialect)
+
+
+def test_the_job_of_the_documentation_checks_what_the_service_has() -> None:
+    page = (TOP / "docs" / "install" / "knative.md").read_text()
+    (text,) = re.findall(r"(?s)```yaml\n(apiVersion: batch/v1\n.*?)```", page)
+    job = yaml.safe_load(text)["spec"]["template"]["spec"]
+    service = find("Service", "kubernetes-image-puller", *FILES)["spec"]["template"]["spec"]
+    (mine,), (its,) = job["containers"], service["containers"]
+    for name in ("image", "envFrom", "securityContext"):
+        assert mine[name] == its[name]
+    assert mine["env"] == [*its["env"], {"name": "K_SERVICE", "value": "kubernetes-image-puller"}]
+    assert mine["volumeMounts"] == its["volumeMounts"][:1]
+    assert job["volumes"] == service["volumes"][:1]
+    assert job["serviceAccountName"] == service["serviceAccountName"]

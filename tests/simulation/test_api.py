@@ -11,6 +11,7 @@ import requests
 from kubernetes import client
 
 from image_puller.simulation import SimulatedClock, SimulatedCluster
+from image_puller.simulation.access import REVIEWS
 from image_puller.simulation.store import HISTORY_LENGTH
 from tests.support.contract import (
     JSON_PATCH,
@@ -470,3 +471,44 @@ def test_running_clock_shows_real_time() -> None:
     clock.run()
     clock.advance_to(1000.0)
     assert 100.0 <= clock() < 101.0
+
+
+# Rights
+
+
+def review(verb: str, resource: str, group: str = "") -> dict[str, Any]:
+    attributes = {"verb": verb, "group": group, "resource": resource, "namespace": NAMESPACE}
+    return {"spec": {"resourceAttributes": attributes}}
+
+
+def test_a_right_that_was_taken_away_is_denied_and_refused(
+    cluster: SimulatedCluster, api: Api
+) -> None:
+    cluster.forbid("create", "pods")
+    cluster.forbid("watch", "nodes")
+    for verb, resource, allowed in (
+        ("create", "pods", False),
+        ("list", "pods", True),
+        ("watch", "nodes", False),
+        ("list", "nodes", True),
+    ):
+        answer = api.send("POST", REVIEWS, review(verb, resource))
+        assert (answer.status_code, answer.json()["status"]) == (201, {"allowed": allowed})
+    refused = api.send("POST", api.core("pods"), {"metadata": {"name": "a"}})
+    assert refused.status_code == 403
+    assert refused.json()["message"] == (
+        'pods is forbidden: User "simulated" cannot create resource "pods" in API group "" in the '
+        f'namespace "{NAMESPACE}"'
+    )
+    watch = api.send("GET", "/api/v1/nodes", query={"watch": "true"})
+    assert watch.json()["message"].endswith('in API group "" at the cluster scope')
+    assert api.send("GET", "/api/v1/nodes").status_code == 200
+
+
+@pytest.mark.parametrize("verb", ["get", "patch", "delete"])
+def test_a_refused_request_names_its_object(
+    cluster: SimulatedCluster, api: Api, puller: None, verb: str
+) -> None:
+    cluster.forbid(verb, "daemonsets")
+    message = api.send(verb.upper(), PATH, SET if verb == "patch" else None).json()["message"]
+    assert message.startswith('daemonsets.apps "puller" is forbidden: User "simulated" cannot')

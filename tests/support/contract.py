@@ -485,6 +485,21 @@ class Contract:
         yield path
         api.send("DELETE", path)
 
+    # Rights
+
+    def test_a_client_may_ask_for_its_own_rights(self, api: Api) -> None:
+        attributes = {
+            "verb": "create",
+            "group": "",
+            "resource": "pods",
+            "name": "",
+            "namespace": api.namespace,
+        }
+        review = {"spec": {"resourceAttributes": attributes}}
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer = api.send("POST", path, review)
+        assert (answer.status_code, answer.json()["status"]["allowed"]) == (201, True)
+
     # Creating
 
     def test_create_returns_the_object_with_defaults(self, api: Api, name: str, path: str) -> None:

@@ -70,6 +70,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 image-puller.io/client-of: {{ .Values.deploymentName }}
 {{- end -}}
 
+{{/* The label of the pod of `helm test`. */}}
+{{- define "image-puller.test" -}}
+image-puller.io/test-of: {{ .Values.deploymentName }}
+{{- end -}}
+
 {{- define "image-puller.secret" -}}
 {{ .Values.secrets.existingSecret | default (printf "%s-secrets" .Values.deploymentName) }}
 {{- end -}}
@@ -153,6 +158,38 @@ http://{{ .Values.deploymentName }}.{{ .Release.Namespace }}{{ if and (not .Valu
 {{- $items = list (include "image-puller.text" $images) -}}
 {{- end -}}
 {{ join ";" $items }}
+{{- end -}}
+
+{{/* What the service's container has, and the pod of `helm test` too, so that both see the same. */}}
+{{- define "image-puller.envFrom" -}}
+- configMapRef:
+    name: {{ .Values.configMap.name }}
+{{- end -}}
+
+{{- define "image-puller.volumeMounts" -}}
+- name: secrets
+  mountPath: {{ include "image-puller.secretsDir" . }}
+  readOnly: true
+- name: tmp
+  mountPath: /tmp
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The volumes of a pod, with the Secret of a name. */}}
+{{- define "image-puller.volumes" -}}
+- name: secrets
+  secret:
+    secretName: {{ .secret }}
+    # Without this Secret the service runs and rejects every request.
+    optional: true
+- name: tmp
+  emptyDir:
+    sizeLimit: 16Mi
+{{- with .root.Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "image-puller.podSecurityContext" -}}

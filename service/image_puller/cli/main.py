@@ -45,6 +45,7 @@ _EPILOG = "Run `image-puller <command> --help` for the arguments of a command."
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _NODES_MOST = 1_000_000
 _BIND = re.compile(r"fd://[0-9]{1,9}|([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", re.ASCII)
+_CHECK_OUTPUTS = ("text", "json")
 _SHELLS = ("bash", "zsh", "fish", "tcsh")
 _FAILED = 1
 _BAD_INPUT = 2
@@ -137,6 +138,27 @@ def _parser() -> argparse.ArgumentParser:
             "wait app --timeout 5m",
             "wait quay.io/org/app:1.2.4 quay.io/org/tool --nodes 95%",
         )
+    )
+    check = command(
+        "check",
+        _check,
+        "Check whether the service has all that it needs, and print what to correct.",
+        "check",
+        "check -o json",
+        "check --url http://kubernetes-image-puller",
+    )
+    check.add_argument(
+        "-o",
+        "--output",
+        choices=_CHECK_OUTPUTS,
+        default=_CHECK_OUTPUTS[0],
+        metavar="FORMAT",
+        help="the format: text or json (default: text)",
+    )
+    check.add_argument(
+        "--url",
+        type=connection.address,
+        help="ask also whether the service answers at this address",
     )
     render = command(
         "render",
@@ -335,6 +357,20 @@ def _status_reader(
         return service_client.status_of(answer, url)
 
     return read
+
+
+def _check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    # These imports take time that the other commands do not need.
+    from image_puller.cli import check_command  # noqa: PLC0415
+
+    return check_command.run(
+        lambda: _config(environ),
+        environ,
+        url=arguments.url,
+        output=arguments.output,
+        is_in_pod=_NAMESPACE_FILE.is_file(),
+        clock=Clock(),
+    )
 
 
 def _render(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -28,6 +28,7 @@ from image_puller.core.node_state import Refusal
 from image_puller.core.nodes import Node
 from image_puller.core.pods import Pod
 from image_puller.core.pulls import Pulled
+from image_puller.core.rights import Right
 from image_puller.errors import (
     ClusterUnavailableError,
     ImagePullerError,
@@ -50,6 +51,7 @@ _CONFLICT = 409
 _OPENSHIFT_GROUP = "route.openshift.io"
 _NODES = "/api/v1/nodes"
 _CHANGES = ("ADDED", "MODIFIED", "DELETED")
+_AUTHORIZATION = "authorization.k8s.io/v1"
 _ENDED = ("Failed", "Succeeded")
 _POD_NAME = re.compile(r'^pods "[^"]*" is forbidden: ')
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -122,6 +124,29 @@ class KubernetesCluster:
             now=self._now,
             host=self._host,
         )
+
+    def version(self) -> str:
+        """Return the version of the API server."""
+        return str(self._request("GET", "/version").get("gitVersion"))
+
+    def allows(self, right: Right) -> bool:
+        """Whether the service has a right. Raises RefusedByClusterError."""
+        where = {} if right.is_cluster_wide else {"namespace": self._config.namespace}
+        review = {
+            "apiVersion": _AUTHORIZATION,
+            "kind": "SelfSubjectAccessReview",
+            "spec": {
+                "resourceAttributes": {
+                    "verb": right.verb,
+                    "group": right.group,
+                    "resource": right.resource,
+                    "name": right.name or "",
+                    **where,
+                }
+            },
+        }
+        path = f"/apis/{_AUTHORIZATION}/selfsubjectaccessreviews"
+        return bool(self._request("POST", path, body=review)["status"]["allowed"])
 
     def read(self) -> Manifest:
         """Return the whole DaemonSet. Raises MissingError."""
@@ -320,12 +345,16 @@ class KubernetesCluster:
         return tuple(
             secret
             for name in self._config.image_pull_secrets
-            if (secret := self._pull_secret(name)) is not None
+            if (secret := self._readable_pull_secret(name)) is not None
         )
 
-    def _pull_secret(self, name: str) -> Manifest | None:
+    def pull_secret(self, name: str) -> Manifest:
+        """Return a Secret. Raises MissingError, RefusedByClusterError."""
+        return self._request("GET", f"{self._core}/secrets/{name}")
+
+    def _readable_pull_secret(self, name: str) -> Manifest | None:
         try:
-            return self._request("GET", f"{self._core}/secrets/{name}")
+            return self.pull_secret(name)
         except (MissingError, RefusedByClusterError) as error:
             log.warning(
                 "pull secret %s can't be read, so registries are asked without it: %s; "

@@ -278,6 +278,10 @@ class SimulatedCluster:
         """Remove all rules that `deny` and `mutate` added."""
         self._api.admission.clear()
 
+    def forbid(self, verb: str, plural: str) -> None:
+        """Take a right away from all clients, such as `create` on `pods`, as without a Role."""
+        self._routes.access.forbidden.add((verb, plural))
+
     def before(
         self, method: str, callback: Callable[[], None], *, path: str = "", times: int = 1
     ) -> None:

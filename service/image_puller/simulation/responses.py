@@ -151,8 +151,12 @@ def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> ApiError:
 
 
 def forbidden(resource: Resource, name: str, problem: str) -> ApiError:
-    """Return the error of a built-in admission plugin: Pod Security, a quota, a limit range."""
-    message = f'{resource.qualified} "{name}" is forbidden: {problem}'
+    """Return the error of a built-in admission plugin: Pod Security, a quota, a limit range.
+
+    RBAC has the same error, without a name where the request is for all objects.
+    """
+    named = f'{resource.qualified} "{name}"' if name else resource.qualified
+    message = f"{named} is forbidden: {problem}"
     return ApiError(403, message, details=_details(resource, name))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from image_puller.simulation import objects, patches, responses
+from image_puller.simulation.access import REVIEWS, Access
 from image_puller.simulation.api import Api
 from image_puller.simulation.faults import Faults, HungUpError
 from image_puller.simulation.resources import Resource, Target, locate
@@ -24,6 +25,7 @@ class Routes:
     api: Api
     faults: Faults
     token: str | None
+    access: Access = field(default_factory=Access)
     requests: list[Request] = field(default_factory=list)
     groups: list[str] = field(default_factory=lambda: ["apps"])
     documents: dict[str, Json] = field(default_factory=lambda: {"/version": _VERSION})
@@ -54,6 +56,8 @@ class Routes:
             return Response(_OK, "ok")
         if request.path == "/apis":
             return Response(_OK, self._group_list())
+        if (request.method, request.path) == ("POST", REVIEWS):
+            return Response(_CREATED, self.access.reviewed(request.body))
         if request.path in self.documents:
             return Response(_OK, self.documents[request.path])
         target = locate(request.path)
@@ -72,6 +76,7 @@ class Routes:
         is_wrong_path = request.method != "GET" and needs_name != bool(target.name)
         if request.method not in target.resource.verbs or is_wrong_path:
             raise responses.method_not_allowed()
+        self.access.check(_verb(request, target), target)
         return verbs[request.method](request, target)
 
     def _get(self, request: Request, target: Target) -> Response:
@@ -158,6 +163,13 @@ class Routes:
         if any(path.startswith(root) for root in roots):
             raise responses.unknown_resource()
         return Response(404, "404 page not found\n")
+
+
+def _verb(request: Request, target: Target) -> str:
+    """Return the verb that RBAC has for a request."""
+    if request.method == "GET" and target.name is None:
+        return "watch" if request.query.get("watch") in ("true", "1") else "list"
+    return {"GET": "get", "POST": "create"}.get(request.method, request.method.lower())
 
 
 def _error_response(error: ApiError) -> Response:

@@ -73,8 +73,7 @@ spec:
           image: {{ include "image-puller.image" $ }}
           imagePullPolicy: {{ $.Values.image.pullPolicy }}
           envFrom:
-            - configMapRef:
-                name: {{ $.Values.configMap.name }}
+            {{- include "image-puller.envFrom" $ | nindent 12 }}
           env:
             - name: EVENT_AUTH
               value: {{ .auth }}
@@ -102,24 +101,7 @@ spec:
           securityContext:
             {{- include "image-puller.containerSecurityContext" $ | nindent 12 }}
           volumeMounts:
-            - name: secrets
-              mountPath: {{ include "image-puller.secretsDir" $ }}
-              readOnly: true
-            - name: tmp
-              mountPath: /tmp
-            {{- with $.Values.extraVolumeMounts }}
-            {{- toYaml . | nindent 12 }}
-            {{- end }}
+            {{- include "image-puller.volumeMounts" $ | nindent 12 }}
       volumes:
-        - name: secrets
-          secret:
-            secretName: {{ .secret }}
-            # Without this Secret the service runs and rejects every request.
-            optional: true
-        - name: tmp
-          emptyDir:
-            sizeLimit: 16Mi
-        {{- with $.Values.extraVolumes }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+        {{- include "image-puller.volumes" (dict "root" $ "secret" .secret) | nindent 8 }}
 {{- end -}}
