@@ -144,6 +144,11 @@ UNTRUSTED_SENDERS = 8
 READERS = 16
 """Reads of the status that are answered at once. More are answered 503."""
 
+WAIT_SECONDS = 60
+"""The longest time that `GET /status/<image>?wait=` waits."""
+WAITS = 16
+"""Such requests that wait at once. More are answered 503. On Knative a pod gets 32 requests."""
+
 PAGE_ROWS = 100
 """Rows of nodes on one page of the status."""
 RECEIVED = 50

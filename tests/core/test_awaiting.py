@@ -59,7 +59,7 @@ def test_enough_is_a_number_or_a_percentage(text: str, enough: Enough) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "0%", "101%", "-1", "1.5", "x", "%", "9" * 7])
 def test_malformed_number_of_nodes_is_an_error(text: str) -> None:
-    with pytest.raises(ValueError, match="^must be a number of nodes such as 3, or a percentage"):
+    with pytest.raises(ValueError, match=r"^must be a number of nodes such as 3, or a percentage"):
         awaiting.enough(text)
 
 

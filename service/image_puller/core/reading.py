@@ -46,12 +46,8 @@ class Reading:
 def of(found: Iterable[tuple[Observation, Sequence[Problem]]]) -> Reading:
     """Return the reading that has the observation of each group, with its problems."""
     groups = list(found)
-    described = {
-        seen.config.group: status.described(seen, problems) for seen, problems in groups
-    }
-    return Reading(
-        json=status.of_groups(described), labels=_labels([seen for seen, _ in groups])
-    )
+    described = {seen.config.group: status.described(seen, problems) for seen, problems in groups}
+    return Reading(json=status.of_groups(described), labels=_labels([seen for seen, _ in groups]))
 
 
 def _labels(groups: Sequence[Observation]) -> Labels | None:
