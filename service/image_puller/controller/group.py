@@ -1,7 +1,6 @@
 """The parts of one group of images: its writer, its checks and their schedule."""
 
 import threading
-from typing import Any
 
 from image_puller.cluster.interface import Cluster
 from image_puller.cluster.observer import Observer
@@ -67,10 +66,6 @@ class Group:
     def registry_problems(self) -> tuple[str, ...]:
         """Return what the last checks found wrong at registries."""
         return self._checks.problems
-
-    def status(self) -> dict[str, Any]:
-        """Return the status of the group as JSON. Raises ClusterUnavailableError."""
-        return self._checks.status()
 
     def seen(self) -> Seen:
         """Return what is known of the group now. Raises ClusterUnavailableError."""

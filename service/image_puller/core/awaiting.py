@@ -5,7 +5,7 @@ An image may be named by its entry, by its repository, with its tag, or with its
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -83,6 +83,11 @@ def verdict(found: Iterable[Progress]) -> Verdict:
     if Verdict.IMPOSSIBLE in verdicts:
         return Verdict.IMPOSSIBLE
     return Verdict.PENDING if Verdict.PENDING in verdicts else Verdict.HELD
+
+
+def described(found: Iterable[Progress]) -> list[dict[str, Any]]:
+    """Return the progress of each image as JSON."""
+    return [asdict(each) for each in found]
 
 
 @dataclass(frozen=True, slots=True)
