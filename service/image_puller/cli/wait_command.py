@@ -12,7 +12,7 @@ from image_puller.cli.service_client import BusyError, NoAnswerError
 from image_puller.controller.clock import Clock
 from image_puller.core import awaiting, label_selector
 from image_puller.core.awaiting import Enough, Progress, Verdict
-from image_puller.core.label_selector import InvalidSelectorError
+from image_puller.core.label_selector import InvalidSelectorError, LabelSelector
 from image_puller.values.reference import InvalidReferenceError, parse
 
 IMPOSSIBLE = 1
@@ -45,10 +45,10 @@ def nodes(text: str) -> Enough:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def selector(text: str) -> str:
+def selector(text: str) -> LabelSelector:
     """Return a label selector. Raises ArgumentTypeError."""
     try:
-        return label_selector.parse(text).text
+        return label_selector.parse(text)
     except InvalidSelectorError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import urllib3
@@ -19,6 +18,7 @@ from kubernetes import client
 from kubernetes import config as client_config
 
 from image_puller import limits
+from image_puller.cluster import kubeconfig
 from image_puller.cluster.json_patch import Operation
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, nodes, pods
@@ -54,17 +54,19 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _ISSUER_TIMEOUT = (limits.KEYS_ANSWER_SECONDS / 4, limits.KEYS_ANSWER_SECONDS / 4)
 
 
-def connect(environ: Mapping[str, str]) -> client.ApiClient:
-    """Return a client for `$KUBECONFIG`, else `~/.kube/config`, else the pod's service account.
+def connect(environ: Mapping[str, str], context: str | None = None) -> client.ApiClient:
+    """Return a client for a kubeconfig, else for the pod's service account.
 
-    Raises ClusterUnavailableError where none of them can be used.
+    `context` is one of the kubeconfig, or None for its current one. Raises ClusterUnavailableError
+    where none of them can be used.
     """
     configuration = client.Configuration()
-    home = Path(environ.get("HOME", "/")) / ".kube" / "config"
-    kubeconfig = environ.get("KUBECONFIG") or (str(home) if home.is_file() else None)
+    file = kubeconfig.file_of(environ)
     try:
-        if kubeconfig:
-            client_config.load_kube_config(kubeconfig, client_configuration=configuration)
+        if file:
+            client_config.load_kube_config(
+                file, context=context, client_configuration=configuration
+            )
         else:
             client_config.load_incluster_config(client_configuration=configuration)
     except (client_config.ConfigException, yaml.YAMLError, OSError) as error:
@@ -75,10 +77,87 @@ def connect(environ: Mapping[str, str]) -> client.ApiClient:
     return _client(configuration)
 
 
+def namespace_of(environ: Mapping[str, str], context: str | None) -> str:
+    """Return the namespace of a context of the kubeconfig, or None for its current one.
+
+    Raises ClusterUnavailableError.
+    """
+    file = kubeconfig.file_of(environ)
+    try:
+        contexts, current = client_config.list_kube_config_contexts(file)
+    except (client_config.ConfigException, yaml.YAMLError, OSError) as error:
+        raise ClusterUnavailableError(f"the kubeconfig can't be read: {error}") from error
+    for each in contexts if context is not None else [current]:
+        if context in (None, each["name"]):
+            return str(each["context"].get("namespace") or "default")
+    raise ClusterUnavailableError(
+        f"the kubeconfig has no context {context!r}; `kubectl config get-contexts` lists them"
+    )
+
+
 def _client(configuration: client.Configuration) -> client.ApiClient:
     # Only a request that never reached the server is sent again: a lost answer may hide a write.
     configuration.retries = urllib3.Retry(connect=1, read=0, redirect=0, status=0, other=0)
     return client.ApiClient(configuration)
+
+
+class ApiServer:
+    """Sends requests to an API server. `timeout` is for connecting, and for reading."""
+
+    def __init__(
+        self,
+        api: client.ApiClient,
+        timeout: tuple[float, float] = (limits.CONNECT_SECONDS, limits.READ_SECONDS),
+    ) -> None:
+        self._api = api
+        self.timeout = timeout
+
+    def get(self, path: str) -> Manifest:
+        """Return an object. Raises MissingError, RefusedByClusterError."""
+        return self.request("GET", path)
+
+    def request(self, method: str, path: str, **how: Any) -> Manifest:
+        """Return the object of a successful response, as `send` gets it."""
+        response = self.send(method, path, **how)
+        try:
+            return _object(response.read())
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(error) from error
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Sequence[tuple[str, str]] = (),
+        accept: str = _JSON,
+        timeout: tuple[float, float] | None = None,
+    ) -> Any:
+        """Return a successful response, its body unread. Raises the error of any other status."""
+        content_type = _JSON_PATCH if method == "PATCH" else _JSON
+        try:
+            request = self._api.param_serialize(
+                method,
+                path,
+                query_params=list(query),
+                header_params={"Accept": accept, "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+        except (OSError, client_config.ConfigException) as error:
+            # The client reads the token of the service account again each minute.
+            raise ClusterUnavailableError(
+                f"the token of the service account can't be read: {error}"
+            ) from error
+        try:
+            response = self._api.call_api(*request, _request_timeout=timeout or self.timeout)
+            if response.status in range(200, 300):
+                return response
+            text = response.read()
+        except (urllib3.exceptions.HTTPError, client.ApiException) as error:
+            raise _unreachable(error) from error
+        raise _failure(response.status, text)
 
 
 class KubernetesCluster:
@@ -95,7 +174,7 @@ class KubernetesCluster:
         host: str | None = None,
     ) -> None:
         self._api = api
-        self._timeout = (limits.CONNECT_SECONDS, read_seconds)
+        self._server = ApiServer(api, (limits.CONNECT_SECONDS, read_seconds))
         self._watch_seconds = watch_seconds
         self._now = now
         self._host = host or socket.gethostname()  # in a pod, the pod's name
@@ -111,7 +190,7 @@ class KubernetesCluster:
 
     def of_group(self, config: Config) -> "KubernetesCluster":
         """Return the same cluster for the DaemonSet of a group."""
-        _, read_seconds = self._timeout
+        _, read_seconds = self._server.timeout
         return KubernetesCluster(
             self._api,
             config,
@@ -123,17 +202,19 @@ class KubernetesCluster:
 
     def read(self) -> Manifest:
         """Return the whole DaemonSet. Raises MissingError."""
-        return self._identified(self._request("GET", self._path))
+        return self._identified(self._server.request("GET", self._path))
 
     def read_metadata(self) -> Manifest:
         """Return the DaemonSet with its metadata only. Raises MissingError."""
-        return self._identified(self._request("GET", self._path, accept=_METADATA_ONLY))
+        return self._identified(self._server.request("GET", self._path, accept=_METADATA_ONLY))
 
     def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Create the DaemonSet. Raises LostRaceError if it exists, or RefusedByClusterError."""
         path = f"{self._apps}/daemonsets"
         try:
-            live = self._request("POST", path, body=manifest, query=_DRY_RUN if dry_run else ())
+            live = self._server.request(
+                "POST", path, body=manifest, query=_DRY_RUN if dry_run else ()
+            )
             return live if dry_run else self._identified(live)
         except MissingError as error:
             raise ClusterUnavailableError(
@@ -142,14 +223,14 @@ class KubernetesCluster:
 
     def patch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> Manifest:
         """Return the DaemonSet after a JSON Patch. Raises MissingError, RefusedByClusterError."""
-        return self._request(
+        return self._server.request(
             "PATCH", self._path, body=list(operations), query=_DRY_RUN if dry_run else ()
         )
 
     def delete(self, uid: str) -> None:
         """Delete the DaemonSet with that uid, and no other. Raises LostRaceError."""
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
-        self._request("DELETE", self._path, body=options)
+        self._server.request("DELETE", self._path, body=options)
 
     def siblings(self) -> tuple[Manifest, ...]:
         """Return the metadata of the installation's DaemonSets. Raises RefusedByClusterError."""
@@ -165,7 +246,7 @@ class KubernetesCluster:
     def delete_sibling(self, name: str, uid: str) -> None:
         """Delete one of the installation's DaemonSets. Raises RefusedByClusterError."""
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
-        self._request("DELETE", f"{self._apps}/daemonsets/{name}", body=options)
+        self._server.request("DELETE", f"{self._apps}/daemonsets/{name}", body=options)
 
     def admit_pod(self, template: Manifest) -> Manifest | None:
         """Try a pod of the template by dry run, and return it. Raises RefusedByClusterError.
@@ -180,7 +261,7 @@ class KubernetesCluster:
             "spec": template["spec"],
         }
         try:
-            return self._request("POST", f"{self._core}/pods", body=pod, query=_DRY_RUN)
+            return self._server.request("POST", f"{self._core}/pods", body=pod, query=_DRY_RUN)
         except MissingError:
             log.debug("the namespace is missing, which the creation of the DaemonSet reports")
         except RefusedByClusterError as error:
@@ -274,7 +355,7 @@ class KubernetesCluster:
             },
         }
         try:
-            self._request("POST", f"{self._core}/events", body=event)
+            self._server.request("POST", f"{self._core}/events", body=event)
         except ImagePullerError as error:
             log.warning("no Event could be created: %s", error)
 
@@ -307,7 +388,7 @@ class KubernetesCluster:
 
     def _pull_secret(self, name: str) -> Manifest | None:
         try:
-            return self._request("GET", f"{self._core}/secrets/{name}")
+            return self._server.request("GET", f"{self._core}/secrets/{name}")
         except (MissingError, RefusedByClusterError) as error:
             log.warning(
                 "pull secret %s can't be read, so registries are asked without it: %s; "
@@ -356,8 +437,8 @@ class KubernetesCluster:
         Every service account may read both (system:service-account-issuer-discovery).
         """
         how = {"accept": "application/json, */*", "timeout": _ISSUER_TIMEOUT}
-        described = self._request("GET", "/.well-known/openid-configuration", **how)
-        keys = self._request("GET", "/openid/v1/jwks", **how)
+        described = self._server.request("GET", "/.well-known/openid-configuration", **how)
+        keys = self._server.request("GET", "/openid/v1/jwks", **how)
         return str(described.get("issuer")), json.dumps(keys).encode()
 
     def _list(self, path: str, *, query: Sequence[tuple[str, str]] = ()) -> Iterator[Manifest]:
@@ -375,7 +456,7 @@ class KubernetesCluster:
                 ("limit", str(limits.PAGE_OBJECTS)),
                 *((("continue", token),) if token else ()),
             )
-            page = self._request("GET", path, query=(*query, *bounds), accept=accept)
+            page = self._server.request("GET", path, query=(*query, *bounds), accept=accept)
             yield page
             token = page["metadata"].get("continue") or None
 
@@ -386,9 +467,11 @@ class KubernetesCluster:
             ("resourceVersion", version),
             ("timeoutSeconds", str(self._watch_seconds)),
         )
-        connect, read = self._timeout
+        connect, read = self._server.timeout
         timeout = (connect, self._watch_seconds + read)
-        response = self._send("GET", path, query=query, accept=_METADATA_ONLY, timeout=timeout)
+        response = self._server.send(
+            "GET", path, query=query, accept=_METADATA_ONLY, timeout=timeout
+        )
         try:
             for line in response.response:
                 event = _object(line)
@@ -406,7 +489,7 @@ class KubernetesCluster:
 
     def _openshift(self) -> bool | None:
         try:
-            groups = self._request("GET", "/apis")["groups"]
+            groups = self._server.request("GET", "/apis")["groups"]
         except ImagePullerError as error:
             log.warning("it is unknown whether this is OpenShift: %s", error)
             return None
@@ -423,7 +506,7 @@ class KubernetesCluster:
                 f"/apis/{group}/namespaces/{self._config.namespace}/services/{name}",
             )
         try:
-            uid = self._request("GET", path)["metadata"]["uid"]
+            uid = self._server.request("GET", path)["metadata"]["uid"]
         except ImagePullerError as error:
             log.warning(
                 "%s %s can't become the DaemonSet's owner, so deleting it keeps the pods: %s",
@@ -433,48 +516,6 @@ class KubernetesCluster:
             )
             return None
         return Owner(api_version=group, kind=kind, name=name, uid=uid)
-
-    def _request(self, method: str, path: str, **how: Any) -> Manifest:
-        response = self._send(method, path, **how)
-        try:
-            return _object(response.read())
-        except urllib3.exceptions.HTTPError as error:
-            raise _unreachable(error) from error
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Any = None,
-        query: Sequence[tuple[str, str]] = (),
-        accept: str = _JSON,
-        timeout: tuple[float, float] | None = None,
-    ) -> Any:
-        """Return a successful response, its body unread. Raises the error of any other status."""
-        content_type = _JSON_PATCH if method == "PATCH" else _JSON
-        try:
-            request = self._api.param_serialize(
-                method,
-                path,
-                query_params=list(query),
-                header_params={"Accept": accept, "Content-Type": content_type},
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-        except (OSError, client_config.ConfigException) as error:
-            # The client reads the token of the service account again each minute.
-            raise ClusterUnavailableError(
-                f"the token of the service account can't be read: {error}"
-            ) from error
-        try:
-            response = self._api.call_api(*request, _request_timeout=timeout or self._timeout)
-            if response.status in range(200, 300):
-                return response
-            text = response.read()
-        except (urllib3.exceptions.HTTPError, client.ApiException) as error:
-            raise _unreachable(error) from error
-        raise _failure(response.status, text)
 
 
 def _unreachable(error: Exception) -> ClusterUnavailableError:
