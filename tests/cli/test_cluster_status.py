@@ -208,7 +208,8 @@ def test_options_exclude_each_other(
 def test_errors_say_what_to_do(
     run: Run, installed: SimulatedCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    installed.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}})
+    for name in ("default", NAMESPACE):
+        installed.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     use = "Use --namespace, --deployment or --context."
     for options, message in (
         (
