@@ -323,7 +323,7 @@ def test_a_tag_of_the_original_is_refused_for_our_image(offline: Helm, tag: str)
         ({"ingress": {"enabled": True}}, "--set ingress.host=puller.example.com"),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: name the Gateway"),
         (
-            PUBLIC_STATUS | {"configMap": {"readAuth": "none"}},
+            {**PUBLIC_STATUS, "configMap": {"readAuth": "none"}},
             "ingress.status: must not be true where configMap.readAuth is none",
         ),
         ({"configMap": {"eventAuth": "oidc"}}, "configMap.oidcAudience: must be set where"),
