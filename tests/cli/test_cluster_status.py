@@ -11,7 +11,7 @@ import responses
 from image_puller.cli import demo_session, main
 from image_puller.controller.clock import Clock
 from image_puller.simulation import SimulatedCluster
-from tests.support.installation import NAME, NAMESPACE
+from tests.support.installation import NAME, NAMESPACE, Installation
 from tests.support.web import Web
 
 APP = "quay.io/org/app:1.2.3"
@@ -19,6 +19,7 @@ CONFIGURED = {"IMAGES": f"app={APP}", "IMAGE_GROUPS": '{"gpu": {"images": "cuda=
 
 Json = dict[str, Any]
 Run = Callable[..., int]
+Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def run(cluster: SimulatedCluster, environ: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 def test_status_is_read_from_the_cluster(
-    run: Run, installed: SimulatedCluster, capsys: pytest.CaptureFixture[str]
+    run: Run, installed: SimulatedCluster, capsys: Capture
 ) -> None:
     assert run("status") == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -109,16 +110,14 @@ def test_status_is_that_of_the_service(
     run: Run,
     installed: SimulatedCluster,
     web: Callable[..., Web],
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
 ) -> None:
     assert run("status", "-o", "json") == 0
     service = web(ROLLOUT_MIN_INTERVAL_SECONDS="0", READ_AUTH="none", **CONFIGURED)
     assert json.loads(capsys.readouterr().out) == service.client.get("/status").get_json()
 
 
-def test_one_image_is_shown(
-    run: Run, installed: SimulatedCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_image_is_shown(run: Run, installed: SimulatedCluster, capsys: Capture) -> None:
     assert run("status", "cuda", "-o", "json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [found["images"], len(found["groups"]["gpu"]["images"])] == [[], 1]
@@ -127,9 +126,7 @@ def test_one_image_is_shown(
     assert error == "no image is called 'other'. `image-puller status` shows all.\n"
 
 
-def test_wait_reads_the_cluster(
-    run: Run, installed: SimulatedCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wait_reads_the_cluster(run: Run, installed: SimulatedCluster, capsys: Capture) -> None:
     assert run("wait", "--timeout", "0") == 0
     assert run("wait", "app", "-l", "kubernetes.io/hostname in (node-1)", "--timeout", "0") == 0
     assert "1/1 nodes hold it" in capsys.readouterr().out
@@ -195,7 +192,7 @@ def test_options_exclude_each_other(
     environ: pytest.MonkeyPatch,
     options: list[str],
     message: str,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
 ) -> None:
     assert main.main(["status", "-n", NAMESPACE, *options]) == 2
     found = capsys.readouterr().err
@@ -205,9 +202,7 @@ def test_options_exclude_each_other(
 # Errors
 
 
-def test_errors_say_what_to_do(
-    run: Run, installed: SimulatedCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_errors_say_what_to_do(run: Run, installed: SimulatedCluster, capsys: Capture) -> None:
     for name in ("default", NAMESPACE):
         installed.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     use = "Use --namespace, --deployment or --context."
@@ -233,7 +228,7 @@ def test_errors_say_what_to_do(
 
 @pytest.mark.parametrize("path", ["/deployments/", "/configmaps/", "/pods"])
 def test_missing_right_is_named(
-    run: Run, installed: SimulatedCluster, path: str, capsys: pytest.CaptureFixture[str]
+    run: Run, installed: SimulatedCluster, path: str, capsys: Capture
 ) -> None:
     installed.fail(method="GET", path=path, status=403)
     assert run("status") == 4
@@ -248,7 +243,7 @@ def test_wait_goes_on_while_the_api_server_is_away(
     run: Run,
     installed: SimulatedCluster,
     environ: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
 ) -> None:
     def wait(*_: object) -> None:
         installed.fail(method="GET", path="/deployments/", status=500)
@@ -262,7 +257,7 @@ def test_wait_goes_on_while_the_api_server_is_away(
 
 
 def test_api_server_that_never_answers_ends_the_command(
-    run: Run, installed: SimulatedCluster, capsys: pytest.CaptureFixture[str]
+    run: Run, installed: SimulatedCluster, capsys: Capture
 ) -> None:
     installed.close()
     assert run("wait") == 4
@@ -272,7 +267,7 @@ def test_api_server_that_never_answers_ends_the_command(
 
 
 def test_kubeconfig_that_can_not_be_read_ends_the_command(
-    environ: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    environ: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
 ) -> None:
     environ.setenv("KUBECONFIG", str(tmp_path / "missing"))
     assert main.main(["status"]) == 4
@@ -280,7 +275,7 @@ def test_kubeconfig_that_can_not_be_read_ends_the_command(
 
 
 def test_configuration_that_is_not_accepted_is_named(
-    run: Run, installed: SimulatedCluster, capsys: pytest.CaptureFixture[str]
+    run: Run, installed: SimulatedCluster, capsys: Capture
 ) -> None:
     deploy(installed, "broken", env=[{"name": "IMAGES", "value": "x"}])
     assert run("status", "--deployment", "broken") == 4
@@ -292,8 +287,19 @@ def test_configuration_that_is_not_accepted_is_named(
     assert error[1].startswith("IMAGES: ")
 
 
+def test_service_of_a_newer_release_needs_a_newer_command(
+    run: Run, installation: Installation, installed: SimulatedCluster, capsys: Capture
+) -> None:
+    installation.annotate("{")
+    assert run("status") == 0
+    assert "no readable state annotation" in capsys.readouterr().out
+    installation.annotate('{"schema": 1000}')
+    assert run("status") == 4
+    assert "of a newer release than this command. Update the command" in capsys.readouterr().err
+
+
 def test_who_may_not_list_nodes_is_told_so_once(
-    run: Run, installed: SimulatedCluster, capsys: pytest.CaptureFixture[str]
+    run: Run, installed: SimulatedCluster, capsys: Capture
 ) -> None:
     installed.fail(method="GET", path="/nodes", status=403, times=3)
     assert run("wait", "app", "--timeout", "0") == 0

@@ -12,8 +12,9 @@ from image_puller.cli.connection import Place
 from image_puller.cli.service_client import NoAnswerError, ServiceError
 from image_puller.cluster import client, installed
 from image_puller.cluster.observer import Observer
+from image_puller.cluster.stored_state import text_of
 from image_puller.config.configuration import Config
-from image_puller.core import problems, reading
+from image_puller.core import problems, reading, state
 from image_puller.core.observation import Observation
 from image_puller.core.reading import Reading
 from image_puller.errors import (
@@ -68,7 +69,11 @@ class ClusterReader:
 
     def _observe(self, config: Config, group: Config) -> Observation:
         cluster = client.KubernetesCluster(self._api, config).of_group(group)
-        return Observer(group, cluster, now=lambda: datetime.now(UTC)).observe()
+        seen = Observer(group, cluster, now=lambda: datetime.now(UTC)).observe()
+        live = seen.live
+        if live.daemonset is not None and live.state is None:
+            _require_known_schema(text_of(live.daemonset))
+        return seen
 
     def _tell(self, seen: list[Observation]) -> None:
         """Say once what the status lacks."""
@@ -79,3 +84,16 @@ class ClusterReader:
                 "You may not list nodes, so nodes that are not ready or cordoned count too.",
                 file=sys.stderr,
             )
+
+
+def _require_known_schema(text: str | None) -> None:
+    """Raise ServiceError if a newer release wrote the state. One that is broken is a problem."""
+    try:
+        state.decode(text)
+    except state.UnknownSchemaError as error:
+        raise ServiceError(
+            "The service is of a newer release than this command. Update the command, or run it in "
+            "the pod by kubectl exec."
+        ) from error
+    except state.UnreadableStateError:
+        return
