@@ -5,6 +5,7 @@ import logging
 import resource
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -407,16 +408,22 @@ def test_few_requests_that_wait_are_asked_again_at_once(
     waits: Server, waiting: Waiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "WAITS_AT_ONCE", 1)
-    waiting.again_in = 0.3
     connections = [waits.connect(WAIT) for _ in range(3)]
-    wait_until(lambda: len(waiting.asked) == 3)
-    wait_until(lambda: not waits.worker._busy)
+    wait_until(lambda: waits.worker._places._value == limits.WAITS - 3)
     waiting.go_on.clear()
-    wait_until(lambda: len(waiting.asked) == 4)
+    wait_until(lambda: len(waits.worker._busy) == 1)
+    wait_until(lambda: all_are_due(waits.worker))
     assert len(waits.worker._busy) == 1
     waiting.answer = b"held"
     waiting.go_on.set()
     assert all(answered(each, b"held") for each in connections)
+
+
+def all_are_due(loop: worker.Worker) -> bool:
+    """Whether two parked requests have waited for long enough, and for a turn of the loop more."""
+    turn = worker._TURN_SECONDS
+    due = [each for each in tuple(loop._waiting) if each.deadline + turn < time.monotonic()]
+    return len(due) == 2
 
 
 def test_client_that_leaves_waits_no_more(waits: Server, waiting: Waiting) -> None:
