@@ -145,6 +145,11 @@ EVERYTHING = {
     "resourceQuota": {"enabled": True, "hard": {"pods": 20, "limits.memory": "2Gi"}},
 }
 
+PUBLIC_STATUS: Values = {
+    "ingress": {"enabled": True, "host": "puller.example.com", "status": True},
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "status": True},
+}
+
 MATRIX: dict[str, Values] = {
     "defaults": {},
     "the original's values": OLD_VALUES,
@@ -163,6 +168,7 @@ MATRIX: dict[str, Values] = {
         "cronJob": {"enabled": True},
         "serviceMonitor": {"enabled": True},
     },
+    "a status for pipelines": PUBLIC_STATUS,
     "no authentication": {
         "configMap": {"eventAuth": "none", "readAuth": "none"},
         "cronJob": {"enabled": True},
@@ -328,6 +334,10 @@ def test_a_tag_of_the_original_is_refused_for_our_image(offline: Helm, tag: str)
         ),
         ({"ingress": {"enabled": True}}, "--set ingress.host=puller.example.com"),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: name the Gateway"),
+        (
+            {**PUBLIC_STATUS, "configMap": {"readAuth": "none"}},
+            "ingress.status: must not be true where configMap.readAuth is none",
+        ),
         ({"configMap": {"eventAuth": "oidc"}}, "configMap.oidcAudience: must be set where"),
         (
             {"knative": {"enabled": True}, "cronJob": {"enabled": True}},
@@ -344,6 +354,20 @@ def test_an_invalid_value_is_refused(offline: Helm, values: Values, message: str
 
 
 # Rendered objects
+
+
+@pytest.mark.parametrize(
+    ("values", "paths"),
+    [(MATRIX["any host of a Gateway"], ["/webhooks"]), (PUBLIC_STATUS, ["/webhooks", "/status"])],
+)
+def test_ingress_and_route_lead_to_the_status_only_on_request(
+    offline: Helm, values: Values, paths: list[str]
+) -> None:
+    rendered = offline.template(values)
+    (rule,) = of_kind("Ingress", rendered)["spec"]["rules"]
+    assert [each["path"] for each in rule["http"]["paths"]] == paths
+    (rule,) = of_kind("HTTPRoute", rendered)["spec"]["rules"]
+    assert [each["path"]["value"] for each in rule["matches"]] == paths
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)

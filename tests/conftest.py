@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, settings
 from kubernetes.client import ApiClient
 
 from image_puller import limits
-from image_puller.cluster.client import KubernetesCluster, connect
+from image_puller.cluster.api_server import connect
+from image_puller.cluster.client import KubernetesCluster
 from image_puller.registries.lookup import Lookup
 from image_puller.serve import Service
 from image_puller.simulation import SimulatedCluster

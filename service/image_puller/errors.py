@@ -17,6 +17,12 @@ class BadEventError(ImagePullerError):
     status = 400
 
 
+class BadQueryError(ImagePullerError):
+    """A parameter in the URL of a request is wrong. The message names it."""
+
+    status = 400
+
+
 class UnauthenticatedError(ImagePullerError):
     """A request does not authenticate its sender."""
 

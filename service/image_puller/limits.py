@@ -176,6 +176,11 @@ SCRAPES = 4
 READERS = 16
 """Reads of the status that are answered at once. More are answered 503."""
 
+WAIT_SECONDS = 60
+"""The longest time that `GET /status/<image>?wait=` waits."""
+WAITS = 16
+"""Such requests that wait at once. More are answered 503. On Knative a pod gets 32 requests."""
+
 PAGE_ROWS = 100
 """Rows of nodes on one page of the status."""
 RECEIVED = 50

@@ -4,11 +4,10 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from image_puller.cluster.client import KubernetesCluster
 from image_puller.cluster.removed_groups import RemovedGroups
-from image_puller.cluster.shared_read import SharedRead
+from image_puller.cluster.shared_read import RecentRead, SharedRead
 from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
 from image_puller.controller.daemonset_watch import daemonset_watch
@@ -20,9 +19,10 @@ from image_puller.controller.node_watch import node_watch
 from image_puller.controller.scrape import Scrapes
 from image_puller.controller.sink import Sink
 from image_puller.controller.watch import Watch
-from image_puller.core import quota, status
+from image_puller.core import quota, reading
 from image_puller.core.daemonset import Manifest
 from image_puller.core.page import Seen
+from image_puller.core.reading import Reading
 from image_puller.core.received import Received
 from image_puller.errors import ConfigurationError
 from image_puller.http.authentication import EVENTS
@@ -74,8 +74,9 @@ class Service:
         self._watches = self._watched(cluster, clock)
         self._threads: tuple[threading.Thread, ...] = ()
         self._scrapes = Scrapes(self._groups, self.metrics)
-        self._status = SharedRead(self._read_status)
-        self._status_text = SharedRead(lambda: as_text(self.status()))
+        self._reading = SharedRead(self._read)
+        self._recent = RecentRead(self.reading, clock=clock.monotonic)
+        self._status_text = SharedRead(lambda: as_text(self.reading().json))
         self.metrics.malformed_entries.set(len(self._warnings()))
         self.metrics.registry_problems.set_function(lambda: len(self._registry_problems()))
         verifiers = _token_verifiers(config, cluster, clock)
@@ -115,9 +116,17 @@ class Service:
         for group in self._groups:
             group.join(seconds)
 
-    def status(self) -> dict[str, Any]:
-        """Return the status as JSON, which requests at the same time share."""
-        return self._status.get()
+    def reading(self) -> Reading:
+        """Return the status and the labels of the nodes, which requests at the same time share."""
+        return self._reading.get()
+
+    def recent(self) -> Reading:
+        """Return the same from a second ago, or longer if a reading takes longer."""
+        return self._recent.get()
+
+    def recent_in(self) -> float:
+        """Return in how many seconds `recent` has something new."""
+        return self._recent.next_in()
 
     def status_text(self) -> str:
         """Return the encoded status, which requests at the same time share."""
@@ -156,8 +165,8 @@ class Service:
         }
         return nodes, daemonset_watch(cluster.changed_daemonsets, schedules, clock)
 
-    def _read_status(self) -> dict[str, Any]:
-        return status.of_groups({group.config.group: group.status() for group in self._groups})
+    def _read(self) -> Reading:
+        return reading.of((each.observation, each.problems) for each in self.seen())
 
     def _warnings(self) -> tuple[str, ...]:
         return tuple(each for group in self._config.all_groups for each in group.warnings)

@@ -15,7 +15,8 @@ from werkzeug.test import TestResponse
 
 from image_puller import limits
 from image_puller.cli import main
-from image_puller.cluster.client import KubernetesCluster, connect
+from image_puller.cluster.api_server import connect
+from image_puller.cluster.client import KubernetesCluster
 from image_puller.events.event import CheckRequested
 from image_puller.serve import Service
 from image_puller.simulation import SimulatedCluster

@@ -568,7 +568,7 @@ def test_help_explains_every_argument_and_has_valid_examples(
     with pytest.raises(SystemExit, match="0"):
         main.main([name, "--help"])
     examples = re.findall(
-        r"image-puller ([^)\"<\n]+)", capsys.readouterr().out.partition("examples:")[2]
+        r"(?<![\w-])image-puller ([^)\"<\n]+)", capsys.readouterr().out.partition("examples:")[2]
     )
     assert examples
     for example in examples:

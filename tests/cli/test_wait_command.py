@@ -227,23 +227,16 @@ def test_malformed_time_is_an_error(text: str) -> None:
         wait_command.duration(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "enough"),
-    [
-        ("95%", Enough(number=95)),
-        ("100%", Enough()),
-        ("3", Enough(number=3, is_percentage=False)),
-        ("200", Enough(number=200, is_percentage=False)),
-    ],
-)
-def test_nodes_are_a_number_or_a_percentage(text: str, enough: Enough) -> None:
-    assert wait_command.nodes(text) == enough
-
-
-@pytest.mark.parametrize("text", ["", "0", "0%", "101%", "-1", "1.5", "x", "%", "9" * 7])
-def test_malformed_number_of_nodes_is_an_error(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="must be a number of nodes"):
-        wait_command.nodes(text)
+def test_malformed_number_of_nodes_or_selector_ends_with_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for option, message in (
+        ("--nodes", "argument --nodes: must be a number of nodes such as 3"),
+        ("--selector", "argument -l/--selector: 'a in b' is not a label selector"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main.main(["wait", option, "a in b"])
+        assert message in capsys.readouterr().err
 
 
 def test_malformed_image_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from image_puller.cluster.client import connect
+from image_puller.cluster.api_server import connect
 from image_puller.core.changes import CheckDaemonSet, EnsureExists, TrackTag
 from image_puller.core.decide import Outcome
 from image_puller.errors import ClusterUnavailableError, SupersededError

@@ -17,7 +17,8 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.config.incluster_config import InClusterConfigLoader
 
 from image_puller import limits
-from image_puller.cluster.client import KubernetesCluster, connect
+from image_puller.cluster.api_server import connect
+from image_puller.cluster.client import KubernetesCluster
 from image_puller.core import daemonset
 from image_puller.core.charge import Process
 from image_puller.core.daemonset import Platform

@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from image_puller.cluster.shared_read import SharedRead
+from image_puller.cluster.shared_read import RecentRead, SharedRead
 from image_puller.errors import ClusterUnavailableError
+from tests.support.clock import Seconds
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 
@@ -68,3 +69,45 @@ def test_an_error_reaches_every_caller_and_is_not_kept() -> None:
                 each.result(TIMEOUT_SECONDS)
     read.error = None
     assert shared.get() == read.number
+
+
+# The recent read
+
+
+class TimedRead:
+    """A read that takes so many seconds of a clock."""
+
+    def __init__(self, clock: Seconds, takes: float) -> None:
+        self._clock, self.takes, self.number = clock, takes, 0
+
+    def __call__(self) -> int:
+        self.number += 1
+        self._clock.now += self.takes
+        return self.number
+
+
+@pytest.mark.parametrize(("takes", "kept"), [(0.0, 1.0), (0.4, 1.0), (3.0, 6.0)])
+def test_recent_value_is_read_again_after_a_second_or_twice_the_time_of_a_read(
+    takes: float, kept: float
+) -> None:
+    clock = Seconds()
+    recent = RecentRead(TimedRead(clock, takes), clock=clock)
+    assert recent.next_in() == 0
+    assert recent.get() == 1
+    assert recent.next_in() == kept
+    clock.now += kept - 0.01
+    assert recent.get() == 1
+    clock.now += 0.01
+    assert recent.next_in() == 0
+    assert recent.get() == 2
+
+
+def test_failed_read_is_not_kept() -> None:
+    clock = Seconds()
+    read = SlowRead(ClusterUnavailableError("away"))
+    read.go_on.set()
+    recent = RecentRead(read, clock=clock)
+    with pytest.raises(ClusterUnavailableError):
+        recent.get()
+    read.error = None
+    assert recent.get() == 2

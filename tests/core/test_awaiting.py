@@ -49,6 +49,20 @@ def test_percentage_counts_a_part_of_a_node_as_a_whole_one(
     assert enough.of(nodes) == needed
 
 
+@pytest.mark.parametrize(
+    ("text", "enough"),
+    [("95%", Enough(number=95)), ("100%", ALL), ("3", Enough(number=3, is_percentage=False))],
+)
+def test_enough_is_a_number_or_a_percentage(text: str, enough: Enough) -> None:
+    assert awaiting.enough(text) == enough
+
+
+@pytest.mark.parametrize("text", ["", "0", "0%", "101%", "-1", "1.5", "x", "%", "9" * 7])
+def test_malformed_number_of_nodes_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^must be a number of nodes such as 3, or a percentage"):
+        awaiting.enough(text)
+
+
 @given(st.integers(1, 100), st.integers(1, 5000))
 def test_percentage_needs_between_one_and_all_nodes(percentage: int, nodes: int) -> None:
     assert 1 <= Enough(number=percentage).of(nodes) <= nodes
@@ -271,3 +285,54 @@ def test_refused_digest_is_impossible() -> None:
     name = f"{REPOSITORY}@{digest(1)}"
     seen = status(refused=[tag(name, reason="not allowed")])
     assert one(seen, name).verdict is Verdict.IMPOSSIBLE
+
+
+# Selected nodes
+
+
+SELECTED = {"selector": "pool=gpu"}
+
+
+def test_image_is_held_once_the_selected_nodes_hold_it() -> None:
+    assert one(status(image(APP, "held")) | SELECTED, APP).verdict is Verdict.HELD
+    assert one(status(image(APP, PULLING)) | SELECTED, APP).verdict is Verdict.PENDING
+
+
+def test_image_is_pending_while_no_node_matches() -> None:
+    found = one(status(image(APP)) | SELECTED, APP)
+    assert (found.verdict, found.needed, found.reason) == (
+        Verdict.PENDING,
+        0,
+        "no node matches the selector pool=gpu",
+    )
+
+
+def test_image_is_pending_while_no_node_that_matches_counts() -> None:
+    seen = status(image(APP, "held"), nodes={"node-1": NOT_READY}) | SELECTED
+    found = one(seen, APP)
+    assert (found.verdict, found.reason) == (
+        Verdict.PENDING,
+        "no node that matches the selector pool=gpu counts; node-1: the node is not ready",
+    )
+
+
+def test_image_that_no_selected_node_needs_is_left_out_beside_one_that_they_need() -> None:
+    seen = status(image(APP), groups={"gpu": status(image(APP, "held"))}) | SELECTED
+    for wanted in ([], ["app"], [APP]):
+        assert [each.name for each in of(seen, *wanted)] == [f"{APP} of group gpu"]
+
+
+# The verdict about all
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "verdict"),
+    [
+        (["held"], Verdict.HELD),
+        (["held", "pending"], Verdict.PENDING),
+        (["pending", "impossible", "held"], Verdict.IMPOSSIBLE),
+    ],
+)
+def test_verdict_about_all_images_is_the_worst(verdicts: list[str], verdict: Verdict) -> None:
+    found = [Progress(name="app", verdict=Verdict(each)) for each in verdicts]
+    assert awaiting.verdict(found) is verdict

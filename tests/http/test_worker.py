@@ -5,12 +5,15 @@ import logging
 import resource
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 
-from image_puller.http import worker
+from image_puller import limits
+from image_puller.errors import OverloadedError
+from image_puller.http import parking, worker
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 from tests.support.web_server import Server, received, running_worker
 
@@ -304,3 +307,173 @@ def test_probes_are_never_refused(server: Server, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(worker, "QUEUE_SECONDS", -1)
     probes = [server.connect(PROBE) for _ in range(100)]
     assert all(received(each).startswith(b"HTTP/1.1 200 OK") for each in probes)
+
+
+# Requests that wait
+
+
+class Waiting:
+    """A WSGI application that parks requests until it has an answer. `/now` is answered at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answer: bytes | None = None
+        self.seconds = 60.0
+        self.again_in = 0.01
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., object]
+    ) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        self.asked.append(path)
+        assert self.go_on.wait(TIMEOUT_SECONDS)
+        answer = b"now" if path == "/now" else self.answer
+        if answer is None:
+            try:
+                parking.park(self.seconds, again_in=self.again_in)
+            except OverloadedError:
+                answer = b"too many"
+        answer = answer or b"too late"
+        start_response("200 OK", [("Content-Length", str(len(answer)))])
+        return [answer]
+
+
+WAIT = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"
+NOW = b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+def waiting() -> Iterator[Waiting]:
+    app = Waiting()
+    yield app
+    app.go_on.set()
+
+
+@pytest.fixture
+def waits(waiting: Waiting) -> Iterator[Server]:
+    with running_worker(waiting) as server:
+        yield server
+
+
+def is_parked(server: Server) -> bool:
+    """Whether the loop has the only connection, and no thread does."""
+    return len(server.worker._waiting) == 1 and not server.worker._busy
+
+
+def test_request_that_waits_is_asked_again_until_it_is_answered(
+    waits: Server, waiting: Waiting
+) -> None:
+    connection = waits.connect(WAIT)
+    wait_until(lambda: len(waiting.asked) >= 3)
+    waiting.answer = b"held"
+    assert answered(connection, b"held")
+    connection.sendall(NOW)
+    assert answered(connection, b"now")
+
+
+def test_request_that_waits_holds_no_thread(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "WAITS", 40)  # there are 32 threads
+    waiting.again_in = 60
+    with running_worker(waiting) as server:
+        connections = [server.connect(WAIT) for _ in range(40)]
+        wait_until(lambda: len(waiting.asked) == 40)
+        wait_until(lambda: not server.worker._busy)
+        assert answered(server.connect(NOW), b"now")
+        for connection in connections:
+            connection.close()
+        wait_until(lambda: len(server.worker._waiting) == 1)
+
+
+def test_request_that_waits_is_answered_at_its_end(waits: Server, waiting: Waiting) -> None:
+    waiting.seconds, waiting.again_in = 0.1, 60
+    assert answered(waits.connect(WAIT), b"too late")
+    assert waiting.asked == ["/wait", "/wait"]
+
+
+def test_more_requests_that_wait_are_refused_until_one_is_answered(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "WAITS", 2)
+    with running_worker(waiting) as server:
+        first, second = server.connect(WAIT), server.connect(WAIT)
+        wait_until(lambda: len(waiting.asked) >= 4)
+        assert answered(server.connect(WAIT), b"too many")
+        first.close()
+        wait_until(lambda: server.worker._places._value == 1)
+        waiting.answer = b"held"
+        assert answered(second, b"held")
+        wait_until(lambda: server.worker._places._value == 2)
+
+
+def test_few_requests_that_wait_are_asked_again_at_once(
+    waits: Server, waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "WAITS_AT_ONCE", 1)
+    connections = [waits.connect(WAIT) for _ in range(3)]
+    wait_until(lambda: waits.worker._places._value == limits.WAITS - 3)
+    waiting.go_on.clear()
+    wait_until(lambda: len(waits.worker._busy) == 1)
+    wait_until(lambda: all_are_due(waits.worker))
+    assert len(waits.worker._busy) == 1
+    waiting.answer = b"held"
+    waiting.go_on.set()
+    assert all(answered(each, b"held") for each in connections)
+
+
+def all_are_due(loop: worker.Worker) -> bool:
+    """Whether two parked requests have waited for long enough, and for a turn of the loop more."""
+    turn = worker._TURN_SECONDS
+    due = [each for each in tuple(loop._waiting) if each.deadline + turn < time.monotonic()]
+    return len(due) == 2
+
+
+def test_client_that_leaves_waits_no_more(waits: Server, waiting: Waiting) -> None:
+    waiting.again_in = 60
+    connection = waits.connect(WAIT)
+    wait_until(lambda: is_parked(waits))
+    connection.close()
+    wait_until(lambda: not waits.worker._waiting)
+    assert waiting.asked == ["/wait"]
+
+
+def test_request_after_one_that_waits_is_answered_next(waits: Server, waiting: Waiting) -> None:
+    waiting.again_in = 0.3
+    connection = waits.connect(WAIT)
+    wait_until(lambda: is_parked(waits))
+    connection.sendall(NOW.replace(b"Host: x", b"Connection: close"))
+    waiting.answer = b"held"
+    first, second = received(connection).split(b"HTTP/1.1 200 OK")[1:]
+    assert (first[-4:], second[-3:]) == (b"held", b"now")
+
+
+def test_request_of_a_client_that_sends_nothing_more_does_not_wait(
+    waits: Server, waiting: Waiting
+) -> None:
+    connection = waits.connect(WAIT)
+    connection.shutdown(socket.SHUT_WR)
+    # Whether the end comes with the request or after it, nobody waits.
+    assert received(connection).endswith(b"too late") or waiting.asked == ["/wait"]
+    wait_until(lambda: not waits.worker._waiting)
+
+
+def test_requests_that_wait_are_answered_at_sigterm(waits: Server, waiting: Waiting) -> None:
+    waiting.again_in = 60
+    connection = waits.connect(WAIT)
+    wait_until(lambda: is_parked(waits))
+    waits.stop()
+    answer = received(connection)
+    assert answer.endswith(b"too late")
+    assert b"Connection: close" in answer
+
+
+def test_request_that_waits_is_refused_while_no_thread_is_free(
+    waits: Server, waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = waits.connect(WAIT)
+    wait_until(lambda: len(waiting.asked) >= 2)
+    monkeypatch.setattr(worker, "REQUESTS_AT_ONCE", 0)
+    assert is_refusal(received(connection))

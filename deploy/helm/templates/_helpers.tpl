@@ -38,6 +38,13 @@ with it. */}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
 {{- fail "\n\ningress.host: must be set where ingress.enabled is true, to the host name that registries send to:\n\n  --set ingress.host=puller.example.com\n\nWithout a host the Ingress would take the paths of every host of its controller.\n" -}}
 {{- end -}}
+{{- if eq (include "image-puller.text" .Values.configMap.readAuth) "none" -}}
+{{- range $object := list "ingress" "httpRoute" -}}
+{{- if and (get $.Values $object).enabled (get $.Values $object).status -}}
+{{- fail (printf "\n\n%s.status: must not be true where configMap.readAuth is none: everybody could read the status.\nRemove one of them.\n" $object) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.resourceQuota.enabled (not .Values.resourceQuota.hard) -}}
 {{- fail (printf "\n\nresourceQuota.hard: must be set where resourceQuota.enabled is true.\nThe service prints what the DaemonSet's pods need, here for 10 nodes. Where it runs already:\n\n  kubectl exec -n %s deploy/%s -- image-puller render --quota 10\n\nElsewhere, with the variables that you set by configMap:\n\n  docker run --rm -e IMAGES='%s' %s render --quota 10\n\nWrite `spec.hard` of that to resourceQuota.hard. Add the service's own pods: `resources` for each replica,\nand twice `cronJob.resources`, for a check and for `helm test`.\n" .Release.Namespace .Values.deploymentName (include "image-puller.images" .) (include "image-puller.image" .)) -}}
 {{- end -}}
@@ -108,6 +115,11 @@ data:
   {{- range .keys }}
   {{ . }}: {{ get $live . | default (randAlphaNum 40 | b64enc) }}
   {{- end }}
+{{- end -}}
+
+{{/* The path prefixes of an Ingress or an HTTPRoute, as JSON. */}}
+{{- define "image-puller.paths" -}}
+{{ concat (.paths | default list) (ternary list (list "/status") (empty .status)) | uniq | toJson }}
 {{- end -}}
 
 {{- define "image-puller.eventAuth" -}}

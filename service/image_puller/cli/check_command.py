@@ -11,7 +11,8 @@ from image_puller.cli.check_cluster import ClusterCheck
 from image_puller.cli.check_registries import RegistriesCheck
 from image_puller.cli.findings import Finding, Step, failed, ok, warning
 from image_puller.cli.service_client import ServiceError
-from image_puller.cluster.client import KubernetesCluster, connect
+from image_puller.cluster.api_server import connect
+from image_puller.cluster.client import KubernetesCluster
 from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
 from image_puller.errors import ConfigurationError

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from image_puller.cli import demo_session, service_client
+from image_puller.cluster import kubeconfig
 from image_puller.errors import ConfigurationError
 from image_puller.http.authentication import Secrets
 
 _DEFAULT_PORT = "8080"
+_DEPLOYMENT = "kubernetes-image-puller"
 _URL = "IMAGE_PULLER_URL"
 _BEARER = "IMAGE_PULLER_TOKEN"
 _ADDRESS = re.compile(
@@ -24,6 +26,63 @@ class Connection:
 
     url: str
     headers: Mapping[str, str | bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a cluster has the service. None: the current context, the namespace of the context."""
+
+    context: str | None
+    namespace: str | None
+    deployment: str
+
+
+def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that `is_to_cluster` and `place` read."""
+    parser.add_argument(
+        "-n",
+        "--namespace",
+        help="read the cluster of the kubeconfig, and not the service: the namespace of the "
+        "service (default: that of the context)",
+    )
+    parser.add_argument(
+        "--context", help="the same: the context of the kubeconfig (default: the current one)"
+    )
+    parser.add_argument(
+        "--deployment",
+        help=f"the same: the name of the Deployment or Knative Service (default: {_DEPLOYMENT})",
+    )
+
+
+def place(arguments: argparse.Namespace) -> Place:
+    """Return where the cluster has the service."""
+    return Place(
+        context=arguments.context,
+        namespace=arguments.namespace,
+        deployment=arguments.deployment or _DEPLOYMENT,
+    )
+
+
+def is_to_cluster(arguments: argparse.Namespace, environ: Mapping[str, str], name: str) -> bool:
+    """Whether to read the cluster of the kubeconfig: on request, or where no service is found.
+
+    `name` is that of the secret for a service. Raises ConfigurationError for arguments that exclude
+    each other, and without a kubeconfig.
+    """
+    is_named = arguments.url is not None or arguments.token_file is not None
+    has_kubeconfig = kubeconfig.file_of(environ) is not None
+    if arguments.namespace or arguments.context or arguments.deployment:
+        options = "--namespace, --context and --deployment"
+        if is_named:
+            raise ConfigurationError(f"{options} can't be used with --url or --token-file")
+        if not has_kubeconfig:
+            raise ConfigurationError(f"{options} need a kubeconfig; set KUBECONFIG")
+        return True
+    variables = (_URL, _BEARER, "PORT", "WEBHOOK_SECRETS_DIR")
+    is_named = is_named or any(environ.get(each, "").strip() for each in variables)
+    if is_named or not has_kubeconfig:
+        return False
+    return not secrets(environ).of(name) and demo_session.found(port(environ)) is None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,11 +5,10 @@ import os
 import re
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import argcomplete
 import yaml
@@ -24,6 +23,7 @@ from image_puller.cli import (
     event_json,
     service_client,
     status_command,
+    status_reader,
     wait_command,
     webhook_setup,
 )
@@ -38,7 +38,7 @@ from image_puller.errors import BadEventError, ConfigurationError, ImagePullerEr
 from image_puller.events import sources
 from image_puller.events.cloudevents_http import to_request
 from image_puller.events.sources import SOURCES
-from image_puller.http.authentication import EVENTS, READ
+from image_puller.http.authentication import EVENTS
 
 _DESCRIPTION = "Keep container images on the nodes of a Kubernetes cluster."
 _EPILOG = "Run `image-puller <command> --help` for the arguments of a command."
@@ -126,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
             "status",
             "status quay.io/org/app:1.2.4 -o wide",
             "status --failing --watch",
+            "status --namespace k8s-image-puller --context production",
             "status -o json --url http://127.0.0.1:8080 --token-file read.txt",
         )
     )
@@ -137,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
             "wait",
             "wait app --timeout 5m",
             "wait quay.io/org/app:1.2.4 quay.io/org/tool --nodes 95%",
+            "wait --namespace k8s-image-puller --selector pool=gpu",
         )
     )
     check = command(
@@ -245,6 +247,7 @@ def _add_status(parser: argparse.ArgumentParser) -> None:
         "--watch", action="store_true", help="show the status every two seconds, until Ctrl-C"
     )
     connection.add_arguments(parser)
+    connection.add_cluster_arguments(parser)
 
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:
@@ -264,6 +267,13 @@ def _add_wait(parser: argparse.ArgumentParser) -> None:
         "such as 95%% (default: 100%%)",
     )
     parser.add_argument(
+        "-l",
+        "--selector",
+        type=wait_command.selector,
+        help="the labels of the nodes that count, as kubectl takes them, such as "
+        "'pool in (gpu,cpu)' (default: all nodes)",
+    )
+    parser.add_argument(
         "--timeout",
         type=wait_command.duration,
         default="10m",
@@ -271,6 +281,7 @@ def _add_wait(parser: argparse.ArgumentParser) -> None:
         help="how long to wait, such as 90s or 1h30m (default: 10m)",
     )
     connection.add_arguments(parser)
+    connection.add_cluster_arguments(parser)
 
 
 def _add_demo_push(demo_parser: argparse.ArgumentParser) -> None:
@@ -300,11 +311,12 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     # These imports take 0.25 s of processor time, which the other commands do not need.
     from image_puller import serve  # noqa: PLC0415
-    from image_puller.cluster import client as cluster  # noqa: PLC0415
+    from image_puller.cluster.api_server import connect  # noqa: PLC0415
+    from image_puller.cluster.client import KubernetesCluster  # noqa: PLC0415
 
     config = _config(environ)
     logs.set_up(config.log_level, as_json=config.log_format is LogFormat.JSON, stream=sys.stdout)
-    serve.run(config, cluster.KubernetesCluster(cluster.connect(environ), config), arguments.bind)
+    serve.run(config, KubernetesCluster(connect(environ), config), arguments.bind)
 
 
 def _demo(_arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -332,8 +344,7 @@ def _trigger_check(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
 def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if arguments.failing and arguments.output == "json":
         raise ConfigurationError("--failing can't be used with -o json, which shows everything")
-    path = "" if arguments.image is None else f"/{quote(arguments.image, safe='/:@')}"
-    read = _status_reader(arguments, environ, path)
+    read = status_reader.reader(arguments, environ, image=arguments.image)
     view = View(output=arguments.output, only_failing=arguments.failing)
     if arguments.watch:
         return status_command.watch(read, view, Clock())
@@ -341,22 +352,8 @@ def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _wait(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    read = _status_reader(arguments, environ, "")
+    read = status_reader.reader(arguments, environ, selector=arguments.selector)
     return wait_command.run(read, arguments.images, arguments.nodes, arguments.timeout, Clock())
-
-
-def _status_reader(
-    arguments: argparse.Namespace, environ: Mapping[str, str], path: str
-) -> Callable[[], dict[str, Any]]:
-    """Return a function that reads the status, or the part of it at a path."""
-    service = connection.find(arguments, environ, READ)
-    url = f"{service.url}/status{path}"
-
-    def read() -> dict[str, Any]:
-        answer = service_client.send("GET", url, READ, headers=service.headers)
-        return service_client.status_of(answer, url)
-
-    return read
 
 
 def _check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -121,6 +121,8 @@ def _causes(error: BaseException) -> Iterator[Any]:
 def _error(answer: requests.Response, url: str, name: str, *, has_secret: bool) -> ServiceError:
     start = f"{url} answered {answer.status_code}"
     match answer.status_code:
+        case HTTPStatus.BAD_REQUEST if answer.text:
+            return ServiceError(f"{start}: {_first_line(answer.text)}")
         case HTTPStatus.UNAUTHORIZED:
             what = "the secret is wrong" if has_secret else "it needs a secret"
             return ServiceError(

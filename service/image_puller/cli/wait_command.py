@@ -10,8 +10,9 @@ from typing import Any
 
 from image_puller.cli.service_client import BusyError, NoAnswerError
 from image_puller.controller.clock import Clock
-from image_puller.core import awaiting
+from image_puller.core import awaiting, label_selector
 from image_puller.core.awaiting import Enough, Progress, Verdict
+from image_puller.core.label_selector import InvalidSelectorError, LabelSelector
 from image_puller.values.reference import InvalidReferenceError, parse
 
 IMPOSSIBLE = 1
@@ -23,7 +24,6 @@ _CLEAR_LINE = "\r\x1b[K"
 _DURATION = re.compile(
     r"(?=[0-9])(?:([0-9]{1,4})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,8})s?)?", re.ASCII
 )
-_NODES = re.compile(r"([1-9][0-9]{0,5})|(100|[1-9][0-9]?)%", re.ASCII)
 
 Read = Callable[[], dict[str, Any]]
 
@@ -39,12 +39,18 @@ def image(text: str) -> str:
 
 def nodes(text: str) -> Enough:
     """Return how many nodes are enough, from a number or a percentage."""
-    match = _NODES.fullmatch(text)
-    if not match:
-        raise argparse.ArgumentTypeError(
-            f"must be a number of nodes such as 3, or a percentage such as 95%, not {text!r}"
-        )
-    return Enough(number=int(match[1] or match[2]), is_percentage=match[1] is None)
+    try:
+        return awaiting.enough(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def selector(text: str) -> LabelSelector:
+    """Return a label selector. Raises ArgumentTypeError."""
+    try:
+        return label_selector.parse(text)
+    except InvalidSelectorError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def duration(text: str) -> int:
@@ -73,12 +79,12 @@ def run(read: Read, wanted: Sequence[str], enough: Enough, seconds: int, clock: 
             if not found:
                 raise
             problem = str(error)
-        passed = clock.monotonic() - start
-        if any(each.verdict is Verdict.IMPOSSIBLE for each in found):
+        passed, verdict = clock.monotonic() - start, awaiting.verdict(found)
+        if verdict is Verdict.IMPOSSIBLE:
             report.end()
             _print_error("These images will not come:", found, Verdict.IMPOSSIBLE)
             return IMPOSSIBLE
-        if not problem and all(each.verdict is Verdict.HELD for each in found):
+        if not problem and verdict is Verdict.HELD:
             report.show(found, problem, passed)
             report.end()
             print(f"Enough nodes hold {_count(found)}, after {passed:.0f} s.")

@@ -1,24 +1,21 @@
-"""The Kubernetes API, by the official client. No other module imports that client.
-
-Objects stay plain JSON, because the client's models drop fields that they do not know.
-"""
+"""One DaemonSet of an API server, and the objects around it, such as its pods and the nodes."""
 
 import json
 import logging
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
-
-import urllib3
-import yaml
-from kubernetes import client
-from kubernetes import config as client_config
 
 from image_puller import limits
+from image_puller.cluster.api_server import (
+    METADATA_LIST,
+    METADATA_ONLY,
+    ApiClient,
+    ApiServer,
+    items_of,
+)
 from image_puller.cluster.json_patch import Operation
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, nodes, pods, pulls
@@ -32,7 +29,6 @@ from image_puller.core.rights import Right
 from image_puller.errors import (
     ClusterUnavailableError,
     ImagePullerError,
-    LostRaceError,
     MissingError,
     RefusedByClusterError,
 )
@@ -40,17 +36,9 @@ from image_puller.events.event import in_milliseconds
 
 log = logging.getLogger(__name__)
 
-_JSON = "application/json"
-_JSON_PATCH = "application/json-patch+json"
 _DRY_RUN = (("dryRun", "All"),)
-_METADATA_ONLY = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
-_METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
-_REJECTIONS = (400, 403, 413, 422)
-_NOT_FOUND = 404
-_CONFLICT = 409
 _OPENSHIFT_GROUP = "route.openshift.io"
 _NODES = "/api/v1/nodes"
-_CHANGES = ("ADDED", "MODIFIED", "DELETED")
 _AUTHORIZATION = "authorization.k8s.io/v1"
 _ENDED = ("Failed", "Succeeded")
 _POD_NAME = re.compile(r'^pods "[^"]*" is forbidden: ')
@@ -58,39 +46,12 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _ISSUER_TIMEOUT = (limits.KEYS_ANSWER_SECONDS / 4, limits.KEYS_ANSWER_SECONDS / 4)
 
 
-def connect(environ: Mapping[str, str]) -> client.ApiClient:
-    """Return a client for `$KUBECONFIG`, else `~/.kube/config`, else the pod's service account.
-
-    Raises ClusterUnavailableError where none of them can be used.
-    """
-    configuration = client.Configuration()
-    home = Path(environ.get("HOME", "/")) / ".kube" / "config"
-    kubeconfig = environ.get("KUBECONFIG") or (str(home) if home.is_file() else None)
-    try:
-        if kubeconfig:
-            client_config.load_kube_config(kubeconfig, client_configuration=configuration)
-        else:
-            client_config.load_incluster_config(client_configuration=configuration)
-    except (client_config.ConfigException, yaml.YAMLError, OSError) as error:
-        raise ClusterUnavailableError(
-            f"no API server is configured: {error}; "
-            "run in a pod with a service account, or set KUBECONFIG"
-        ) from error
-    return _client(configuration)
-
-
-def _client(configuration: client.Configuration) -> client.ApiClient:
-    # Only a request that never reached the server is sent again: a lost answer may hide a write.
-    configuration.retries = urllib3.Retry(connect=1, read=0, redirect=0, status=0, other=0)
-    return client.ApiClient(configuration)
-
-
 class KubernetesCluster:
     """One DaemonSet of an API server, and the objects around it."""
 
     def __init__(
         self,
-        api: client.ApiClient,
+        api: ApiClient,
         config: Config,
         *,
         read_seconds: float = limits.READ_SECONDS,
@@ -99,7 +60,7 @@ class KubernetesCluster:
         host: str | None = None,
     ) -> None:
         self._api = api
-        self._timeout = (limits.CONNECT_SECONDS, read_seconds)
+        self._server = ApiServer(api, (limits.CONNECT_SECONDS, read_seconds))
         self._watch_seconds = watch_seconds
         self._now = now
         self._host = host or socket.gethostname()  # in a pod, the pod's name
@@ -115,7 +76,7 @@ class KubernetesCluster:
 
     def of_group(self, config: Config) -> "KubernetesCluster":
         """Return the same cluster for the DaemonSet of a group."""
-        _, read_seconds = self._timeout
+        _, read_seconds = self._server.timeout
         return KubernetesCluster(
             self._api,
             config,
@@ -127,7 +88,7 @@ class KubernetesCluster:
 
     def version(self) -> str:
         """Return the version of the API server."""
-        return str(self._request("GET", "/version").get("gitVersion"))
+        return str(self._server.request("GET", "/version").get("gitVersion"))
 
     def allows(self, right: Right) -> bool:
         """Whether the service has a right. Raises RefusedByClusterError."""
@@ -146,21 +107,23 @@ class KubernetesCluster:
             },
         }
         path = f"/apis/{_AUTHORIZATION}/selfsubjectaccessreviews"
-        return bool(self._request("POST", path, body=review)["status"]["allowed"])
+        return bool(self._server.request("POST", path, body=review)["status"]["allowed"])
 
     def read(self) -> Manifest:
         """Return the whole DaemonSet. Raises MissingError."""
-        return self._identified(self._request("GET", self._path))
+        return self._identified(self._server.request("GET", self._path))
 
     def read_metadata(self) -> Manifest:
         """Return the DaemonSet with its metadata only. Raises MissingError."""
-        return self._identified(self._request("GET", self._path, accept=_METADATA_ONLY))
+        return self._identified(self._server.request("GET", self._path, accept=METADATA_ONLY))
 
     def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Create the DaemonSet. Raises LostRaceError if it exists, or RefusedByClusterError."""
         path = f"{self._apps}/daemonsets"
         try:
-            live = self._request("POST", path, body=manifest, query=_DRY_RUN if dry_run else ())
+            live = self._server.request(
+                "POST", path, body=manifest, query=_DRY_RUN if dry_run else ()
+            )
             return live if dry_run else self._identified(live)
         except MissingError as error:
             raise ClusterUnavailableError(
@@ -169,28 +132,28 @@ class KubernetesCluster:
 
     def patch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> Manifest:
         """Return the DaemonSet after a JSON Patch. Raises MissingError, RefusedByClusterError."""
-        return self._request(
+        return self._server.request(
             "PATCH", self._path, body=list(operations), query=_DRY_RUN if dry_run else ()
         )
 
     def delete(self, uid: str) -> None:
         """Delete the DaemonSet with that uid, and no other. Raises LostRaceError."""
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
-        self._request("DELETE", self._path, body=options)
+        self._server.request("DELETE", self._path, body=options)
 
     def siblings(self) -> tuple[Manifest, ...]:
         """Return the metadata of the installation's DaemonSets. Raises RefusedByClusterError."""
         path, query = f"{self._apps}/daemonsets", (("labelSelector", self._own_labels),)
         return tuple(
             item
-            for page in self._pages(path, query=query, accept=_METADATA_LIST)
-            for item in _items(page)
+            for page in self._server.pages(path, query=query, accept=METADATA_LIST)
+            for item in items_of(page)
         )
 
     def delete_sibling(self, name: str, uid: str) -> None:
         """Delete one of the installation's DaemonSets. Raises RefusedByClusterError."""
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
-        self._request("DELETE", f"{self._apps}/daemonsets/{name}", body=options)
+        self._server.request("DELETE", f"{self._apps}/daemonsets/{name}", body=options)
 
     def admit_pod(self, template: Manifest) -> Manifest | None:
         """Try a pod of the template by dry run, and return it. Raises RefusedByClusterError.
@@ -205,7 +168,7 @@ class KubernetesCluster:
             "spec": template["spec"],
         }
         try:
-            return self._request("POST", f"{self._core}/pods", body=pod, query=_DRY_RUN)
+            return self._server.request("POST", f"{self._core}/pods", body=pod, query=_DRY_RUN)
         except MissingError:
             log.debug("the namespace is missing, which the creation of the DaemonSet reports")
         except RefusedByClusterError as error:
@@ -255,7 +218,7 @@ class KubernetesCluster:
         This is a list, because the service may list pods anyway, and so needs no other right.
         """
         query = (("fieldSelector", f"metadata.name={name}"),)
-        for pod in self._list(f"{self._core}/pods", query=query):
+        for pod in self._server.items(f"{self._core}/pods", query=query):
             if not self._has_ended(pod):
                 created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
                 return Process(name=name, since=created)
@@ -299,14 +262,14 @@ class KubernetesCluster:
             },
         }
         try:
-            self._request("POST", f"{self._core}/events", body=event)
+            self._server.request("POST", f"{self._core}/events", body=event)
         except ImagePullerError as error:
             log.warning("no Event could be created: %s", error)
 
     def pods(self) -> tuple[Pod, ...]:
         """Return the DaemonSet's pods."""
         selector = ",".join(f"{k}={v}" for k, v in daemonset.selector(self._config).items())
-        found = self._list(f"{self._core}/pods", query=(("labelSelector", selector),))
+        found = self._server.items(f"{self._core}/pods", query=(("labelSelector", selector),))
         return tuple(pods.of_manifest(pod) for pod in found)
 
     def refusal(self, uid: str) -> Refusal | None:
@@ -316,7 +279,9 @@ class KubernetesCluster:
         """
         selector = f"involvedObject.uid={uid},reason=FailedCreate"
         try:
-            events = list(self._list(f"{self._core}/events", query=(("fieldSelector", selector),)))
+            events = list(
+                self._server.items(f"{self._core}/events", query=(("fieldSelector", selector),))
+            )
         except RefusedByClusterError as error:
             log.debug("Events can't be listed, so nobody knows why pods are missing: %s", error)
             return None
@@ -332,11 +297,11 @@ class KubernetesCluster:
             ("limit", str(limits.PULL_EVENTS)),
         )
         try:
-            page = self._request("GET", f"{self._core}/events", query=query)
+            page = self._server.request("GET", f"{self._core}/events", query=query)
         except RefusedByClusterError as error:
             log.debug("Events can't be listed, so nobody knows how long pulls take: %s", error)
             return ()
-        found = (pulls.of_event(event) for event in _items(page))
+        found = (pulls.of_event(event) for event in items_of(page))
         is_ours = re.compile(rf"{re.escape(self._config.daemonset_name)}-[a-z0-9]+").fullmatch
         return tuple(each for each in found if each is not None and is_ours(each.pod))
 
@@ -350,7 +315,7 @@ class KubernetesCluster:
 
     def pull_secret(self, name: str) -> Manifest:
         """Return a Secret. Raises MissingError, RefusedByClusterError."""
-        return self._request("GET", f"{self._core}/secrets/{name}")
+        return self._server.request("GET", f"{self._core}/secrets/{name}")
 
     def _readable_pull_secret(self, name: str) -> Manifest | None:
         try:
@@ -369,7 +334,7 @@ class KubernetesCluster:
         wanted = {entry.reference.name for entry in self._config.entries}
         try:
             return tuple(
-                nodes.of_manifest(node, wanted.__contains__) for node in self._list(_NODES)
+                nodes.of_manifest(node, wanted.__contains__) for node in self._server.items(_NODES)
             )
         except RefusedByClusterError as error:
             log.debug("nodes can't be listed: %s", error)
@@ -385,7 +350,7 @@ class KubernetesCluster:
             version, present = self._listed(_NODES, "uid", "name")
             yield from (name for uid, name in present.items() if uid not in (known or present))
             known = set(present)
-            for kind, metadata in self._watch(_NODES, version):
+            for kind, metadata in self._server.watch(_NODES, version, self._watch_seconds):
                 if kind == "ADDED" and metadata["uid"] not in known:
                     known.add(metadata["uid"])
                     yield metadata["name"]
@@ -403,7 +368,7 @@ class KubernetesCluster:
             before = present if known is None else known
             yield from (name for name, each in present.items() if each != before.get(name))
             known = present
-            for _, metadata in self._watch(path, version, query=query):
+            for _, metadata in self._server.watch(path, version, self._watch_seconds, query=query):
                 known[metadata["name"]] = metadata["resourceVersion"]
                 yield metadata["name"]
 
@@ -414,8 +379,8 @@ class KubernetesCluster:
         Every service account may read both (system:service-account-issuer-discovery).
         """
         how = {"accept": "application/json, */*", "timeout": _ISSUER_TIMEOUT}
-        described = self._request("GET", "/.well-known/openid-configuration", **how)
-        keys = self._request("GET", "/openid/v1/jwks", **how)
+        described = self._server.request("GET", "/.well-known/openid-configuration", **how)
+        keys = self._server.request("GET", "/openid/v1/jwks", **how)
         return str(described.get("issuer")), json.dumps(keys).encode()
 
     @property
@@ -430,55 +395,10 @@ class KubernetesCluster:
         """Return the version to watch from, and one metadata field of each object by another."""
         version = ""
         found: dict[str, str] = {}
-        for page in self._pages(path, query=query, accept=_METADATA_LIST):
+        for page in self._server.pages(path, query=query, accept=METADATA_LIST):
             version = page["metadata"]["resourceVersion"]
-            found |= {item["metadata"][key]: item["metadata"][value] for item in _items(page)}
+            found |= {item["metadata"][key]: item["metadata"][value] for item in items_of(page)}
         return version, found
-
-    def _list(self, path: str, *, query: Sequence[tuple[str, str]] = ()) -> Iterator[Manifest]:
-        """Yield the objects of a list. Only one page of them is in memory."""
-        for page in self._pages(path, query=query):
-            yield from _items(page)
-
-    def _pages(
-        self, path: str, *, query: Sequence[tuple[str, str]] = (), accept: str = _JSON
-    ) -> Iterator[Manifest]:
-        """Yield the pages of a list."""
-        token: str | None = ""
-        while token is not None:
-            bounds = (
-                ("limit", str(limits.PAGE_OBJECTS)),
-                *((("continue", token),) if token else ()),
-            )
-            page = self._request("GET", path, query=(*query, *bounds), accept=accept)
-            yield page
-            token = page["metadata"].get("continue") or None
-
-    def _watch(
-        self, path: str, version: str, *, query: Sequence[tuple[str, str]] = ()
-    ) -> Iterator[tuple[str, Manifest]]:
-        """Yield the kind of each change after a version, and the metadata of its object.
-
-        It ends when the server ends the watch.
-        """
-        query = (
-            *query,
-            ("watch", "true"),
-            ("resourceVersion", version),
-            ("timeoutSeconds", str(self._watch_seconds)),
-        )
-        connect, read = self._timeout
-        timeout = (connect, self._watch_seconds + read)
-        response = self._send("GET", path, query=query, accept=_METADATA_ONLY, timeout=timeout)
-        try:
-            for line in response.response:
-                event = _object(line)
-                if event["type"] in _CHANGES:
-                    yield event["type"], event["object"]["metadata"]
-        except urllib3.exceptions.HTTPError as error:
-            raise ClusterUnavailableError(f"the watch of {path} was cut: {error}") from error
-        finally:
-            response.response.close()
 
     def _identified(self, live: Manifest) -> Manifest:
         """Return the DaemonSet, and keep its uid for Events."""
@@ -487,7 +407,7 @@ class KubernetesCluster:
 
     def _openshift(self) -> bool | None:
         try:
-            groups = self._request("GET", "/apis")["groups"]
+            groups = self._server.request("GET", "/apis")["groups"]
         except ImagePullerError as error:
             log.warning("it is unknown whether this is OpenShift: %s", error)
             return None
@@ -504,7 +424,7 @@ class KubernetesCluster:
                 f"/apis/{group}/namespaces/{self._config.namespace}/services/{name}",
             )
         try:
-            uid = self._request("GET", path)["metadata"]["uid"]
+            uid = self._server.request("GET", path)["metadata"]["uid"]
         except ImagePullerError as error:
             log.warning(
                 "%s %s can't become the DaemonSet's owner, so deleting it keeps the pods: %s",
@@ -514,67 +434,6 @@ class KubernetesCluster:
             )
             return None
         return Owner(api_version=group, kind=kind, name=name, uid=uid)
-
-    def _request(self, method: str, path: str, **how: Any) -> Manifest:
-        response = self._send(method, path, **how)
-        try:
-            return _object(response.read())
-        except urllib3.exceptions.HTTPError as error:
-            raise _unreachable(error) from error
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Any = None,
-        query: Sequence[tuple[str, str]] = (),
-        accept: str = _JSON,
-        timeout: tuple[float, float] | None = None,
-    ) -> Any:
-        """Return a successful response, its body unread. Raises the error of any other status."""
-        content_type = _JSON_PATCH if method == "PATCH" else _JSON
-        try:
-            request = self._api.param_serialize(
-                method,
-                path,
-                query_params=list(query),
-                header_params={"Accept": accept, "Content-Type": content_type},
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-        except (OSError, client_config.ConfigException) as error:
-            # The client reads the token of the service account again each minute.
-            raise ClusterUnavailableError(
-                f"the token of the service account can't be read: {error}"
-            ) from error
-        try:
-            response = self._api.call_api(*request, _request_timeout=timeout or self._timeout)
-            if response.status in range(200, 300):
-                return response
-            text = response.read()
-        except (urllib3.exceptions.HTTPError, client.ApiException) as error:
-            raise _unreachable(error) from error
-        raise _failure(response.status, text)
-
-
-def _unreachable(error: Exception) -> ClusterUnavailableError:
-    return ClusterUnavailableError(f"the API server can't be reached: {error}")
-
-
-def _object(text: bytes) -> Manifest:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise ClusterUnavailableError(f"the API server's answer is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ClusterUnavailableError("the API server's answer is not a JSON object")
-    return value
-
-
-def _items(page: Manifest) -> Sequence[Manifest]:
-    """Return the objects of a list. The API server writes an empty one as null."""
-    return page.get("items") or ()
 
 
 def _refusal(event: Manifest) -> Refusal:
@@ -590,19 +449,3 @@ def _refusal(event: Manifest) -> Refusal:
 
 def _time_of(refusal: Refusal) -> datetime:
     return refusal.time or _EPOCH
-
-
-def _failure(status: int, text: bytes) -> Exception:
-    """Return the error of a response, with the message of its Status object."""
-    try:
-        message = str(json.loads(text)["message"])
-    except (ValueError, LookupError, TypeError):
-        message = text.decode(errors="replace")
-    message = message[: limits.REASON_CHARACTERS]
-    if status == _NOT_FOUND:
-        return MissingError(message)
-    if status == _CONFLICT:
-        return LostRaceError(message)
-    if status in _REJECTIONS:
-        return RefusedByClusterError(message)
-    return ClusterUnavailableError(f"the API server answered {status}: {message}")

@@ -1,4 +1,4 @@
-"""A read that calls at the same time share, so that many readers cost no more than one."""
+"""Reads that several calls share, so that many readers cost no more than one."""
 
 import threading
 from collections.abc import Callable
@@ -6,6 +6,8 @@ from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
+
+_RECENT_SECONDS = 1.0
 
 
 class SharedRead(Generic[Value]):
@@ -35,4 +37,36 @@ class SharedRead(Generic[Value]):
         finally:
             with self._lock:
                 self._running = None
+        return value
+
+
+class RecentRead(Generic[Value]):
+    """Gives the last value while it is recent, else reads. Thread-safe.
+
+    A value is recent for a second, and for twice as long as its read took. So requests that wait
+    cost one read a second at most, and a third of the time where a read is slow.
+    """
+
+    def __init__(self, read: Callable[[], Value], *, clock: Callable[[], float]) -> None:
+        self._read = read
+        self._clock = clock
+        self._shared = SharedRead(self._timed)
+        self._last: tuple[Value, float] | None = None
+        """The last value, and until when it is recent."""
+
+    def get(self) -> Value:
+        """Return a recent value. Raises what a read raises."""
+        last = self._last
+        return last[0] if last is not None and self._clock() < last[1] else self._shared.get()
+
+    def next_in(self) -> float:
+        """Return in how many seconds a call reads again."""
+        last = self._last
+        return 0 if last is None else max(last[1] - self._clock(), 0)
+
+    def _timed(self) -> Value:
+        start = self._clock()
+        value = self._read()
+        end = self._clock()
+        self._last = value, end + max(_RECENT_SECONDS, 2 * (end - start))
         return value

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from image_puller.cluster.interface import Cluster
 from image_puller.cluster.observer import Observer
@@ -88,10 +87,6 @@ class Group:
     def recent(self) -> Observation:
         """Return what was true of the group a moment ago. Raises ClusterUnavailableError."""
         return self._checks.recent()
-
-    def status(self) -> dict[str, Any]:
-        """Return the status of the group as JSON. Raises ClusterUnavailableError."""
-        return self._checks.status()
 
     def seen(self) -> Seen:
         """Return what is known of the group now. Raises ClusterUnavailableError."""

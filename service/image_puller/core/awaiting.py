@@ -3,8 +3,9 @@
 An image may be named by its entry, by its repository, with its tag, or with its digest.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -13,6 +14,7 @@ from image_puller.core.coverage import Coverage, Note
 from image_puller.values.reference import Reference, parse
 
 _ALL = 100
+_ENOUGH = re.compile(r"([1-9][0-9]{0,5})|(100|[1-9][0-9]?)%", re.ASCII)
 
 
 class Verdict(StrEnum):
@@ -35,6 +37,16 @@ class Enough:
         return -(-nodes * self.number // _ALL) if self.is_percentage else self.number
 
 
+def enough(text: str) -> Enough:
+    """Return how many nodes are enough, from a number or a percentage. Raises ValueError."""
+    match = _ENOUGH.fullmatch(text)
+    if not match:
+        raise ValueError(
+            f"must be a number of nodes such as 3, or a percentage such as 95%, not {text[:20]!r}"
+        )
+    return Enough(number=int(match[1] or match[2]), is_percentage=match[1] is None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far an image is. `others` has the nodes without it, by state. `reason` says why."""
@@ -52,23 +64,56 @@ def progress(
 ) -> tuple[Progress, ...]:
     """Return how far each wanted image is; without any, each desired image.
 
-    Raises InvalidReferenceError for a name that no image can have.
+    In the status of selected nodes, an image is held only if one of them counts. An image that none
+    of them needs is left out beside one that they need. Raises InvalidReferenceError for a name
+    that no image can have.
     """
-    rows = coverage.images(status)
+    rows, need = coverage.images(status), _Need(enough, _why_none_counts(status))
     if wanted:
         notes = coverage.notes(status)
-        return tuple(each for name in wanted for each in _of_name(name, rows, notes, enough))
-    return tuple(_of_row(row, enough) for row in rows) or (
+        return tuple(each for name in wanted for each in _of_name(name, rows, notes, need))
+    return tuple(_of_rows(rows, need)) or (
         _pending("all images", "the service desires no image yet"),
     )
 
 
+def verdict(found: Iterable[Progress]) -> Verdict:
+    """Return the verdict about all images together."""
+    verdicts = {each.verdict for each in found}
+    if Verdict.IMPOSSIBLE in verdicts:
+        return Verdict.IMPOSSIBLE
+    return Verdict.PENDING if Verdict.PENDING in verdicts else Verdict.HELD
+
+
+def described(found: Iterable[Progress]) -> list[dict[str, Any]]:
+    """Return the progress of each image as JSON."""
+    return [asdict(each) for each in found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """How many nodes are enough, and why no selected node counts. Without a selector that is ""."""
+
+    enough: Enough
+    why_none_counts: str
+
+
+def _why_none_counts(status: Mapping[str, Any]) -> str:
+    selector = status.get("selector")
+    if selector is None:
+        return ""
+    others = [f"{name}: {why}" for name, why in coverage.not_counted(status)]
+    if not others:
+        return f"no node matches the selector {selector}"
+    return f"no node that matches the selector {selector} counts; {others[0]}"
+
+
 def _of_name(
-    name: str, rows: Sequence[Coverage], notes: Sequence[Note], enough: Enough
+    name: str, rows: Sequence[Coverage], notes: Sequence[Note], need: _Need
 ) -> Iterator[Progress]:
     of_entry = [row for row in rows if name in (row.entry, row.name)]
     if of_entry:
-        yield from (_of_row(row, enough) for row in of_entry)
+        yield from _of_rows(of_entry, need)
         return
     wanted = parse(name)
     about = [note for note in notes if name in (note.entry, note.entry.rpartition("/")[2])]
@@ -93,15 +138,23 @@ def _of_name(
         yield _pending(name, f"{found[0].image} has {_digest(found[0]) or 'no known digest'} now")
     else:
         chosen = [row for row in found if wanted.digest is None or _has_digest(row, wanted)]
-        yield from (_of_row(_with_content(row, wanted), enough) for row in chosen)
+        yield from _of_rows([_with_content(row, wanted) for row in chosen], need)
 
 
-def _of_row(row: Coverage, enough: Enough) -> Progress:
+def _of_rows(rows: Sequence[Coverage], need: _Need) -> Iterator[Progress]:
+    needed = [row for row in rows if row.counted] if need.why_none_counts else rows
+    return (_of_row(row, need) for row in needed or rows)
+
+
+def _of_row(row: Coverage, need: _Need) -> Progress:
     counted = len(row.counted)
-    needed = enough.of(counted)
-    is_held = row.held >= needed and (counted > 0 or row.is_complete)
+    needed = need.enough.of(counted)
+    is_needless = row.is_complete and not need.why_none_counts
+    is_held = row.held >= needed and (counted > 0 or is_needless)
     reason = "" if is_held else row.reason
-    if not is_held and not row.missing and needed > counted:
+    if not is_held and not counted and need.why_none_counts:
+        reason = need.why_none_counts
+    elif not is_held and not row.missing and needed > counted:
         reason = f"only {counted} nodes count"
     return Progress(
         name=row.image if row.group is None else f"{row.image} of group {row.group}",

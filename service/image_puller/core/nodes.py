@@ -124,6 +124,11 @@ def mounts_images(node: Node) -> bool:
     )
 
 
+def meets_all(expressions: Sequence[Manifest], labels: Mapping[str, str]) -> bool:
+    """Whether labels meet all `matchExpressions` of a selector."""
+    return all(_meets(each, labels.get(each["key"])) for each in expressions)
+
+
 def _number(major: str, minor: str) -> tuple[int, int]:
     return int(major), int(minor)
 
@@ -148,9 +153,7 @@ def _matches(term: Manifest, node: Node) -> bool:
     expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
     if not expressions and not fields:
         return False
-    return all(_meets(each, node.labels.get(each["key"])) for each in expressions) and all(
-        _meets(each, node.name) for each in fields
-    )
+    return meets_all(expressions, node.labels) and all(_meets(each, node.name) for each in fields)
 
 
 def _meets(requirement: Manifest, value: str | None) -> bool:

@@ -1,6 +1,6 @@
 """The status as JSON: which node holds which image, and what is wrong. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -98,6 +98,28 @@ def select(status: dict[str, Any], image: str) -> dict[str, Any] | None:
     if main is None and not named:
         return None
     return {**(main or {**status, **_WITHOUT_IMAGES}), "groups": named}
+
+
+def of_nodes(status: dict[str, Any], is_selected: Callable[[str], bool]) -> dict[str, Any]:
+    """Return the status with only the nodes that are selected by their names."""
+    groups = {name: _of_nodes(each, is_selected) for name, each in status["groups"].items()}
+    return {**_of_nodes(status, is_selected), "groups": groups}
+
+
+def _of_nodes(status: dict[str, Any], is_selected: Callable[[str], bool]) -> dict[str, Any]:
+    def selected(nodes: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: each for name, each in nodes.items() if is_selected(name)}
+
+    images = [{**each, "nodes": selected(each["nodes"])} for each in status["images"]]
+    for each in images:
+        each["held"] = sum(on_node["held"] for on_node in each["nodes"].values())
+    return {**status, "images": images, "nodes": selected(status["nodes"])}
+
+
+def without_images(status: dict[str, Any]) -> dict[str, Any]:
+    """Return the status of the nodes, as of an image that is not desired."""
+    groups = {name: {**each, **_WITHOUT_IMAGES} for name, each in status["groups"].items()}
+    return {**status, **_WITHOUT_IMAGES, "groups": groups}
 
 
 def is_named(name: str, entry: str, image: str) -> bool:

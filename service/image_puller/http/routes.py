@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -18,8 +19,10 @@ from image_puller.config.configuration import Config, EventAuth, ReadAuth
 from image_puller.controller.intake import Intake
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.places import Places
-from image_puller.core import page, status
+from image_puller.core import awaiting, page, status
+from image_puller.core.awaiting import Verdict
 from image_puller.core.page import Seen
+from image_puller.core.reading import Reading
 from image_puller.core.received import Received
 from image_puller.errors import (
     BadEventError,
@@ -30,21 +33,35 @@ from image_puller.errors import (
 )
 from image_puller.events import sources
 from image_puller.events.sources import SOURCES, Source
-from image_puller.http import authentication, pages
+from image_puller.http import authentication, pages, parking, status_query
 from image_puller.http.authentication import EVENTS, READ, Secrets
 from image_puller.http.rejections import Rejections
+from image_puller.http.status_query import StatusQuery
+from image_puller.values.reference import InvalidReferenceError
 
 log = logging.getLogger(__name__)
 
 _CLOUDEVENTS = SOURCES["cloudevents"]
 UNAVAILABLE = ClusterUnavailableError.status
+_STATUS_OF_VERDICT = {
+    Verdict.HELD: HTTPStatus.OK,
+    # `curl --fail --retry` asks again after this one.
+    Verdict.PENDING: HTTPStatus.REQUEST_TIMEOUT,
+    Verdict.IMPOSSIBLE: HTTPStatus.CONFLICT,
+}
 
 
 class StatusReader(Protocol):
     """Reads the status of the cluster and of this process."""
 
-    def status(self) -> dict[str, Any]:
-        """Return the status as JSON. Raises ClusterUnavailableError."""
+    def reading(self) -> Reading:
+        """Return the status, and the labels of the nodes. Raises ClusterUnavailableError."""
+
+    def recent(self) -> Reading:
+        """Return the same from a second ago, or longer if a reading takes longer."""
+
+    def recent_in(self) -> float:
+        """Return in how many seconds `recent` has something new."""
 
     def status_text(self) -> str:
         """Return the encoded status. Raises ClusterUnavailableError."""
@@ -185,22 +202,52 @@ class _Routes:
         self._check_reader()
         with self._readers.take():
             if not pages.is_asked_for():
-                return pages.varying(_json(self._reader.status_text()))
+                return pages.varying(_json(self._status_text()))
             found = page.overview(
                 self._reader.seen(), self._reader.received(), number=pages.number()
             )
         return pages.rendered("overview.html", found)
 
+    def _status_text(self) -> str:
+        selector = status_query.parse(request.args).selector
+        if selector is None:
+            return self._reader.status_text()
+        return as_text(self._reader.reading().of_nodes(selector))
+
     def image_status(self, image: str) -> Response:
-        """Return the status of one image, named by its entry or its reference."""
+        """Return the status of one image, named by its entry or its reference.
+
+        With `?wait=` the answer comes once enough nodes hold the image.
+        """
         self._check_reader()
         if pages.is_asked_for():
             return self._image_page(image)
+        asked = status_query.parse(request.args)
+        if asked.wait is not None:
+            return self._awaited(image, asked, asked.wait)
         with self._readers.take():
-            selected = status.select(self._reader.status(), image)
-        if selected is None:
-            return _answer(404, f"no image is called {image[:200]!r}; /status lists all")
-        return pages.varying(_json(as_text(selected)))
+            found = self._reader.reading().of_nodes(asked.selector)
+        selected = status.select(found, image)
+        return _no_image(image) if selected is None else pages.varying(_json(as_text(selected)))
+
+    def _awaited(self, image: str, asked: StatusQuery, seconds: int) -> Response:
+        """Return the status of an image that somebody waits for, and what became of it.
+
+        While it is pending, the server asks again. It keeps the request without a thread.
+        """
+        with self._readers.take():
+            found = self._reader.recent().of_nodes(asked.selector)
+        try:
+            progress = awaiting.progress(found, [image], asked.enough)
+        except InvalidReferenceError:
+            return _no_image(image)
+        verdict = awaiting.verdict(progress)
+        if verdict is Verdict.PENDING and seconds:
+            parking.park(seconds, again_in=self._reader.recent_in())
+        selected = status.select(found, image) or status.without_images(found)
+        response = _json(as_text({**selected, "awaited": awaiting.described(progress)}))
+        response.status_code = _STATUS_OF_VERDICT[verdict]
+        return pages.varying(response)
 
     def _image_page(self, image: str) -> Response:
         with self._readers.take():
@@ -358,6 +405,10 @@ def _json(text: str) -> Response:
 def as_text(value: Any) -> str:
     """Return a JSON value as text for people and programs."""
     return json.dumps(value, indent=2) + "\n"
+
+
+def _no_image(image: str) -> Response:
+    return _answer(404, f"no image is called {image[:200]!r}; /status lists all")
 
 
 def _is_test_call() -> bool:

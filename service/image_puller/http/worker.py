@@ -2,6 +2,7 @@
 
 One loop receives all connections. So a slow client holds a connection until its deadline, and never
 a thread. Probes have a thread of their own, so they are answered while all others are busy.
+A request that is parked goes back to the loop, which gives it to a thread again and again.
 """
 
 import errno
@@ -10,8 +11,10 @@ import re
 import resource
 import selectors
 import socket
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from gunicorn.http import get_parser
@@ -19,6 +22,8 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from image_puller import limits
+from image_puller.errors import OverloadedError
+from image_puller.http import parking
 from image_puller.http.framing import Incoming, Request
 from image_puller.http.rejections import Rejections
 
@@ -30,6 +35,8 @@ QUEUE_SECONDS = 0.5
 """How long a request waits for a thread. Then it is answered 503, before its sender gives up."""
 BUFFERED_BYTES = 32 * limits.BODY_BYTES
 """Bytes of requests that are not complete. Beyond that, the largest is closed."""
+WAITS_AT_ONCE = 2
+"""Parked requests that have a thread at once, because they are asked again."""
 RECEIVE_SECONDS = 10.0
 """The time for one whole request, from its first byte, and to the first byte of a connection."""
 SEND_SECONDS = 10.0
@@ -64,6 +71,10 @@ class Connection(TConn):  # type: ignore[misc] # gunicorn has no types
         self.is_lingering = False
         self.is_last = False
         self.was_continued = False
+        self.request = Request(b"", is_whole=True)
+        self.is_parked = False
+        self.parked_until: float | None = None
+        """When a request that was parked once must be answered."""
 
 
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
@@ -80,6 +91,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """The connections that the loop waits for, the longest wait first."""
         self._busy: dict[Connection, Future[bool]] = {}
         """The connections whose request has a thread or waits for one."""
+        self._places = threading.BoundedSemaphore(limits.WAITS)
+        """A place for each connection that has `parked_until`."""
         self._probes = ThreadPoolExecutor(1, thread_name_prefix="probe")
 
     # The loop
@@ -96,8 +109,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         for listener in self.sockets:
             listener.close()
         # A client may be sending a request on a connection that was kept alive.
-        latest = time.monotonic() + LINGER_SECONDS
+        now = time.monotonic()
         for connection in self._waiting:
+            latest = now if connection.is_parked else now + LINGER_SECONDS
             connection.deadline = min(connection.deadline, latest)
         self._turn_until_idle(DRAIN_SECONDS)
 
@@ -123,6 +137,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         )
         now = time.monotonic()
         for connection in [each for each in self._waiting if each.deadline <= now]:
+            if connection.is_parked:
+                self._ask_again(connection)
+                continue
             if connection.incoming:
                 self._note(
                     "slow request",
@@ -167,6 +184,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _drop(self, connection: Connection) -> None:
         self._stop_waiting(connection)
+        self._leave(connection)
         connection.close()
 
     def _drop_longest(self) -> None:
@@ -210,7 +228,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             if not data:
                 self._drop(connection)
             return
-        if not data and not connection.incoming:
+        if not data and (connection.is_parked or not connection.incoming):
             self._drop(connection)
             return
         if connection.is_idle:
@@ -218,7 +236,10 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             connection.deadline = time.monotonic() + RECEIVE_SECONDS
         connection.incoming.add(data)
         connection.is_last = not data
-        self._hand_over_or_wait(connection)
+        if connection.is_parked:
+            self._free_buffers()  # what came is the next request
+        else:
+            self._hand_over_or_wait(connection)
 
     def _hand_over_or_wait(self, connection: Connection) -> None:
         request = connection.incoming.take(is_last=connection.is_last)
@@ -248,6 +269,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._refuse(connection)
             return
         connection.is_last = connection.is_last or not request.is_whole
+        connection.request = request
         connection.parser = get_parser(self.cfg, [request.data], connection.client)
         pool = self._probes if is_probe else self.tpool
         connection.deadline = math.inf if is_probe else time.monotonic() + QUEUE_SECONDS
@@ -256,21 +278,56 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             lambda future: self.method_queue.defer(self.finish_request, connection, future)
         )
 
+    def _ask_again(self, connection: Connection) -> None:
+        """Give a parked request to a thread, unless several of them have one."""
+        if sum(each.parked_until is not None for each in self._busy) < WAITS_AT_ONCE:
+            self._stop_waiting(connection)
+            connection.is_parked = False
+            self._hand_over(connection, connection.request)
+
+    def _keep(self, connection: Connection, seconds: float, again_in: float) -> bool:
+        """Whether a request is parked. Raises OverloadedError. Runs in a thread."""
+        now = time.monotonic()
+        # A client that sends nothing more may have left, which nobody would notice.
+        if not self.alive or connection.is_last:
+            return False
+        if connection.parked_until is None:
+            if not self._places.acquire(blocking=False):
+                raise OverloadedError(
+                    f"{limits.WAITS} requests wait for images already", reason="too_many_waits"
+                )
+            connection.parked_until = now + seconds
+        connection.is_parked = now < connection.parked_until
+        connection.deadline = min(now + again_in, connection.parked_until)
+        return connection.is_parked
+
+    def _leave(self, connection: Connection) -> None:
+        """Free the place of a request that waits no more."""
+        if connection.parked_until is not None:
+            connection.parked_until = None
+            self._places.release()
+
     def _refuse(self, connection: Connection) -> None:
         self._note(
             "too many requests",
             connection,
             f"{len(self._busy)} requests wait for the API server or for a registry",
         )
+        self._leave(connection)
         self._send_at_once(connection, _OVERLOADED)
         self._linger(connection)
 
     def finish_request(self, connection: Connection, answered: "Future[bool]") -> None:
-        """Wait for the next request of the connection, or close it."""
+        """Wait for the next request of the connection, or close it. Or wait to ask again."""
         del self._busy[connection]
         if answered.cancelled():
             self._refuse(connection)
             return
+        if connection.is_parked:
+            connection.sock.settimeout(0)
+            self._wait(connection, connection.deadline - time.monotonic())
+            return
+        self._leave(connection)
         is_kept = answered.exception() is None and answered.result()
         if not is_kept or connection.is_last or connection.parser.unreader.take_buffered():
             self._linger(connection)
@@ -288,7 +345,10 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         connection.sock.settimeout(SEND_SECONDS)
         request._expected_100_continue = False  # noqa: SLF001 - the loop has sent it
         try:
-            return bool(super().handle_request(request, connection))
+            with parking.allowed(partial(self._keep, connection)):
+                return bool(super().handle_request(request, connection))
+        except parking.Parked:
+            return False
         except TimeoutError:
             self._note(
                 "slow reader", connection, f"its answer was not taken within {SEND_SECONDS:.0f} s"

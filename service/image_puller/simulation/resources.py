@@ -31,6 +31,7 @@ class Resource:
         return {"kind": self.kind, "apiVersion": self.api_version, **item}
 
 
+CONFIG_MAPS = Resource(group="", version="v1", plural="configmaps", kind="ConfigMap")
 DAEMON_SETS = Resource(
     group="apps",
     version="v1",
@@ -59,6 +60,7 @@ NODES = Resource(
 PODS = Resource(group="", version="v1", plural="pods", kind="Pod", verbs=frozenset({"GET", "POST"}))
 SECRETS = Resource(group="", version="v1", plural="secrets", kind="Secret")
 RESOURCES = (
+    CONFIG_MAPS,
     DAEMON_SETS,
     DEPLOYMENTS,
     EVENTS,
