@@ -35,7 +35,7 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,imag
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}&amp;\u202e\n\ud800"
 SHOWN = HOSTILE.replace("\u202e", "\\u202e").replace("\n", "\\n").replace("\ud800", "\\ud800")
 MOST_BYTES = 2_000_000
-VOID = {"meta", "link", "br", "img", "input"}
+VOID = {"meta", "link", "br", "wbr", "img", "input"}
 
 
 @pytest.fixture

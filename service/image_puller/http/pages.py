@@ -74,7 +74,13 @@ def prepare(app: Flask) -> None:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.finalize = _visible
-    app.jinja_env.filters |= {"time": _time, "sign": _sign, "short": shortened, "visible": escaped}
+    app.jinja_env.filters |= {
+        "breakable": _breakable,
+        "short": shortened,
+        "sign": _sign,
+        "time": _time,
+        "visible": escaped,
+    }
     # Both are our own files, and the policy allows only these texts.
     app.jinja_env.globals |= {"style": Markup(_STYLE), "script": Markup(_SCRIPT)}  # noqa: S704
     app.jinja_env.globals["top"] = _top
@@ -132,6 +138,11 @@ def _visible(value: object) -> object:
     """Return a value of a template. A text from outside can't hide what stands beside it."""
     is_text = isinstance(value, str) and not isinstance(value, Markup)
     return escaped(str(value)) if is_text else value
+
+
+def _breakable(name: str) -> Markup:
+    """Return the name of an image, whose lines break behind slashes."""
+    return Markup("/<wbr>").join(escaped(name).split("/"))
 
 
 def _time(time: datetime) -> Markup:
