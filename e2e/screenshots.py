@@ -11,28 +11,25 @@ from e2e.harness.browser import DARK, LIGHT, PHONE, chromium, find_chromium, win
 from e2e.harness.demo import Demo
 from image_puller.cli.demo_content import WEBHOOKS
 
-_LAST = "distribution"
 _IGNORED = {"docker_url": "quay.example.com/demo/other", "updated_tags": ["1.0.0"]}
 _MILLISECONDS = 60_000
 _WIDE, _HEIGHT = 1100, 1050
+"""In pixels. Images of whole pages are large files."""
 
 
 def take(folder: Path) -> None:
-    """Start the demo, push images, and write `status-<look>.png` while the nodes pull the last."""
+    """Start the demo, push images, and write `status-<look>.png` once the nodes hold them."""
     with tempfile.TemporaryDirectory() as temporary, chromium(find_chromium()) as browser:
         log = Path(temporary, "demo.log")
         log.touch()
         with Demo(log) as demo, window(browser, password=demo.password) as context:
             for source in WEBHOOKS:
-                if source != _LAST:
-                    demo.push(source)
+                demo.push(source)
             demo.send("quay", _IGNORED)
-            demo.send(_LAST)
             page = context.new_page()
             page.goto(demo.url)
-            page.get_by_text("in progress").first.wait_for(timeout=_MILLISECONDS)
+            page.get_by_text("3 of 3").wait_for(timeout=_MILLISECONDS)
             for look, width in ((LIGHT, _WIDE), (DARK, _WIDE), (PHONE, PHONE.width)):
-                # Longer ones are large files.
                 page.set_viewport_size({"width": width, "height": _HEIGHT})
                 page.emulate_media(color_scheme=look.scheme)
                 page.screenshot(path=folder / f"status-{look.name}.png")
