@@ -143,9 +143,11 @@ UNTRUSTED_SENDERS = 8
 """Requests of senders without credentials that are answered at once. More are answered 503."""
 READERS = 16
 """Reads of the status that are answered at once. More are answered 503."""
+REST_SECONDS = 10
+"""How long the status page shows what a long read of the cluster found, at most."""
 
 PAGE_ROWS = 100
-"""Rows of nodes on one page of the status."""
+"""Rows of a table on one page of the status."""
 RECEIVED = 50
 """Pushes that the status page shows. A process keeps no more of them."""
 RECEIVED_CHARACTERS = 300

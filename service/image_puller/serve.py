@@ -8,6 +8,7 @@ from typing import Any
 
 from image_puller.cluster.client import KubernetesCluster
 from image_puller.cluster.removed_groups import RemovedGroups
+from image_puller.cluster.resting_read import RestingRead
 from image_puller.cluster.shared_read import SharedRead
 from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
@@ -62,6 +63,7 @@ class Service:
         self._threads: tuple[threading.Thread, ...] = ()
         self._status = SharedRead(self._read_status)
         self._status_text = SharedRead(lambda: as_text(self.status()))
+        self._seen = RestingRead(self._read_seen, clock.monotonic)
         self.metrics.malformed_entries.set(len(self._warnings()))
         self.metrics.registry_problems.set_function(lambda: len(self._registry_problems()))
         verifiers = _token_verifiers(config, cluster, clock)
@@ -103,8 +105,8 @@ class Service:
         return self._status_text.get()
 
     def seen(self) -> tuple[Seen, ...]:
-        """Return what is known of each group now. Requests at the same time share one read."""
-        return tuple(group.seen() for group in self._groups)
+        """Return what is known of each group. In a large cluster it may be some seconds old."""
+        return self._seen.get()
 
     def received(self) -> tuple[Received, ...]:
         """Return the pushes that this process received last, the newest first."""
@@ -118,6 +120,9 @@ class Service:
     def unready(self) -> str | None:
         """Return why this process can't take events, or None."""
         return next(filter(None, (group.superseded for group in self._groups)), None)
+
+    def _read_seen(self) -> tuple[Seen, ...]:
+        return tuple(group.seen() for group in self._groups)
 
     def _read_status(self) -> dict[str, Any]:
         return status.of_groups({group.config.group: group.status() for group in self._groups})
