@@ -23,9 +23,9 @@ def take(folder: Path) -> None:
         log = Path(temporary, "demo.log")
         log.touch()
         with Demo(log) as demo, window(browser, password=demo.password) as context:
+            demo.send("quay", _IGNORED)
             for source in WEBHOOKS:
                 demo.push(source)
-            demo.send("quay", _IGNORED)
             page = context.new_page()
             page.goto(demo.url)
             page.get_by_text("3 of 3").wait_for(timeout=_MILLISECONDS)
