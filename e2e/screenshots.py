@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from playwright.sync_api import Browser
+
 from e2e.harness.browser import DARK, LIGHT, PHONE, chromium, find_chromium, window
 from e2e.harness.demo import Demo
 from image_puller.cli.demo_content import WEBHOOKS
@@ -17,9 +19,9 @@ _WIDE, _HEIGHT = 1100, 1050
 """In pixels. Images of whole pages are large files."""
 
 
-def take(folder: Path) -> None:
+def take(browser: Browser, folder: Path) -> None:
     """Start the demo, push images, and write `status-<look>.png` once the nodes hold them."""
-    with tempfile.TemporaryDirectory() as temporary, chromium(find_chromium()) as browser:
+    with tempfile.TemporaryDirectory() as temporary:
         log = Path(temporary, "demo.log")
         log.touch()
         with Demo(log) as demo, window(browser, password=demo.password) as context:
@@ -36,4 +38,5 @@ def take(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    take(Path(sys.argv[1]))
+    with chromium(find_chromium()) as chosen:
+        take(chosen, Path(sys.argv[1]))
