@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Error, Locator, Page, expect
 
-from e2e.harness.browser import LOOKS, PHONE, Look, Traffic, chromium, overflow, violations
+from e2e.harness.browser import (
+    LOOKS,
+    PATIENCE_SECONDS,
+    PHONE,
+    PROGRESS,
+    Look,
+    Traffic,
+    overflow,
+    violations,
+)
 from e2e.harness.browser import window as opened
 from e2e.harness.prefix import Below, below
 from e2e.harness.service import Service
@@ -17,9 +26,6 @@ from e2e.harness.workspace import Workspace, wait_until
 from e2e.screenshots import take
 
 MakeService = Callable[..., Service]
-
-PATIENCE_SECONDS = 60  # for a busy machine
-expect.set_options(timeout=1000 * PATIENCE_SECONDS)
 
 APP = f"{HOST}/team/app:1.2.3"
 PATHS = ("/", "/status/app", "/status/broken", "/nodes/node-1", "/status/nothing/at/all")
@@ -34,14 +40,6 @@ SIGNED_IN = {"Authorization": "Basic " + base64.b64encode(f"x:{PASSWORD}".encode
 NAME = "each => each.getAttribute('href') || each.getAttribute('aria-labelledby')"
 """Returns the name of a link, or of a table that can be scrolled."""
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-PROGRESS = "dl.tiles div:first-child dd"
-
-
-@pytest.fixture(scope="module")
-def browser(built_chromium: Path) -> Iterator[Browser]:
-    """Return one browser for all tests."""
-    with chromium(built_chromium) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 """The names of Chromium, as in e2e/namespace.sh."""
+PATIENCE_SECONDS = 60  # for a busy machine
+expect.set_options(timeout=1000 * PATIENCE_SECONDS)
+PROGRESS = "dl.tiles div:first-child dd"
+"""Where the first page says how many nodes are complete."""
 TOO_BAD = ("serious", "critical")
 _ALIKE = "tr:nth-child(n+20)"
 """Rows of a long table, which are like those before. axe takes long for each cell."""

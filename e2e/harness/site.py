@@ -17,7 +17,7 @@ _QUAY = "secret-of-quay"
 
 
 class Site:
-    """A service, and its URL. `images` has the tag of each image by its name.
+    """A service, and its URL. `images` has the tag of each image by its name, `more` has variables.
 
     The last node of `crowded` ones has no room, and nodes can't pull an image called `broken`.
     """
@@ -30,6 +30,7 @@ class Site:
         *,
         nodes: int,
         crowded: bool = False,
+        **more: str,
     ) -> None:
         self._folder = workspace.folder("site")
         self._stack = ExitStack()
@@ -52,6 +53,7 @@ class Site:
             "ROLLOUT_MIN_INTERVAL_SECONDS": "0",
             "WEBHOOK_SECRETS_DIR": str(self._folder),
             "ASK_REGISTRIES": "false",
+            **more,
         }
         self._service = make_service(environment, kubeconfig=self._folder / "kubeconfig")
         self.url = self._service.url
