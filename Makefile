@@ -16,7 +16,7 @@ COMPILE = $(VENV)/lock/bin/pip-compile $(UPGRADE) --quiet --generate-hashes --st
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint e2e e2e-oldest e2e-up e2e-down bench build docs sbom licences docker docker-multiarch lock clean
+.PHONY: help run test fuzz lint e2e e2e-oldest e2e-up e2e-down bench build screenshots docs sbom licences docker docker-multiarch lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -104,6 +104,9 @@ bench: $(VENV)/tools ## Measure the time from a push to the nodes, and print a t
 build: $(VENV)/installed ## Build the wheel in dist/ and the sleep binary in sleep/build/
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	$(MAKE) -C sleep ARCH=$(ARCH)
+
+screenshots: $(VENV)/tools ## Write the screenshots of the status page to docs/images; needs Chromium
+	$(BIN)/python -m e2e.screenshots docs/images
 
 docs: $(VENV)/installed ## Write the generated pages of docs/ (Helm values, registries), the plain alerts and the dashboard
 	page=$$($(BIN)/python build/helm_values.py) && printf '%s\n' "$$page" > docs/install/helm-values.md

@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
+from e2e.harness.browser import chromium
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.deployed import ProductImages
 from e2e.harness.helm import Helm
@@ -141,6 +143,13 @@ def kustomize(workspace: Workspace, built_kustomize: Path) -> Kustomize:
 def product_images(built_sleep_image: Path, built_service_image: Path) -> ProductImages:
     """Return the product's own images."""
     return ProductImages(sleep=built_sleep_image, service=built_service_image)
+
+
+@pytest.fixture(scope="module")
+def browser(built_chromium: Path) -> Iterator[Browser]:
+    """Return one browser for the tests of a module."""
+    with chromium(built_chromium) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -32,6 +32,10 @@ missing_packages() {
     needed+=" /usr/lib/cni/ptp:containernetworking-plugins"
     [[ ${E2E_KUBERNETES:-} != oldest ]] || needed+=" iptables:iptables"
   fi
+  # As in e2e/harness/browser.py. On Ubuntu the package needs snap, so Chrome counts as well.
+  if [[ " $* " == *" chromium "* && -z $(type -P chromium chromium-browser google-chrome) ]]; then
+    needed+=" chromium:chromium"
+  fi
   local pair
   for pair in $needed; do
     command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"

@@ -5,7 +5,8 @@ fixture leads to a component, so `e2e/run` builds what the selected tests need a
 that it first collects the tests with `LIST_FILE` set, and reads the names from that file.
 
 A component has the name of its fixture without `built_`. `e2e/components/product-images` builds
-those whose names end with `-image`, and `e2e/components/build` builds all others.
+those whose names end with `-image`, and `e2e/components/build` builds all others but `chromium`,
+which comes from a package.
 """
 
 import os
@@ -13,6 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+
+from e2e.harness.browser import find_chromium
 
 LIST_FILE = "E2E_COMPONENTS_LIST"
 FOLDER = "E2E_COMPONENTS"
@@ -124,3 +127,9 @@ def built_sleep_image() -> Path:
 def built_service_image() -> Path:
     """Return the image of the service, as an OCI layout."""
     return _built("service-image")
+
+
+@pytest.fixture(scope="session")
+def built_chromium() -> Path:
+    """Return the program of the browser."""
+    return find_chromium()

@@ -167,14 +167,14 @@ UNTRUSTED_SENDERS = 8
 """Requests of senders without credentials that are answered at once. More are answered 503."""
 OBSERVED_SECONDS = 15.0
 """How old the observation may be that a scrape of the metrics shows."""
-OBSERVED_SHARE = 5
-"""How many times longer than an observation took it may be shown, where that is longer."""
 SCRAPE_SECONDS = 5.0
 """How long a scrape waits for the API server."""
 SCRAPES = 4
 """Scrapes that are answered at once. More are answered 503."""
 READERS = 16
 """Reads of the status that are answered at once. More are answered 503."""
+RECENT_SECONDS = 10
+"""How long readers get what a long read of the cluster found, at most."""
 
 WAIT_SECONDS = 60
 """The longest time that `GET /status/<image>?wait=` waits."""
@@ -182,7 +182,7 @@ WAITS = 16
 """Such requests that wait at once. More are answered 503. On Knative a pod gets 32 requests."""
 
 PAGE_ROWS = 100
-"""Rows of nodes on one page of the status."""
+"""Rows of a table on one page of the status."""
 RECEIVED = 50
 """Pushes that the status page shows. A process keeps no more of them."""
 RECEIVED_CHARACTERS = 300

@@ -74,8 +74,9 @@ class Service:
         self._watches = self._watched(cluster, clock)
         self._threads: tuple[threading.Thread, ...] = ()
         self._scrapes = Scrapes(self._groups, self.metrics)
+        self._seen = RecentRead(self._read_seen, clock=clock.monotonic)
         self._reading = SharedRead(self._read)
-        self._recent = RecentRead(self.reading, clock=clock.monotonic)
+        self._recent = RecentRead(self.reading, clock=clock.monotonic, least=1.0)
         self._status_text = SharedRead(lambda: as_text(self.reading().json))
         self.metrics.malformed_entries.set(len(self._warnings()))
         self.metrics.registry_problems.set_function(lambda: len(self._registry_problems()))
@@ -137,8 +138,8 @@ class Service:
         return self._scrapes.text()
 
     def seen(self) -> tuple[Seen, ...]:
-        """Return what is known of each group now. Requests at the same time share one read."""
-        return tuple(group.seen() for group in self._groups)
+        """Return what is known of each group. In a large cluster it may be some seconds old."""
+        return self._seen.get()
 
     def received(self) -> tuple[Received, ...]:
         """Return the pushes that this process received last, the newest first."""
@@ -164,6 +165,9 @@ class Service:
             group.config.daemonset_name: group.receiver.note_progress for group in self._groups
         }
         return nodes, daemonset_watch(cluster.changed_daemonsets, schedules, clock)
+
+    def _read_seen(self) -> tuple[Seen, ...]:
+        return tuple(group.seen() for group in self._groups)
 
     def _read(self) -> Reading:
         return reading.of((each.observation, each.problems) for each in self.seen())

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from image_puller import limits
 from image_puller.cluster.shared_read import RecentRead, SharedRead
 from image_puller.errors import ClusterUnavailableError
 from tests.support.clock import Seconds
@@ -86,12 +87,14 @@ class TimedRead:
         return self.number
 
 
-@pytest.mark.parametrize(("takes", "kept"), [(0.0, 1.0), (0.4, 1.0), (3.0, 6.0)])
+@pytest.mark.parametrize(
+    ("takes", "kept"), [(0.0, 1.0), (0.4, 1.0), (3.0, 6.0), (60.0, limits.RECENT_SECONDS)]
+)
 def test_recent_value_is_read_again_after_a_second_or_twice_the_time_of_a_read(
     takes: float, kept: float
 ) -> None:
     clock = Seconds()
-    recent = RecentRead(TimedRead(clock, takes), clock=clock)
+    recent = RecentRead(TimedRead(clock, takes), clock=clock, least=1.0)
     assert recent.next_in() == 0
     assert recent.get() == 1
     assert recent.next_in() == kept
@@ -111,3 +114,13 @@ def test_failed_read_is_not_kept() -> None:
         recent.get()
     read.error = None
     assert recent.get() == 2
+
+
+def test_read_that_takes_no_time_is_not_kept() -> None:
+    recent = RecentRead(TimedRead(Seconds(), 0.0), clock=Seconds())
+    assert (recent.get(), recent.get()) == (1, 2)
+
+
+def test_read_is_recent_for_those_who_get_it() -> None:
+    recent = RecentRead(TimedRead(Seconds(), 0.0), clock=Seconds(), least=1.0)
+    assert (recent.get(), recent.read(), recent.get()) == (1, 2, 2)

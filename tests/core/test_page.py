@@ -10,6 +10,7 @@ from image_puller.core.daemonset import DesiredImage
 from image_puller.core.follow_up import NOT_STARTED, Failed, Failing
 from image_puller.core.observation import Live, Observation, observe
 from image_puller.core.page import Overview, Seen
+from image_puller.core.pods import Pod
 from image_puller.core.received import Received
 from image_puller.core.state import Blocked, Quarantined, Refused, Seeding, State, Tag
 from tests.support.building import NOON, at, configuration, digest, push
@@ -54,11 +55,11 @@ def test_a_complete_rollout_does_not_change_the_page() -> None:
 
 def test_images_are_listed_with_why_they_are_there_and_how_many_nodes_hold_them() -> None:
     (group,) = overview(COMPLETE).groups
-    assert [(row.image, row.why) for row in group.images] == [
+    assert [(row.image, row.why) for row in group.images.rows] == [
         (APP, ("configured",)),
         (NEWER, ("tracked",)),
     ]
-    newer = group.images[1]
+    newer = group.images.rows[1]
     assert newer.counts is not None
     assert newer.counts.held == 3
     assert (newer.digest, newer.pushed, newer.reason) == (digest(1), NOON, "")
@@ -69,14 +70,14 @@ def test_a_mutable_tag_that_was_mutated_is_called_so() -> None:
     config = configuration(IMAGES="app=quay.io/org/app:latest")
     state = live(config, push("latest", 1), push("latest", 2, seconds=1))
     (group,) = overview(seen(observed(config, state))).groups
-    assert [row.why for row in group.images] == [("configured", "mutable", "mutated")]
+    assert [row.why for row in group.images.rows] == [("configured", "mutable", "mutated")]
 
 
 def test_an_image_that_fails_has_the_reason_and_since_when() -> None:
     failing = {("node-2", image.container, image.expected): at(60) for image in images(FAILING)}
     known = {key: Failed(since=since, reason=NOT_FOUND) for key, since in failing.items()}
     found = overview(replace(FAILING, failing=known))
-    row = found.groups[0].images[1]
+    row = found.groups[0].images.rows[1]
     assert row.counts is not None
     assert (row.counts.held, row.counts.failing) == (2, 1)
     assert (row.reason, row.since) == (NOT_FOUND, at(60))
@@ -95,7 +96,7 @@ def test_an_image_of_a_container_that_never_started_fails_since_no_time() -> Non
         ("node-2", image.container, image.expected): Failed(since=NOT_STARTED, reason=NOT_FOUND)
         for image in images(FAILING)
     }
-    assert overview(replace(FAILING, failing=failing)).groups[0].images[1].since is None
+    assert overview(replace(FAILING, failing=failing)).groups[0].images.rows[1].since is None
 
 
 def test_quarantined_and_refused_tags_are_listed_with_their_reasons() -> None:
@@ -106,19 +107,19 @@ def test_quarantined_and_refused_tags_are_listed_with_their_reasons() -> None:
     refused_digest = Refused(name=digest(7), digest=digest(7), reason="denied too")
     state = with_app(STATE, quarantined=(quarantined,), refused=(refused, refused_digest))
     (group,) = overview(seen(observed(CONFIG, state))).groups
-    assert [(row.image, row.why, row.reason, row.since) for row in group.images[2:]] == [
+    assert [(row.image, row.why, row.reason, row.since) for row in group.images.rows[2:]] == [
         ("quay.io/org/app:1.2.5", ("quarantined",), "OOMKilled", at(5)),
         ("quay.io/org/app:1.2.6", ("refused",), "denied by policy", None),
         (f"quay.io/org/app@{digest(7)}", ("refused",), "denied too", None),
     ]
-    assert all(row.counts is None for row in group.images[2:])
+    assert all(row.counts is None for row in group.images.rows[2:])
 
 
 def test_unverified_pushes_are_listed_with_the_reason() -> None:
     config = configuration(VERIFY_PUSHES="true", ASK_REGISTRIES="true")
     state = live(config, unverified_push("1.2.4", 1, seconds=3))
     (group,) = overview(seen(observed(config, state))).groups
-    row = group.images[1]
+    row = group.images.rows[1]
     assert (row.image, row.why, row.reason) == (NEWER, ("unverified",), "unavailable")
     assert (row.pushed, row.digest, row.counts) == (at(3), digest(1), None)
 
@@ -130,8 +131,8 @@ def test_previous_content_of_a_quarantined_tag_is_called_so() -> None:
     quarantined = (Quarantined(tag=tag, since=at(5), reason="OOMKilled"),)
     entry = replace(state.entries["app"], quarantined=quarantined)
     (group,) = overview(seen(observed(config, state.with_entry("app", entry)))).groups
-    assert "previous content" in group.images[0].why
-    assert group.images[1].why == ("quarantined",)
+    assert "previous content" in group.images.rows[0].why
+    assert group.images.rows[1].why == ("quarantined",)
 
 
 def test_nodes_that_lack_the_most_images_come_first_and_not_selected_ones_last() -> None:
@@ -166,6 +167,59 @@ def test_nodes_come_in_pages() -> None:
     assert last.first == 101
     assert overview(large, number=9).nodes == last
     assert overview(large, number=0).nodes == first
+
+
+def test_images_come_in_pages() -> None:
+    number = limits.PAGE_ROWS // 2 + 1
+    names = {f"app-{each:02}": f"quay.io/org/app-{each:02}:1.2.3" for each in range(number)}
+    config = configuration(IMAGES=";".join(f"{name}={image}" for name, image in names.items()))
+    pushes = [push("1.2.4", 1, entry=name) for name in names]
+    large = seen(observed(config, live(config, *pushes), ("node-1",)))
+    (first,) = overview(large).groups
+    assert (len(first.images.rows), first.images.pages, first.images.total) == (100, 2, 102)
+    (second,) = page.overview((large,), (), images=2).groups
+    assert [row.image for row in second.images.rows] == [
+        "quay.io/org/app-50:1.2.3",
+        "quay.io/org/app-50:1.2.4",
+    ]
+    found = page.node((large,), "node-1", number=2)
+    assert found is not None
+    assert [row.name for row in found.groups[0].images.rows] == [
+        row.image for row in second.images.rows
+    ]
+
+
+def test_a_held_image_has_since_when() -> None:
+    found = page.node((COMPLETE,), "node-1")
+    assert found is not None
+    (part,) = found.groups
+    assert [(row.state, row.reason, row.since) for row in part.images.rows] == [
+        ("held", "", NOON),
+        ("held", "", NOON),
+    ]
+
+
+def test_an_image_that_is_pulled_has_since_when_beside_the_reason() -> None:
+    pulling = seen(only_begun(COMPLETE.observation, "node-2", 1))
+    row = overview(pulling).groups[0].images.rows[1]
+    assert row.counts is not None
+    assert (row.counts.held, row.counts.pulling) == (2, 1)
+    assert (row.reason, row.since) == ("", NOON)
+    first = overview(pulling).nodes.rows[0]
+    assert first.node == "node-2"
+    assert first.reason == f"1 of 2 images are not held: pulling since {NOON.isoformat()}"
+
+
+def only_begun(found: Observation, node: str, number: int) -> Observation:
+    """Return an observation in which a container of a node has not started yet."""
+
+    def begun(pod: Pod) -> Pod:
+        containers = list(pod.containers)
+        containers[number + 1] = replace(containers[number + 1], running_since=None)
+        return replace(pod, is_ready=False, containers=tuple(containers))
+
+    pods = [begun(pod) if pod.node == node else pod for pod in found.live.pods]
+    return observe(found.config, replace(found.live, pods=pods))
 
 
 def test_without_the_right_to_list_nodes_the_controller_counts_them() -> None:
@@ -215,7 +269,7 @@ def test_images_held_by_volumes_have_their_holder() -> None:
     holding = replace(STATE.holding, by_volumes=True, reason="all nodes can", common=(APP,))
     (group,) = overview(seen(observed(CONFIG, replace(STATE, holding=holding)))).groups
     assert (group.hold_by, group.hold_by_reason) == ("volumes", "all nodes can")
-    assert group.images[0].holder == "held-images"
+    assert group.images.rows[0].holder == "held-images"
 
 
 def test_the_last_push_is_the_newest_one() -> None:
@@ -261,7 +315,7 @@ def test_a_node_has_a_page_with_the_worst_state_first() -> None:
     assert (found.created, found.runtime, found.is_changing) == (NOON, "containerd://2.1.0", True)
     (part,) = found.groups
     assert (part.group, part.state) == (None, "not warm")
-    assert [(row.name, row.entry, row.state) for row in part.images] == [
+    assert [(row.name, row.entry, row.state) for row in part.images.rows] == [
         (NEWER, "app", "failing"),
         (APP, "app", "held"),
     ]

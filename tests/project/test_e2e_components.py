@@ -59,6 +59,7 @@ def components(*selection: str) -> set[str]:
         (("e2e/test_nodes.py",), NODES | {"probe"}),
         (("e2e/test_on_nodes.py", "-k", "keep_tags"), NODES | IMAGES),
         (("e2e/test_helm.py", "-k", "lint"), {"helm"}),
+        (("e2e/test_page.py",), {"chromium"}),
         (("e2e/test_product_images.py", "-k", "sleep_image_sleeps"), {"sleep-image"}),
         (("bench/push_to_node.py",), NODES | IMAGES),
     ],
@@ -72,7 +73,7 @@ def test_a_selection_needs_the_components_of_its_fixtures(
 
 def test_all_tests_need_all_components_that_can_be_built() -> None:
     programs = set(run("e2e/components/build", "--list").stdout.split())
-    assert components() == programs | IMAGES
+    assert components() == programs | IMAGES | {"chromium"}
 
 
 def test_a_selection_without_tests_is_refused_before_anything_is_built() -> None:

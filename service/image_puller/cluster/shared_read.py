@@ -5,9 +5,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-Value = TypeVar("Value")
+from image_puller import limits
 
-_RECENT_SECONDS = 1.0
+Value = TypeVar("Value")
 
 
 class SharedRead(Generic[Value]):
@@ -43,13 +43,16 @@ class SharedRead(Generic[Value]):
 class RecentRead(Generic[Value]):
     """Gives the last value while it is recent, else reads. Thread-safe.
 
-    A value is recent for a second, and for twice as long as its read took. So requests that wait
-    cost one read a second at most, and a third of the time where a read is slow.
+    A value is recent for `least` seconds. Where its read took long, it is recent for twice as long
+    as that, up to a bound. So readers take at most a third of the time.
     """
 
-    def __init__(self, read: Callable[[], Value], *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, read: Callable[[], Value], *, clock: Callable[[], float], least: float = 0.0
+    ) -> None:
         self._read = read
         self._clock = clock
+        self._least = least
         self._shared = SharedRead(self._timed)
         self._last: tuple[Value, float] | None = None
         """The last value, and until when it is recent."""
@@ -57,16 +60,21 @@ class RecentRead(Generic[Value]):
     def get(self) -> Value:
         """Return a recent value. Raises what a read raises."""
         last = self._last
-        return last[0] if last is not None and self._clock() < last[1] else self._shared.get()
+        return last[0] if last is not None and self._clock() < last[1] else self.read()
+
+    def read(self) -> Value:
+        """Return what is true now. Calls at the same time share one read."""
+        return self._shared.get()
 
     def next_in(self) -> float:
-        """Return in how many seconds a call reads again."""
+        """Return in how many seconds `get` reads again."""
         last = self._last
         return 0 if last is None else max(last[1] - self._clock(), 0)
 
     def _timed(self) -> Value:
+        self._last = None  # so that a read does not need the memory of two values
         start = self._clock()
         value = self._read()
         end = self._clock()
-        self._last = value, end + max(_RECENT_SECONDS, 2 * (end - start))
+        self._last = value, end + max(self._least, min(2 * (end - start), limits.RECENT_SECONDS))
         return value

@@ -8,7 +8,7 @@ from typing import Any
 
 from image_puller import limits
 from image_puller.cluster.observer import Observer
-from image_puller.cluster.shared_read import SharedRead
+from image_puller.cluster.shared_read import RecentRead
 from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
 from image_puller.controller.metrics import Metrics
@@ -81,8 +81,9 @@ class Checks:
         self._lookup = lookup
         self._clock = clock
         self._reports = reports
-        self._shared = SharedRead(self._read)
-        self._latest: tuple[float, Observation] | None = None
+        self._observed = RecentRead(
+            self._reported, clock=clock.monotonic, least=limits.OBSERVED_SECONDS
+        )
         self._was_finished = False
         self._failing: follow_up.Failing = {}
         self._from_catch_up: tuple[str, ...] = ()
@@ -101,10 +102,7 @@ class Checks:
 
     def recent(self) -> Observation:
         """Return what was true in the cluster a moment ago, so that scrapes cost little."""
-        latest = self._latest
-        if latest is not None and self._clock.monotonic() < latest[0]:
-            return latest[1]
-        return self._observe()[0]
+        return self._observed.get()[0]
 
     def seen(self) -> Seen:
         """Return what is known now, for the status page."""
@@ -237,15 +235,7 @@ class Checks:
 
         Calls at the same time share one observation, so they are reported in their order.
         """
-        return self._shared.get()
-
-    def _read(self) -> tuple[Observation, tuple[Problem, ...]]:
-        began, self._latest = self._clock.monotonic(), None
-        seen, found = self._reported()
-        ended = self._clock.monotonic()
-        lasts = max(limits.OBSERVED_SECONDS, limits.OBSERVED_SHARE * (ended - began))
-        self._latest = (ended + lasts, seen)
-        return seen, found
+        return self._observed.read()
 
     def _reported(self) -> tuple[Observation, tuple[Problem, ...]]:
         seen, superseded = self._observer.observe(), self._writer.superseded

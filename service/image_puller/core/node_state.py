@@ -50,11 +50,13 @@ class ImageOnNode:
     """The state of an image on a node, with its reason, or "" where it is held.
 
     `image_id` compares the held image with the pushed digest: `same`, `other` or `unknown`.
+    `since` is from when on the image is held, or is pulled. It is None for other states.
     """
 
     state: ImageState
     reason: str = ""
     image_id: str | None = None
+    since: str | None = None
 
     @property
     def is_held(self) -> bool:
@@ -131,7 +133,8 @@ def on_node(image: DesiredImage, place: Place, generation: str | None) -> ImageO
             if is_mounted
             else _compare(image, container.image_id)
         )
-        return ImageOnNode(state=ImageState.HELD, image_id=image_id)
+        since = container.running_since
+        return ImageOnNode(state=ImageState.HELD, image_id=image_id, since=since)
     if is_mounted:
         return _not_mounted(image, container, pod, place.facts)
     return _not_running(image, container, pod, place.facts)
@@ -269,7 +272,7 @@ def _not_mounted(
         reason = pod.waits_for or f"the kubelet has not started pod {pod.name} yet"
         return ImageOnNode(state=ImageState.WAITING, reason=reason)
     reason = f"since {pod.started}, with the other volumes of the pod one after another"
-    return ImageOnNode(state=ImageState.PULLING, reason=reason)
+    return ImageOnNode(state=ImageState.PULLING, reason=reason, since=pod.started)
 
 
 def _blames_sleep_image(container: Container) -> bool:
@@ -309,8 +312,8 @@ def _not_pulled(container: Container, pod: Pod) -> ImageOnNode:
         return ImageOnNode(state=ImageState.WAITING, reason=reason)
     pulled = next(each for each in pod.containers if _has_only_begun(each))
     if pulled is container:
-        reason = f"since {_last_start(pod)}"
-        return ImageOnNode(state=ImageState.PULLING, reason=reason)
+        since = _last_start(pod)
+        return ImageOnNode(state=ImageState.PULLING, reason=f"since {since}", since=since)
     return ImageOnNode(state=ImageState.WAITING, reason=f"the node first pulls {pulled.image}")
 
 
@@ -366,7 +369,9 @@ def state_of(place: Place, images: Mapping[str, ImageOnNode]) -> tuple[NodeState
     else:
         missing = [each for each in images.values() if not each.is_held]
         state = NodeState.NOT_WARM
-        reason = f"{len(missing)} of {len(images)} images are not held: {missing[0].reason}"
+        first = missing[0]
+        why = f"pulling {first.reason}" if first.state is ImageState.PULLING else first.reason
+        reason = f"{len(missing)} of {len(images)} images are not held: {why}"
     if place.facts is not None and not place.facts.is_ready:
         reason = f"the node is not ready, so this is what it reported last{reason and '; '}{reason}"
     elif place.facts is not None and place.facts.is_cordoned:

@@ -35,7 +35,7 @@ _TO_EXPLAIN = (
     ImageState.PULLING,
     ImageState.WAITING,
 )
-"""The states whose reason a table shows, the worst first."""
+"""The states of an image that a node does not hold, the worst first."""
 _ORDER = (*_TO_EXPLAIN, ImageState.HELD, ImageState.NOT_SELECTED)
 
 _WORST_NODES_FIRST = (
@@ -80,6 +80,21 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Paged(Generic[Row]):
+    """The rows of one page of a table. Pages count from 1."""
+
+    rows: tuple[Row, ...]
+    number: int
+    pages: int
+    total: int
+
+    @property
+    def first(self) -> int:
+        """Return the number of the first row, which counts from 1."""
+        return (self.number - 1) * limits.PAGE_ROWS + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """On how many nodes an image has each state. Nodes that are not selected do not count."""
 
@@ -121,7 +136,7 @@ class GroupPart:
     changed: datetime | None
     hold_by: str | None
     hold_by_reason: str
-    images: tuple[ImageRow, ...]
+    images: Paged[ImageRow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +155,7 @@ class StateRow:
     """The state of one image on one node. `name` is that of the node, or of the image.
 
     `digest` compares what the node holds with what was pushed: `same`, `other` or `unknown`.
+    `since` is from when on the image has this state, if that is known.
     """
 
     name: str
@@ -151,25 +167,11 @@ class StateRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Paged(Generic[Row]):
-    """The rows of one page of a table. Pages count from 1."""
-
-    rows: tuple[Row, ...]
-    number: int
-    pages: int
-    total: int
-
-    @property
-    def first(self) -> int:
-        """Return the number of the first row, which counts from 1."""
-        return (self.number - 1) * limits.PAGE_ROWS + 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     """The first page. `complete` of `expected` nodes hold all their images.
 
-    `is_changing`: a rollout runs, so the page changes soon.
+    `is_changing`: a rollout runs, so the page changes soon. `images` is the number of the page of
+    images that was asked for.
     """
 
     complete: int
@@ -179,6 +181,7 @@ class Overview:
     last_push: Received | None
     problems: tuple[Problem, ...]
     groups: tuple[GroupPart, ...]
+    images: int
     nodes: Paged[NodeRow]
     received: tuple[Received, ...]
 
@@ -209,7 +212,7 @@ class NodePart:
     group: str | None
     state: str
     reason: str
-    images: tuple[StateRow, ...]
+    images: Paged[StateRow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,8 +227,13 @@ class NodePage:
     groups: tuple[NodePart, ...]
 
 
-def overview(groups: Sequence[Seen], received: Sequence[Received], *, number: int = 1) -> Overview:
-    """Return the first page. `received` has the newest push first, `number` is that of the page."""
+def overview(
+    groups: Sequence[Seen], received: Sequence[Received], *, number: int = 1, images: int = 1
+) -> Overview:
+    """Return the first page. `received` has the newest push first.
+
+    `number` is that of the page of nodes, and `images` that of each page of images.
+    """
     nodes = _node_rows(groups)
     expected = [row for row in nodes if row.is_expected]
     return Overview(
@@ -235,7 +243,8 @@ def overview(groups: Sequence[Seen], received: Sequence[Received], *, number: in
         is_changing=_is_changing(groups),
         last_push=received[0] if received else None,
         problems=_problems(groups),
-        groups=tuple(map(_group_part, groups)),
+        groups=tuple(_group_part(seen, images) for seen in groups),
+        images=images,
         nodes=_with_reasons(groups, _page(nodes, number)),
         received=tuple(received),
     )
@@ -262,8 +271,8 @@ def image(
     )
 
 
-def node(groups: Sequence[Seen], name: str) -> NodePage | None:
-    """Return the page about a node, or None."""
+def node(groups: Sequence[Seen], name: str, *, number: int = 1) -> NodePage | None:
+    """Return the page about a node, or None. `number` is that of each page of images."""
     found = [
         (seen, place) for seen in groups for place in seen.observation.places if place.node == name
     ]
@@ -276,7 +285,7 @@ def node(groups: Sequence[Seen], name: str) -> NodePage | None:
         created=facts.created if facts else None,
         runtime=facts.runtime if facts else "",
         kubelet=facts.kubelet if facts else "",
-        groups=tuple(_node_part(seen, place) for seen, place in found),
+        groups=tuple(_node_part(seen, place, number) for seen, place in found),
     )
 
 
@@ -298,7 +307,7 @@ def _desired(seen: Seen) -> int:
     return int((live.daemonset.get("status") or {}).get("desiredNumberScheduled", 0))
 
 
-def _group_part(seen: Seen) -> GroupPart:
+def _group_part(seen: Seen, number: int) -> GroupPart:
     config, state = seen.observation.config, seen.observation.live.state
     hold_by = None if state is None else "volumes" if state.holding.by_volumes else "containers"
     return GroupPart(
@@ -310,7 +319,7 @@ def _group_part(seen: Seen) -> GroupPart:
         changed=state.changed if state else None,
         hold_by=hold_by,
         hold_by_reason=state.holding.reason if state else "",
-        images=tuple(row for row, _ in _image_rows(seen)),
+        images=_page([row for row, _ in _image_rows(seen)], number),
     )
 
 
@@ -393,25 +402,33 @@ def _why_not_held(
     seen: Seen, desired: DesiredImage, states: Mapping[str, ImageOnNode]
 ) -> tuple[str, datetime | None]:
     """Return the reason of the worst state, as the first node says it, and since when, if known."""
-    worst: dict[ImageState, str] = {}
-    for each in states.values():
-        if not each.is_held and each.state not in worst:
-            worst[each.state] = each.reason
-    state = next((each for each in _TO_EXPLAIN if each in worst), None)
+    state = min(
+        (each.state for each in states.values() if each.state in _TO_EXPLAIN),
+        key=_TO_EXPLAIN.index,
+        default=None,
+    )
     if state is None:
         return "", None
-    times = (
-        [since for each in states if (since := _since(seen, desired, each))]
-        if state is ImageState.FAILING
-        else []
-    )
-    return worst[state], min(times, default=None)
+    nodes = [node for node, each in states.items() if each.state is state]
+    times = [since for node in nodes if (since := _since(seen, desired, node))]
+    return _reason(states[nodes[0]]), min(times, default=None)
 
 
 def _since(seen: Seen, desired: DesiredImage, node: str) -> datetime | None:
-    """Return since when an image fails on a node, if a check of the rollout has seen it."""
+    """Return from when on an image has its state on a node, if that is known.
+
+    Since when it fails is known once a check of the rollout has seen it.
+    """
+    found = seen.observation.states[desired.container][node]
+    if found.state is not ImageState.FAILING:
+        return datetime.fromisoformat(found.since) if found.since else None
     failed = seen.failing.get((node, desired.container, desired.expected))
     return failed.since if failed and failed.since < follow_up.NOT_STARTED else None
+
+
+def _reason(found: ImageOnNode) -> str:
+    """Return the reason without since when, which has a place of its own."""
+    return found.reason.removeprefix(f"since {found.since}").removeprefix(", ")
 
 
 def _on_nodes(seen: Seen, desired: DesiredImage | None) -> Sequence[StateRow]:
@@ -425,18 +442,17 @@ def _on_nodes(seen: Seen, desired: DesiredImage | None) -> Sequence[StateRow]:
 
 def _state_row(seen: Seen, desired: DesiredImage, node: str, *, name: str) -> StateRow:
     found = seen.observation.states[desired.container][node]
-    is_failing = found.state is ImageState.FAILING
     return StateRow(
         name=name,
         entry=desired.entry,
         state=found.state,
-        reason=found.reason,
+        reason=_reason(found),
         digest=found.image_id,
-        since=_since(seen, desired, node) if is_failing else None,
+        since=_since(seen, desired, node),
     )
 
 
-def _node_part(seen: Seen, place: Place) -> NodePart:
+def _node_part(seen: Seen, place: Place, number: int) -> NodePart:
     images = seen.observation.images
     state, reason = _state_of(seen, place)
     rows = [_state_row(seen, each, place.node, name=each.image) for each in images]
@@ -444,7 +460,7 @@ def _node_part(seen: Seen, place: Place) -> NodePart:
         group=seen.name,
         state=state,
         reason=reason,
-        images=tuple(sorted(rows, key=lambda row: _ORDER.index(ImageState(row.state)))),
+        images=_page(sorted(rows, key=lambda row: _ORDER.index(ImageState(row.state))), number),
     )
 
 

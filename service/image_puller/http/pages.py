@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import resources
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, render_template, request
 from jinja2 import StrictUndefined
@@ -73,9 +74,16 @@ def prepare(app: Flask) -> None:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.finalize = _visible
-    app.jinja_env.filters |= {"time": _time, "sign": _sign, "short": shortened, "visible": escaped}
+    app.jinja_env.filters |= {
+        "breakable": _breakable,
+        "short": shortened,
+        "sign": _sign,
+        "time": _time,
+        "visible": escaped,
+    }
     # Both are our own files, and the policy allows only these texts.
     app.jinja_env.globals |= {"style": Markup(_STYLE), "script": Markup(_SCRIPT)}  # noqa: S704
+    app.jinja_env.globals["top"] = _top
 
 
 def is_asked_for() -> bool:
@@ -84,9 +92,9 @@ def is_asked_for() -> bool:
     return bool(accepted["text/html"] > accepted["application/json"])
 
 
-def number() -> int:
+def number(parameter: str) -> int:
     """Return the number of the page of a table that the request asks for."""
-    text = request.args.get("page", "")
+    text = request.args.get(parameter, "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < _DIGITS else 1
 
 
@@ -111,6 +119,16 @@ def varying(response: Response) -> Response:
     return response
 
 
+def _top() -> str:
+    """Return the way from this page to the first one.
+
+    No link begins at the root of the host, so that a proxy may serve the pages below any path.
+    A browser counts the slashes of the path that it sent.
+    """
+    path = urlsplit(request.environ["RAW_URI"]).path
+    return "../" * (path.count("/") - 1) or "./"
+
+
 def _html(text: str) -> Response:
     response = Response(text, content_type="text/html; charset=utf-8", headers=dict(_HEADERS))
     return varying(response)
@@ -120,6 +138,11 @@ def _visible(value: object) -> object:
     """Return a value of a template. A text from outside can't hide what stands beside it."""
     is_text = isinstance(value, str) and not isinstance(value, Markup)
     return escaped(str(value)) if is_text else value
+
+
+def _breakable(name: str) -> Markup:
+    """Return the name of an image, whose lines break behind slashes."""
+    return Markup("/<wbr>").join(escaped(name).split("/"))
 
 
 def _time(time: datetime) -> Markup:

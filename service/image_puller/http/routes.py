@@ -204,7 +204,10 @@ class _Routes:
             if not pages.is_asked_for():
                 return pages.varying(_json(self._status_text()))
             found = page.overview(
-                self._reader.seen(), self._reader.received(), number=pages.number()
+                self._reader.seen(),
+                self._reader.received(),
+                number=pages.number("page"),
+                images=pages.number("images"),
             )
         return pages.rendered("overview.html", found)
 
@@ -252,7 +255,7 @@ class _Routes:
     def _image_page(self, image: str) -> Response:
         with self._readers.take():
             found = page.image(
-                self._reader.seen(), self._reader.received(), image, number=pages.number()
+                self._reader.seen(), self._reader.received(), image, number=pages.number("page")
             )
         if found is None:
             return pages.missing(f"no image is called {image[:200]!r}")
@@ -262,7 +265,7 @@ class _Routes:
         """Return the page of one node."""
         self._check_reader()
         with self._readers.take():
-            found = page.node(self._reader.seen(), node)
+            found = page.node(self._reader.seen(), node, number=pages.number("page"))
         if found is None:
             return pages.missing(f"no node is called {node[:200]!r}")
         return pages.rendered("node.html", found)
