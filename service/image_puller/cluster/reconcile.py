@@ -165,7 +165,10 @@ class Reconciler:
         state = replace(state, blocked=None)
         decided, outcomes = decide.apply(self._config, state, changes)
         if self._may_empty(live, decided) and self._empty(live, decided):
-            log.info("DaemonSet %s: no node is selected", self._config.daemonset_name)
+            log.info(
+                "DaemonSet %s: no node is selected, so pods of nodes that join hold nothing at first",
+                self._config.daemonset_name,
+            )
         elif rollout.is_pending(self._config, decided) or _bounds_differ(state, decided):
             self._write(text_of(live), state, decided, flush=flush)
         else:
