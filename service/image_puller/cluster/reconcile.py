@@ -166,7 +166,7 @@ class Reconciler:
         decided, outcomes = decide.apply(self._config, state, changes)
         if self._may_empty(live, decided) and self._empty(live, decided):
             log.info(
-                "DaemonSet %s: no node is selected, so pods of nodes that join hold nothing at first",
+                "DaemonSet %s: no node is selected, so pods of nodes that join are empty at first",
                 self._config.daemonset_name,
             )
         elif rollout.is_pending(self._config, decided) or _bounds_differ(state, decided):

@@ -335,8 +335,11 @@ def _can_fill(seen: Observation, now: datetime) -> bool:
     """
     if not seen.ready or not (seen.is_complete or seen.has_reached_all):
         return False
-    created = {pod.node: pod.created for pod in seen.live.pods if pod.created is not None}
-    pods = {node: datetime.fromisoformat(time) for node, time in created.items()}
+    pods = {
+        pod.node: datetime.fromisoformat(pod.created)
+        for pod in sorted(seen.live.pods, key=lambda pod: pod.created or "")
+        if pod.created is not None
+    }
     is_long = any(
         seen.runs_template(place) and now - pods.get(place.node, now) >= _LONG_JOINS
         for place in seen.ready
