@@ -56,13 +56,17 @@ class Arrivals:
 
     def stored(self, image: str, *, seconds: float = 400) -> float:
         """Wait until the store of each node has the image; return the time of the last."""
+        return max(self.times(image, seconds=seconds))
 
-        def times() -> list[float]:
+    def times(self, image: str, *, seconds: float = 400) -> list[float]:
+        """Wait until the store of each node has the image; return the time of each."""
+
+        def found() -> list[float]:
             return [seen.stored[image] for seen in self._nodes.values() if image in seen.stored]
 
         with self._changed:
-            if self._changed.wait_for(lambda: len(times()) == len(self._nodes), timeout=seconds):
-                return max(times())
+            if self._changed.wait_for(lambda: len(found()) == len(self._nodes), timeout=seconds):
+                return found()
         raise TimeoutError(f"waited {seconds:g} s without success: {image} on all nodes")
 
     @contextmanager

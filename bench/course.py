@@ -19,7 +19,7 @@ from bench.table import Table, percentiles
 from bench.templates import Templates
 from e2e.harness.installation import Installation, reference
 from e2e.harness.oci_images import Image, sleep_image
-from e2e.harness.registry import Registry
+from e2e.harness.registry import HOST, Registry
 from e2e.harness.workspace import Workspace, wait_until
 
 MEGABYTE = 1_000_000
@@ -54,18 +54,21 @@ class Way(Protocol):
 
 @dataclass(frozen=True)
 class Pushed:
-    """A push to the registry, which notifies the service."""
+    """A push to the registry, which notifies the service. Nodes pull from `host`."""
 
     workspace: Workspace
     registry: Registry
     repository: str
     path: str
+    host: str = HOST
     size: int = MEGABYTE
+    layers: int = 1
 
     def prepare(self, tag: str) -> tuple[str, Callable[[], None]]:
         """Upload the blobs of a new image."""
-        manifest = self.registry.put_blobs(self.repository, fresh(self.workspace, self.size))
-        return reference(self.repository, tag), lambda: self._put(tag, manifest)
+        image = fresh(self.workspace, self.size, layers=self.layers)
+        manifest = self.registry.put_blobs(self.repository, image)
+        return f"{self.host}/{self.repository}:{tag}", lambda: self._put(tag, manifest)
 
     def _put(self, tag: str, manifest: dict[str, object]) -> None:
         self.registry.put_manifest(self.repository, tag, manifest)
@@ -94,9 +97,11 @@ class Patched:
         return name, lambda: self.daemonset.send(patch)
 
 
-def fresh(workspace: Workspace, size: int) -> Image:
-    """Return an image that no node has: the sleep, and a layer of random bytes."""
-    return replace(sleep_image(workspace), layers=[os.urandom(size)])
+def fresh(workspace: Workspace, size: int, *, layers: int = 1) -> Image:
+    """Return an image that no node has: the sleep, and layers of random bytes."""
+    return replace(
+        sleep_image(workspace), layers=[os.urandom(size // layers) for _ in range(layers)]
+    )
 
 
 @dataclass(frozen=True)

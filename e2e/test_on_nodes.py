@@ -47,6 +47,7 @@ MakeRegistry = Callable[..., Registry]
 AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
 QUARANTINE_SECONDS = 600  # three minutes of failing, the next check of the rollout, and the pulls
 PULL_BYTES = 200 * 1024 * 1024  # of an image that a node pulls in some seconds
+POOL = "e2e.example.com/pool"
 BACK_OFF_SECONDS = 300 + TIMEOUT_SECONDS  # the longest of a kubelet, and then the pull
 
 
@@ -369,6 +370,47 @@ def test_a_node_pulls_only_after_the_seed_holds_everything(
         wait_until(lambda: all_follow(puller, newer, nodes), f"{newer} on all nodes")
         assert is_pulled_by_one_after_the_other(installation, newer)
         assert maximum_unavailable(installation) == "100%"
+
+
+def test_of_the_nodes_that_are_selected_after_none_was_the_seed_pulls_first(
+    nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
+) -> None:
+    name = reference("nodes/empty", "1.0.0")
+    image = with_layers(workspace, os.urandom(PULL_BYTES))
+    digest = registry.push_image("nodes/empty", "1.0.0", image)
+    variables = {"ROLLOUT_SEED_NODES": "1", "NODE_SELECTOR": json.dumps({POOL: "yes"})}
+    with deployed(installation, f"app={name}", **variables, **AT_ONCE) as puller:
+        puller.wait_until_notified(name, digest)
+        wait_until(lambda: selects_nothing(puller, installation), "no node selected")
+        with labelled(installation, nodes, POOL):
+            wait_until(lambda: all_follow(puller, name, nodes), f"{name} on all nodes")
+            assert is_pulled_by_one_after_the_other(installation, name)
+            puller.restart()
+            assert installation.images() == [name]
+        wait_until(lambda: not puller.pods(), "no pod")
+        puller.restart()  # the check at start takes the images from the template
+        wait_until(lambda: selects_nothing(puller, installation), "no node selected again")
+        with labelled(installation, nodes, POOL):
+            wait_until(lambda: all_follow(puller, name, nodes), f"{name} on all nodes again")
+
+
+def selects_nothing(puller: Deployed, installation: Installation) -> bool:
+    """Return whether the template has no image, because no node is selected."""
+    told = puller.status()["daemonset"].get("seeding", "")
+    return "no node is selected" in told and not installation.images()
+
+
+@contextmanager
+def labelled(installation: Installation, nodes: Nodes, label: str) -> Iterator[None]:
+    """Give all nodes a label until the context ends."""
+    admin = installation.control_plane.admin
+    for name in nodes.names:
+        admin.patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": {label: "yes"}}})
+    try:
+        yield
+    finally:
+        for name in nodes.names:
+            admin.patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": {label: None}}})
 
 
 def all_follow(puller: Deployed, image: str, nodes: Nodes) -> bool:

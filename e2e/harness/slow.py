@@ -1,4 +1,4 @@
-"""A proxy that delays answers, and a server that never answers."""
+"""A proxy that delays or throttles answers, and a server that never answers."""
 
 import json
 import socket
@@ -13,15 +13,21 @@ from e2e.harness.installation import Installation
 from e2e.harness.workspace import ADDRESS
 
 _CHUNK = 65536
+_SO_MAX_PACING_RATE = 47  # Linux; the module socket does not name it
 
 
 class Slow:
-    """A TCP proxy that delays each chunk of the answers by `seconds`."""
+    """A TCP proxy that delays each chunk of the answers by `seconds`.
 
-    def __init__(self, host: str, port: int) -> None:
+    With `rate`, the answers on each connection have at most so many bytes a second. The kernel
+    paces them, which takes hardly any CPU. It listens at the port `at`, or at a free one.
+    """
+
+    def __init__(self, host: str, port: int, *, at: int = 0, rate: int | None = None) -> None:
         self.seconds = 0.0
         self._to = (host, port)
-        self._listener = socket.create_server((ADDRESS, 0))
+        self._rate = rate
+        self._listener = socket.create_server((ADDRESS, at))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = [self._listener]
 
@@ -39,6 +45,8 @@ class Slow:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
+                if self._rate is not None:
+                    near.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, self._rate)
                 far = socket.create_connection(self._to)
                 self._open += (near, far)
                 for source, target, is_slow in ((near, far, False), (far, near, True)):

@@ -34,6 +34,10 @@ QUARANTINE_SECONDS = 180.0
 
 SEEDING_SECONDS = 3600.0
 """How long other nodes wait for the seeds at most."""
+JOINING_SECONDS = 30.0
+"""How long after a node's creation others that join with it are expected."""
+JOINS_SECONDS = 600.0
+"""How long pods without images wait at most for nodes that go on joining."""
 SEEDING_PENDING_SECONDS = 60.0
 """How long other nodes rather wait for a pending template than follow the seeds."""
 

@@ -34,6 +34,10 @@ from image_puller.cluster.json_patch import Operation
             {"op": "test", "path": "/metadata/annotations/image-puller.io~1state", "value": "old"},
         ),
         (
+            json_patch.test_value("/status/numberReady", 0),
+            {"op": "test", "path": "/status/numberReady", "value": 0},
+        ),
+        (
             json_patch.test_annotation("team", None),
             {"op": "test", "path": "/metadata/annotations/team", "value": None},
         ),

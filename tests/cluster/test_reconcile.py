@@ -40,7 +40,7 @@ from tests.support.daemonset import (
     drift,
 )
 from tests.support.installation import NAME, NAMESPACE, Installation, Json
-from tests.support.replica import Time
+from tests.support.replica import Replica, Time
 
 # The number of requests
 
@@ -818,3 +818,135 @@ def test_each_step_of_a_rollout_with_seeds_costs_one_write(
     puller.check()
     assert installation.written() == []
     assert installation.images() == [APP, NEWER]
+
+
+# Seeds while no node is selected
+
+
+NODES = ("node-1", "node-2", "node-3")
+
+
+def filled(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster, **more: str
+) -> Replica:
+    """Return a process whose images are on the nodes, and no part of a rollout is left."""
+    puller = replica(HOLD_BY="containers", **AT_ONCE, **more)
+    puller.check()
+    for _ in range(2):
+        cluster.advance(60)
+        puller.commit(Proceed(installation.state()["template"]))
+    cluster.advance(60)
+    assert installation.images() == [APP]
+    assert "seeding" not in installation.state()
+    installation.sent()
+    return puller
+
+
+def leave(cluster: SimulatedCluster, *nodes: str) -> None:
+    for node in nodes:
+        cluster.leave(node)
+    cluster.advance(1)
+
+
+def test_while_no_node_is_selected_one_write_takes_the_images_from_the_template(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    puller = filled(replica, installation, cluster, ROLLOUT_SEED_NODES="2")
+    puller.commit(push("1.2.4", 1))
+    leave(cluster, *NODES)
+    installation.sent()
+    puller.check()
+    assert installation.written() == [WRITE]
+    assert installation.images() == []
+    state = installation.state()
+    assert (state["seeding"], state["maxUnavailable"], bound(installation)) == (
+        "empty", None, "100%",
+    )  # fmt: skip
+    puller.commit(push("1.2.5", 2))
+    installation.sent()
+    cluster.advance(1)
+    puller.check()
+    assert installation.written() == []
+    assert installation.images() == []
+    assert puller.commit(Proceed(installation.state()["template"])) == (Outcome.PROCEEDED,)
+    assert installation.images() == [APP, NEWER, NEWEST]
+    assert (installation.state()["seeding"], bound(installation)) == ("seeds", 2)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "left"), [("2", NODES[:2]), ("0", NODES)], ids=["a node is left", "without seeds"]
+)
+def test_the_template_keeps_its_images_where_a_node_is_left_and_without_seeds(
+    replica: MakeReplica,
+    installation: Installation,
+    cluster: SimulatedCluster,
+    seeds: str,
+    left: tuple[str, ...],
+) -> None:
+    puller = filled(replica, installation, cluster, ROLLOUT_SEED_NODES=seeds)
+    leave(cluster, *left)
+    installation.sent()
+    puller.check()
+    assert installation.written() == []
+    assert installation.images() == [APP]
+
+
+def test_the_template_keeps_its_images_until_the_controller_has_seen_it(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    puller = filled(replica, installation, cluster, ROLLOUT_SEED_NODES="2")
+    leave(cluster, *NODES)
+    puller.commit(push("1.2.4", 1))
+    puller.check()
+    assert installation.images() == [APP, NEWER]
+    cluster.advance(1)
+    puller.check()
+    assert installation.images() == []
+
+
+def test_the_template_keeps_its_images_where_a_pod_is_there_although_the_status_has_none(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    puller = filled(replica, installation, cluster, ROLLOUT_SEED_NODES="2")
+    (pod, *_) = cluster.pods(NAMESPACE)
+    leave(cluster, *NODES)
+    metadata = {name: pod["metadata"][name] for name in ("labels", "ownerReferences")}
+    left = {"metadata": {"name": "left", "namespace": NAMESPACE, **metadata}, "spec": pod["spec"]}
+    cluster.add({"apiVersion": "v1", "kind": "Pod", **left})
+    puller.check()
+    assert installation.images() == [APP]
+    cluster.delete("left", NAMESPACE, resource="pods")
+    puller.check()
+    assert installation.images() == []
+
+
+def test_a_node_that_joins_right_before_the_write_gets_its_images(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    puller = filled(replica, installation, cluster, ROLLOUT_SEED_NODES="2")
+    leave(cluster, *NODES)
+
+    def join() -> None:
+        cluster.join("node-4")
+        cluster.advance(1)
+
+    cluster.before("PATCH", join)
+    puller.check()
+    assert installation.images() == [APP]
+    assert "seeding" not in installation.state()
+    puller.commit(push("1.2.4", 1))
+    assert installation.images() == [APP, NEWER]
+
+
+def test_a_template_without_images_that_the_cluster_refuses_changes_nothing(
+    replica: MakeReplica, installation: Installation, cluster: SimulatedCluster
+) -> None:
+    puller = filled(replica, installation, cluster, ROLLOUT_SEED_NODES="2")
+    leave(cluster, *NODES)
+    cluster.deny(
+        lambda found: len(found["spec"]["template"]["spec"]["containers"]) == 1, "no images"
+    )
+    puller.check()
+    assert installation.images() == [APP]
+    assert installation.state()["blocked"] is None
+    assert puller.commit(push("1.2.4", 1)) == (Outcome.TRACKED,)

@@ -7,6 +7,7 @@ from datetime import datetime
 import pytest
 
 from image_puller.config.entries import INSTALL_CONTAINER
+from image_puller.core.changes import EnsureExists
 from image_puller.core.decide import Outcome
 from image_puller.simulation import SimulatedCluster
 from image_puller.simulation.clock import SimulatedClock
@@ -20,15 +21,18 @@ from tests.support.registries import FakeRegistries
 NODES = 10
 SEEDS = {"IMAGES": BOTH, "ROLLOUT_SEED_NODES": "2", "HOLD_BY": "containers"}
 PULL_SECONDS = 20.0
+AN_HOUR = 3600.0
+MANY = 100
 FULL = "write /var/lib: no space left on device"
 DOWN = "failed to do request: dial tcp 10.0.0.1:443: i/o timeout"
 
 
 @pytest.fixture
 def cluster() -> Iterator[SimulatedCluster]:
-    """Return a cluster of ten nodes whose clock begins with that of the service."""
-    clock = SimulatedClock(NOON.timestamp())
+    """Return a cluster of ten nodes, an hour old, whose clock begins with that of the service."""
+    clock = SimulatedClock(NOON.timestamp() - AN_HOUR)
     with SimulatedCluster(nodes=NODES, namespaces=(NAMESPACE,), clock=clock) as cluster:
+        cluster.advance(AN_HOUR)
         for image in (APP, OTHER, NEWER, NEWEST):
             cluster.pull_seconds[image] = PULL_SECONDS
         yield cluster
@@ -357,19 +361,120 @@ def test_fewer_nodes_than_seeds_are_all_seeds(
     assert "seeding" not in daemonset_status(service)
 
 
-def test_without_a_node_there_are_no_seeds(
+def leave_all(cluster: SimulatedCluster, nodes: int = NODES) -> None:
+    for number in range(1, nodes + 1):
+        cluster.leave(f"node-{number}")
+
+
+def join_many(service: Process, cluster: SimulatedCluster, seconds: float) -> list[tuple[int, int]]:
+    """Let many nodes join in so many seconds, and a second after each the service is told."""
+    seen = []
+    for number in range(1, MANY + 1):
+        cluster.join(f"node-{number}")
+        service.commit(EnsureExists())
+        if seconds and number % 10 == 0:
+            seen += pass_time(service, cluster, seconds / 10, step=seconds / 10)
+    return seen
+
+
+def assert_bounded(seen: list[tuple[int, int]], seeds: int, nodes: int) -> None:
+    """Assert that no more nodes pull than there are seeds, until these hold everything."""
+    first = next(index for index, (_, held) in enumerate(seen) if held >= seeds)
+    assert max(pull for pull, _ in seen[:first]) == seeds
+    assert seen[-1] == (0, nodes)
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+@pytest.mark.parametrize("begins", ["without nodes", "with nodes"])
+def test_of_many_nodes_that_join_where_none_is_selected_the_seeds_pull_first(
+    process: MakeProcess,
+    cluster: SimulatedCluster,
+    installation: Installation,
+    begins: str,
+    seconds: float,
+) -> None:
+    service = process(asks=False, **SEEDS)
+    if begins == "with nodes":
+        running(service, cluster)
+        leave_all(cluster)
+        cluster.advance(1)
+        service.check()
+        assert installation.images() == []
+        assert installation.state()["seeding"] == "empty"
+    else:
+        leave_all(cluster)
+        service.start()
+    pass_time(service, cluster, 1200, step=50)
+    assert installation.images() == []
+    assert daemonset_status(service)["rollout"] == "complete"
+    assert daemonset_status(service)["seeding"] == (
+        "no node is selected; of the nodes that join, the first 2 pull first"
+    )
+    seen = join_many(service, cluster, seconds)
+    seen += pass_time(service, cluster, 200)
+    assert_bounded(seen, seeds=2, nodes=MANY)
+    assert daemonset_status(service)["rollout"] == "complete"
+    assert maximum(installation) == "100%"
+
+
+def test_a_push_while_no_node_is_selected_changes_only_the_state(
     process: MakeProcess, cluster: SimulatedCluster, installation: Installation
 ) -> None:
-    for number in range(1, NODES + 1):
-        cluster.leave(f"node-{number}")
+    leave_all(cluster)
     service = process(asks=False, **SEEDS)
     service.start()
-    pass_time(service, cluster, 10)
-    assert installation.images() == [APP, OTHER]
+    template = installation.template()
+    service.commit(push("1.2.4", 1))
+    service.check()
+    assert installation.template() == template
     for number in range(1, NODES + 1):
         cluster.join(f"node-{number}")
-    pass_time(service, cluster, 10)
-    assert pulling(cluster) == NODES
+    service.commit(EnsureExists())
+    assert_bounded(pass_time(service, cluster, 200), seeds=2, nodes=NODES)
+    assert installation.images() == [APP, NEWER, OTHER]
+
+
+def test_nodes_of_which_no_event_tells_are_found_by_a_check_of_the_rollout(
+    process: MakeProcess, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    leave_all(cluster)
+    service = process(asks=False, is_periodic=False, **SEEDS)
+    service.start()
+    pass_time(service, cluster, 1000, step=50)
+    assert installation.images() == []
+    for number in range(1, NODES + 1):
+        cluster.join(f"node-{number}")
+    assert_bounded(pass_time(service, cluster, 400), seeds=2, nodes=NODES)
+
+
+def test_nodes_that_go_on_joining_do_not_delay_the_first_ones_for_ever(
+    process: MakeProcess, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    leave_all(cluster)
+    service = process(asks=False, **SEEDS)
+    service.start()
+    for number in range(1, 35):
+        cluster.join(f"node-{number}")
+        service.commit(EnsureExists())
+        pass_time(service, cluster, 20, step=20)
+        assert bool(installation.images()) is (number >= 30), number
+
+
+def test_a_node_that_does_not_get_ready_delays_those_that_join_by_three_minutes(
+    process: MakeProcess, cluster: SimulatedCluster, installation: Installation
+) -> None:
+    leave_all(cluster)
+    service = process(asks=False, **SEEDS)
+    service.start()
+    for number in range(1, NODES + 1):
+        cluster.join(f"node-{number}")
+    cluster.unpullable_on("node-1")[service.replica.config.kip_image] = "not found"
+    cluster.kill("node-2")
+    service.commit(EnsureExists())
+    pass_time(service, cluster, 170, step=10)
+    assert installation.images() == []
+    pass_time(service, cluster, 30, step=10)
+    assert installation.images() == [APP, OTHER]
 
 
 def test_a_node_that_joins_pulls_at_once(process: MakeProcess, cluster: SimulatedCluster) -> None:

@@ -32,6 +32,7 @@ MISSING = "not found"
 NO_PLATFORM = "no match for platform in manifest: not found"
 DOWN = "dial tcp 10.0.0.1:443: i/o timeout"
 FULL = "no space left on device"
+AN_HOUR = 3600.0
 
 
 @pytest.fixture
@@ -45,10 +46,14 @@ def replica(replica: MakeReplica) -> MakeReplica:
 
 @pytest.fixture
 def cluster() -> Iterator[SimulatedCluster]:
-    """Return a cluster of three nodes, of which the third has another architecture."""
-    clock = SimulatedClock(NOON.timestamp())
+    """Return a cluster of three nodes, of which the third has another architecture.
+
+    The nodes are an hour old at noon.
+    """
+    clock = SimulatedClock(NOON.timestamp() - AN_HOUR)
     with SimulatedCluster(nodes=2, namespaces=(NAMESPACE,), clock=clock) as cluster:
         cluster.join("node-3", labels={"kubernetes.io/arch": "arm64"})
+        cluster.advance(AN_HOUR)
         yield cluster
 
 

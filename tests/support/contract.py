@@ -795,6 +795,11 @@ class Contract:
         patch = [operation("test", "/metadata/annotations/none", None)]
         assert api.send("PATCH", path, patch).status_code == 200
 
+    def test_a_test_reaches_into_the_status(self, api: Api, path: str) -> None:
+        for nodes, status in ((7, 422), (0, 200)):
+            patch = [operation("test", "/status/desiredNumberScheduled", nodes)]
+            assert api.send("PATCH", path, patch).status_code == status
+
     def test_replace_adds_a_missing_member(self, api: Api, path: str) -> None:
         response = api.send("PATCH", path, [operation("replace", "/metadata/annotations/new", "x")])
         assert response.json()["metadata"]["annotations"]["new"] == "x"

@@ -23,7 +23,12 @@ def put_label(key: str, value: str) -> Operation:
 
 def test_annotation(key: str, value: str | None) -> Operation:
     """Let the whole patch fail unless the annotation has this value; None: it must be missing."""
-    return {"op": "test", "path": _annotation(key), "value": value}
+    return test_value(_annotation(key), value)
+
+
+def test_value(path: str, value: Any) -> Operation:
+    """Let the whole patch fail unless a field has this value."""
+    return {"op": "test", "path": path, "value": value}
 
 
 def _annotation(key: str) -> str:

@@ -12,7 +12,7 @@ from image_puller import limits
 from image_puller.cluster import repair
 from image_puller.cluster.image_volumes import ImageVolumes
 from image_puller.cluster.interface import Cluster
-from image_puller.cluster.json_patch import Operation, put
+from image_puller.cluster.json_patch import Operation, put, test_value
 from image_puller.cluster.ownership import require_ours
 from image_puller.cluster.refusals import Refusals
 from image_puller.cluster.stored_state import (
@@ -22,7 +22,7 @@ from image_puller.cluster.stored_state import (
     text_of,
 )
 from image_puller.config.configuration import Config
-from image_puller.core import daemonset, decide, holding, rollout
+from image_puller.core import daemonset, decide, holding, observation, rollout
 from image_puller.core import state as states
 from image_puller.core.changes import Change, CheckDaemonSet, RegistryAnswer, TrackTag
 from image_puller.core.daemonset import Manifest, Platform
@@ -36,6 +36,9 @@ from image_puller.errors import (
 )
 
 log = logging.getLogger(__name__)
+
+_SELECTED = "/status/desiredNumberScheduled"
+"""How many nodes the DaemonSet controller has found for the DaemonSet."""
 
 
 class Reconciler:
@@ -169,7 +172,12 @@ class Reconciler:
         was_blocked = state.blocked is not None
         state = replace(state, blocked=None)
         decided, outcomes = decide.apply(self._config, state, changes)
-        if rollout.is_pending(self._config, decided) or _bounds_differ(state, decided):
+        if self._may_empty(live, decided) and self._empty(live, decided):
+            log.info(
+                "DaemonSet %s: no node is selected, so pods of nodes that join are empty at first",
+                self._config.daemonset_name,
+            )
+        elif rollout.is_pending(self._config, decided) or _bounds_differ(state, decided):
             self._write(text_of(live), state, decided, flush=flush)
         else:
             if was_blocked:  # since its creation: the live template's own pods were refused
@@ -231,6 +239,29 @@ class Reconciler:
             self._stored.replace(text_of(live), repaired, self._everything(repaired))
         except RefusedByClusterError as error:
             raise LostRaceError(f"the repair was refused: {error}") from error
+
+    def _may_empty(self, live: Manifest, state: State) -> bool:
+        """Whether the DaemonSet has images in its template, and seeds but no pod."""
+        return (
+            self._config.rollout_seed_nodes > 0
+            and state.seeding is not Seeding.EMPTY
+            and observation.selects_no_node(live)
+            and not self._cluster.pods()
+        )
+
+    def _empty(self, live: Manifest, state: State) -> bool:
+        """Let the pods of nodes that join hold nothing at first. Return whether that was written.
+
+        It is not where a node is selected by now: its pod must not lose its images.
+        """
+        empty = self._advanced(rollout.emptied(self._config, state))
+        operations = [test_value(_SELECTED, 0), *self._everything(empty)]
+        try:
+            self._stored.replace(text_of(live), empty, operations)
+        except RefusedByClusterError as error:
+            log.debug("the template keeps its images: %s", error)
+            return False
+        return True
 
     # Writes
 

@@ -182,7 +182,7 @@ class Checks:
         if changes and self._commit(changes):
             return RolloutProgress.CHANGED
         if seen.live.state is not None and seen.live.state.seeding is not None:
-            return RolloutProgress.SEEDS
+            return RolloutProgress.WAITS if seen.selects_nothing else RolloutProgress.SEEDS
         is_finished = follow_up.is_finished(seen, now)
         return RolloutProgress.FINISHED if is_finished else RolloutProgress.WAITS
 

@@ -22,7 +22,7 @@ from image_puller.core.changes import (
     QuarantineTag,
     SetMaxUnavailable,
 )
-from image_puller.core.daemonset import DesiredImage, Manifest
+from image_puller.core.daemonset import DesiredImage
 from image_puller.core.failure import Cause
 from image_puller.core.node_state import ImageState, Place
 from image_puller.core.observation import Observation
@@ -47,6 +47,8 @@ Failing = Mapping[tuple[str, str, str | None], Failed]
 _ARCHITECTURE = "kubernetes.io/arch"
 _LASTING = timedelta(seconds=limits.QUARANTINE_SECONDS)
 _LONG = timedelta(seconds=limits.SEEDING_SECONDS)
+_BURST = timedelta(seconds=limits.JOINING_SECONDS)
+_LONG_JOINS = timedelta(seconds=limits.JOINS_SECONDS)
 _SOON = timedelta(seconds=limits.SEEDING_PENDING_SECONDS)
 NOT_STARTED = datetime.max.replace(tzinfo=UTC)
 """Of a container whose pod has not started, so that it does not fail yet."""
@@ -124,7 +126,7 @@ def node_changes(seen: Observation, began: Failing, now: datetime) -> tuple[Node
     if state is None or seen.live.daemonset is None:
         return ()
     if state.seeding is Seeding.EMPTY:
-        return (Proceed(state.template),) if _can_fill(seen, seen.live.daemonset, now) else ()
+        return (Proceed(state.template),) if _can_fill(seen, now) else ()
     found = {image.container: _found(seen, image, began) for image in seen.images}
     noted: list[NodeChange] = [*_held(seen, state, found), *_proven(seen, state)]
     failing: list[NodeChange] = [*_apart(seen, state, found, now)]
@@ -325,14 +327,38 @@ def _something_is_held(seen: Observation, failures: Collection[_Failure]) -> boo
     )
 
 
-def _can_fill(seen: Observation, live: Manifest, now: datetime) -> bool:
-    """Whether the pods of a new DaemonSet, which hold nothing, may be replaced.
+def _can_fill(seen: Observation, now: datetime) -> bool:
+    """Whether the pods that hold nothing may be replaced by pods with images.
 
-    All that are not ready are replaced at once. A few that don't get ready do not stop the others.
+    All that are not ready are then replaced at once, and a node that joins later pulls at once. So
+    nodes that are joining count. Those that don't get ready, and joins without an end, do not.
     """
-    created = datetime.fromisoformat(live["metadata"]["creationTimestamp"])
-    has_waited = now - created >= _LASTING
-    return seen.is_complete or (has_waited and seen.has_reached_all)
+    if not seen.ready or not (seen.is_complete or seen.has_reached_all):
+        return False
+    pods = {
+        pod.node: datetime.fromisoformat(pod.created)
+        for pod in sorted(seen.live.pods, key=lambda pod: pod.created or "")
+        if pod.created is not None
+    }
+    is_long = any(
+        seen.runs_template(place) and now - pods.get(place.node, now) >= _LONG_JOINS
+        for place in seen.ready
+    )
+    expected = (place for place in seen.places if place.is_expected)
+    return is_long or not any(_joins(seen, place, pods.get(place.node), now) for place in expected)
+
+
+def _joins(seen: Observation, place: Place, pod: datetime | None, now: datetime) -> bool:
+    """Whether a node, or one that was created with it, may get a ready pod soon.
+
+    `pod` is when the pod of the node was created, or None where it has none.
+    """
+    node = None if place.facts is None else place.facts.created
+    if seen.runs_template(place):
+        return node is not None and now - node < _BURST
+    is_ready = place.facts is None or place.facts.is_ready
+    since = pod if is_ready else node
+    return since is not None and now - since < _LASTING
 
 
 def _seeds_hold(seen: Observation, state: State, stuck: Collection[str], now: datetime) -> bool:

@@ -12,6 +12,7 @@ from image_puller.core.pods import Pod
 from image_puller.core.state import Seeding, State
 
 _DESIRED = "desiredNumberScheduled"
+_SELECTED = (_DESIRED, "currentNumberScheduled", "numberMisscheduled")
 _GENERATION = "deprecated.daemonset.template.generation"
 
 
@@ -50,9 +51,10 @@ class Observation:
         state = self.live.state
         if state is not None and state.blocked is not None:
             return "blocked"
-        if state is not None and (
-            state.seeding is Seeding.EMPTY or _is_pending(self.config, state)
-        ):
+        is_empty = state is not None and state.seeding is Seeding.EMPTY
+        if is_empty and not self.selects_nothing:
+            return "pending"
+        if state is not None and _is_pending(self.config, state):
             return "pending"
         return "complete" if self.is_complete else "in progress"
 
@@ -70,6 +72,13 @@ class Observation:
     def has_reached_all(self) -> bool:
         """Whether the controller has created a pod of the live template for each selected node."""
         return self._is_seen and self._count("updatedNumberScheduled") == self._count(_DESIRED)
+
+    @property
+    def selects_nothing(self) -> bool:
+        """Whether the DaemonSet has no pod, and no node should have one."""
+        live = self.live.daemonset
+        is_empty = live is not None and selects_no_node(live) and not self.live.pods
+        return is_empty and not any(place.is_expected for place in self.places)
 
     @property
     def ready(self) -> tuple[Place, ...]:
@@ -95,13 +104,10 @@ class Observation:
 
     @property
     def _is_seen(self) -> bool:
-        metadata = {} if self.live.daemonset is None else self.live.daemonset["metadata"]
-        return self._count("observedGeneration") >= int(metadata.get("generation", 0))
+        return self.live.daemonset is None or _is_seen(self.live.daemonset)
 
     def _count(self, name: str) -> int:
-        """Return a count of the DaemonSet's status. The API server leaves out zeros."""
-        counts = {} if self.live.daemonset is None else self.live.daemonset.get("status") or {}
-        return int(counts.get(name, 0))
+        return 0 if self.live.daemonset is None else _count(self.live.daemonset, name)
 
 
 def observe(config: Config, live: Live) -> Observation:
@@ -128,10 +134,25 @@ def observe(config: Config, live: Live) -> Observation:
     return Observation(config=config, live=live, images=images, places=places, states=states)
 
 
+def selects_no_node(live: Manifest) -> bool:
+    """Whether the DaemonSet controller has found no node for a DaemonSet as it is now."""
+    return _is_seen(live) and not any(_count(live, name) for name in _SELECTED)
+
+
 def generation_of(live: Manifest) -> str | None:
     """Return the generation of a DaemonSet's template, as its pods have it in a label."""
     generation = (live["metadata"].get("annotations") or {}).get(_GENERATION)
     return None if generation is None else str(generation)
+
+
+def _is_seen(live: Manifest) -> bool:
+    """Whether the DaemonSet controller has seen a DaemonSet as it is now."""
+    return _count(live, "observedGeneration") >= int(live["metadata"].get("generation", 0))
+
+
+def _count(live: Manifest, name: str) -> int:
+    """Return a count of a DaemonSet's status. The API server leaves out zeros."""
+    return int((live.get("status") or {}).get(name, 0))
 
 
 def _is_pending(config: Config, state: State) -> bool:

@@ -40,8 +40,9 @@ class Pod:
     """A pod of the DaemonSet.
 
     `node` is the node that it runs on, or is meant for while the scheduler has not bound it.
-    `unscheduled` is the scheduler's reason. `failed` is why the pod ended. `deleted` is since when
-    it terminates. `waits_for` is the message of the kubelet while no container can start.
+    `unscheduled` is the scheduler's reason. `failed` is why the pod ended. `created` is since when
+    it exists, and `deleted` since when it terminates. `waits_for` is the message of the kubelet
+    while no container can start.
     `digests` has what its template expects, by container.
     """
 
@@ -50,6 +51,7 @@ class Pod:
     is_bound: bool
     is_ready: bool
     generation: str | None = None
+    created: str | None = None
     deleted: str | None = None
     started: str | None = None
     unscheduled: str = ""
@@ -81,6 +83,7 @@ def of_manifest(manifest: Manifest) -> Pod:
         is_bound=bool(bound),
         is_ready=ready.get("status") == "True",
         generation=_map(metadata, "labels").get(GENERATION_LABEL),
+        created=metadata.get("creationTimestamp"),
         deleted=metadata.get("deletionTimestamp"),
         started=status.get("startTime"),
         unscheduled="" if is_scheduled else joined(scheduled),

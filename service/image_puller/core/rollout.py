@@ -64,12 +64,14 @@ def seeds_at_once(config: Config, nodes: int) -> int:
 
 
 def emptied(config: Config, state: State) -> State:
-    """Return the state of a new DaemonSet with seeds: at first its pods hold nothing.
+    """Return the state of a DaemonSet with seeds and no pod: at first its pods hold nothing.
 
     The DaemonSet controller creates the pods of all nodes at once. It also replaces all pods that
     are not ready at once, so the images have to wait until these pods are ready.
     """
-    return replace(state, seeding=Seeding.EMPTY) if config.rollout_seed_nodes else state
+    if not config.rollout_seed_nodes:
+        return state
+    return replace(state, seeding=Seeding.EMPTY, max_unavailable=None)
 
 
 def advance(config: Config, state: State, now: datetime, *, nodes: int = 0) -> State:

@@ -132,6 +132,8 @@ def seeding(seen: Observation) -> str:
     state, seeds = seen.live.state, seen.config.rollout_seed_nodes
     if state is None or state.seeding is None:
         return ""
+    if state.seeding is Seeding.EMPTY and seen.selects_nothing:
+        return f"no node is selected; of the nodes that join, the first {seeds} pull first"
     if state.seeding is Seeding.EMPTY:
         return f"the first {seeds} nodes pull once the pods of all ready nodes run without images"
     held = sum(map(seen.runs_template, seen.ready))
