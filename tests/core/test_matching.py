@@ -205,6 +205,10 @@ def test_a_requested_check_checks_the_daemonset() -> None:
 
 def test_an_ignored_event_stays_ignored() -> None:
     assert matched(configuration(), Ignored(reason="pull")) == NoMatch(reason="pull")
+    detailed = Ignored(reason="subscription deleted", detail="run: …")
+    assert matched(configuration(), detailed) == NoMatch(
+        reason="subscription deleted", detail="run: …"
+    )
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def match(
     """Return the changes that an event asks for, at least one, or why there are none."""
     match event:
         case Ignored():
-            return NoMatch(reason=event.reason)
+            return NoMatch(reason=event.reason, detail=event.detail)
         case NodeJoined():
             return (EnsureExists(),)
         case CheckRequested():

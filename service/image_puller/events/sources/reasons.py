@@ -19,6 +19,7 @@ class Reason(StrEnum):
     NO_REPOSITORY = "repository outside the grammar"
     NO_TAG = "tag outside the grammar"
     NOT_A_JOIN = "not a node that joins"
+    NOT_CONFIRMED = "subscription not confirmed"
     NOT_PUSHED = "not pushed"
     PROMOTION = "promotion"
     PULL = "pull"
@@ -30,6 +31,7 @@ class Reason(StrEnum):
     TEST = "test"
     TOO_MANY = "too many events"
     UNKNOWN_TYPE = "unknown type"
+    UNSUBSCRIBED = "subscription deleted"
 
 
 def of_artifact(kind: str) -> Reason:
