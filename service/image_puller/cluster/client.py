@@ -81,7 +81,76 @@ def _client(configuration: client.Configuration) -> client.ApiClient:
     return client.ApiClient(configuration)
 
 
-class KubernetesCluster:
+class _Requests:
+    """Requests to an API server, and errors that say what went wrong."""
+
+    def __init__(self, api: client.ApiClient, *, read_seconds: float = limits.READ_SECONDS) -> None:
+        self._api = api
+        self._timeout = (limits.CONNECT_SECONDS, read_seconds)
+
+    def _list(self, path: str, *, query: Sequence[tuple[str, str]] = ()) -> Iterator[Manifest]:
+        """Yield the objects of a list. Only one page of them is in memory."""
+        for page in self._pages(path, query=query):
+            yield from _items(page)
+
+    def _pages(
+        self, path: str, *, query: Sequence[tuple[str, str]] = (), accept: str = _JSON
+    ) -> Iterator[Manifest]:
+        """Yield the pages of a list."""
+        token: str | None = ""
+        while token is not None:
+            bounds = (
+                ("limit", str(limits.PAGE_OBJECTS)),
+                *((("continue", token),) if token else ()),
+            )
+            page = self._request("GET", path, query=(*query, *bounds), accept=accept)
+            yield page
+            token = page["metadata"].get("continue") or None
+
+    def _request(self, method: str, path: str, **how: Any) -> Manifest:
+        response = self._send(method, path, **how)
+        try:
+            return _object(response.read())
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(error) from error
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Sequence[tuple[str, str]] = (),
+        accept: str = _JSON,
+        timeout: tuple[float, float] | None = None,
+    ) -> Any:
+        """Return a successful response, its body unread. Raises the error of any other status."""
+        content_type = _JSON_PATCH if method == "PATCH" else _JSON
+        try:
+            request = self._api.param_serialize(
+                method,
+                path,
+                query_params=list(query),
+                header_params={"Accept": accept, "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+        except (OSError, client_config.ConfigException) as error:
+            # The client reads the token of the service account again each minute.
+            raise ClusterUnavailableError(
+                f"the token of the service account can't be read: {error}"
+            ) from error
+        try:
+            response = self._api.call_api(*request, _request_timeout=timeout or self._timeout)
+            if response.status in range(200, 300):
+                return response
+            text = response.read()
+        except (urllib3.exceptions.HTTPError, client.ApiException) as error:
+            raise _unreachable(error) from error
+        raise _failure(response.status, text)
+
+
+class KubernetesCluster(_Requests):
     """One DaemonSet of an API server, and the objects around it."""
 
     def __init__(
@@ -94,8 +163,7 @@ class KubernetesCluster:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         host: str | None = None,
     ) -> None:
-        self._api = api
-        self._timeout = (limits.CONNECT_SECONDS, read_seconds)
+        super().__init__(api, read_seconds=read_seconds)
         self._watch_seconds = watch_seconds
         self._now = now
         self._host = host or socket.gethostname()  # in a pod, the pod's name
@@ -360,25 +428,6 @@ class KubernetesCluster:
         keys = self._request("GET", "/openid/v1/jwks", **how)
         return str(described.get("issuer")), json.dumps(keys).encode()
 
-    def _list(self, path: str, *, query: Sequence[tuple[str, str]] = ()) -> Iterator[Manifest]:
-        """Yield the objects of a list. Only one page of them is in memory."""
-        for page in self._pages(path, query=query):
-            yield from _items(page)
-
-    def _pages(
-        self, path: str, *, query: Sequence[tuple[str, str]] = (), accept: str = _JSON
-    ) -> Iterator[Manifest]:
-        """Yield the pages of a list."""
-        token: str | None = ""
-        while token is not None:
-            bounds = (
-                ("limit", str(limits.PAGE_OBJECTS)),
-                *((("continue", token),) if token else ()),
-            )
-            page = self._request("GET", path, query=(*query, *bounds), accept=accept)
-            yield page
-            token = page["metadata"].get("continue") or None
-
     def _watch(self, path: str, version: str) -> Iterator[Manifest]:
         """Yield the metadata of objects added after a version, until the server ends the watch."""
         query = (
@@ -434,47 +483,23 @@ class KubernetesCluster:
             return None
         return Owner(api_version=group, kind=kind, name=name, uid=uid)
 
-    def _request(self, method: str, path: str, **how: Any) -> Manifest:
-        response = self._send(method, path, **how)
-        try:
-            return _object(response.read())
-        except urllib3.exceptions.HTTPError as error:
-            raise _unreachable(error) from error
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Any = None,
-        query: Sequence[tuple[str, str]] = (),
-        accept: str = _JSON,
-        timeout: tuple[float, float] | None = None,
-    ) -> Any:
-        """Return a successful response, its body unread. Raises the error of any other status."""
-        content_type = _JSON_PATCH if method == "PATCH" else _JSON
-        try:
-            request = self._api.param_serialize(
-                method,
-                path,
-                query_params=list(query),
-                header_params={"Accept": accept, "Content-Type": content_type},
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-        except (OSError, client_config.ConfigException) as error:
-            # The client reads the token of the service account again each minute.
-            raise ClusterUnavailableError(
-                f"the token of the service account can't be read: {error}"
-            ) from error
-        try:
-            response = self._api.call_api(*request, _request_timeout=timeout or self._timeout)
-            if response.status in range(200, 300):
-                return response
-            text = response.read()
-        except (urllib3.exceptions.HTTPError, client.ApiException) as error:
-            raise _unreachable(error) from error
-        raise _failure(response.status, text)
+class Survey(_Requests):
+    """Reads what runs in a cluster, of whichever namespaces. It changes nothing."""
+
+    def pods(self, namespace: str | None) -> Iterator[Manifest]:
+        """Yield the pods of a namespace, or of all, that have not ended.
+
+        Raises RefusedByClusterError.
+        """
+        path = "/api/v1/pods" if namespace is None else f"/api/v1/namespaces/{namespace}/pods"
+        # Without the selector, those of all Jobs would be sent too.
+        living = ",".join(f"status.phase!={phase}" for phase in _ENDED)
+        return self._list(path, query=(("fieldSelector", living),))
+
+    def nodes(self) -> Iterator[Manifest]:
+        """Yield the nodes. Raises RefusedByClusterError."""
+        return self._list(_NODES)
 
 
 def _unreachable(error: Exception) -> ClusterUnavailableError:
