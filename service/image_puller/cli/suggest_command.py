@@ -74,11 +74,7 @@ def run(survey: Survey, *, namespaces: Sequence[str], most: int, label: str | No
         _note(f"Pods on nodes with the label {label}: {counted} of {len(workloads)}.")
         found = demand.groups_json(label, groups) if groups else ""
     _note(_NOT_COUNTED)
-    unnamed = demand.unnamed(workloads)
-    if unnamed:
-        more = f" and {len(unnamed) - _MOST_NAMES} more" if len(unnamed) > _MOST_NAMES else ""
-        listed = ", ".join(map(variables.quoted, unnamed[:_MOST_NAMES]))
-        _note(f"No entry can name these images: {listed}{more}.")
+    _note_unnamed(demand.unnamed(workloads))
     if not found:
         where = " in these namespaces" if namespaces else ""
         _note(f"There is nothing to suggest{where}.")
@@ -116,6 +112,13 @@ def _nodes(survey: Survey, label: str | None) -> tuple[Mapping[str, int], Mappin
             f"Nodes can't be listed: {error}. Set KUBECONFIG to that of a user who may list nodes, "
             "or leave --by-node-label out."
         ) from error
+
+
+def _note_unnamed(images: Sequence[str]) -> None:
+    more = f" and {len(images) - _MOST_NAMES} more" if len(images) > _MOST_NAMES else ""
+    if images:
+        listed = ", ".join(map(variables.quoted, images[:_MOST_NAMES]))
+        _note(f"No entry can name these images: {listed}{more}.")
 
 
 def _rows(images: Sequence[Demand], group: str = "") -> Iterator[tuple[str, ...]]:

@@ -5,11 +5,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from image_puller.config.entries import COMMON_CONTAINER, INSTALL_CONTAINER
 from image_puller.config.groups import LONGEST_NAME
 from image_puller.core.daemonset import Manifest
-from image_puller.values.reference import InvalidReferenceError, Reference, parse
+from image_puller.values.reference import InvalidReferenceError, parse
 
 _RUNS_ANYWAY = ("DaemonSet", "Node")
 """The controllers of pods that each node has by itself. That of a static pod is its Node."""
@@ -77,23 +78,23 @@ def sizes_and_values(
 
 def ranked(workloads: Iterable[Workload], sizes: Mapping[str, int]) -> tuple[Demand, ...]:
     """Return the images of most pods first, and of as many pods those on most nodes."""
-    pods: Counter[Reference] = Counter()
-    nodes: defaultdict[Reference, set[str]] = defaultdict(set)
-    spellings: defaultdict[Reference, Counter[str]] = defaultdict(Counter)
+    pods: Counter[str] = Counter()
+    nodes: defaultdict[str, set[str]] = defaultdict(set)
+    spellings: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for each in workloads:
-        named = [(reference, name) for name in each.images if (reference := _reference(name))]
-        pods.update({reference for reference, _ in named})
-        for reference, name in named:
-            nodes[reference].add(each.node)
-            spellings[reference][name] += 1
+        named = [(full, name) for name in each.images if (full := _full_name(name))]
+        pods.update({full for full, _ in named})
+        for full, name in named:
+            nodes[full].add(each.node)
+            spellings[full][name] += 1
     found = [
         Demand(
-            image=spellings[reference].most_common(1)[0][0],
+            image=spellings[full].most_common(1)[0][0],
             pods=count,
-            nodes=len(nodes[reference]),
-            size=sizes.get(str(reference)) or None,
+            nodes=len(nodes[full]),
+            size=sizes.get(full) or None,
         )
-        for reference, count in pods.items()
+        for full, count in pods.items()
     ]
     return tuple(sorted(found, key=lambda each: (-each.pods, -each.nodes, each.image)))
 
@@ -101,7 +102,7 @@ def ranked(workloads: Iterable[Workload], sizes: Mapping[str, int]) -> tuple[Dem
 def unnamed(workloads: Iterable[Workload]) -> tuple[str, ...]:
     """Return the images that no entry can name, because their names are not valid."""
     names = dict.fromkeys(name for each in workloads for name in each.images)
-    return tuple(name for name in names if _reference(name) is None)
+    return tuple(name for name in names if _full_name(name) is None)
 
 
 def by_value(
@@ -154,13 +155,14 @@ def _images(spec: Manifest) -> Iterator[str | None]:
         yield (volume.get("image") or {}).get("reference")
 
 
-def _reference(name: str) -> Reference | None:
-    """Return an image with its tag, so that all spellings of it are equal."""
+@lru_cache(maxsize=4096)
+def _full_name(name: str) -> str | None:
+    """Return an image as nodes name it, with its tag or digest, or None if it is not valid."""
     try:
         reference = parse(name)
     except InvalidReferenceError:
         return None
-    return replace(reference, tag=reference.tag or reference.pull_tag)
+    return str(replace(reference, tag=reference.tag or reference.pull_tag))
 
 
 def _unique(wanted: Iterable[str], most: int, reserved: Collection[str] = ()) -> Iterator[str]:
