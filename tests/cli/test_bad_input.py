@@ -29,7 +29,7 @@ HOOKS = (
     "harbor", "quay", "distribution", "gitlab",
     "dockerhub", "acr", "ecr", "gar", "zot", "cdevents", "aliyun",
 )  # fmt: skip
-IN_PATH = ("quay", "dockerhub", "acr", "gar", "aliyun")
+IN_PATH = ("quay", "dockerhub", "acr", "ecr", "gar", "aliyun")
 SIGNERS = {
     "github": ("X-Hub-Signature-256", "sha256=", "sha256"),
     "gitea": ("X-Gitea-Signature", "", "sha256"),

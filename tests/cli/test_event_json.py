@@ -54,6 +54,10 @@ TIME = datetime(2026, 8, 20, 10, 11, 12, tzinfo=UTC)
         (NodeJoined(node="worker-3"), '{"type": "node-joined", "node": "worker-3"}'),
         (CheckRequested(), '{"type": "check"}'),
         (Ignored(reason=Reason.PULL), '{"type": "ignored", "reason": "pull"}'),
+        (
+            Ignored(reason=Reason.UNSUBSCRIBED, detail="run: x"),
+            '{"type": "ignored", "reason": "subscription deleted", "detail": "run: x"}',
+        ),
         (Ignored(reason="a\nb"), '{"type": "ignored", "reason": "a\\nb"}'),
     ],
 )

@@ -71,7 +71,13 @@ def test_printed_text_is_that_of_the_page(name: str) -> None:
     ("name", "authentication"),
     [
         ("harbor", "the secret in `Authorization`"),
-        ("ecr", "the secret in `Authorization`; or the secret in `X-Api-Key`"),
+        (
+            "ecr",
+            (
+                "the secret in `Authorization`; or the secret in `X-Api-Key`; or the secret as the "
+                "last part of the URL"
+            ),
+        ),
         ("nexus", "HMAC-SHA1 in `X-Nexus-Webhook-Signature`"),
         ("dockerhub", "the secret in `Authorization`; or the secret as the last part of the URL"),
     ],

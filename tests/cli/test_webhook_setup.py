@@ -22,7 +22,7 @@ MakeWeb = Callable[..., Web]
 SERVICE = "https://puller.example.com:8443/base"
 SECRET = "s3cret/of a source@%:"
 GOOGLE = Google(audience="https://puller/gar", service_account="a@p.iam.gserviceaccount.com")
-IN_URL = {"quay", "dockerhub", "gar", "aliyun", "acr"}
+IN_URL = {"quay", "dockerhub", "gar", "aliyun", "acr", "ecr"}
 TOOLS = ("aws", "az", "curl", "gcloud", "gh", "kubectl")
 
 for_every_source = pytest.mark.parametrize("name", sorted(SOURCES))
@@ -82,7 +82,7 @@ def test_printed_url_authenticates_its_sender_and_a_changed_one_does_not(
         userinfo = f"{parts.username}:{unquote(parts.password or '')}"
         headers["Authorization"] = "Basic " + b64encode(userinfo.encode()).decode()
     answer = service.client.post(parts.path, headers=headers, data=b"{}")
-    has_secret = name in IN_URL - {"acr"}
+    has_secret = name in IN_URL - {"acr", "ecr"}
     assert answer.status_code == (202 if has_secret else 401)
     wrong = service.client.post(parts.path.replace("s3cret", "x"), data=b"{}")
     assert wrong.status_code == 401
@@ -94,6 +94,25 @@ def test_printed_url_for_event_grid_authenticates_it(web: MakeWeb) -> None:
     found = re.search(r"--endpoint '([^']+)'", printed("acr", url="https://puller.example.com"))
     assert found
     assert service.client.post(urlsplit(found[1]).path, data=b"{}").status_code == 202
+
+
+def test_printed_endpoints_for_sns_and_knative_authenticate_them(web: MakeWeb) -> None:
+    service = web()
+    service.secret("ecr", SECRET)
+    text = printed("ecr", url="https://puller.example.com")
+    endpoints = re.findall(r"--notification-endpoint '([^']+)'|\n    uri: (\S+)", text)
+    paths = [urlsplit(url or path).path for url, path in endpoints]
+    assert len(paths) == 2
+    for path in paths:
+        assert service.client.post(path, data=b"{}").status_code == 202
+
+
+def test_integration_source_is_yaml_with_the_queue_and_the_service() -> None:
+    (text,) = re.findall(r"(?s)kubectl apply -f - <<EOF\n(.*?)\nEOF", printed("ecr"))
+    source = yaml.safe_load(text)
+    assert source["kind"] == "IntegrationSource"
+    assert source["spec"]["aws"]["sqs"]["arn"] == "$ARN"
+    assert source["spec"]["sink"]["ref"]["kind"] == "Service"
 
 
 def test_unknown_secret_is_a_placeholder() -> None:

@@ -212,6 +212,10 @@ def test_a_change_of_the_daemonset_asks_for_no_change_of_the_state() -> None:
 
 def test_an_ignored_event_stays_ignored() -> None:
     assert matched(configuration(), Ignored(reason="pull")) == NoMatch(reason="pull")
+    detailed = Ignored(reason="subscription deleted", detail="run: …")
+    assert matched(configuration(), detailed) == NoMatch(
+        reason="subscription deleted", detail="run: …"
+    )
 
 
 @pytest.mark.parametrize(

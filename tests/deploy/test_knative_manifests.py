@@ -99,7 +99,7 @@ TYPE_PREFIXES = [prefix for source in SOURCES.values() for prefix in source.type
         CHECK,
         IMAGE_DELETED,
         *(f"com.example{ending}" for ending in IMAGE_PUSHED_ENDINGS),
-        *(f"{prefix}image.push" for prefix in TYPE_PREFIXES),
+        *(f"{prefix}image.delete" for prefix in TYPE_PREFIXES),
     ],
 )
 def test_each_event_type_of_the_service_passes_exactly_one_trigger(event_type: str) -> None:

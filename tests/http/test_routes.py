@@ -20,6 +20,7 @@ from tests.support.clock import ManualClock
 from tests.support.daemonset import CHECK, end_pod, start_pod
 from tests.support.installation import NAME, NAMESPACE, Gate, Installation, Json
 from tests.support.issuer import Issuer
+from tests.support.samples import sample
 from tests.support.waiting import wait_until
 from tests.support.web import Web
 
@@ -290,7 +291,7 @@ def test_eventbridge_may_send_the_secret_as_api_key(web: MakeWeb) -> None:
     assert post(service, "/webhooks/ecr", {}, **{"X-Api-Key": "s3cre"}).status_code == 401
 
 
-@pytest.mark.parametrize("name", ["dockerhub", "aliyun", "gar", "acr"])
+@pytest.mark.parametrize("name", ["dockerhub", "aliyun", "gar", "acr", "ecr"])
 def test_some_registries_may_send_the_secret_in_the_path(
     web: MakeWeb, installation: Installation, name: str
 ) -> None:
@@ -348,9 +349,43 @@ def test_slash_at_the_end_of_a_url_is_accepted(web: MakeWeb) -> None:
     assert_accepted(post(service, "http://localhost//", event(), "Bearer t", **content_type))
 
 
+def test_subscription_of_sns_is_not_confirmed_but_the_log_has_the_command_for_it(
+    web: MakeWeb, installation: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = web(READ_AUTH="none")
+    service.secret("ecr", "s3cret")
+    headers, body = sample("ecr-sns-subscription-confirmation")
+    installation.sent()
+    with caplog.at_level("INFO"):
+        assert_accepted(service.client.post("/webhooks/ecr/s3cret", headers=headers, data=body))
+        assert service.client.post("/webhooks/ecr/x", headers=headers, data=body).status_code == 401
+    topic, token = (json.loads(body)[key] for key in ("TopicArn", "Token"))
+    (line,) = (each for each in caplog.messages if "aws sns" in each)
+    assert line == (
+        f"ecr: ignored: the subscription of SNS topic {topic} waits for its confirmation; if the "
+        "topic is yours, run: aws sns confirm-subscription --region us-west-2 "
+        f"--topic-arn {topic} --token {token}"
+    )
+    assert installation.sent() == []
+    reason = 'image_puller_events_total{outcome="subscription not confirmed",source="ecr"} 1.0'
+    assert reason in service.client.get("/metrics").text
+
+
+def test_message_of_a_queue_is_a_push(web: MakeWeb, installation: Installation) -> None:
+    image = "123456789012.dkr.ecr.us-west-2.amazonaws.com/team/app"
+    service = web(IMAGES=f"app={image}:v0", IMAGE_TAG_POLICIES="app=any", **AT_ONCE)
+    service.secret("events", "t")
+    headers, body = sample("cloudevents-aws-sqs-binary")
+    assert service.client.post("/", headers=headers, data=body).status_code == 401
+    bearer = {"Authorization": "Bearer t"}
+    assert_accepted(service.client.post("/", headers={**headers, **bearer}, data=body))
+    assert installation.images() == [f"{image}:v0", f"{image}:v1"]
+
+
 def test_secret_in_the_path_is_accepted_from_few_sources_only() -> None:
     names = {name for name, source in SOURCES.items() if source.scheme.in_path}
-    assert names == {"quay", "dockerhub", "aliyun", "gar", "acr"}  # of acr: Event Grid
+    # Of acr it is for Event Grid, and of ecr for SNS.
+    assert names == {"quay", "dockerhub", "aliyun", "gar", "acr", "ecr"}
 
 
 def test_registry_may_send_its_own_cloudevents_to_its_webhook(

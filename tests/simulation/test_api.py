@@ -199,6 +199,18 @@ def test_field_selector_selects_pods_by_node(cluster: SimulatedCluster, api: Api
     assert response.json()["items"] == []
 
 
+def test_field_selector_leaves_out_pods_of_a_phase(cluster: SimulatedCluster, api: Api) -> None:
+    manifest = daemon_set("puller")
+    del manifest["spec"]["template"]["spec"]["nodeSelector"]
+    cluster.add(manifest, NAMESPACE)
+    cluster.advance()
+    (phase,) = {pod["status"]["phase"] for pod in cluster.pods(NAMESPACE)}
+    for operator, count in (("=", 1), ("!=", 0)):
+        query = {"fieldSelector": f"status.phase{operator}{phase},metadata.name!=x"}
+        response = api.send("GET", api.core("pods"), query=query)
+        assert len(response.json()["items"]) == count
+
+
 def test_invalid_label_selector_is_a_bad_request(cluster: SimulatedCluster, api: Api) -> None:
     response = api.send("GET", api.core("pods"), query={"labelSelector": "a=b=c"})
     assert (response.status_code, response.json()["reason"]) == (400, "BadRequest")

@@ -714,6 +714,10 @@ class Contract:
         assert sizes == [2, 2, 1]
         assert names == [f"{name}.{number}" for number in range(5)]
 
+    def test_pods_can_be_listed_without_those_of_a_phase(self, api: Api) -> None:
+        query = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
+        assert api.send("GET", "/api/v1/pods", query=query).status_code == 200
+
     def test_invalid_continue_token_is_a_bad_request(self, api: Api) -> None:
         response = api.send("GET", api.core("events"), query={"limit": "1", "continue": "%"})
         assert (response.status_code, response.json()["reason"]) == (400, "BadRequest")

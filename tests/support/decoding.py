@@ -22,4 +22,5 @@ def check(source: str, headers: Mapping[str, str], body: bytes) -> None:
     for event in events:
         rendered = json.loads(render(event))
         assert rendered["type"] != "ignored" or rendered["reason"] in set(Reason)
+        assert len(rendered.get("detail", "")) < 1000
         assert rendered["type"] != "push" or rendered["tag"] or rendered["digest"]

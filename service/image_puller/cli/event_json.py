@@ -52,7 +52,8 @@ def _as_json(event: Event) -> dict[str, Any]:
         case CheckRequested():
             return {"type": "check"}
         case Ignored():
-            return {"type": "ignored", "reason": event.reason}
+            more = {"detail": event.detail} if event.detail else {}
+            return {"type": "ignored", "reason": event.reason, **more}
     assert_never(event)
 
 

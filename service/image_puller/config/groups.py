@@ -6,7 +6,7 @@ from typing import Any
 
 from image_puller.config import variables
 
-_LONGEST_NAME = 30
+LONGEST_NAME = 30
 """The length of a group's name. The DaemonSet's name ends in it, and has 63 characters at most."""
 
 
@@ -17,9 +17,9 @@ def parse(text: str) -> dict[str, dict[str, str]]:
     """
     groups: dict[str, dict[str, str]] = {}
     for name, settings in variables.json_object(text).items():
-        if len(variables.dns_label(name)) > _LONGEST_NAME:
+        if len(variables.dns_label(name)) > LONGEST_NAME:
             raise ValueError(
-                f"the name {name!r} is longer than {_LONGEST_NAME} characters; shorten it"
+                f"the name {name!r} is longer than {LONGEST_NAME} characters; shorten it"
             )
         if not isinstance(settings, dict):
             raise ValueError(f"{name}: must be an object, not {variables.quoted(settings)}")

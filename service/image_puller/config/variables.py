@@ -173,6 +173,12 @@ def annotations(text: str) -> dict[str, str]:
     return value
 
 
+def label_name(text: str) -> str:
+    """Parse the name of a label."""
+    _check_label_name(text)
+    return text
+
+
 def json_objects(text: str) -> tuple[dict[str, Any], ...]:
     """Parse a JSON array of objects. `null` is an empty one."""
     value = _json(text)

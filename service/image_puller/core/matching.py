@@ -44,7 +44,7 @@ def match(
     """
     match event:
         case Ignored():
-            return NoMatch(reason=event.reason)
+            return NoMatch(reason=event.reason, detail=event.detail)
         case NodeJoined():
             return (EnsureExists(),)
         case DaemonSetChanged():

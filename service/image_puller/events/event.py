@@ -64,9 +64,14 @@ class CheckRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ignored:
-    """An event that changes nothing. `reason` is a metric label, so it is one of few texts."""
+    """An event that changes nothing.
+
+    `reason` is a metric label, so it is one of few texts. `detail` is for the log only, where there
+    is more to say.
+    """
 
     reason: str
+    detail: str = field(default="", compare=False)
 
 
 def in_milliseconds(time: datetime) -> datetime:

@@ -41,6 +41,11 @@ def load(body: bytes) -> Any:
         raise BadEventError(f"not JSON: {error}") from error
 
 
+def load_text(text: str) -> Any:
+    """Return the JSON value of a text inside a body. Raises BadEventError."""
+    return load(text.encode(errors="surrogatepass"))  # a lone surrogate is no UTF-8, so no JSON
+
+
 def field(payload: Any, path: str, kind: type[T]) -> T:
     """Return the value at a dotted path. `kind` is str, dict or list.
 

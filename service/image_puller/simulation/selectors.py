@@ -15,6 +15,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "metadata.name": ("metadata", "name"),
     "metadata.namespace": ("metadata", "namespace"),
     "spec.nodeName": ("spec", "nodeName"),
+    "status.phase": ("status", "phase"),
     "involvedObject.kind": ("involvedObject", "kind"),
     "involvedObject.name": ("involvedObject", "name"),
     "involvedObject.uid": ("involvedObject", "uid"),
@@ -38,8 +39,8 @@ def by_labels(text: str) -> Predicate:
 
 def by_fields(text: str) -> Predicate:
     """Return the predicate of a fieldSelector such as `metadata.name=a`."""
-    wanted = [_field(part) for part in text.split(",") if part]
-    return lambda item: all(_at(item, path) == value for path, value in wanted)
+    tests = [_field(part) for part in text.split(",") if part]
+    return lambda item: all((_at(item, path) == value) is equal for path, value, equal in tests)
 
 
 def _requirement(part: str) -> tuple[str, Callable[[str | None], bool]]:
@@ -54,12 +55,14 @@ def _requirement(part: str) -> tuple[str, Callable[[str | None], bool]]:
     return found["key"], lambda label: label == value
 
 
-def _field(part: str) -> tuple[tuple[str, ...], str]:
-    name, _, value = part.partition("=")
+def _field(part: str) -> tuple[tuple[str, ...], str, bool]:
+    """Return the path of a field, its value, and whether that is wanted or unwanted."""
+    before, _, value = part.partition("=")
+    name = before.removesuffix("!")
     if name not in _FIELDS:
         known = ", ".join(f'"{field}"' for field in ("metadata.name", "metadata.namespace"))
         raise ApiError(400, f'"{name}" is not a known field selector: only {known}')
-    return _FIELDS[name], value.removeprefix("=")
+    return _FIELDS[name], value.removeprefix("="), name == before
 
 
 def _at(item: Json, path: tuple[str, ...]) -> Any:

@@ -24,7 +24,7 @@ KEYS = st.sampled_from(
     publishTime push_data pushed_at reference region registry registry_package registryId
     repo_full_name repo_key repo_name repository repository-name repositoryName repository_url
     request resource_url resources result sha256 size source specversion subject tag target time
-    timestamp type updated_tags url version
+    timestamp type updated_tags url version Type Message TopicArn Token
     """.split()  # noqa: SIM905 - a list of words reads best as words
 )
 WORDS = st.sampled_from(
@@ -34,6 +34,8 @@ WORDS = st.sampled_from(
     Microsoft.EventGrid.SubscriptionValidationEvent com.amazon.ecr.image.push eyJhY3Rpb24iOjF9
     dev.cdevents.artifact.published.0.2.0 google.cloud.pubsub.topic.v1.messagePublished
     urn:aws:ecr:us-west-2:123456789012:repository/app pkg:oci/app@sha256%3A0?tag=v1 ghcr.io/a/b:
+    Notification SubscriptionConfirmation arn:aws:sns:us-west-2:123456789012:topic
+    dev.knative.connector.event.aws-sqs
     PUSH_ARTIFACT DELETE_ARTIFACT harbor.artifact.pushed x.image.pushed
     io.image-puller.image.deleted dev.knative.apiserver.ref.add Node v1 1.0 team/app latest
     host/team/app:v1 host.example.com/team/app https://host/v2/team/app/manifests/v1
@@ -153,6 +155,15 @@ DEEP: list[tuple[str, Any]] = [
                 "image-digest": "x",
                 "artifact-media-type": "x.image.x",
             },
+        },
+    ),
+    ("ecr", {"Type": "Notification", "TopicArn": "t", "Message": '{"detail-type": "x"}'}),
+    (
+        "ecr",
+        {
+            "Type": "SubscriptionConfirmation",
+            "TopicArn": "arn:aws:sns:us-west-2:123456789012:topic",
+            "Token": "a1",
         },
     ),
     ("gar", {"message": {"data": "eyJhY3Rpb24iOiJJTlNFUlQifQ==", "publishTime": "t"}}),

@@ -184,6 +184,167 @@ def test_cloudevent_of_an_input_transformer_is_decoded(
     assert transformed(**changes) == (event,)
 
 
+# Through SQS and SNS
+
+SQS = "dev.knative.connector.event.aws-sqs"
+TOPIC = "arn:aws:sns:us-west-2:123456789012:ecr-pushes"
+TOKEN = "ab12" * 56
+CONFIRM = f"aws sns confirm-subscription --region us-west-2 --topic-arn {TOPIC} --token {TOKEN}"
+ENVELOPE: dict[str, Any] = {
+    "Type": "Notification",
+    "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
+    "TopicArn": TOPIC,
+    "Message": json.dumps(EVENT),
+    "Timestamp": "2026-08-27T01:02:04.000Z",
+    "SignatureVersion": "1",
+}
+
+
+def confirmation(kind: str = "SubscriptionConfirmation", **changes: Any) -> dict[str, Any]:
+    return ENVELOPE | {"Type": kind, "Message": "You have chosen …", "Token": TOKEN} | changes
+
+
+def from_queue(body: Any, source: str = "cloudevents", *, binary: bool = True) -> tuple[Event, ...]:
+    """Decode a message of a queue, as Knative's IntegrationSource delivers it."""
+    attributes = {
+        "specversion": "1.0",
+        "id": "9CC70D09569020C-0000000000000001",
+        "source": "dev.knative.eventing.aws-sqs-source",
+        "type": SQS,
+        "subject": "aws-sqs-source",
+    }
+    if not binary:
+        headers = {"content-type": "application/cloudevents+json"}
+        return decode(source, headers, json.dumps(attributes | {"data": body}).encode())
+    named = {f"ce-{name}": value for name, value in attributes.items()}
+    return decode(source, named | {"content-type": "text/plain"}, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("source", ["cloudevents", "ecr"])
+@pytest.mark.parametrize(
+    ("body", "event"),
+    [
+        (EVENT, image()),
+        (ENVELOPE, image()),
+        (detail(result="FAILURE"), Ignored(reason="not pushed")),
+        (EVENT | {"detail-type": "ECR Image Scan"}, Ignored(reason="scan")),
+        (EVENT | {"detail-type": "Any other", "source": "aws.s3"}, Ignored(reason="unknown type")),
+    ],
+)
+def test_message_of_a_queue_is_the_event_that_it_holds(
+    source: str, body: Any, event: Event
+) -> None:
+    assert from_queue(body, source) == (event,)
+    assert from_queue(body, source, binary=False) == (event,)
+    assert from_queue(json.dumps(body), source, binary=False) == (event,)
+
+
+def test_batch_of_messages_of_a_queue_is_decoded() -> None:
+    envelope = {"specversion": "1.0", "id": "1", "source": "/s", "type": SQS}
+    batch = [envelope | {"data": EVENT}, envelope | {"data": ENVELOPE}]
+    headers = {"content-type": "application/cloudevents-batch+json"}
+    assert decode("cloudevents", headers, json.dumps(batch).encode()) == (image(), image())
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"hello": "world"}, "'detail-type' is missing"),
+        ("hello", "not JSON: Expecting value: line 1 column 1 (char 0)"),
+        (None, "'events[0]' is not an object: None"),
+        (1, "'events[0]' is not an object: 1"),
+    ],
+)
+def test_other_message_of_a_queue_is_rejected(body: Any, message: str) -> None:
+    with pytest.raises(BadEventError) as error:
+        from_queue(body, binary=False)
+    assert str(error.value) == message
+
+
+def test_sns_may_deliver_an_event_in_its_envelope_or_raw() -> None:
+    for payload in (ENVELOPE, EVENT):
+        headers = {"content-type": "text/plain; charset=UTF-8"}
+        assert decode("ecr", headers, json.dumps(payload).encode()) == (image(),)
+    several = ENVELOPE | {"Message": json.dumps([EVENT, detail(result="FAILURE")])}
+    assert decoded(several) == (image(), Ignored(reason="not pushed"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "start"),
+    [
+        (
+            "SubscriptionConfirmation",
+            "subscription not confirmed",
+            (
+                f"the subscription of SNS topic {TOPIC} waits for its confirmation; if the topic "
+                "is yours, run: "
+            ),
+        ),
+        (
+            "UnsubscribeConfirmation",
+            "subscription deleted",
+            f"the subscription of SNS topic {TOPIC} was deleted; to restore it, run: ",
+        ),
+    ],
+)
+def test_confirmation_of_sns_is_ignored_with_the_command_for_it(
+    kind: str, reason: str, start: str
+) -> None:
+    (event,) = decoded(confirmation(kind))
+    assert event == Ignored(reason=reason)
+    assert isinstance(event, Ignored)
+    assert event.detail == start + CONFIRM
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "arn:aws-cn:sns:cn-north-1:123456789012:topic",
+        "arn:aws-us-gov:sns:us-gov-west-1:123456789012:a_b-C.fifo",
+    ],
+)
+def test_command_names_the_region_of_the_topic(topic: str) -> None:
+    (event,) = decoded(confirmation(TopicArn=topic))
+    assert isinstance(event, Ignored)
+    assert f"--region {topic.split(':')[3]} --topic-arn {topic} " in event.detail
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (ENVELOPE | {"Message": None}, "'Message' is missing"),
+        (ENVELOPE | {"Message": 1}, "'Message' is not a string: 1"),
+        (
+            ENVELOPE | {"Message": "hello"},
+            "'Message' of SNS: not JSON: Expecting value: line 1 column 1 (char 0)",
+        ),
+        (ENVELOPE | {"Message": "1"}, "'events[0]' is not an object: 1"),
+        (ENVELOPE | {"Message": "{}"}, "'detail-type' is missing"),
+        (ENVELOPE | {"Message": json.dumps(ENVELOPE)}, "'detail-type' is missing"),
+        (confirmation(Token=None), "'Token' is missing"),
+        (confirmation(Token="a b"), "'Token' is not a token of SNS: 'a b'"),
+        (confirmation(Token="$(id)"), "'Token' is not a token of SNS: '$(id)'"),
+        (confirmation(TopicArn="topic"), "'TopicArn' is not the ARN of a topic: 'topic'"),
+        (
+            confirmation(TopicArn="arn:aws:sns:us-west-2:123456789012:a;id"),
+            "'TopicArn' is not the ARN of a topic: 'arn:aws:sns:us-west-2:123456789012:a;id'",
+        ),
+        (ENVELOPE | {"Type": 1}, "'Type' is not a string: 1"),
+        (ENVELOPE | {"Type": "Other"}, "'Type' is not a type of SNS: 'Other'"),
+    ],
+)
+def test_malformed_envelope_of_sns_is_rejected(payload: Any, message: str) -> None:
+    with pytest.raises(BadEventError) as error:
+        decoded(payload)
+    assert str(error.value) == message
+
+
+def test_message_of_sns_that_is_no_unicode_is_rejected() -> None:
+    body = json.dumps(ENVELOPE | {"Message": "\ud800"})
+    with pytest.raises(BadEventError, match="not JSON"):
+        decode("ecr", {}, body.encode())
+
+
 @pytest.mark.parametrize(
     ("payload", "message"),
     [

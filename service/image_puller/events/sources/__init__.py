@@ -103,8 +103,8 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
             Source(
                 name="ecr",
                 decode=ecr.decode,
-                types={"com.amazon.ecr.": ecr.decode_event},
-                scheme=Scheme(authorization=True, headers=("x-api-key",)),
+                types={"com.amazon.ecr.": ecr.decode_event, ecr.SQS: ecr.decode_message},
+                scheme=Scheme(authorization=True, headers=("x-api-key",), in_path=True),  # for SNS
                 timeout=4,
             ),
             Source(

@@ -1,6 +1,8 @@
 """Amazon ECR through EventBridge: https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html.
 
 Decodes EventBridge's events, one or a batch, and CloudEvents made by an input transformer.
+EventBridge may send its events through SNS, and through SQS to Knative's IntegrationSource.
+https://knative.dev/docs/eventing/sources/integration-source/aws_sqs/
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,9 +11,12 @@ from typing import Any
 
 from image_puller.events.cloudevents_http import CloudEvent
 from image_puller.events.event import Event, Ignored, ImageDeleted, ImagePushed
-from image_puller.events.payload import field, objects, optional, rfc3339_time
+from image_puller.events.payload import field, load_text, objects, optional, rfc3339_time
+from image_puller.events.sources import sns
 from image_puller.events.sources.image import image_event
 from image_puller.events.sources.reasons import Reason
+
+SQS = "dev.knative.connector.event.aws-sqs"
 
 _ACTION = "ECR Image Action"
 _REPLICATION = "ECR Replication Action"
@@ -39,10 +44,13 @@ _PARTS_OF_ARN = 5  # arn:<partition>:ecr:<region>:<account>
 
 
 def decode(payload: Any) -> Iterator[Event]:
-    """Yield the events of one EventBridge event, or of a batch."""
-    batch = payload if isinstance(payload, list) else [payload]
-    for event in objects({"events": batch}, "events"):
-        yield _decode(event)
+    """Yield the events of one EventBridge event, or of a batch. Each may be in SNS's envelope."""
+    for event in _objects(payload):
+        message = sns.unwrap(event)
+        if isinstance(message, Ignored):
+            yield message
+        else:
+            yield from map(_decode, _objects(message))
 
 
 def decode_event(event: CloudEvent) -> Iterable[Event]:
@@ -54,6 +62,17 @@ def decode_event(event: CloudEvent) -> Iterable[Event]:
     if optional(data, "detail-type", str):
         return decode(data)
     return (_transformed(event, data),)
+
+
+def decode_message(event: CloudEvent) -> Iterator[Event]:
+    """Yield the events of a message of SQS, the data of a CloudEvent of Knative."""
+    data = event.json()
+    yield from decode(load_text(data) if isinstance(data, str) else data)
+
+
+def _objects(payload: Any) -> Iterator[dict[str, Any]]:
+    batch = payload if isinstance(payload, list) else [payload]
+    return objects({"events": batch}, "events")
 
 
 def _decode(event: dict[str, Any]) -> Event:

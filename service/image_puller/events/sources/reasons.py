@@ -18,6 +18,7 @@ class Reason(StrEnum):
     NO_REGISTRY = "registry outside the grammar"
     NO_REPOSITORY = "repository outside the grammar"
     NO_TAG = "tag outside the grammar"
+    NOT_CONFIRMED = "subscription not confirmed"
     NOT_PUSHED = "not pushed"
     OTHER_CHANGE = "change of another object"
     PROMOTION = "promotion"
@@ -30,6 +31,7 @@ class Reason(StrEnum):
     TEST = "test"
     TOO_MANY = "too many events"
     UNKNOWN_TYPE = "unknown type"
+    UNSUBSCRIBED = "subscription deleted"
 
 
 def of_artifact(kind: str) -> Reason:
