@@ -14,6 +14,8 @@ NEVER_OF_A_PUSH = {
     Outcome.HELD_APART,
     Outcome.BOUND_CHANGED,
     Outcome.PROCEEDED,
+    Outcome.DEGRADED,
+    Outcome.RESTORED,
 }
 """The outcomes that only checks have."""
 

@@ -367,7 +367,7 @@ def test_subscription_of_sns_is_not_confirmed_but_the_log_has_the_command_for_it
         f"--topic-arn {topic} --token {token}"
     )
     assert installation.sent() == []
-    reason = 'image_puller_events_total{outcome="subscription not confirmed",source="ecr"} 1.0'
+    reason = 'image_puller_events_total{outcome="subscription_not_confirmed",source="ecr"} 1.0'
     assert reason in service.client.get("/metrics").text
 
 
