@@ -300,6 +300,17 @@ PANELS: Sequence[str | Panel] = (
         queries=quantiles("image_puller_commit_seconds", "group", "{{group}}"),
     ),
     Panel(
+        title="CloudEvents",
+        description="Events for the sink, by outcome. There are none without `K_SINK`.",
+        queries=[
+            (
+                "sum by (outcome) "
+                "(increase(image_puller_cloudevents_total{OURS}[$__rate_interval]))",
+                "{{outcome}}",
+            )
+        ],
+    ),
+    Panel(
         title="Writes",
         description="Writes, lost races, and pushes that shared the write of another one.",
         queries=[

@@ -614,7 +614,7 @@ def test_web_server_listens_on_all_addresses_unless_one_is_given(
     addresses: list[str] = []
 
     class WebServer:
-        def __init__(self, _app: object, address: str, **_hooks: object) -> None:
+        def __init__(self, _app: object, address: str, _hooks: object) -> None:
             addresses.append(address)
 
         def run(self) -> None:

@@ -48,5 +48,10 @@ ROLES = {
 @pytest.mark.parametrize("name", ROLES)
 def test_roles_give_exactly_the_rights_that_the_service_needs(name: str) -> None:
     documents, variables = ROLES[name]
-    config = configuration(IMAGE_PULL_SECRETS=CREDENTIALS, ASK_REGISTRIES="true", **variables)
+    config = configuration(
+        IMAGE_PULL_SECRETS=CREDENTIALS,
+        ASK_REGISTRIES="true",
+        K_SINK="http://sink.example.com",
+        **variables,
+    )
     assert given(documents) == wanted(rights.needed(config))

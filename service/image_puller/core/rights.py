@@ -83,6 +83,13 @@ def _needed(config: Config) -> Iterator[Right]:
         serves="image volumes, and the status of nodes without a pod",
     )
     if not on_knative:
+        if config.sink is not None:
+            yield Right(
+                verb="watch",
+                group=_APPS,
+                resource="daemonsets",
+                serves="events for the sink as soon as a node has an image",
+            )
         yield Right(
             verb="watch",
             group="",
