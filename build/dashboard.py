@@ -304,8 +304,10 @@ PANELS: Sequence[str | Panel] = (
         description="Events for the sink, by outcome. There are none without `K_SINK`.",
         queries=[
             (
-                "sum by (outcome) "
-                "(increase(image_puller_cloudevents_total{OURS}[$__rate_interval]))",
+                (
+                    "sum by (outcome) "
+                    "(increase(image_puller_cloudevents_total{OURS}[$__rate_interval]))"
+                ),
                 "{{outcome}}",
             )
         ],
