@@ -259,15 +259,21 @@ def test_deployment_of_the_demo_owns_its_daemonset(
     owners: list[str] = []
 
     def compare_owner(service: subprocess.Popen[bytes]) -> int:
-        (folder,) = tmp_path.iterdir()
-        server = json.loads((folder / "kubeconfig").read_text())["clusters"][0]["cluster"]["server"]
-        apps = f"{server}/apis/apps/v1/namespaces/k8s-image-puller"
-        wait_until(lambda: requests.get(f"{apps}/daemonsets", timeout=5).json()["items"] != [])
-        (daemonset,) = requests.get(f"{apps}/daemonsets", timeout=5).json()["items"]
-        deployment = requests.get(f"{apps}/deployments/kubernetes-image-puller", timeout=5).json()
-        owners.extend(owner["uid"] for owner in daemonset["metadata"]["ownerReferences"])
-        owners.append(deployment["metadata"]["uid"])
-        service.terminate()
+        try:
+            (folder,) = tmp_path.iterdir()
+            server = json.loads((folder / "kubeconfig").read_text())["clusters"][0]["cluster"][
+                "server"
+            ]
+            apps = f"{server}/apis/apps/v1/namespaces/k8s-image-puller"
+            wait_until(lambda: requests.get(f"{apps}/daemonsets", timeout=5).json()["items"] != [])
+            (daemonset,) = requests.get(f"{apps}/daemonsets", timeout=5).json()["items"]
+            deployment = requests.get(
+                f"{apps}/deployments/kubernetes-image-puller", timeout=5
+            ).json()
+            owners.extend(owner["uid"] for owner in daemonset["metadata"]["ownerReferences"])
+            owners.append(deployment["metadata"]["uid"])
+        finally:
+            service.terminate()
         return service.wait()
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
