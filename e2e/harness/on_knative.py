@@ -156,7 +156,7 @@ class OnKnative:
 
         `others` are the other components.
         """
-        self.apply(*others, "events")
+        self.apply("events", *others)
         try:
             self.wait_until_ready()
             yield
