@@ -174,6 +174,11 @@ def test_an_observation_sets_gauges_and_without_one_they_are_absent(
     assert value(metrics, series) is None
 
 
+def test_a_rollout_that_has_not_begun_has_no_start() -> None:
+    series = 'rollout_start_timestamp_seconds{group="gpu"}'
+    assert value(Metrics(), series, replace(OBSERVED, changed=None)) is None
+
+
 def test_no_series_has_the_time_at_which_a_counter_began() -> None:
     metrics = Metrics()
     metrics.count_event("quay", "pull")

@@ -1,6 +1,8 @@
 """The log of rollouts: one line for each notice."""
 
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,6 +82,27 @@ def test_each_notice_has_a_line(
     assert record.getMessage() == line
     level = logging.WARNING if isinstance(notice, ImageFailing) else logging.INFO
     assert record.levelno == level
+
+
+def test_the_documented_lines_are_those_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    image = {**IMAGE, "image": "registry.example.com/app:1.2.4"}
+    new = NewImage(entry="app", image=image["image"], digest=None)
+    known: dict[str, Any] = {**image, "digest": None, "nodes": 100}
+    for notice in (
+        RolloutStarted(**TEMPLATE, changed=(new,), nodes=100),
+        ImageFailing(**image, nodes=2, reason="…"),
+        ImageRecovered(**image, is_desired=True),
+        OnAllNodes(**known, seconds=31, is_since_push=True),
+        RolloutComplete(**TEMPLATE, changed=(), nodes=100, not_ready=0, seconds=34),
+        RolloutComplete(**TEMPLATE, changed=(), nodes=98, not_ready=2, seconds=34),
+        NodeWarm(key="key", group=None, node="node-101", seconds=45),
+    ):
+        progress_log.write(notice)
+    text = (Path(__file__).parents[2] / "docs" / "operations" / "logs.md").read_text("utf-8")
+    section = text.partition("## The way of a push")[2].partition("\n## ")[0]
+    documented = re.findall(r"(?m)^\| `([^`]+)` \|", section)[1:]
+    assert documented == [re.sub("…; .*", "…", line) for line in caplog.messages]
 
 
 def test_a_repetition_is_not_logged_again(caplog: pytest.LogCaptureFixture) -> None:

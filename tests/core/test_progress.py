@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -21,6 +22,8 @@ from image_puller.core.progress import (
 )
 from image_puller.simulation import SimulatedCluster
 from image_puller.simulation.clock import SimulatedClock
+from image_puller.simulation.resources import NODES
+from image_puller.simulation.store import Key
 from tests.support.building import NOON, at, configuration, deletion, digest, push
 from tests.support.daemonset import (
     APP,
@@ -31,6 +34,7 @@ from tests.support.daemonset import (
     NEWEST,
     OTHER,
     MakeReplica,
+    drift,
 )
 from tests.support.installation import NAME, NAMESPACE
 from tests.support.observations import observed
@@ -38,6 +42,7 @@ from tests.support.replica import Replica, Time
 from tests.support.states import live
 
 HOUR = 3600
+TAINT = {"key": "gpu", "effect": "NoSchedule"}
 
 
 @pytest.fixture
@@ -328,6 +333,35 @@ def test_a_node_that_joins_again_under_its_name_is_another_node(watch: Watch) ->
     assert len(keys) == 2
 
 
+def test_a_node_is_told_once_although_a_taint_excludes_it_for_a_while(watch: Watch) -> None:
+    watch.cluster.join("node-4", taints=[TAINT])
+    assert watch.look(60) == ()
+    _set_taints(watch, [])
+    assert kinds(watch.look(60)) == [NodeWarm]
+    _set_taints(watch, [TAINT])
+    watch.look(60)
+    _set_taints(watch, [])
+    assert watch.look(60) == ()
+
+
+def _set_taints(watch: Watch, taints: list[dict[str, str]]) -> None:
+    store = watch.cluster._api.store
+    (node,) = (each for each in store.all(NODES) if each["metadata"]["name"] == "node-4")
+    store.replace(Key(NODES, "", "node-4"), {**node, "spec": {"taints": taints}})
+
+
+def test_a_configured_image_that_the_template_lacks_is_not_told() -> None:
+    config = configuration(IMAGES=f"app={APP}")
+    state = live(config, push("1.2.4", 1))
+    lacking = state.with_entry("app", replace(state.entries["app"], live_tags=None))
+    seen = observed(config, state)
+    snapshot, _ = progress.advance(
+        None, replace(seen, live=replace(seen.live, state=lacking)), at(1), began=NOON
+    )
+    assert snapshot is not None
+    assert [expected for _, expected in snapshot.images] == [digest(1)]
+
+
 def test_a_new_process_tells_of_a_node_that_joined_after_the_template_changed(
     watch: Watch,
 ) -> None:
@@ -400,6 +434,21 @@ def test_an_unreadable_state_or_a_missing_daemonset_changes_nothing(watch: Watch
     watch.cluster.change(NAME, NAMESPACE, lambda live: live["metadata"]["annotations"].clear())
     assert watch.look() == ()
     assert watch.snapshot == before
+
+
+def test_a_repair_that_restarts_no_pod_is_no_rollout(watch: Watch) -> None:
+    watch.cluster.change(NAME, NAMESPACE, lambda live: live["metadata"]["labels"].clear())
+    watch.puller.check()
+    assert watch.look(10) == ()
+    watch.push("1.2.4", 1)
+    assert kinds(watch.look()) == [RolloutStarted]
+
+
+def test_a_repair_of_the_template_is_a_rollout(watch: Watch) -> None:
+    drift(watch.cluster)
+    watch.look()
+    watch.puller.check()
+    assert kinds((*watch.look(), *watch.look(60))) == [RolloutStarted, RolloutComplete]
 
 
 def test_a_daemonset_that_is_created_again_is_another_rollout(watch: Watch) -> None:

@@ -11,7 +11,7 @@ from image_puller import limits
 from image_puller.core import failure
 from image_puller.core.daemonset import DesiredImage, Manifest
 from image_puller.core.node_state import ImageState, Place
-from image_puller.core.observation import Observation
+from image_puller.core.observation import Observation, generation_of
 from image_puller.core.pods import Container
 from image_puller.core.selection import desired
 from image_puller.core.state import State
@@ -150,13 +150,15 @@ class _Failing:
 class Snapshot:
     """What `advance` has to know of the last observation.
 
-    `rollout` is the one that was told last, `changed` when its template changed, and `new` has its
-    new images. `images` has all images of the template. `waiting` has those that are not on all
-    nodes yet, with the time of their push, if it is known. `recovered` is how often an image has
-    recovered. `nodes` has the selected nodes, and `joining` those that have never been warm.
+    `rollout` is the one that was told last, `generation` that of its template, `changed` when it
+    changed, and `new` has its new images. `images` has all images of the template. `waiting` has
+    those that are not on all nodes yet, with the time of their push, if it is known. `recovered` is
+    how often an image has recovered. `nodes` has the nodes that were ever selected, and `joining`
+    those of them that have never been warm.
     """
 
     rollout: _Rollout | None = None
+    generation: str | None = None
     changed: datetime
     new: tuple[NewImage, ...] = ()
     is_complete: bool = False
@@ -182,6 +184,7 @@ class _Step:
     now: datetime
     began: datetime
     rollout: _Rollout
+    generation: str | None
     images: Mapping[Identity, DesiredImage]
     expected: Mapping[str, Place]
     ready: tuple[Place, ...]
@@ -189,8 +192,12 @@ class _Step:
 
     @property
     def is_new(self) -> bool:
-        """Whether the rollout has not been told yet."""
-        return self.before.rollout != self.rollout
+        """Whether the rollout has not been told yet. A repair may leave the template as it is."""
+        before = self.before.rollout
+        if before is None or before.uid != self.rollout.uid:
+            return True
+        is_other = self.generation is None or self.generation != self.before.generation
+        return before != self.rollout and is_other
 
     def end(self, containers: Iterable[Container]) -> datetime:
         """Return when the last of the containers that the rollout started was started.
@@ -232,6 +239,7 @@ def advance(
             template=state.template,
             changed=state.changed,
         ),
+        generation=generation_of(live),
         images=images,
         expected=expected,
         ready=seen.ready if before is not None else _without_joining(seen.ready, state.changed),
@@ -295,12 +303,13 @@ def _advanced(step: _Step) -> tuple[Snapshot, list[Notice]]:
     was_complete = before.is_complete and not step.is_new
     is_complete = was_complete or _is_complete(step)
     failing = _failing(step)
-    joining = {
+    present = frozenset(map(_node_id, step.seen.places))
+    joining = (before.joining & present) | (step.expected.keys() - before.nodes)
+    warm = {
         node: place
         for node, place in step.expected.items()
-        if node in before.joining or node not in before.nodes
+        if node in joining and _is_warm(step, place)
     }
-    warm = {node: place for node, place in joining.items() if _is_warm(step, place)}
 
     notices: list[Notice] = []
     if step.is_new:
@@ -316,6 +325,7 @@ def _advanced(step: _Step) -> tuple[Snapshot, list[Notice]]:
     known = {*failing, *images}
     return Snapshot(
         rollout=rollout,
+        generation=step.generation,
         changed=rollout.changed,
         new=new,
         is_complete=is_complete,
@@ -325,8 +335,8 @@ def _advanced(step: _Step) -> tuple[Snapshot, list[Notice]]:
         recovered={
             key: times for key in known if (times := before.recovered.get(key, 0) + (key in ended))
         },
-        nodes=frozenset(step.expected),
-        joining=frozenset(joining.keys() - warm.keys()),
+        nodes=(before.nodes & present) | step.expected.keys(),
+        joining=joining - warm.keys(),
     ), notices
 
 
@@ -346,7 +356,7 @@ def _complete(step: _Step, new: tuple[NewImage, ...]) -> RolloutComplete:
     seen, rollout = step.seen, step.rollout
     end = step.end(
         container
-        for place in seen.places
+        for place in step.ready
         if place.pod is not None
         for container in place.pod.containers
     )
@@ -456,17 +466,20 @@ def _warm(step: _Step, warm: Mapping[str, Place]) -> Iterator[NodeWarm]:
 
 
 def _live_images(seen: Observation, state: State) -> Iterator[DesiredImage]:
-    """Yield the images of the live template. A pending one may ask for others."""
+    """Yield the images of the live template. A pending or blocked one may ask for others."""
+    is_live = seen.rollout not in ("pending", "blocked")
     for image in seen.images:
         live, entry = state.entries[image.entry].live_tags, seen.config.entry(image.entry)
-        if live is None:  # the template lacks the configured image
-            continue
-        if image.tag is None:
+        if live is None:  # the template lacks the configured image, and its tags are not noted
+            if is_live and image.container != image.entry:
+                yield image
+        elif image.tag is None:
             yield image
-            continue
-        tags = (*(tag for tag in live if tag.name == entry.tag), *desired(seen.config, entry, live))
-        if any((tag.name, tag.digest) == (image.tag.name, image.tag.digest) for tag in tags):
-            yield image
+        else:
+            tags = [tag for tag in live if tag.name == entry.tag]
+            tags += desired(seen.config, entry, live)
+            if any((tag.name, tag.digest) == (image.tag.name, image.tag.digest) for tag in tags):
+                yield image
 
 
 def _is_complete(step: _Step) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from image_puller.core.daemonset import Manifest
 
 _PULLED = re.compile(r'Successfully pulled image "([^"]+)" in ([0-9][0-9a-zµμ.]*)')
-"""The time without the wait for other pulls. Kubernetes up to 1.26 has no other one."""
+"""The first time is without the wait for other pulls. Older kubelets give no other one."""
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|us|µs|μs|ns|h|m|s)")
 _SECONDS = {"h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 
