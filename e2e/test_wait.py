@@ -14,6 +14,7 @@ import pytest
 from e2e.harness.control_plane import ControlPlane
 from e2e.harness.deployed import WEBHOOK, Deployed, ProductImages, deployed
 from e2e.harness.installation import SECRET, Installation, reference
+from e2e.harness.kubernetes_api import ApiError, KubernetesApi
 from e2e.harness.nodes import Nodes
 from e2e.harness.oci_images import File, Image, sleep_image
 from e2e.harness.registry import Registry
@@ -83,9 +84,9 @@ def with_content(workspace: Workspace, content: str) -> Image:
     return replace(image, files={**image.files, "content": File(content.encode())})
 
 
-def cordon(control_plane: ControlPlane, node: str, *, is_cordoned: bool = True) -> None:
+def cordon(control_plane: ControlPlane, node: str) -> None:
     """Cordon a node, as `kubectl cordon` does."""
-    control_plane.admin.patch(f"/api/v1/nodes/{node}", {"spec": {"unschedulable": is_cordoned}})
+    control_plane.admin.patch(f"/api/v1/nodes/{node}", {"spec": {"unschedulable": True}})
 
 
 def viewer(control_plane: ControlPlane, namespace: str) -> Path:
@@ -105,7 +106,18 @@ def viewer(control_plane: ControlPlane, namespace: str) -> Path:
             "subjects": [{"kind": "ServiceAccount", "name": "viewer", "namespace": namespace}],
         },
     )
-    return control_plane.kubeconfig(control_plane.token_for(namespace, "viewer"))
+    token = control_plane.token_for(namespace, "viewer")
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+    wait_until(lambda: may_list(control_plane.client(token), path), "the ClusterRole in force")
+    return control_plane.kubeconfig(token)
+
+
+def may_list(client: KubernetesApi, path: str) -> bool:
+    try:
+        client.get(path)
+    except ApiError:
+        return False
+    return True
 
 
 def test_pipelines_go_on_once_all_nodes_hold_an_image_that_is_pushed_meanwhile(
@@ -150,6 +162,12 @@ def get(url: str) -> int:
         return session.get(url, headers=headers, timeout=TIMEOUT_SECONDS).status_code
 
 
+def reasons(puller: Deployed, image: str) -> list[str]:
+    """Return why nodes do not hold an image."""
+    (found,) = (each for each in puller.status()["images"] if each["image"] == image)
+    return [each.get("reason", "") for each in found["nodes"].values()]
+
+
 def test_pipelines_stop_if_an_image_does_not_come(
     nodes: Nodes, registry: Registry, installation: Installation, workspace: Workspace
 ) -> None:
@@ -158,6 +176,7 @@ def test_pipelines_stop_if_an_image_does_not_come(
     registry.forget_notifications()
     with deployed(installation, f"there={there};missing={missing}", **AT_ONCE) as puller:
         assert in_cluster(workspace, puller, "there").end()[0] == 0
+        wait_until(lambda: all("not found" in each for each in reasons(puller, missing)), "reasons")
         late = in_cluster(workspace, puller, "missing --timeout 15s")
         other = in_cluster(workspace, puller, reference("wait/unknown", "1.0.0"))
         assert other.end()[0] == 1
@@ -197,13 +216,15 @@ def test_pipelines_do_not_wait_for_nodes_that_are_dead_or_cordoned(
 
         third.start()
         assert in_cluster(workspace, puller, f"{two} --nodes 3").end()[0] == 0
+        alone = f"{two} --selector kubernetes.io/hostname={third.name} --timeout 2s"
+        assert in_cluster(workspace, puller, alone).end()[0] == 0
+        cordon(control_plane, third.name)
+        cordoned = in_cluster(workspace, puller, alone)
+        assert cordoned.end()[0] == 3
+        assert "counts; node-3: the node is cordoned" in cordoned.output
         third.kill()
         registry.push_image("wait/death", "1.2.0", with_content(workspace, "three"))
-        cordoned = in_cluster(workspace, puller, three)
-        cordoned.prints("2/3 nodes hold it")
-        cordon(control_plane, third.name)
-        assert cordoned.end()[0] == 0
-        alone = f"{three} --selector kubernetes.io/hostname={third.name} --timeout 2s"
-        of_third = in_cluster(workspace, puller, alone)
-        assert of_third.end()[0] == 3
-        assert "counts; node-3: " in of_third.output
+        others = in_cluster(workspace, puller, three)
+        assert others.end()[0] == 0
+        assert "2/2 nodes hold it" in others.output
+        assert "/3 nodes hold it" not in others.output
