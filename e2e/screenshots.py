@@ -27,10 +27,10 @@ def take(browser: Browser, folder: Path) -> None:
         with Demo(log) as demo, window(browser, password=demo.password) as context:
             demo.send("quay", _IGNORED)
             for source in WEBHOOKS:
-                demo.push(source)
+                demo.send(source)
             page = context.new_page()
             page.goto(demo.url)
-            page.get_by_text("3 of 3").wait_for(timeout=_MILLISECONDS)
+            page.locator(".tiles .complete").wait_for(timeout=_MILLISECONDS)
             for look, width in ((LIGHT, _WIDE), (DARK, _WIDE), (PHONE, PHONE.width)):
                 page.set_viewport_size({"width": width, "height": _HEIGHT})
                 page.emulate_media(color_scheme=look.scheme)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -23,11 +22,10 @@ class Demo:
         port = str(free_port())
         self.url = f"http://127.0.0.1:{port}"
         self._port = port
-        self._environment = {**os.environ, "PORT": port}
         self._process = Process(
             name="image-puller demo",
             command=(str(COMMAND), "demo"),
-            environment=self._environment,
+            environment={**os.environ, "PORT": port},
             log=log,
             is_ready=lambda: _LAST_LINE in log.read_text(),
         )
@@ -43,11 +41,6 @@ class Demo:
     def password(self) -> str:
         """The secret of readers."""
         return self._secret("read")
-
-    def push(self, source: str) -> None:
-        """Send the webhook of a source, and wait until the nodes hold the image."""
-        command = (str(COMMAND), "demo", "push", source)
-        subprocess.run(command, env=self._environment, check=True, stdout=subprocess.DEVNULL)
 
     def send(self, source: str, payload: Mapping[str, Any] | None = None) -> None:
         """Send the webhook of a source, with its own payload or this one. Do not wait for nodes."""
