@@ -104,10 +104,10 @@ def test_where_the_api_server_hangs_a_scrape_waits_for_a_bounded_time(
     service = web(**VARIABLES)
     cluster.settle()
     monkeypatch.setattr(limits, "SCRAPE_SECONDS", 0.05)
-    cluster.delay(1, times=100)
+    cluster.delay(3, method="GET", path="/daemonsets")
     began = time.monotonic()
     found = [scrape(service) for _ in range(3)]
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
     assert [each[REACHABLE] for each in found] == [0, 0, 0]
     assert WARM not in found[0]
     names = [thread.name for thread in threading.enumerate()]
