@@ -13,6 +13,8 @@ NEVER_OF_A_PUSH = {
     Outcome.PROVEN,
     Outcome.HELD_APART,
     Outcome.BOUND_CHANGED,
+    Outcome.DEGRADED,
+    Outcome.RESTORED,
     Outcome.PROCEEDED,
     Outcome.DEGRADED,
     Outcome.RESTORED,
