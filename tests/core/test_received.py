@@ -16,8 +16,6 @@ NEVER_OF_A_PUSH = {
     Outcome.DEGRADED,
     Outcome.RESTORED,
     Outcome.PROCEEDED,
-    Outcome.DEGRADED,
-    Outcome.RESTORED,
 }
 """The outcomes that only checks have."""
 

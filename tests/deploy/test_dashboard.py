@@ -88,7 +88,7 @@ def test_panels_show_a_push_that_has_reached_the_nodes(
     clock: ManualClock,
     tmp_path: Path,
 ) -> None:
-    """Panels of what is wrong have no result, and neither have registries that nobody asked."""
+    """Panels of what is wrong have no result. Nor has a registry that is not asked, or a sink."""
     prometheus = Prometheus(tmp_path, cluster, clock)
     service = web(**AT_ONCE, READ_AUTH="none")
     service.secret("quay", "t")
@@ -100,6 +100,7 @@ def test_panels_show_a_push_that_has_reached_the_nodes(
     without = set(queries) - prometheus.answered(queries)
     names = {name for query in without if "> 0" not in query for name, _ in selectors(query)}
     assert names == {
+        "image_puller_cloudevents_total",
         "image_puller_requests_rejected_total",
         "image_puller_connections_refused_total",
         "image_puller_registry_reachable",
