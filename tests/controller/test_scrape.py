@@ -167,6 +167,7 @@ def test_a_scrape_sees_that_a_push_is_on_all_nodes(
     scrape(service)
     seconds = 20.0
     clock.advance(seconds)
+    wait_until(lambda: clock.sleepers() == 1)  # until the rollout is checked
     cluster.advance(seconds)
     resource = {"digest": digest(1), "tag": "1.2.4", "resource_url": "quay.io/org/app:1.2.4"}
     event = {"resources": [resource], "repository": {"repo_full_name": "org/app"}}
