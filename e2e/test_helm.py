@@ -468,11 +468,15 @@ def test_default_values_are_the_defaults_of_the_service(offline: Helm) -> None:
     assert not differing
 
 
+@pytest.mark.parametrize("sink", ["", "http://sink.example.com"])
 @pytest.mark.parametrize("knative", [False, True])
 def test_the_role_gives_exactly_the_rights_that_the_service_needs(
-    offline: Helm, *, knative: bool
+    offline: Helm, sink: str, *, knative: bool
 ) -> None:
-    values = {"knative": {"enabled": knative}, "configMap": {"imagePullSecrets": "first;second"}}
+    values = {
+        "knative": {"enabled": knative},
+        "configMap": {"imagePullSecrets": "first;second", "kSink": sink},
+    }
     rendered = offline.template(values)
     own = [
         each
