@@ -138,7 +138,7 @@ TOKEN_LEEWAY_SECONDS = 30
 SINK_EVENTS = 1000
 """Events that wait for the sink. The oldest are dropped."""
 SINK_TRIES = 5
-"""Tries of one event. With `SINK_SECONDS` for each, they take less than a minute."""
+"""Tries of one event. With `SINK_SECONDS` for each, they take a minute at most."""
 SINK_SECONDS = 9.0
 """The time of one try."""
 SINK_RETRY_SECONDS = 1.0
@@ -173,6 +173,8 @@ OBSERVED_SECONDS = 15.0
 """How old the observation may be that a scrape of the metrics shows."""
 SCRAPE_SECONDS = 5.0
 """How long a scrape waits for the API server."""
+OLD_SCRAPE_SECONDS = 60.0
+"""How old the numbers may be that a scrape shows where the API server takes longer."""
 SCRAPES = 4
 """Scrapes that are answered at once. More are answered 503."""
 READERS = 16

@@ -443,14 +443,13 @@ def test_large_body_of_an_event_is_413(
 @pytest.mark.parametrize("chunked", [True, False])
 @pytest.mark.parametrize("name", SIGNERS)
 def test_large_signed_body_is_413_because_its_signature_can_not_be_checked(
-    untouched: Target, name: str, chunked: bool, caplog: pytest.LogCaptureFixture
+    untouched: Target, name: str, chunked: bool
 ) -> None:
     path = f"/webhooks/{name}"
     for headers in (with_signature(name, TOO_LARGE), with_signature(name, TOO_LARGE, by="harbor")):
         answer = untouched.send("POST", path, headers, TOO_LARGE, chunked=chunked)
         assert answer.status_code == 413
         assert answer.text == "The data value transmitted exceeds the capacity limit.\n"
-    assert "answered 413: the body has more than 1048576 bytes" in caplog.messages
     metrics = untouched.send("GET", "/metrics", bearer(secret("read")), b"").text
     assert f'image_puller_requests_rejected_total{{source="{name}",status="413"}}' in metrics
 

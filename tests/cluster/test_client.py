@@ -280,6 +280,17 @@ def test_a_node_that_joins_between_two_watches_is_not_missed(
     assert next(puller.joins()) == "node-4"
 
 
+def test_a_node_that_joins_after_a_watch_was_cut_is_reported_by_the_next(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    joins = puller.joins()
+    during_watch(cluster, lambda: cluster.join("node-4"))
+    assert next(joins) == "node-4"
+    del joins
+    cluster.join("node-5")
+    assert next(puller.joins()) == "node-5"
+
+
 # The watch of the DaemonSets
 
 
@@ -333,6 +344,19 @@ def test_a_change_of_a_daemonset_between_two_watches_is_not_missed(
             annotate(cluster, NAME, "1")
 
     cluster.before("GET", change_late, path="/daemonsets", times=10)
+    assert next(puller.changed_daemonsets()) == NAME
+
+
+def test_a_change_of_a_daemonset_after_a_watch_was_cut_is_reported_by_the_next(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    puller.create(MANIFEST)
+    cluster.requests.clear()
+    changed = puller.changed_daemonsets()
+    during_watch(cluster, lambda: annotate(cluster, NAME, "1"))
+    assert next(changed) == NAME
+    del changed
+    annotate(cluster, NAME, "2")
     assert next(puller.changed_daemonsets()) == NAME
 
 

@@ -57,6 +57,30 @@ def test_a_call_after_a_read_begins_another_one() -> None:
     assert (shared.get(), shared.get()) == (1, 2)
 
 
+def test_a_new_read_does_not_share_one_that_began_before() -> None:
+    read = SlowRead()
+    shared = SharedRead(read)
+    with ThreadPoolExecutor(2) as threads:
+        old = threads.submit(shared.get)
+        wait_until(lambda: read.number == 1)
+        new = threads.submit(shared.get_new)
+        read.go_on.set()
+        assert (old.result(TIMEOUT_SECONDS), new.result(TIMEOUT_SECONDS)) == (1, 2)
+
+
+def test_a_new_read_does_not_fail_with_the_one_before() -> None:
+    read = SlowRead(ClusterUnavailableError("away"))
+    shared = SharedRead(read)
+    with ThreadPoolExecutor(2) as threads:
+        old = threads.submit(shared.get)
+        wait_until(lambda: read.number == 1)
+        new = threads.submit(shared.get_new)
+        read.error, error = None, read.error
+        read.go_on.set()
+        assert (old.result(TIMEOUT_SECONDS), new.result(TIMEOUT_SECONDS)) == (1, 2)
+    assert error is not None
+
+
 def test_an_error_reaches_every_caller_and_is_not_kept() -> None:
     read = SlowRead(ClusterUnavailableError("away"))
     shared = SharedRead(read)

@@ -170,7 +170,10 @@ def test_a_process_that_ends_tries_each_event_once_more(
 
 
 def test_a_process_that_ends_does_not_wait_for_a_slow_sink(
-    sending: Sending, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    sending: Sending,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(limits, "SINK_FLUSH_SECONDS", 0.01)
     sending.sink.opens.clear()
@@ -178,6 +181,7 @@ def test_a_process_that_ends_does_not_wait_for_a_slow_sink(
     wait_until(lambda: sending.sink.ids() == ["1"])
     sending.sender.flush()
     assert sending.thread.is_alive()
+    assert "2 events are lost, because the sink did not answer in time" in caplog.messages
     clock.advance(1)
     sending.sink.opens.set()
     sending.thread.join(TIMEOUT_SECONDS)

@@ -1,13 +1,14 @@
 """The numbers of an observation: each selected node and image is in exactly one state."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 
 from image_puller.cluster.observer import Observer
-from image_puller.core import counts
+from image_puller.core import counts, observation
 from image_puller.core.counts import Counts, Node, Role, Tags
 from image_puller.core.node_state import ImageState
 from image_puller.simulation import SimulatedCluster
@@ -86,6 +87,20 @@ def test_the_states_of_an_image_are_added_up_for_each_entry_and_role(
     assert found.nodes == {Node.NOT_WARM: 3}
     cluster.kill("node-1")
     assert sum(counted(puller).images["app", Role.TRACKED].values()) == 4
+
+
+def test_images_on_cordoned_nodes_do_not_count(
+    replica: MakeReplica, cluster: SimulatedCluster
+) -> None:
+    puller = replica(**AT_ONCE)
+    puller.check()
+    cluster.settle()
+    live = Observer(puller.config, puller.cluster, now=lambda: NOON).observe().live
+    cordoned = [replace(each, is_cordoned=each.name == "node-2") for each in live.nodes or ()]
+    found = counts.of(observation.observe(puller.config, replace(live, nodes=cordoned)))
+    assert found is not None
+    assert found.images == {("app", Role.CONFIGURED): {ImageState.HELD: 2}}
+    assert found.nodes == {Node.WARM: 3}
 
 
 def test_a_rollout_has_its_state_and_its_start(

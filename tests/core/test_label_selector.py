@@ -95,3 +95,8 @@ def test_a_long_selector_is_an_error() -> None:
 def test_any_text_is_a_selector_or_an_error(text: str) -> None:
     with suppress(InvalidSelectorError):
         assert label_selector.parse(text).text == text.strip()
+
+
+def test_long_selector_that_is_not_closed_is_an_error_at_once() -> None:
+    with pytest.raises(InvalidSelectorError):
+        label_selector.parse("pool in (" + " ," * 900)

@@ -1053,3 +1053,20 @@ def test_status_reports_a_missing_daemonset_or_state(
     assert "no readable state annotation" in get_json(service, "/status")["problems"][0]
     installation.cluster.delete(NAME, NAMESPACE)
     assert "does not exist" in get_json(service, "/status")["problems"][0]
+
+
+def test_the_log_has_the_reason_and_the_address_of_each_kind_of_rejected_request(
+    web: MakeWeb, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = web()
+    service.secret("events", "t")
+    service.secret("github", "s3cret")
+    assert post(service, "/", b"{", "Bearer t").status_code == 400
+    large = b"x" * (limits.BODY_BYTES + 1)
+    headers = {"X-Hub-Signature-256": "sha256=" + "0" * 64}
+    assert post(service, "/webhooks/github", large, **headers).status_code == 413
+    assert post(service, "/webhooks/github", b"{}").status_code == 401
+    rejected = [each.split(" was rejected: ")[0] for each in caplog.messages if "rejected" in each]
+    assert rejected == [
+        f"{name}: a request from 127.0.0.1" for name in ("cloudevents", "github", "github")
+    ]

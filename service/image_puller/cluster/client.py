@@ -43,6 +43,8 @@ _AUTHORIZATION = "authorization.k8s.io/v1"
 _ENDED = ("Failed", "Succeeded")
 _POD_NAME = re.compile(r'^pods "[^"]*" is forbidden: ')
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_PULLS_TIMEOUT = (limits.CONNECT_SECONDS, limits.CONNECT_SECONDS)
+"""Checks wait for these Events, and need them only for a metric."""
 _ISSUER_TIMEOUT = (limits.KEYS_ANSWER_SECONDS / 4, limits.KEYS_ANSWER_SECONDS / 4)
 
 
@@ -72,6 +74,8 @@ class KubernetesCluster:
         self._apps = f"/apis/apps/v1/namespaces/{config.namespace}"
         self._config = config
         self._uid: str | None = None
+        self._known_nodes: set[str] | None = None
+        self._known_daemonsets: dict[str, str] | None = None
         self._path = f"{self._apps}/daemonsets/{config.daemonset_name}"
 
     def of_group(self, config: Config) -> "KubernetesCluster":
@@ -297,7 +301,9 @@ class KubernetesCluster:
             ("limit", str(limits.PULL_EVENTS)),
         )
         try:
-            page = self._server.request("GET", f"{self._core}/events", query=query)
+            page = self._server.request(
+                "GET", f"{self._core}/events", query=query, timeout=_PULLS_TIMEOUT
+            )
         except RefusedByClusterError as error:
             log.debug("Events can't be listed, so nobody knows how long pulls take: %s", error)
             return ()
@@ -343,16 +349,18 @@ class KubernetesCluster:
     def joins(self) -> Iterator[str]:
         """Yield the names of nodes that join from now on. Raises RefusedByClusterError.
 
-        After a watch ends the nodes are listed again, so that none is missed in between.
+        After a watch ends the nodes are listed again, so that none is missed in between. That holds
+        also for the next call, after a watch that failed.
         """
-        known: set[str] | None = None
         while True:
             version, present = self._listed(_NODES, "uid", "name")
-            yield from (name for uid, name in present.items() if uid not in (known or present))
-            known = set(present)
+            known = self._known_nodes
+            self._known_nodes = set(present)
+            if known is not None:
+                yield from (name for uid, name in present.items() if uid not in known)
             for kind, metadata in self._server.watch(_NODES, version, self._watch_seconds):
-                if kind == "ADDED" and metadata["uid"] not in known:
-                    known.add(metadata["uid"])
+                if kind == "ADDED" and metadata["uid"] not in self._known_nodes:
+                    self._known_nodes.add(metadata["uid"])
                     yield metadata["name"]
 
     def changed_daemonsets(self) -> Iterator[str]:
@@ -360,16 +368,17 @@ class KubernetesCluster:
 
         Its status changes with each pod that becomes ready. Raises RefusedByClusterError.
         After a watch ends the DaemonSets are listed again, so that no change is missed in between.
+        That holds also for the next call, after a watch that failed.
         """
         path, query = f"{self._apps}/daemonsets", (("labelSelector", self._own_labels),)
-        known: dict[str, str] | None = None
         while True:
             version, present = self._listed(path, "name", "resourceVersion", query=query)
-            before = present if known is None else known
-            yield from (name for name, each in present.items() if each != before.get(name))
-            known = present
+            known = self._known_daemonsets
+            self._known_daemonsets = present
+            if known is not None:
+                yield from (name for name, each in present.items() if each != known.get(name))
             for _, metadata in self._server.watch(path, version, self._watch_seconds, query=query):
-                known[metadata["name"]] = metadata["resourceVersion"]
+                present[metadata["name"]] = metadata["resourceVersion"]
                 yield metadata["name"]
 
     def issuer(self) -> tuple[str, bytes]:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
 from image_puller import limits
@@ -30,21 +30,32 @@ class SharedRead(Generic[Value]):
             return running.result()
         try:
             value = self._read()
-            own.set_result(value)
         except BaseException as error:
+            self._end()
             own.set_exception(error)
             raise
-        finally:
-            with self._lock:
-                self._running = None
+        self._end()
+        own.set_result(value)
         return value
+
+    def get_new(self) -> Value:
+        """Return what a read finds that begins from now on, so that it has all earlier writes."""
+        with self._lock:
+            running = self._running
+        if running is not None:
+            wait([running])
+        return self.get()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._running = None
 
 
 class RecentRead(Generic[Value]):
     """Gives the last value while it is recent, else reads. Thread-safe.
 
     A value is recent for `least` seconds. Where its read took long, it is recent for twice as long
-    as that, up to a bound. So readers take at most a third of the time.
+    as that, up to a bound. So short reads take at most a third of the time.
     """
 
     def __init__(
@@ -65,6 +76,10 @@ class RecentRead(Generic[Value]):
     def read(self) -> Value:
         """Return what is true now. Calls at the same time share one read."""
         return self._shared.get()
+
+    def read_new(self) -> Value:
+        """Return what a read finds that begins from now on, so that it has all earlier writes."""
+        return self._shared.get_new()
 
     def next_in(self) -> float:
         """Return in how many seconds `get` reads again."""

@@ -170,10 +170,11 @@ class Checks:
         Nodes that can be compared do not wait for others.
         """
         now = self._clock.now()
-        seen, found = self._observe()
-        self._count_pulls(seen, now)
+        # A read that began before the last commit would show the rollout before it.
+        seen, found = self._observed.read_new()
         progress = self._follow_up(seen, now)
         self._note_health(seen, found, now)
+        self._count_pulls(seen, now)
         return progress
 
     def _follow_up(self, seen: Observation, now: datetime) -> RolloutProgress:

@@ -70,6 +70,10 @@ class EventSender:
             self._wakes.notify()
         if self._thread is not None:
             self._thread.join(limits.SINK_FLUSH_SECONDS)
+        with self._wakes:
+            left = len(self._waiting)
+        if left:
+            log.warning("%d events are lost, because the sink did not answer in time", left)
 
     def _run(self) -> None:
         while (waiting := self._next()) is not None:

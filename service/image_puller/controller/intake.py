@@ -35,7 +35,13 @@ from image_puller.core.matching import (
 from image_puller.core.received import Received
 from image_puller.core.verification import Trust
 from image_puller.errors import ImagePullerError
-from image_puller.events.event import DaemonSetChanged, Event, ImageDeleted, ImagePushed
+from image_puller.events.event import (
+    DaemonSetChanged,
+    Event,
+    Ignored,
+    ImageDeleted,
+    ImagePushed,
+)
 from image_puller.registries.lookup import Lookup
 from image_puller.values.answers import Answer
 from image_puller.values.reference import Reference
@@ -257,7 +263,9 @@ class Intake:
             what = " ".join(filter(None, (event.repository, event.tag, event.digest)))
         else:
             what = "no push of an image"
-        self._note_ignored(source, what, found.detail or found.reason)
+        # The detail of an ignored event is for the log only.
+        why = found.reason if isinstance(event, Ignored) else found.detail or found.reason
+        self._note_ignored(source, what, why)
 
     def _note_ignored(self, source: str, what: str, why: str) -> None:
         self.recent.note(

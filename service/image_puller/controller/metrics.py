@@ -125,7 +125,7 @@ class Metrics:
         self._nodes = gauge("nodes", "Selected nodes, by state.", "group", "state")
         self._image_nodes = gauge(
             "image_nodes",
-            "Selected, ready nodes by the state of an image, for all images of an entry and role.",
+            "Nodes that count by the state of an image, for all images of an entry and role.",
             "group",
             "entry",
             "role",

@@ -9,7 +9,7 @@ from image_puller.controller.clock import Clock
 from image_puller.controller.metrics import Metrics
 from image_puller.core.observation import Observation
 from image_puller.core.pulls import Pulled
-from image_puller.errors import ClusterUnavailableError
+from image_puller.errors import ImagePullerError
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,6 @@ class PullTimes:
     def _read(self) -> tuple[Pulled, ...]:
         try:
             return self._cluster.pulls()
-        except ClusterUnavailableError as error:
+        except ImagePullerError as error:
             log.debug("the Events about pulls could not be read: %s", error)
             return ()

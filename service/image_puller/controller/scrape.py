@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 
 from image_puller import limits
 from image_puller.controller.group import Group
@@ -13,21 +14,26 @@ from image_puller.controller.metrics import Metrics
 from image_puller.controller.places import Places
 from image_puller.core import counts
 from image_puller.core.counts import Counts
-from image_puller.core.observation import Observation
 from image_puller.errors import ClusterUnavailableError, ImagePullerError
 
 log = logging.getLogger(__name__)
 
 
-class _Reading:
+class _BackgroundRead:
     """Reads in a thread of its own, so that its callers need not wait. One read at a time."""
 
-    def __init__(self, read: Callable[[], Observation]) -> None:
+    def __init__(self, read: Callable[[], Counts | None]) -> None:
         self._read = read
         self._lock = threading.Lock()
-        self._running: Future[Observation] | None = None
+        self._running: Future[Counts | None] | None = None
+        self._last: Counts | None = None
+        self._last_until = 0.0
 
-    def begin(self) -> "Future[Observation]":
+    def last(self) -> Counts | None:
+        """Return what was read last, if that is not long ago."""
+        return self._last if time.monotonic() < self._last_until else None
+
+    def begin(self) -> "Future[Counts | None]":
         """Begin to read, or share the read that goes on."""
         with self._lock:
             if self._running is None or self._running.done():
@@ -37,9 +43,11 @@ class _Reading:
                 ).start()
             return self._running
 
-    def _run(self, future: "Future[Observation]") -> None:
+    def _run(self, future: "Future[Counts | None]") -> None:
         try:
-            future.set_result(self._read())
+            self._last = self._read()
+            self._last_until = time.monotonic() + limits.OLD_SCRAPE_SECONDS
+            future.set_result(self._last)
         except BaseException as error:  # noqa: BLE001 - who waits gets it
             future.set_exception(error)
 
@@ -50,7 +58,7 @@ class Scrapes:
     def __init__(self, groups: Sequence[Group], metrics: Metrics) -> None:
         self._groups = groups
         self._metrics = metrics
-        self._readings = [_Reading(group.recent) for group in groups]
+        self._reads = [_BackgroundRead(partial(_counts, group)) for group in groups]
         self._places = Places(limits.SCRAPES, "scrapes", reason="too_many_scrapes")
 
     def text(self) -> bytes:
@@ -67,10 +75,15 @@ class Scrapes:
         deadline = time.monotonic() + limits.SCRAPE_SECONDS
         observed: list[Counts] = []
         is_reachable = True
-        for reading in [each.begin() for each in self._readings]:
+        for read, running in [(each, each.begin()) for each in self._reads]:
             try:
-                found = counts.of(reading.result(max(deadline - time.monotonic(), 0.0)))
-            except (ClusterUnavailableError, FutureTimeoutError) as error:
+                found = running.result(max(deadline - time.monotonic(), 0.0))
+            except FutureTimeoutError:
+                # Many nodes take longer to read than a scrape may wait. The next one finds them.
+                last = read.last()
+                is_reachable = is_reachable and last is not None
+                observed += () if last is None else (last,)
+            except ClusterUnavailableError as error:
                 log.debug("the API server did not answer for a scrape: %s", error)
                 is_reachable = False
             except ImagePullerError as error:
@@ -80,3 +93,7 @@ class Scrapes:
             else:
                 observed += () if found is None else (found,)
         return observed, is_reachable
+
+
+def _counts(group: Group) -> Counts | None:
+    return counts.of(group.recent())

@@ -45,8 +45,8 @@ class Tags:
 class Counts:
     """What one group's observation has, in numbers.
 
-    `images` has the ready nodes by the state of an image, added up for all images that an entry
-    desires in a role. `changed` is when the template changed.
+    `images` has the nodes that count by the state of an image, added up for all images that an
+    entry desires in a role. `changed` is when the template changed.
     """
 
     group: str | None
@@ -67,7 +67,7 @@ def of(seen: Observation) -> Counts | None:
     for image in seen.images:
         states = seen.states[image.container]
         found = images.setdefault((image.entry, _role(image)), Counter())
-        found.update(states[node].state for node in ready)
+        found.update(states[place.node].state for place in seen.places if place.counts)
         lacking.update(node for node in ready if not states[node].is_held)
     state = seen.live.state
     return Counts(

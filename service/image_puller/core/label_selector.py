@@ -22,7 +22,7 @@ _REQUIREMENT = re.compile(
         |(?P<key>{_KEY})\s*(?:
             (?P<sign>==?|!=)\s*(?P<value>{_VALUE})
             |(?P<bound>[<>])\s*(?P<number>-?[0-9]{{1,18}})
-            |\s(?P<set>in|notin)\s*\(\s*(?P<values>{_VALUE}(?:\s*,\s*{_VALUE})*)\s*\)
+            |\s(?P<set>in|notin)\s*\(\s*+(?P<values>{_VALUE}(?:\s*+,\s*+{_VALUE})*)\s*+\)
         )?
     )\s*(?:,(?=.)|\Z)""",
     re.VERBOSE | re.ASCII | re.DOTALL,

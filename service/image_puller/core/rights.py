@@ -73,7 +73,10 @@ def _needed(config: Config) -> Iterator[Right]:
     yield from _of_secrets(config)
     yield Right(verb="create", group="", resource="events", serves="Events about problems")
     yield Right(
-        verb="list", group="", resource="events", serves="the reasons why pods can't be created"
+        verb="list",
+        group="",
+        resource="events",
+        serves="the reasons why pods can't be created, and the times of pulls in the metrics",
     )
     yield Right(
         verb="list",

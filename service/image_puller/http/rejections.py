@@ -1,10 +1,12 @@
-"""What the log has about rejected credentials: one line for each source and minute."""
+"""What the log has about rejected requests: one line for each source, status and minute."""
 
 import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from image_puller.errors import UnauthenticatedError
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +17,7 @@ _OTHERS = "other addresses"
 
 @dataclass(slots=True)
 class _Minute:
-    """The rejected requests of one source that no line has yet, by their address."""
+    """The rejected requests of one source and status that no line has yet, by their address."""
 
     start: float
     advice: str
@@ -32,17 +34,24 @@ class Rejections:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._minutes: dict[str, _Minute] = {}
+        self._minutes: dict[tuple[str, int], _Minute] = {}
 
-    def note(self, source: str, address: str | None, advice: str) -> None:
-        """Log or count one request. `advice` says what to do."""
+    def note(
+        self,
+        source: str,
+        address: str | None,
+        advice: str,
+        *,
+        status: int = UnauthenticatedError.status,
+    ) -> None:
+        """Log or count one request. `advice` says what is wrong, or what to do."""
         self.write_due()
         # The socket is one of IPv6, and shows IPv4 addresses in the form ::ffff:10.1.2.3.
         sender = (address or "an unknown address").removeprefix("::ffff:")
         with self._lock:
-            minute = self._minutes.get(source)
+            minute = self._minutes.get((source, status))
             if minute is None:
-                self._minutes[source] = _Minute(self._clock(), advice)
+                self._minutes[source, status] = _Minute(self._clock(), advice)
             else:
                 known = sender in minute.addresses or len(minute.addresses) < _ADDRESSES_MOST
                 minute.addresses[sender if known else _OTHERS] += 1
@@ -54,16 +63,16 @@ class Rejections:
         now = self._clock()
         with self._lock:
             due = {
-                source: minute
-                for source, minute in self._minutes.items()
+                key: minute
+                for key, minute in self._minutes.items()
                 if now - minute.start >= _SECONDS
             }
-            for source, minute in due.items():
+            for key, minute in due.items():
                 if minute.addresses:
-                    self._minutes[source] = _Minute(now, minute.advice)
+                    self._minutes[key] = _Minute(now, minute.advice)
                 else:
-                    del self._minutes[source]
-        for source, minute in due.items():
+                    del self._minutes[key]
+        for (source, _), minute in due.items():
             if minute.addresses:
                 more = minute.addresses.total()
                 log.warning(

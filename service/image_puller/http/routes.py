@@ -279,7 +279,9 @@ class _Routes:
     def rejected(self, error: ImagePullerError) -> Response:
         """Answer an error. A 4xx has the message in its body; a 503 has it only in the log."""
         if request.method == "POST":
-            self._count_rejection(error.status)
+            source = self._count_rejection(error.status)
+            if isinstance(error, BadEventError):
+                self._rejections.note(source, request.remote_addr, str(error), status=error.status)
         if isinstance(error, OverloadedError):
             self._metrics.count_refusal(error.reason)
         if error.status == UNAVAILABLE:
@@ -294,13 +296,16 @@ class _Routes:
 
     def too_large(self, error: RequestEntityTooLarge) -> Any:
         """Answer 413. A part of the body is not enough to read an event or check a signature."""
-        self._count_rejection(error.code)
-        log.warning("answered 413: the body has more than %s bytes", limits.BODY_BYTES)
+        source = self._count_rejection(error.code)
+        why = f"its body has more than {limits.BODY_BYTES} bytes"
+        self._rejections.note(source, request.remote_addr, why, status=error.code)
         return _unroutable(error)
 
-    def _count_rejection(self, code: int) -> None:
-        source = (request.view_args or {}).get("name", _CLOUDEVENTS.name)
+    def _count_rejection(self, code: int) -> str:
+        """Count a rejected request, and return its source."""
+        source: str = (request.view_args or {}).get("name", _CLOUDEVENTS.name)
         self._metrics.count_rejection(source, code)
+        return source
 
     def _take(self, source: Source) -> Response:
         """Pass the events on. An unreadable body is ignored, because a retry would not help."""

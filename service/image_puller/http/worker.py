@@ -52,6 +52,7 @@ _TURN_SECONDS, _LAST_TURN_SECONDS = 0.2, 0.05
 _RECEIVED_BYTES = 64 * 1024
 _PROBE = re.compile(rb"(GET|HEAD) /(healthz|readyz)[ ?]")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_NO_REQUEST = Request(data=b"", is_whole=True)
 _OVERLOADED = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: %d\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 16\r\n\r\ntry again later\n"
@@ -332,6 +333,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if not is_kept or connection.is_last or connection.parser.unreader.take_buffered():
             self._linger(connection)
             return
+        connection.request, connection.parser = _NO_REQUEST, None  # an idle connection costs little
         connection.sock.settimeout(0)
         connection.was_continued = False
         connection.is_idle = not connection.incoming
