@@ -301,6 +301,8 @@ class Schedule:
                 self._rollout.begin()
             elif progress is RolloutProgress.SEEDS:
                 self._rollout.continue_(limits.SEEDING_RECHECK_SECONDS)
+            elif progress is RolloutProgress.JOINING:
+                self._rollout.continue_(limits.STARTUP_RECHECK_SECONDS)
             elif progress is RolloutProgress.WAITS:
                 self._rollout.continue_()
 
