@@ -63,6 +63,7 @@ class StartupRelease:
         self._wakes = threading.Condition()
         self._noted: dict[str | None, _Noted] = {}
         self._superseded: frozenset[str | None] = frozenset()
+        self._released: dict[str, float] = {}
         self._is_new = False
         self._stopping = False
         self._was_refused = False
@@ -119,7 +120,10 @@ class StartupRelease:
         newest = max(noted.values(), key=lambda each: each.at, default=None)
         if newest is None or not self._lists(newest.seen):
             return
-        earliest = self._clock.monotonic() - limits.STARTUP_OBSERVATION_SECONDS
+        now = self._clock.monotonic()
+        earliest = now - limits.STARTUP_OBSERVATION_SECONDS
+        again = now - limits.STARTUP_AGAIN_SECONDS
+        self._released = {uid: at for uid, at in self._released.items() if at >= again}
         groups = [
             _seen(group, noted.get(group.group), earliest) for group in self._config.all_groups
         ]
@@ -132,6 +136,8 @@ class StartupRelease:
             began=self._began,
         )
         for each in due:
+            if each.uid in self._released:
+                continue
             if self._stopping or not self._remove(each):
                 return
 
@@ -171,6 +177,7 @@ class StartupRelease:
         return True
 
     def _tell(self, due: Release) -> None:
+        self._released[due.uid] = self._clock.monotonic()
         self._metrics.count_startup_release(due.reason)
         after = "" if due.seconds is None else f", {due.seconds:.0f} s after it joined"
         text = f"node {due.node}: taint {self._taint} removed{after}"

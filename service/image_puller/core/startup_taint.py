@@ -91,12 +91,14 @@ def releases(
 ) -> tuple[Release, ...]:
     """Return the nodes that lose the taint now. `listed` has the nodes as they were seen last.
 
+    There are none while a DaemonSet has another configuration than this process.
+
     `began` is when the process began. The timeout counts from the creation of the node and of each
     DaemonSet, so a new installation does not begin with nodes that are late. Where there is no
     DaemonSet it counts from the start of the process.
     """
     due = [(index, node) for node in listed if (index := _index(taint, node)) is not None]
-    if not due:
+    if not due or any(map(_is_of_others, groups)):
         return ()
     begins = max(_begins(each, began) for each in groups)
     judges = [_Judge(each, taint) for each in groups]
@@ -158,10 +160,7 @@ class _Judge:
             return f"DaemonSet {name} could not be observed"
         if seen.live.daemonset is None:
             return f"DaemonSet {name} does not exist"
-        state = seen.live.state
-        if state is None or state.configuration != daemonset.configuration_hash(self._config):
-            return f"DaemonSet {name} does not have this configuration yet"
-        return None
+        return None if seen.live.state else f"the state of DaemonSet {name} can't be read"
 
     def _missing(self, node: Node) -> Iterator[str]:
         """Yield what keeps the node waiting for the group: nothing if it holds all images."""
@@ -198,6 +197,13 @@ class _Judge:
         if missing:
             first = missing[0]
             yield f"{len(missing)} of {len(states)} images are not held: {first.reason}"
+
+
+def _is_of_others(seen: Seen) -> bool:
+    """Whether a DaemonSet has another configuration, so that another process may be in charge."""
+    state = None if seen.observation is None else seen.observation.live.state
+    mine = daemonset.configuration_hash(seen.config)
+    return state is not None and state.configuration != mine
 
 
 def _begins(seen: Seen, began: datetime) -> datetime:
