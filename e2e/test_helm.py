@@ -74,6 +74,8 @@ NEW_VARIABLES = {
     "rolloutMinIntervalSeconds": 1_000_000,
     "rolloutMaxUnavailable": "10%",
     "rolloutSeedNodes": 3,
+    "nodeStartupTaint": "image-puller.io/startup:NoSchedule",
+    "nodeStartupTimeoutSeconds": 900,
     "priorityClassName": "low",
     "podLabels": {"team": "ci"},
     "podAnnotations": '{"example.com/owner": "ci"}',

@@ -132,6 +132,20 @@ VALUES: list[tuple[str, str, str, object]] = [
     ("ROLLOUT_MAX_UNAVAILABLE", "10%", "rollout_max_unavailable", "10%"),
     ("ROLLOUT_SEED_NODES", "3", "rollout_seed_nodes", 3),
     ("ROLLOUT_SEED_NODES", "0", "rollout_seed_nodes", 0),
+    (
+        "NODE_STARTUP_TAINT",
+        "image-puller.io/startup:NoSchedule",
+        "startup_taint",
+        StartupTaint(key="image-puller.io/startup", value=None, effect="NoSchedule"),
+    ),
+    (
+        "NODE_STARTUP_TAINT",
+        "startup=images:NoExecute",
+        "startup_taint",
+        StartupTaint(key="startup", value="images", effect="NoExecute"),
+    ),
+    ("NODE_STARTUP_TIMEOUT_SECONDS", "90", "startup_timeout", timedelta(seconds=90)),
+    ("NODE_STARTUP_TIMEOUT_SECONDS", "0", "startup_timeout", None),
     ("PRIORITY_CLASS_NAME", "low", "priority_class_name", "low"),
     ("POD_LABELS", '{"team": ""}', "pod_labels", {"team": ""}),
     ("POD_LABELS", '{"a.b/T_m": "V-1.x"}', "pod_labels", {"a.b/T_m": "V-1.x"}),
@@ -507,6 +521,16 @@ NO_SLEEP = (
                 "sidecar.istio.io/inject",
             )
         ),
+        ("NODE_STARTUP_TAINT", "startup", f"{TAINT_FORM}, not 'startup'"),
+        ("NODE_STARTUP_TAINT", ":NoSchedule", f"{TAINT_FORM}, not ':NoSchedule'"),
+        (
+            "NODE_STARTUP_TAINT",
+            "startup:PreferNoSchedule",
+            "the effect must be NoSchedule or NoExecute, which keep pods from a node, "
+            "not 'PreferNoSchedule'",
+        ),
+        ("NODE_STARTUP_TAINT", "a b:NoSchedule", f"{TAINT_FORM}: 'a b' {NO_NAME}"),
+        ("NODE_STARTUP_TIMEOUT_SECONDS", "10m", "must be a number of seconds, such as 10 or 0, not '10m'"),
         ("POD_SERVICE_ACCOUNT", "A", f"{NAME_253}'A'"),
         ("RUNTIME_CLASS_NAME", "a/b", f"{NAME_253}'a/b'"),
         ("HOST_NETWORK", "yes", "must be true or false, not 'yes'"),

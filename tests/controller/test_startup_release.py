@@ -385,7 +385,7 @@ def test_a_service_that_may_not_change_nodes_says_so_once(
     run.pass_time(service, 100)
     assert run.taints("one") == [TAINT]
     (line,) = [line for line in caplog.messages if "verb patch on nodes" in line]
-    assert "nodes-startup-taint.yaml" in line
+    assert "startup-taint/nodes.yaml" in line
     run.cluster._routes.access.forbidden.clear()
     run.pass_time(service, 20)
     assert run.taints("one") == run.taints("two") == []
@@ -398,7 +398,7 @@ def test_a_service_that_may_not_list_nodes_says_so_once(
     service = run.web(**WITH_TAINT)
     run.pass_time(service, 60)
     (line,) = [line for line in caplog.messages if "no node loses the taint" in line]
-    assert "nodes-startup-taint.yaml" in line
+    assert "startup-taint/nodes.yaml" in line
 
 
 def test_an_api_server_that_fails_delays_the_release(run: Run) -> None:

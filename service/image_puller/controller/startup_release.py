@@ -147,7 +147,7 @@ class StartupRelease:
         if is_refused and not self._may_not_list:
             log.warning(
                 "no node loses the taint %s, because the service may not list nodes; "
-                "apply deploy/kubernetes/nodes-startup-taint.yaml to allow it",
+                "apply deploy/kubernetes/startup-taint/nodes.yaml to allow it",
                 self._taint,
             )
         self._may_not_list = is_refused
@@ -163,7 +163,7 @@ class StartupRelease:
             log.log(
                 level,
                 "node %s keeps the taint %s: %s; the service needs the verb patch on nodes: "
-                "apply deploy/kubernetes/nodes-startup-taint.yaml",
+                "apply deploy/kubernetes/startup-taint/nodes.yaml",
                 due.node,
                 self._taint,
                 error,
