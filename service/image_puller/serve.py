@@ -213,10 +213,10 @@ def _startup_release(
     metrics: Metrics,
     clock: Clock,
 ) -> StartupRelease | None:
-    if config.startup_taint is None:
+    if config.node_startup_taint is None:
         return None
     return StartupRelease(
-        config, config.startup_taint, cluster.release_node, clusters[0].report, metrics, clock
+        config, config.node_startup_taint, cluster.release_node, clusters[0].report, metrics, clock
     )
 
 

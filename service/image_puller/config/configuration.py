@@ -162,7 +162,7 @@ class Config:
 
     `group` is its name, or None for the group of `IMAGES`, whose `groups` has the named ones.
     `group_names` has the names of all groups, and `installation` is `DAEMONSET_NAME`.
-    `tolerations` has that of `startup_taint` too. `startup_timeout` is None where nodes wait
+    `tolerations` has that of `node_startup_taint` too. `node_startup_timeout` is None where nodes wait
     without an end.
     `warnings` are about single malformed entries. `advice` is about what is valid, but probably a
     mistake. The key None of `registry_ca_file` means all registries.
@@ -184,8 +184,8 @@ class Config:
     node_selector: Mapping[str, str]
     affinity: Mapping[str, Any]
     tolerations: tuple[Mapping[str, Any], ...]
-    startup_taint: StartupTaint | None
-    startup_timeout: timedelta | None
+    node_startup_taint: StartupTaint | None
+    node_startup_timeout: timedelta | None
     daemonset_annotations: Mapping[str, str]
     image_pull_secrets: tuple[str, ...]
     kip_image: str
@@ -313,8 +313,8 @@ def _group(
             *read("TOLERATIONS", variables.json_objects, ()),
             *(() if taint is None else (taint.toleration,)),
         ),
-        startup_taint=taint,
-        startup_timeout=read("NODE_STARTUP_TIMEOUT_SECONDS", _timeout, timedelta(seconds=600)),
+        node_startup_taint=taint,
+        node_startup_timeout=read("NODE_STARTUP_TIMEOUT_SECONDS", _timeout, timedelta(seconds=600)),
         daemonset_annotations=read("DAEMONSET_ANNOTATIONS", _daemonset_annotations, {}),
         image_pull_secrets=read("IMAGE_PULL_SECRETS", _names, ()),
         kip_image=read("KIP_IMAGE", _sleep_image, SLEEP_IMAGE),

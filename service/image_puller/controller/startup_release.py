@@ -129,7 +129,7 @@ class StartupRelease:
         ]
         due = startup_taint.releases(
             self._taint,
-            self._config.startup_timeout,
+            self._config.node_startup_timeout,
             groups,
             newest.seen.live.nodes or (),
             self._clock.now(),

@@ -83,7 +83,7 @@ def _needed(config: Config) -> Iterator[Right]:
         serves="image volumes, and the status of nodes without a pod",
     )
     if not on_knative:
-        if config.sink is not None or config.startup_taint is not None:
+        if config.sink is not None or config.node_startup_taint is not None:
             yield Right(
                 verb="watch",
                 group=_APPS,
@@ -98,7 +98,7 @@ def _needed(config: Config) -> Iterator[Right]:
             serves="a check at once when a node joins",
         )
 
-    if config.startup_taint is not None:
+    if config.node_startup_taint is not None:
         yield Right(
             verb="patch",
             group="",

@@ -74,7 +74,7 @@ class _OfGroup:
 
 def is_awaited(seen: Observation) -> bool:
     """Whether a node has the startup taint, so that its images are awaited."""
-    taint = seen.config.startup_taint
+    taint = seen.config.node_startup_taint
     return taint is not None and any(
         _index(taint, node) is not None for node in seen.live.nodes or ()
     )
