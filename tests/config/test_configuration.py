@@ -530,8 +530,10 @@ NO_SLEEP = (
         (
             "NODE_STARTUP_TAINT",
             "startup:PreferNoSchedule",
-            "the effect must be NoSchedule or NoExecute, which keep pods from a node, "
-            "not 'PreferNoSchedule'",
+            (
+                "the effect must be NoSchedule or NoExecute, which keep pods from a node, "
+                "not 'PreferNoSchedule'"
+            ),
         ),
         ("NODE_STARTUP_TAINT", "a b:NoSchedule", f"{TAINT_FORM}: 'a b' {NO_NAME}"),
         (

@@ -162,8 +162,8 @@ class Config:
 
     `group` is its name, or None for the group of `IMAGES`, whose `groups` has the named ones.
     `group_names` has the names of all groups, and `installation` is `DAEMONSET_NAME`.
-    `tolerations` has that of `node_startup_taint` too. `node_startup_timeout` is None where nodes wait
-    without an end.
+    `tolerations` has that of `node_startup_taint` too. `node_startup_timeout` is None where nodes
+    wait without an end.
     `warnings` are about single malformed entries. `advice` is about what is valid, but probably a
     mistake. The key None of `registry_ca_file` means all registries.
     """

@@ -182,7 +182,7 @@ class _Judge:
             yield f"the node still has the taint {nodes.text_of_taint(taints[0])}"
         elif not node.is_ready:
             yield "the node is not ready"
-        elif seen.live.state.seeding is Seeding.EMPTY:
+        elif seen.live.state.seeding is Seeding.EMPTY or (seen.images and not self._images):
             yield "the DaemonSet has no images yet"
         else:
             yield from self._missing_images(seen, node)
