@@ -13,8 +13,8 @@ from image_puller.simulation.clock import SimulatedClock
 from image_puller.simulation.resources import NODES
 from image_puller.simulation.store import Key
 from tests.support.clock import ManualClock
-from tests.support.daemonset import APP, AT_ONCE, BOTH, OTHER
-from tests.support.installation import NAMESPACE, Installation, Json
+from tests.support.daemonset import APP, AT_ONCE, BOTH, NEWER, OTHER
+from tests.support.installation import NAME, NAMESPACE, Installation, Json
 from tests.support.waiting import wait_until
 from tests.support.web import Web
 
@@ -194,6 +194,71 @@ def test_a_node_loses_the_taint_when_it_holds_the_last_image_and_not_before(
     lines = [line for line in caplog.messages if line.startswith("node late: taint")]
     assert len(lines) == 1
     assert "s after it joined: it holds all 2 images" in lines[0]
+
+
+def test_images_that_volumes_hold_are_awaited_too(run: Run) -> None:
+    service = run.start(HOLD_BY="volumes")
+    has: list[bool] = []
+
+    def note() -> None:
+        has.append({APP, OTHER} <= run.cluster.images_on("late").keys())
+
+    run.cluster.before("PATCH", note, path="/api/v1/nodes/late", times=10)
+    run.join("late", taints=[TAINT])
+    run.pass_time(service, PULL_SECONDS + 10)
+    assert run.taints("late") == [TAINT]
+    run.pass_time(service, PULL_SECONDS + 10)
+    assert run.taints("late") == []
+    assert has == [True]
+
+
+def test_with_seeds_a_first_node_waits_for_the_images_that_come_after_its_pod(run: Run) -> None:
+    for node in ("node-1", "node-2"):
+        run.cluster.leave(node)
+    service = run.start(ROLLOUT_SEED_NODES="1")
+    held = run.watch_patches("late")
+    run.join("late", taints=[TAINT])
+    run.pass_time(service, 150)
+    assert run.taints("late") == []
+    assert [{APP, OTHER} <= each for each in held] == [True]
+
+
+def test_an_image_that_is_quarantined_holds_no_node_back(run: Run) -> None:
+    service = run.start(IMAGES=f"app={APP}", NODE_STARTUP_TIMEOUT_SECONDS="0")
+    service.secret("quay", "s3cret")
+    run.cluster.unpullable[NEWER] = "manifest unknown: not found"
+    push = {"docker_url": "quay.io/org/app", "updated_tags": ["1.2.4"]}
+    assert service.client.post("/webhooks/quay/s3cret", json=push).status_code == 202
+    run.join("late", taints=[TAINT])
+    run.pass_time(service, 100)
+    assert run.taints("late") == [TAINT]
+    run.pass_time(service, limits.QUARANTINE_SECONDS + 100)
+    assert run.taints("late") == []
+    assert run.held("late") >= {APP}
+
+
+def test_on_knative_events_wake_the_service(run: Run) -> None:
+    first = run.web(**WITH_TAINT | {"IMAGES": BOTH, "K_SERVICE": NAME, "EVENT_AUTH": "none"})
+    run.pass_time(first, 60)
+    first.stop()
+    run.cluster.join("late", taints=[TAINT])
+    run.cluster.advance(60)
+    run.clock.advance(60)
+    woken = run.web(
+        first_check=False, **WITH_TAINT | {"IMAGES": BOTH, "K_SERVICE": NAME, "EVENT_AUTH": "none"}
+    )
+    event = {
+        "ce-specversion": "1.0",
+        "ce-id": "1",
+        "ce-source": "https://10.0.0.1:443",
+        "ce-type": "dev.knative.apiserver.ref.update",
+        "ce-apiversion": "apps/v1",
+        "ce-kind": "DaemonSet",
+        "ce-name": NAME,
+    }
+    answer = woken.client.post("/", headers=event, json={"kind": "DaemonSet"})
+    assert answer.status_code == 202
+    wait_until(lambda: run.taints("late") == [])
 
 
 def test_the_pods_tolerate_the_taint_by_themselves(run: Run) -> None:
