@@ -487,7 +487,7 @@ def test_the_role_gives_exactly_the_rights_that_the_service_needs(
 ) -> None:
     values = {
         "knative": {"enabled": knative},
-        "configMap": {"imagePullSecrets": "first;second"} | more,
+        "configMap": {"imagePullSecrets": "first;second", **more},
     }
     rendered = offline.template(values)
     own = [
@@ -523,7 +523,7 @@ def test_the_service_tolerates_the_startup_taint_so_that_somebody_removes_it(
 def test_on_knative_a_startup_taint_needs_events_of_nodes_and_of_the_daemonsets(
     offline: Helm, more: Values
 ) -> None:
-    rendered = offline.template({"knative": {"enabled": True}, "configMap": STARTUP} | more)
+    rendered = offline.template({"knative": {"enabled": True}, "configMap": STARTUP, **more})
     sources = [each for each in rendered if each["kind"] == "ApiServerSource"]
     kinds = [each["spec"]["resources"][0]["kind"] for each in sources]
     assert sorted(kinds) == ["DaemonSet", "Node"]
