@@ -90,7 +90,7 @@ def test_panels_show_a_push_that_has_reached_the_nodes(
 ) -> None:
     """Panels of what is wrong have no result. Nor has a registry that is not asked, or a sink.
 
-    Here no node joins.
+    Here no node has the startup taint.
     """
     prometheus = Prometheus(tmp_path, cluster, clock)
     service = web(**AT_ONCE, READ_AUTH="none")
@@ -107,7 +107,6 @@ def test_panels_show_a_push_that_has_reached_the_nodes(
         "image_puller_requests_rejected_total",
         "image_puller_connections_refused_total",
         "image_puller_registry_reachable",
-        "image_puller_node_warm_seconds_bucket",
         "image_puller_node_startup_releases_total",
     }
 
