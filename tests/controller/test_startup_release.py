@@ -342,6 +342,20 @@ def test_after_the_timeout_a_node_loses_the_taint_without_its_images(
     assert ("NodeStartupTimeout", line) in Installation(run.cluster).reports()
 
 
+def test_without_a_daemonset_a_node_loses_the_taint_after_the_timeout(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    run.cluster.deny(lambda _daemonset: True, "no DaemonSets here", status=403)
+    service = run.web(first_check=False, **WITH_TAINT | {"NODE_STARTUP_TIMEOUT_SECONDS": "100"})
+    run.cluster.join("late", taints=[TAINT])
+    run.pass_time(service, 90)
+    assert run.taints("late") == [TAINT]
+    assert not [line for line in caplog.messages if "may not list nodes" in line]
+    run.pass_time(service, 40)
+    assert run.taints("late") == []
+    assert f"DaemonSet {NAME} does not exist" in caplog.text
+
+
 def test_without_a_timeout_a_node_keeps_the_taint_while_an_image_is_missing(run: Run) -> None:
     service = run.start(NODE_STARTUP_TIMEOUT_SECONDS="0")
     run.cluster.unpullable[OTHER] = "not found"

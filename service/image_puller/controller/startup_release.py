@@ -92,8 +92,11 @@ class StartupRelease:
                 self._noted.pop(group, None)
                 self._superseded |= {group}
                 return
-            self._noted[group] = _Noted(seen, self._clock.monotonic())
             self._superseded -= {group}
+            if not self._lists(seen) or not startup_taint.is_awaited(seen):
+                self._noted.pop(group, None)  # an observation of a large cluster is large
+                return
+            self._noted[group] = _Noted(seen, self._clock.monotonic())
             self._is_new = True
             self._wakes.notify()
 
@@ -118,7 +121,7 @@ class StartupRelease:
 
     def _release_all(self, noted: Mapping[str | None, _Noted]) -> None:
         newest = max(noted.values(), key=lambda each: each.at, default=None)
-        if newest is None or not self._lists(newest.seen):
+        if newest is None:
             return
         now = self._clock.monotonic()
         earliest = now - limits.STARTUP_OBSERVATION_SECONDS
