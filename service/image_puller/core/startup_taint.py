@@ -134,7 +134,6 @@ class _Judge:
         self._seen = seen.observation
         self._places: Mapping[str, Place] = {}
         self._images: tuple[str, ...] = ()
-        self._unready = self._why_unready()
         if self._seen is not None and self._seen.live.state is not None:
             self._places = {place.node: place for place in self._seen.places}
             live = progress.live_images(self._seen, self._seen.live.state)
@@ -153,22 +152,20 @@ class _Judge:
     def _prefix(self) -> str:
         return "" if self._config.group is None else f"{self._config.group}: "
 
-    def _why_unready(self) -> str | None:
-        """Return why the group can't be judged yet, or None."""
+    def _why_unknown(self) -> str:
+        """Return why nobody knows yet what the group has on nodes."""
         seen, name = self._seen, self._config.daemonset_name
         if seen is None:
             return f"DaemonSet {name} could not be observed"
         if seen.live.daemonset is None:
             return f"DaemonSet {name} does not exist"
-        return None if seen.live.state else f"the state of DaemonSet {name} can't be read"
+        return f"the state of DaemonSet {name} can't be read"
 
     def _missing(self, node: Node) -> Iterator[str]:
         """Yield what keeps the node waiting for the group: nothing if it holds all images."""
         seen = self._seen
-        if self._unready is not None:
-            yield self._unready
-            return
         if seen is None or seen.live.daemonset is None or seen.live.state is None:
+            yield self._why_unknown()
             return
         template = seen.live.daemonset["spec"]["template"]
         if nodes.why_not_selected(template, node) is not None:
