@@ -476,9 +476,11 @@ STARTUP = {"nodeStartupTaint": "image-puller.io/startup=images:NoSchedule"}
 @pytest.mark.parametrize(
     ("knative", "more"),
     [
+        (False, {}),
         (False, {"kSink": "http://sink.example.com"}),
         (False, STARTUP),
         (True, {}),
+        (True, {"kSink": "http://sink.example.com"}),
         (True, STARTUP),
     ],
 )

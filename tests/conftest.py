@@ -88,7 +88,7 @@ def web(api: ApiClient, tmp_path: Path, clock: ManualClock) -> Iterator[Callable
         started.append(web)
         web.service.start()
         if first_check:
-            web.wait_for_first_check()
+            web.wait_for_first_check(clock)
         return web
 
     yield start

@@ -5,6 +5,7 @@ from pathlib import Path
 from flask.testing import FlaskClient
 
 from image_puller.serve import Service
+from tests.support.clock import ManualClock
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 
@@ -23,9 +24,12 @@ class Web:
         for number, secret in enumerate(secrets):
             (self.secrets / (f"{name}.{number}" if number else name)).write_text(f"{secret}\n")
 
-    def wait_for_first_check(self) -> None:
+    def wait_for_first_check(self, clock: ManualClock) -> None:
         """Wait until the check at start has ended, so that it can't disturb a test."""
         wait_until(lambda: 'source="check"' in self.service.metrics.text().decode())
+        wait_until(
+            lambda: all(clock.waits(group._schedule._wakes) for group in self.service._groups)
+        )
 
     def stop(self) -> None:
         """Stop the service, as SIGTERM does."""
