@@ -2,19 +2,26 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from image_puller import limits
+from image_puller.controller.metrics import Metrics
+from image_puller.controller.startup_release import StartupRelease
+from image_puller.core.observation import observe
 from image_puller.simulation import SimulatedCluster
 from image_puller.simulation.clock import SimulatedClock
 from image_puller.simulation.resources import NODES
 from image_puller.simulation.store import Key
+from tests.support.building import configuration
 from tests.support.clock import ManualClock
 from tests.support.daemonset import APP, AT_ONCE, BOTH, NEWER, OTHER
 from tests.support.installation import NAME, NAMESPACE, Installation, Json
+from tests.support.observations import observed
+from tests.support.states import live
 from tests.support.waiting import wait_until
 from tests.support.web import Web
 
@@ -521,3 +528,115 @@ def test_without_the_variable_no_node_is_changed(run: Run) -> None:
     assert run.taints("late") == [TAINT]
     assert run.patches() == 0
     assert "tolerations" not in Installation(run.cluster).template()["spec"]
+
+
+# The part of the process, with observations that a test makes
+
+
+@dataclass
+class Part:
+    """A `StartupRelease` of two groups, which notes in `released` what it would remove."""
+
+    clock: ManualClock
+    released: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        variables = {"IMAGES": BOTH, "IMAGE_GROUPS": json.dumps({"gpu": {"images": f"c={CUDA}"}})}
+        self.config = configuration(NODE_STARTUP_TAINT=KEY, **variables)
+        assert self.config.node_startup_taint is not None
+        self.part = StartupRelease(
+            self.config,
+            self.config.node_startup_taint,
+            self._release,
+            lambda reason, message, *, is_warning=True: None,
+            Metrics(),
+            self.clock,
+        )
+        self.part.start()
+
+    def _release(self, name: str, uid: str, index: int, taint: Json) -> bool:
+        self.released.append(name)
+        return True
+
+    def note(self, number: int) -> None:
+        """Note an observation of a group in which a node with the taint holds everything."""
+        config = self.config.all_groups[number]
+        found = observed(config, live(config), ("late",))
+        nodes = [replace(each, uid="uid", taints=(TAINT,)) for each in found.live.nodes or ()]
+        self.part.note(config.group, observe(config, replace(found.live, nodes=nodes)))
+        wait_until(lambda: not self.part._is_new and self.clock.waits(self.part._wakes))
+
+    def supersede(self, number: int) -> None:
+        """Let another process be in charge of a group."""
+        self.part.note(self.config.all_groups[number].group, None)
+
+
+@pytest.fixture
+def part(clock: ManualClock) -> Iterator[Part]:
+    """Return the part of a process."""
+    part = Part(clock)
+    yield part
+    part.part.stop()
+
+
+def test_a_node_is_released_only_after_all_groups_were_observed(part: Part) -> None:
+    part.note(0)
+    assert part.released == []
+    part.note(1)
+    assert part.released == ["late"]
+
+
+def test_an_old_observation_of_another_group_does_not_count(part: Part) -> None:
+    part.note(0)
+    part.clock.advance(limits.STARTUP_OBSERVATION_SECONDS + 1)
+    part.note(1)
+    assert part.released == []
+    part.note(0)
+    assert part.released == ["late"]
+
+
+def test_no_node_is_released_while_another_process_is_in_charge_of_a_group(part: Part) -> None:
+    part.supersede(1)
+    part.clock.advance(6000)
+    part.note(0)
+    assert part.released == []
+    part.note(1)
+    assert part.released == ["late"]
+
+
+def test_a_node_that_was_released_is_left_alone_for_a_while(part: Part) -> None:
+    part.note(0)
+    part.note(1)
+    part.note(0)
+    assert part.released == ["late"]
+    part.clock.advance(limits.STARTUP_AGAIN_SECONDS + 1)
+    part.note(1)
+    assert part.released == ["late", "late"]
+
+
+def test_a_process_that_stops_releases_no_other_node(part: Part) -> None:
+    part.note(0)
+    part.part.stop()
+    config = part.config.all_groups[1]
+    part.part.note(config.group, observed(config, live(config), ("late",)))
+    assert part.released == []
+
+
+def test_off_knative_a_pod_that_gets_ready_is_noticed_at_once(run: Run) -> None:
+    service = run.start()
+    run.join("late", taints=[TAINT])
+    run.pass_time(service, 32)
+    (group,) = service.service._groups
+    next_check = group._schedule._rollout.due
+    assert next_check is not None
+    assert next_check > run.clock.monotonic() + 4 * limits.PROGRESS_SECONDS
+    run.cluster.settle()
+    assert run.held("late") >= {APP, OTHER}
+
+    def is_released() -> bool:
+        if run.clock.monotonic() + limits.PROGRESS_SECONDS < next_check:
+            run.clock.advance(limits.PROGRESS_SECONDS / 10)
+        time.sleep(0.01)  # the watch is a thread of its own
+        return run.taints("late") == []
+
+    wait_until(is_released)
