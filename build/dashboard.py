@@ -213,6 +213,26 @@ PANELS: Sequence[str | Panel] = (
         unit="s",
         queries=quantiles("image_puller_pull_seconds", "group, entry", "{{entry}}"),
     ),
+    Panel(
+        title="From a node's creation to all images",
+        description="The seconds until a node that joined held all its images, of the last hour.",
+        unit="s",
+        queries=quantiles("image_puller_node_warm_seconds", "group", "{{group}}"),
+    ),
+    Panel(
+        title="Nodes that lost the startup taint",
+        description="Nodes that became warm, and nodes whose time was over before.",
+        stacked=True,
+        queries=[
+            (
+                (
+                    "sum by (reason) "
+                    "(increase(image_puller_node_startup_releases_total{OURS}[$__rate_interval]))"
+                ),
+                "{{reason}}",
+            )
+        ],
+    ),
     "Events",
     Panel(
         title="Events by outcome",

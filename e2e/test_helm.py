@@ -74,6 +74,8 @@ NEW_VARIABLES = {
     "rolloutMinIntervalSeconds": 1_000_000,
     "rolloutMaxUnavailable": "10%",
     "rolloutSeedNodes": 3,
+    "nodeStartupTaint": "image-puller.io/startup:NoSchedule",
+    "nodeStartupTimeoutSeconds": 900,
     "priorityClassName": "low",
     "podLabels": {"team": "ci"},
     "podAnnotations": '{"example.com/owner": "ci"}',
@@ -468,14 +470,26 @@ def test_default_values_are_the_defaults_of_the_service(offline: Helm) -> None:
     assert not differing
 
 
-@pytest.mark.parametrize("sink", ["", "http://sink.example.com"])
-@pytest.mark.parametrize("knative", [False, True])
+STARTUP = {"nodeStartupTaint": "image-puller.io/startup=images:NoSchedule"}
+
+
+@pytest.mark.parametrize(
+    ("knative", "more"),
+    [
+        (False, {}),
+        (False, {"kSink": "http://sink.example.com"}),
+        (False, STARTUP),
+        (True, {}),
+        (True, {"kSink": "http://sink.example.com"}),
+        (True, STARTUP),
+    ],
+)
 def test_the_role_gives_exactly_the_rights_that_the_service_needs(
-    offline: Helm, sink: str, *, knative: bool
+    offline: Helm, more: Values, *, knative: bool
 ) -> None:
     values = {
         "knative": {"enabled": knative},
-        "configMap": {"imagePullSecrets": "first;second", "kSink": sink},
+        "configMap": {"imagePullSecrets": "first;second", **more},
     }
     rendered = offline.template(values)
     own = [
@@ -486,6 +500,36 @@ def test_the_role_gives_exactly_the_rights_that_the_service_needs(
     ]
     variables = of_kind("ConfigMap", rendered)["data"] | ({"K_SERVICE": NAME} if knative else {})
     assert given(own) == wanted(rights.needed(configuration.from_environ(variables)))
+
+
+@pytest.mark.parametrize("watch", [False, True])
+def test_with_a_startup_taint_the_service_sees_and_changes_nodes(
+    offline: Helm, *, watch: bool
+) -> None:
+    rendered = offline.template({"nodes": {"watch": watch}, "configMap": STARTUP})
+    (rule,) = of_kind("ClusterRole", rendered)["rules"]
+    assert rule["verbs"] == ["list", "watch", "patch"]
+
+
+def test_the_service_tolerates_the_startup_taint_so_that_somebody_removes_it(
+    offline: Helm,
+) -> None:
+    mine = {"key": "app", "operator": "Exists"}
+    rendered = offline.template({"tolerations": [mine], "configMap": STARTUP})
+    config = configuration.from_environ(of_kind("ConfigMap", rendered)["data"])
+    own = of_kind("Deployment", rendered)["spec"]["template"]["spec"]["tolerations"]
+    assert own == [mine, *config.tolerations]
+
+
+@pytest.mark.parametrize("more", [{}, {"nodes": {"watch": False}}])
+def test_on_knative_a_startup_taint_needs_events_of_nodes_and_of_the_daemonsets(
+    offline: Helm, more: Values
+) -> None:
+    rendered = offline.template({"knative": {"enabled": True}, "configMap": STARTUP, **more})
+    sources = [each for each in rendered if each["kind"] == "ApiServerSource"]
+    kinds = [each["spec"]["resources"][0]["kind"] for each in sources]
+    assert sorted(kinds) == ["DaemonSet", "Node"]
+    assert not [each for each in rendered if each["kind"] == "SinkBinding"]
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)

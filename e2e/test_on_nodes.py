@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from e2e.harness.deployed import (
     ProductImages,
     deployed,
     deployed_with_pause,
+    let_remove_startup_taint,
 )
 from e2e.harness.events import sent
 from e2e.harness.installation import NAME, Denial, Installation, deny, reference
@@ -48,6 +50,7 @@ AT_ONCE = {"ROLLOUT_MIN_INTERVAL_SECONDS": "0"}
 QUARANTINE_SECONDS = 600  # three minutes of failing, the next check of the rollout, and the pulls
 PULL_BYTES = 200 * 1024 * 1024  # of an image that a node pulls in some seconds
 POOL = "e2e.example.com/pool"
+STARTUP = "e2e.example.com/startup=images:NoSchedule"
 BACK_OFF_SECONDS = 300 + TIMEOUT_SECONDS  # the longest of a kubelet, and then the pull
 
 
@@ -254,6 +257,59 @@ def test_a_node_that_joins_pulls_all_images_and_the_status_reports_it(
             warm = puller.status()["nodes"][third.name]
             assert warm["warm"]
             assert 0 < warm["warmUpSeconds"] <= time.monotonic() - began + 1  # whole seconds
+
+
+def test_a_node_that_joins_gets_other_pods_only_after_its_images(
+    nodes: Nodes, registry: Registry, installation: Installation, pods: Pods, workspace: Workspace
+) -> None:
+    names = [reference(f"nodes/startup-{each}", "1.0.0") for each in ("one", "two")]
+    for each in ("one", "two"):
+        image = with_layers(workspace, os.urandom(PULL_BYTES))
+        registry.push_image(f"nodes/startup-{each}", "1.0.0", image)
+    let_remove_startup_taint(installation)
+    entries = ";".join(f"image-{number}={name}" for number, name in enumerate(names))
+    with deployed(installation, entries, NODE_STARTUP_TAINT=STARTUP, **AT_ONCE) as puller:
+        for name in names:
+            puller.wait_until_held(name, "node-1", "node-2")
+        waiting = wait_for_node(pods, names[0], "node-3")
+        with nodes.join(taint=STARTUP) as third:
+            status = pods.wait_for(waiting, "Running")
+            assert set(names) <= third.images().keys()
+            scheduled = condition_time(status, "PodScheduled")
+            assert scheduled >= max(held_since(pods, third.name))
+            node = installation.control_plane.admin.get(f"/api/v1/nodes/{third.name}")
+            taints = node["spec"].get("taints", ())
+            assert [each for each in taints if each["key"] in STARTUP] == []
+            created = datetime.fromisoformat(node["metadata"]["creationTimestamp"])
+            taken = datetime.fromisoformat(scheduled) - created
+            print(f"s from the node's creation to the pod: {taken.total_seconds():.0f}")
+
+
+def wait_for_node(pods: Pods, image: str, node: str) -> str:
+    """Create a pod that the scheduler puts on this node, once it may. Return its name."""
+    spec = restricted(image, imagePullPolicy="Never") | {
+        "nodeSelector": {"kubernetes.io/hostname": node}
+    }
+    body = {"metadata": {"generateName": "waiting-"}, "spec": spec}
+    name: str = pods.admin.post(pods.path, body)["metadata"]["name"]
+    return name
+
+
+def condition_time(status: Json, kind: str) -> str:
+    """Return when a condition of a pod became what it is."""
+    (found,) = (each for each in status["conditions"] if each["type"] == kind)
+    time: str = found["lastTransitionTime"]
+    return time
+
+
+def held_since(pods: Pods, node: str) -> list[str]:
+    """Return when the containers of the DaemonSet's pod on a node started, by its runtime."""
+    (found,) = (
+        each
+        for each in of_the_daemonset(pods.admin, pods.path)
+        if each["spec"].get("nodeName") == node
+    )
+    return [each["state"]["running"]["startedAt"] for each in found["status"]["containerStatuses"]]
 
 
 def test_a_dead_node_does_not_delay_the_others(

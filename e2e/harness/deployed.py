@@ -231,9 +231,18 @@ def running(installation: Installation, deployment: Json, service: Json) -> Iter
 
 def let_see_nodes(installation: Installation) -> None:
     """Apply the shipped ClusterRole and its binding, under names of the namespace."""
+    _apply_for_nodes(installation, "nodes.yaml", "k8s-image-puller-nodes")
+
+
+def let_remove_startup_taint(installation: Installation) -> None:
+    """Apply the ClusterRole for `NODE_STARTUP_TAINT`, under names of the namespace."""
+    _apply_for_nodes(installation, "startup-taint/nodes.yaml", "k8s-image-puller-startup-taint")
+
+
+def _apply_for_nodes(installation: Installation, file: str, name: str) -> None:
     admin = installation.control_plane.admin
-    text = (FOLDER / "nodes.yaml").read_text()
-    own = text.replace("k8s-image-puller-nodes", f"{installation.namespace}-nodes")
+    suffix = name.removeprefix("k8s-image-puller")
+    own = (FOLDER / file).read_text().replace(name, f"{installation.namespace}{suffix}")
     for document in yaml.safe_load_all(own):
         if document["kind"] == "ClusterRoleBinding":
             document["subjects"][0]["namespace"] = installation.namespace

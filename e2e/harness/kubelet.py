@@ -28,9 +28,11 @@ def kubelet(
     runtime: Path,
     kubeconfig: Path,
     collects_images: bool = False,
+    taint: str = "",
 ) -> Process:
     """Make a kubelet that writes to the folder only; it is ready before its node is.
 
+    It registers its node with the taint, if that is given.
     One that collects images removes all unused images at its start, and logs `COLLECTED` then.
     """
     kind = "kubelet-collecting" if collects_images else "kubelet"
@@ -55,6 +57,7 @@ def kubelet(
             f"--node-ip={address}",
             f"--root-dir={folder / 'kubelet'}",
             f"--cert-dir={folder / 'certificates'}",
+            *((f"--register-with-taints={taint}",) if taint else ()),
             *(("--v=4",) if collects_images else ()),  # else it does not log `COLLECTED`
         ),
         environment=workspace.environment(),

@@ -39,6 +39,7 @@ class Node:
         pause: Image,
         kubelet_program: Path,
         containerd: Path,
+        taint: str = "",
     ) -> None:
         self.name = f"node-{number}"
         self.address = f"10.246.0.{number}"  # on the loopback device, by e2e/run
@@ -64,7 +65,7 @@ class Node:
             runtime=self.runtime.socket,
             kubeconfig=control_plane.kubeconfig(control_plane.admin_token),
         )
-        self._kubelet = make_kubelet()
+        self._kubelet = make_kubelet(taint=taint)
         self._collector = make_kubelet(collects_images=True)
 
     def start(self) -> None:
@@ -228,9 +229,12 @@ class Nodes:
         return list(self._nodes)
 
     @contextmanager
-    def join(self) -> Iterator[Node]:
-        """Let a third node join, without any pulled image; it leaves when the context ends."""
-        node = self._add()
+    def join(self, *, taint: str = "") -> Iterator[Node]:
+        """Let a third node join, without any pulled image; it leaves when the context ends.
+
+        It registers with the taint, such as `key=value:NoSchedule`, if that is given.
+        """
+        node = self._add(taint)
         try:
             node.start()
             yield node
@@ -238,7 +242,7 @@ class Nodes:
             del self._nodes[node.name]
             node.stop()
 
-    def _add(self) -> Node:
+    def _add(self, taint: str = "") -> Node:
         number = len(self._nodes) + 1
         if number > MOST:
             raise ValueError(f"there are addresses for {MOST} nodes")
@@ -249,6 +253,7 @@ class Nodes:
             pause=self._pause,
             kubelet_program=self._kubelet_program,
             containerd=self._containerd,
+            taint=taint,
         )
         self._nodes[node.name] = node
         return node

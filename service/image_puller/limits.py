@@ -159,6 +159,12 @@ ROLLOUT_RECHECK_SECONDS = 300.0
 """The longest time between two checks of a rollout. It is checked until it is complete."""
 SEEDING_RECHECK_SECONDS = 16.0
 """The longest time between two checks of a rollout while other nodes wait for the seeds."""
+STARTUP_RECHECK_SECONDS = 16.0
+"""The longest time between two checks of a rollout while a node has the startup taint."""
+STARTUP_OBSERVATION_SECONDS = 120.0
+"""How old the observation of each group may be by which a node loses the startup taint."""
+STARTUP_AGAIN_SECONDS = 30.0
+"""How long a node that lost the startup taint is left alone: older observations still have it."""
 RETRY_SECONDS = 5.0
 """The time until something that failed is tried again."""
 RETRY_AFTER_SECONDS = 5

@@ -18,6 +18,7 @@ from image_puller.controller.metrics import Metrics
 from image_puller.controller.node_watch import node_watch
 from image_puller.controller.scrape import Scrapes
 from image_puller.controller.sink import Sink
+from image_puller.controller.startup_release import StartupRelease
 from image_puller.controller.watch import Watch
 from image_puller.core import quota, reading
 from image_puller.core.daemonset import Manifest
@@ -52,11 +53,13 @@ class Service:
         for_pushes, for_checks = self._lookups or (None, None)
         removed = RemovedGroups(config, cluster, clock.now)
         self._sender = _sender(config, self.metrics, clock)
+        self._startup = _startup_release(config, cluster, clusters, self.metrics, clock)
         shared = Shared(
             metrics=self.metrics,
             clock=clock,
             lookup=for_checks,
             send=None if self._sender is None else self._sender.send,
+            startup=self._startup,
         )
         self._groups = tuple(
             Group(group, of_group, shared, None if number else removed)
@@ -93,14 +96,17 @@ class Service:
             log.info("%s", quota.describe(group))
         self._threads = tuple(thread for group in self._groups for thread in group.start())
         self._threads = (*self._threads, *(watch.start() for watch in self._watches))
-        if self._sender is not None:
-            self._threads = (*self._threads, self._sender.start())
+        for each in (self._sender, self._startup):
+            if each is not None:
+                self._threads = (*self._threads, each.start())
 
     def stop(self) -> None:
         """Commit what was asked for, apply pending templates, and stop. The DaemonSets stay."""
         self._threads = ()
         for watch in self._watches:
             watch.stop()
+        if self._startup is not None:
+            self._startup.stop()
         # The writers end at the same time, because there are only seconds until a SIGKILL.
         with ThreadPoolExecutor(len(self._groups)) as pool:
             list(pool.map(Group.stop, self._groups))
@@ -159,7 +165,7 @@ class Service:
         if self._config.knative_service is not None:
             return ()
         nodes = node_watch(cluster.joins, self.intake, clock)
-        if self._sender is None:  # nobody waits for the progress of a rollout
+        if self._sender is None and self._startup is None:  # nobody waits for progress
             return (nodes,)
         schedules = {
             group.config.daemonset_name: group.receiver.note_progress for group in self._groups
@@ -198,6 +204,20 @@ def _sender(config: Config, metrics: Metrics, clock: Clock) -> EventSender | Non
         return None
     sink = Sink(config.sink)
     return EventSender(sink.post, metrics, clock, extensions=config.sink.extensions)
+
+
+def _startup_release(
+    config: Config,
+    cluster: KubernetesCluster,
+    clusters: Sequence[KubernetesCluster],
+    metrics: Metrics,
+    clock: Clock,
+) -> StartupRelease | None:
+    if config.node_startup_taint is None:
+        return None
+    return StartupRelease(
+        config, config.node_startup_taint, cluster.release_node, clusters[0].report, metrics, clock
+    )
 
 
 def _lookups(

@@ -562,6 +562,63 @@ def test_a_refused_pod_is_an_error(puller: KubernetesCluster, cluster: Simulated
         puller.admit_pod(TEMPLATE)
 
 
+STARTUP = {"key": "image-puller.io/startup", "value": "a", "effect": "NoSchedule"}
+DEDICATED = {"key": "dedicated", "effect": "NoSchedule"}
+
+
+def taints_of(cluster: SimulatedCluster, name: str) -> list[dict[str, str]]:
+    """Return the taints of a node."""
+    (node,) = (each for each in cluster.nodes() if each["metadata"]["name"] == name)
+    taints: list[dict[str, str]] = node["spec"].get("taints", [])
+    return taints
+
+
+def test_one_taint_of_a_node_is_removed(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    cluster.join("late", taints=[DEDICATED, STARTUP])
+    (node,) = (each for each in puller.nodes() or () if each.name == "late")
+    assert puller.release_node("late", node.uid, 1, node.taints[1])
+    assert taints_of(cluster, "late") == [DEDICATED]
+
+
+@pytest.mark.parametrize(
+    ("index", "taint"),
+    [
+        (0, STARTUP),
+        (2, STARTUP),
+        (1, STARTUP | {"value": "b"}),
+        (1, {"key": "image-puller.io/startup", "effect": "NoSchedule"}),
+        (1, STARTUP | {"timeAdded": "2026-01-15T12:00:00Z"}),
+    ],
+)
+def test_a_taint_that_has_changed_stays(
+    puller: KubernetesCluster, cluster: SimulatedCluster, index: int, taint: dict[str, str]
+) -> None:
+    cluster.join("late", taints=[DEDICATED, STARTUP])
+    (node,) = (each for each in puller.nodes() or () if each.name == "late")
+    assert not puller.release_node("late", node.uid, index, taint)
+    assert taints_of(cluster, "late") == [DEDICATED, STARTUP]
+
+
+def test_the_taint_of_another_node_of_the_same_name_stays(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    cluster.join("late", taints=[STARTUP])
+    assert not puller.release_node("late", "uid of an old node", 0, STARTUP)
+    assert taints_of(cluster, "late") == [STARTUP]
+    assert not puller.release_node("gone", "uid", 0, STARTUP)
+
+
+def test_a_node_that_may_not_be_changed_is_an_error(
+    puller: KubernetesCluster, cluster: SimulatedCluster
+) -> None:
+    cluster.join("late", taints=[STARTUP])
+    cluster.forbid("patch", "nodes")
+    with pytest.raises(RefusedByClusterError, match="cannot patch resource"):
+        puller.release_node("late", "uid", 0, STARTUP)
+
+
 def test_a_report_is_an_event_about_the_daemonset(
     puller: KubernetesCluster, cluster: SimulatedCluster
 ) -> None:

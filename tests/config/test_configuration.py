@@ -21,6 +21,7 @@ from image_puller.config.configuration import (
     Sink,
     from_environ,
 )
+from image_puller.config.startup_taint import StartupTaint
 from image_puller.core import daemonset
 from image_puller.errors import ConfigurationError
 from image_puller.events.sources import SOURCES
@@ -55,6 +56,8 @@ DEFAULTS: dict[str, object] = {
     "rollout_min_interval": timedelta(seconds=10),
     "rollout_max_unavailable": "100%",
     "rollout_seed_nodes": 0,
+    "node_startup_taint": None,
+    "node_startup_timeout": timedelta(seconds=600),
     "priority_class_name": None,
     "pod_labels": {},
     "pod_annotations": {},
@@ -132,6 +135,20 @@ VALUES: list[tuple[str, str, str, object]] = [
     ("ROLLOUT_MAX_UNAVAILABLE", "10%", "rollout_max_unavailable", "10%"),
     ("ROLLOUT_SEED_NODES", "3", "rollout_seed_nodes", 3),
     ("ROLLOUT_SEED_NODES", "0", "rollout_seed_nodes", 0),
+    (
+        "NODE_STARTUP_TAINT",
+        "image-puller.io/startup:NoSchedule",
+        "node_startup_taint",
+        StartupTaint(key="image-puller.io/startup", value=None, effect="NoSchedule"),
+    ),
+    (
+        "NODE_STARTUP_TAINT",
+        "startup=images:NoExecute",
+        "node_startup_taint",
+        StartupTaint(key="startup", value="images", effect="NoExecute"),
+    ),
+    ("NODE_STARTUP_TIMEOUT_SECONDS", "90", "node_startup_timeout", timedelta(seconds=90)),
+    ("NODE_STARTUP_TIMEOUT_SECONDS", "0", "node_startup_timeout", None),
     ("PRIORITY_CLASS_NAME", "low", "priority_class_name", "low"),
     ("POD_LABELS", '{"team": ""}', "pod_labels", {"team": ""}),
     ("POD_LABELS", '{"a.b/T_m": "V-1.x"}', "pod_labels", {"a.b/T_m": "V-1.x"}),
@@ -373,6 +390,7 @@ NO_EXTENSION = (
     "is not the name of an extension: lower-case letters and digits, 20 at most, and no attribute "
     "of CloudEvents"
 )
+TAINT_FORM = "must be key:Effect or key=value:Effect"
 NO_NAME = "is not a name such as team or example.com/team"
 LABEL_VALUE = (
     "must be of letters, digits, '-', '_' and '.', with a letter or digit at both ends, "
@@ -506,6 +524,22 @@ NO_SLEEP = (
                 "image-puller.io/state",
                 "sidecar.istio.io/inject",
             )
+        ),
+        ("NODE_STARTUP_TAINT", "startup", f"{TAINT_FORM}, not 'startup'"),
+        ("NODE_STARTUP_TAINT", ":NoSchedule", f"{TAINT_FORM}, not ':NoSchedule'"),
+        (
+            "NODE_STARTUP_TAINT",
+            "startup:PreferNoSchedule",
+            (
+                "the effect must be NoSchedule or NoExecute, which keep pods from a node, "
+                "not 'PreferNoSchedule'"
+            ),
+        ),
+        ("NODE_STARTUP_TAINT", "a b:NoSchedule", f"{TAINT_FORM}: 'a b' {NO_NAME}"),
+        (
+            "NODE_STARTUP_TIMEOUT_SECONDS",
+            "10m",
+            "must be a number of seconds, such as 10 or 0, not '10m'",
         ),
         ("POD_SERVICE_ACCOUNT", "A", f"{NAME_253}'A'"),
         ("RUNTIME_CLASS_NAME", "a/b", f"{NAME_253}'a/b'"),

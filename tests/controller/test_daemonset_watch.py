@@ -26,6 +26,6 @@ def test_each_change_of_a_daemonset_of_a_group_is_noted(
     watch.stop()
     assert noted == ["puller", "puller-gpu", "puller"]
     assert (
-        "DaemonSets can't be watched, so the sink learns of progress later: forbidden; "
+        "DaemonSets can't be watched, so progress is noticed later: forbidden; "
         "the service's Role needs the verb watch on daemonsets" in caplog.messages
     )

@@ -321,6 +321,16 @@ def test_a_node_has_a_page_with_the_worst_state_first() -> None:
     ]
 
 
+def test_a_node_that_joined_after_the_last_rollout_has_its_warm_up_time() -> None:
+    changed = at(-60)
+    found = page.node((seen(observed(CONFIG, replace(STATE, changed=changed))),), "node-1")
+    assert found is not None
+    assert [part.warm_up for part in found.groups] == [0.0]
+    failing = page.node((FAILING,), "node-2")
+    assert failing is not None
+    assert [part.warm_up for part in failing.groups] == [None]
+
+
 def test_a_node_that_may_not_be_listed_has_a_page_without_its_facts() -> None:
     found = page.node((seen(observed(CONFIG, STATE, may_list_nodes=False)),), "node-1")
     assert found is not None

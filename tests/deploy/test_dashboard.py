@@ -88,7 +88,10 @@ def test_panels_show_a_push_that_has_reached_the_nodes(
     clock: ManualClock,
     tmp_path: Path,
 ) -> None:
-    """Panels of what is wrong have no result. Nor has a registry that is not asked, or a sink."""
+    """Panels of what is wrong have no result. Nor has a registry that is not asked, or a sink.
+
+    Here no node has the startup taint.
+    """
     prometheus = Prometheus(tmp_path, cluster, clock)
     service = web(**AT_ONCE, READ_AUTH="none")
     service.secret("quay", "t")
@@ -104,6 +107,7 @@ def test_panels_show_a_push_that_has_reached_the_nodes(
         "image_puller_requests_rejected_total",
         "image_puller_connections_refused_total",
         "image_puller_registry_reachable",
+        "image_puller_node_startup_releases_total",
     }
 
 

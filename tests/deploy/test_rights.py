@@ -18,6 +18,7 @@ from tests.support.rights import given, wanted
 TOP = Path(__file__).parents[2]
 DEPLOY = TOP / "deploy"
 CREDENTIALS = "registry-credentials"
+TAINT = "image-puller.io/startup:NoSchedule"
 
 
 def objects(*files: Path) -> Iterator[dict[str, Any]]:
@@ -31,6 +32,15 @@ ROLES = {
         [*objects(DEPLOY / "kubernetes" / "rbac.yaml", DEPLOY / "kubernetes" / "nodes.yaml")],
         {},
     ),
+    "kubernetes with a startup taint": (
+        [
+            *objects(
+                DEPLOY / "kubernetes" / "rbac.yaml",
+                DEPLOY / "kubernetes" / "startup-taint" / "nodes.yaml",
+            )
+        ],
+        {"NODE_STARTUP_TAINT": TAINT},
+    ),
     "openshift": (
         [
             *process(DEPLOY / "openshift" / "serviceaccount.yaml"),
@@ -41,6 +51,15 @@ ROLES = {
     "knative": (
         [*objects(TOP / "knative" / "base" / "rbac.yaml")],
         {"K_SERVICE": "kubernetes-image-puller"},
+    ),
+    "knative with a startup taint": (
+        [
+            *objects(
+                TOP / "knative" / "base" / "rbac.yaml",
+                TOP / "knative" / "components" / "startup-taint" / "rights" / "nodes.yaml",
+            )
+        ],
+        {"K_SERVICE": "kubernetes-image-puller", "NODE_STARTUP_TAINT": TAINT},
     ),
 }
 

@@ -332,6 +332,18 @@ def test_a_missing_daemonset_or_state_is_shown(service: Web, installation: Insta
     assert "no DaemonSet" in page_of(service, "/").text
 
 
+def test_the_page_of_a_node_that_joined_shows_its_warm_up_time(
+    service: Web, cluster: SimulatedCluster
+) -> None:
+    cluster.settle()
+    cluster.advance(1)
+    cluster.join("late")
+    cluster.settle()
+    assert re.search(
+        r"warm, \d+ s after the node was created", page_of(service, "/nodes/late").text
+    )
+
+
 def test_an_unknown_image_or_node_is_a_404_with_its_name_escaped(service: Web) -> None:
     for path in ("/status/", "/nodes/"):
         answer = get(service, f"{path}%3Cscript%3Ealert(1)")

@@ -211,3 +211,39 @@ http://{{ .Values.deploymentName }}.{{ .Release.Namespace }}{{ if and (not .Valu
 {{- define "image-puller.containerSecurityContext" -}}
 {{ toYaml (mustMergeOverwrite (dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "runAsNonRoot" true "capabilities" (dict "drop" (list "ALL")) "seccompProfile" (dict "type" "RuntimeDefault")) .Values.containerSecurityContext) }}
 {{- end -}}
+
+{{/* The startup taint, or nothing. */}}
+{{- define "image-puller.startupTaint" -}}
+{{ include "image-puller.text" .Values.configMap.nodeStartupTaint }}
+{{- end -}}
+
+{{/* Not empty where the service reads nodes. */}}
+{{- define "image-puller.nodes" -}}
+{{- if or .Values.nodes.watch (include "image-puller.startupTaint" .) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* Not empty where events report progress on Knative. */}}
+{{- define "image-puller.progress" -}}
+{{- if or .Values.knative.sink (include "image-puller.startupTaint" .) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* The tolerations of the service's own pod, as JSON. It also runs where every node has the startup taint, because
+otherwise nobody would remove it. */}}
+{{- define "image-puller.tolerations" -}}
+{{- $tolerations := .Values.tolerations -}}
+{{- with include "image-puller.startupTaint" . -}}
+{{- $parts := splitList ":" . -}}
+{{- $key := first $parts -}}
+{{- $toleration := dict "key" $key "operator" "Exists" "effect" (last $parts) -}}
+{{- if contains "=" $key -}}
+{{- $pair := splitn "=" 2 $key -}}
+{{- $toleration = dict "key" $pair._0 "operator" "Equal" "value" $pair._1 "effect" (last $parts) -}}
+{{- end -}}
+{{- $tolerations = append $tolerations $toleration -}}
+{{- end -}}
+{{ toJson $tolerations }}
+{{- end -}}

@@ -35,6 +35,9 @@ _ROLE = (
     "to the service account of the service"
 )
 _NODES = "apply deploy/kubernetes/nodes.yaml, or with Helm set nodes.watch=true"
+_STARTUP = (
+    "apply deploy/kubernetes/startup-taint/nodes.yaml, or with Helm set configMap.nodeStartupTaint"
+)
 _FIXES = (
     ("quota", "see kubectl describe resourcequota, and image-puller render --quota NODES"),
     ("PriorityClass", "create the PriorityClass, or correct PRIORITY_CLASS_NAME"),
@@ -306,7 +309,9 @@ def of_rights(asked: Sequence[Right], denied: frozenset[Right]) -> Iterator[Find
         listed = ", ".join(map(str, required))
         yield failed("rights", f"the service may not {listed}", _ROLE)
     for right in (each for each in asked if each in denied and each.serves is not None):
-        fix = _NODES if right.is_cluster_wide else _ROLE
+        fix = _ROLE
+        if right.is_cluster_wide:
+            fix = _STARTUP if right.verb == "patch" else _NODES
         yield warning(f"right to {right}", f"it is missing, and serves {right.serves}", fix)
     if not denied:
         yield ok("rights", f"the service has all {len(asked)}")

@@ -16,7 +16,7 @@ from image_puller.cluster.api_server import (
     ApiServer,
     items_of,
 )
-from image_puller.cluster.json_patch import Operation
+from image_puller.cluster.json_patch import Operation, test_value
 from image_puller.config.configuration import Config
 from image_puller.core import daemonset, nodes, pods, pulls
 from image_puller.core.charge import Process
@@ -29,6 +29,7 @@ from image_puller.core.rights import Right
 from image_puller.errors import (
     ClusterUnavailableError,
     ImagePullerError,
+    LostRaceError,
     MissingError,
     RefusedByClusterError,
 )
@@ -40,6 +41,8 @@ _DRY_RUN = (("dryRun", "All"),)
 _OPENSHIFT_GROUP = "route.openshift.io"
 _NODES = "/api/v1/nodes"
 _AUTHORIZATION = "authorization.k8s.io/v1"
+_FAILED_TEST = "the server rejected our request"
+"""The beginning of the API server's words about a JSON Patch whose `test` fails."""
 _ENDED = ("Failed", "Succeeded")
 _POD_NAME = re.compile(r'^pods "[^"]*" is forbidden: ')
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -345,6 +348,28 @@ class KubernetesCluster:
         except RefusedByClusterError as error:
             log.debug("nodes can't be listed: %s", error)
             return None
+
+    def release_node(self, name: str, uid: str, index: int, taint: Manifest) -> bool:
+        """Remove a taint of a node. Return False where somebody changed the node's taints.
+
+        `index` is the place of the taint, which must be as it was seen. Raises
+        RefusedByClusterError where the service may not change nodes.
+        """
+        path = f"/spec/taints/{index}"
+        operations = [
+            test_value("/metadata/uid", uid),
+            test_value(path, taint),
+            {"op": "remove", "path": path},
+        ]
+        try:
+            self._server.request("PATCH", f"{_NODES}/{name}", body=operations, accept=METADATA_ONLY)
+        except (MissingError, LostRaceError):
+            return False
+        except RefusedByClusterError as error:
+            if _FAILED_TEST not in str(error):
+                raise
+            return False
+        return True
 
     def joins(self) -> Iterator[str]:
         """Yield the names of nodes that join from now on. Raises RefusedByClusterError.

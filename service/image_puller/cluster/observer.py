@@ -41,7 +41,10 @@ class Observer:
         try:
             live = self._cluster.read()
         except MissingError:
-            return observation.observe(self._config, Live(daemonset=None, state=None))
+            # Nodes lose the startup taint after a while also without a DaemonSet.
+            taint = self._config.node_startup_taint
+            nodes = None if taint is None else self._cluster.nodes()
+            return observation.observe(self._config, Live(daemonset=None, state=None, nodes=nodes))
         pods, nodes = self._cluster.pods(), self._cluster.nodes()
         lacks_pods = _lacks_pods(live, pods, nodes)
         refusal = self._cluster.refusal(live["metadata"]["uid"]) if lacks_pods else None

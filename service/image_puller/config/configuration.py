@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from image_puller import __version__, limits
-from image_puller.config import advice, groups, variables
+from image_puller.config import advice, groups, startup_taint, variables
 from image_puller.config.entries import Entry, names_in, parse_entries
+from image_puller.config.startup_taint import StartupTaint
 from image_puller.errors import ConfigurationError
 from image_puller.events.sources import SOURCES
 from image_puller.values import quantity
@@ -161,6 +162,8 @@ class Config:
 
     `group` is its name, or None for the group of `IMAGES`, whose `groups` has the named ones.
     `group_names` has the names of all groups, and `installation` is `DAEMONSET_NAME`.
+    `tolerations` has that of `node_startup_taint` too. `node_startup_timeout` is None where nodes
+    wait without an end.
     `warnings` are about single malformed entries. `advice` is about what is valid, but probably a
     mistake. The key None of `registry_ca_file` means all registries.
     """
@@ -181,6 +184,8 @@ class Config:
     node_selector: Mapping[str, str]
     affinity: Mapping[str, Any]
     tolerations: tuple[Mapping[str, Any], ...]
+    node_startup_taint: StartupTaint | None
+    node_startup_timeout: timedelta | None
     daemonset_annotations: Mapping[str, str]
     image_pull_secrets: tuple[str, ...]
     kip_image: str
@@ -287,6 +292,7 @@ def _group(
     daemonset_name = read("DAEMONSET_NAME", _daemonset_name, "kubernetes-image-puller")
     namespace = read("NAMESPACE", variables.dns_label, pod_namespace or "k8s-image-puller")
     event_auth = read("EVENT_AUTH", variables.one_of(EventAuth), EventAuth.TOKEN)
+    taint = read("NODE_STARTUP_TAINT", startup_taint.parse, None)
     return Config(
         group=name,
         groups=(),
@@ -303,7 +309,12 @@ def _group(
         deployment_name=read("DEPLOYMENT_NAME", variables.dns_subdomain, "kubernetes-image-puller"),
         node_selector=read("NODE_SELECTOR", variables.json_strings, {}),
         affinity=read("AFFINITY", _affinity, {}),
-        tolerations=read("TOLERATIONS", variables.json_objects, ()),
+        tolerations=(
+            *read("TOLERATIONS", variables.json_objects, ()),
+            *(() if taint is None else (taint.toleration,)),
+        ),
+        node_startup_taint=taint,
+        node_startup_timeout=read("NODE_STARTUP_TIMEOUT_SECONDS", _timeout, timedelta(seconds=600)),
         daemonset_annotations=read("DAEMONSET_ANNOTATIONS", _daemonset_annotations, {}),
         image_pull_secrets=read("IMAGE_PULL_SECRETS", _names, ()),
         kip_image=read("KIP_IMAGE", _sleep_image, SLEEP_IMAGE),
@@ -417,6 +428,11 @@ def _quantity(text: str) -> str | None:
             f"not {variables.quoted(text)}"
         ) from None
     return text
+
+
+def _timeout(text: str) -> timedelta | None:
+    """Parse a number of seconds. 0 means never."""
+    return variables.seconds(text) or None
 
 
 def _daemonset_name(text: str) -> str:

@@ -156,13 +156,18 @@ def labels(text: str) -> dict[str, str]:
     """Parse a JSON object of labels."""
     value = json_strings(text)
     for key, item in value.items():
-        _check_label_name(key)
-        if item and not _LABEL_NAME.fullmatch(item):
-            raise ValueError(
-                f"the value of {quoted(key)} must be of letters, digits, '-', '_' and '.', with a "
-                f"letter or digit at both ends, 63 characters at most, not {quoted(item)}"
-            )
+        check_label(key, item)
     return value
+
+
+def check_label(key: str, value: str) -> None:
+    """Raise ValueError for a key and a value that no label can have."""
+    _check_label_name(key)
+    if value and not _LABEL_NAME.fullmatch(value):
+        raise ValueError(
+            f"the value of {quoted(key)} must be of letters, digits, '-', '_' and '.', with a "
+            f"letter or digit at both ends, 63 characters at most, not {quoted(value)}"
+        )
 
 
 def annotations(text: str) -> dict[str, str]:

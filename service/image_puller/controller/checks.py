@@ -16,7 +16,7 @@ from image_puller.controller.problem_tracker import ProblemTracker
 from image_puller.controller.progress_tracker import ProgressTracker
 from image_puller.controller.pull_times import PullTimes
 from image_puller.controller.writer import Writer
-from image_puller.core import catch_up, follow_up, health, problems, status
+from image_puller.core import catch_up, follow_up, health, problems, startup_taint, status
 from image_puller.core.catch_up import Findings, Question
 from image_puller.core.changes import Change, CheckDaemonSet
 from image_puller.core.decide import STARTS_ROLLOUT, Outcome
@@ -42,6 +42,8 @@ class RolloutProgress(Enum):
     WAITS = auto()
     SEEDS = auto()
     """Nodes wait for the seeds. They follow when a check finds that they may."""
+    JOINING = auto()
+    """A node has the startup taint, and loses it when a check finds that it may."""
     CHANGED = auto()
     """The check changed something, so nodes change soon."""
 
@@ -51,6 +53,7 @@ class Reports:
     """What is told of each observation that the checks make, and of the checks themselves.
 
     `on_health` is told that the group is degraded or restored. Without it, nobody notes that.
+    `on_observation` gets each observation, or None while another process is in charge.
     """
 
     problems: ProblemTracker
@@ -58,6 +61,7 @@ class Reports:
     pulls: PullTimes
     metrics: Metrics
     on_health: Callable[[HealthChange], None] | None = None
+    on_observation: Callable[[Observation | None], None] | None = None
 
 
 class Checks:
@@ -182,6 +186,8 @@ class Checks:
         changes = (*follow_up.node_changes(seen, self._failing, now), *self._pulls(seen))
         if changes and self._commit(changes):
             return RolloutProgress.CHANGED
+        if startup_taint.is_awaited(seen):
+            return RolloutProgress.JOINING
         if seen.live.state is not None and seen.live.state.seeding is not None:
             return RolloutProgress.WAITS if seen.selects_nothing else RolloutProgress.SEEDS
         is_finished = follow_up.is_finished(seen, now)
@@ -245,11 +251,17 @@ class Checks:
             # Another process reports the problems of the configuration in charge.
             mine = (*problems.of_process(Kind.SUPERSEDED, [superseded]), *found)
             self._reports.problems.update(mine)
+            self._tell(None)
             return seen, (*mine, *problems.find(seen))
         found = (*found, *problems.find(seen))
         self._reports.problems.update(found)
         self._reports.progress.note(seen)
+        self._tell(seen)
         return seen, found
+
+    def _tell(self, seen: Observation | None) -> None:
+        if self._reports.on_observation is not None:
+            self._reports.on_observation(seen)
 
     def _catch_up(self, state: State, seconds: float) -> Findings:
         findings = self._found(state, seconds)

@@ -1,4 +1,4 @@
-"""The watch of the DaemonSets, so that the sink learns of progress at once."""
+"""The watch of the DaemonSets, so that progress is noticed at once."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -24,7 +24,7 @@ def daemonset_watch(
         clock,
         what="DaemonSets",
         otherwise=(
-            "so the sink learns of progress later",
+            "so progress is noticed later",
             "the service's Role needs the verb watch on daemonsets",
         ),
     )

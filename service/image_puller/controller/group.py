@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from image_puller.cluster.interface import Cluster
 from image_puller.cluster.observer import Observer
@@ -18,6 +19,7 @@ from image_puller.controller.problem_tracker import ProblemTracker
 from image_puller.controller.progress_tracker import Listener, ProgressTracker
 from image_puller.controller.pull_times import PullTimes
 from image_puller.controller.schedule import Schedule
+from image_puller.controller.startup_release import StartupRelease
 from image_puller.controller.writer import Writer
 from image_puller.core import outgoing
 from image_puller.core.health import HealthChange
@@ -31,13 +33,15 @@ from image_puller.registries.lookup import Lookup
 class Shared:
     """What the groups of a process share.
 
-    `lookup` is None where no registry may be asked, and `send` where there is no sink.
+    `lookup` is None where no registry may be asked, `send` where there is no sink, and `startup`
+    where there is no startup taint.
     """
 
     metrics: Metrics
     clock: Clock
     lookup: Lookup | None
     send: Callable[[OutgoingEvent], None] | None
+    startup: StartupRelease | None
 
 
 class Group:
@@ -101,10 +105,14 @@ def _reports(config: Config, cluster: Cluster, shared: Shared) -> Reports:
     if send is not None:
         listeners = (*listeners, lambda notice: send(outgoing.of_notice(config, notice)))
         on_health = lambda change: send(outgoing.of_health(config, change))  # noqa: E731
+    on_observation: Callable[[Observation | None], None] | None = None
+    if shared.startup is not None:
+        on_observation = partial(shared.startup.note, config.group)
     return Reports(
         problems=ProblemTracker(cluster.report, metrics, group=config.group),
         progress=ProgressTracker(clock, listeners),
         pulls=PullTimes(cluster, metrics, clock),
         metrics=metrics,
         on_health=on_health,
+        on_observation=on_observation,
     )

@@ -12,7 +12,7 @@ from image_puller import __version__
 from image_puller.core import counts
 from image_puller.core.counts import Counts
 from image_puller.core.problems import Kind
-from image_puller.core.progress import Notice, OnAllNodes
+from image_puller.core.progress import NodeWarm, Notice, OnAllNodes
 
 _OTHER = re.compile(r"[^a-z0-9]+")
 _COMMIT_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -151,6 +151,15 @@ class Metrics:
             "entry",
             buckets=_TO_NODES_SECONDS,
         )
+        self._node_warm_seconds = histogram(
+            "node_warm_seconds",
+            "From the creation of a node until it holds all images.",
+            "group",
+            buckets=_TO_NODES_SECONDS,
+        )
+        self._startup_releases = counter(
+            "node_startup_releases", "Nodes that lost the startup taint, by reason.", "reason"
+        )
         self._pull_seconds = histogram(
             "pull_seconds",
             "How long nodes pulled an image, by the kubelet's Events.",
@@ -198,10 +207,16 @@ class Metrics:
         self._registry_reachable.labels(registry=registry).set(is_reachable)
 
     def note_progress(self, notice: Notice) -> None:
-        """Note how long a push took to the nodes."""
+        """Note how long a push took to the nodes, and how long a node took to be warm."""
+        if isinstance(notice, NodeWarm) and notice.seconds is not None and not notice.is_repeated:
+            self._node_warm_seconds.labels(group=notice.group or "").observe(notice.seconds)
         if isinstance(notice, OnAllNodes) and notice.is_since_push and not notice.is_repeated:
             labels = {"group": notice.group or "", "entry": notice.entry}
             self._push_to_nodes_seconds.labels(**labels).observe(notice.seconds)
+
+    def count_startup_release(self, reason: str) -> None:
+        """Count one node that lost the startup taint."""
+        self._startup_releases.labels(reason=reason).inc()
 
     def note_pull(self, group: str | None, entry: str, seconds: float) -> None:
         """Note how long a node pulled an image."""

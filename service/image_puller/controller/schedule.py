@@ -295,12 +295,17 @@ class Schedule:
                 self._rollout.begin_unless_due()
 
     def _check_rollout(self) -> None:
+        began = self._clock.monotonic()
         progress = self._rollout_progress()
         with self._wakes:
             if progress is RolloutProgress.CHANGED:
                 self._rollout.begin()
             elif progress is RolloutProgress.SEEDS:
                 self._rollout.continue_(limits.SEEDING_RECHECK_SECONDS)
+            elif progress is RolloutProgress.JOINING:
+                # So such checks take at most a third of the time.
+                pause = 2 * (self._clock.monotonic() - began)
+                self._rollout.continue_(max(limits.STARTUP_RECHECK_SECONDS, pause))
             elif progress is RolloutProgress.WAITS:
                 self._rollout.continue_()
 

@@ -102,14 +102,25 @@ def why_not_selected(template: Manifest, node: Node) -> str | None:
 
 def untolerated_taint(template: Manifest, node: Node) -> str | None:
     """Return the first taint that keeps new pods of a template from a node, or None."""
+    found = untolerated_taints(template, node)
+    return text_of_taint(found[0]) if found else None
+
+
+def untolerated_taints(template: Manifest, node: Node) -> tuple[Manifest, ...]:
+    """Return the taints that keep new pods of a template from a node."""
     tolerations = [*(template["spec"].get("tolerations") or ()), *_ADDED]
-    for taint in node.taints:
-        if taint.get("effect") == "PreferNoSchedule":
-            continue
-        if not any(_tolerates(each, taint) for each in tolerations):
-            value = f"={taint['value']}" if taint.get("value") else ""
-            return f"{taint.get('key')}{value}:{taint.get('effect')}"
-    return None
+    return tuple(
+        taint
+        for taint in node.taints
+        if taint.get("effect") != "PreferNoSchedule"
+        and not any(_tolerates(each, taint) for each in tolerations)
+    )
+
+
+def text_of_taint(taint: Manifest) -> str:
+    """Return a taint as `kubectl taint` has it."""
+    value = f"={taint['value']}" if taint.get("value") else ""
+    return f"{taint.get('key')}{value}:{taint.get('effect')}"
 
 
 def mounts_images(node: Node) -> bool:

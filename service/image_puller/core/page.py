@@ -207,11 +207,15 @@ class ImagePage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePart:
-    """A node in one group: its state, and that of each image there."""
+    """A node in one group: its state, and that of each image there.
+
+    `warm_up` is its warm-up time in seconds, or None where that is not known.
+    """
 
     group: str | None
     state: str
     reason: str
+    warm_up: float | None
     images: Paged[StateRow]
 
 
@@ -460,6 +464,7 @@ def _node_part(seen: Seen, place: Place, number: int) -> NodePart:
         group=seen.name,
         state=state,
         reason=reason,
+        warm_up=status.warm_up_seconds(seen.observation, place, state),
         images=_page(sorted(rows, key=lambda row: _ORDER.index(ImageState(row.state))), number),
     )
 

@@ -227,7 +227,7 @@ def advance(
     live, state = seen.live.daemonset, seen.live.state
     if live is None or state is None or state.changed is None:
         return before, ()
-    images = {_identity(image): image for image in _live_images(seen, state)}
+    images = {_identity(image): image for image in live_images(seen, state)}
     expected = {_node_id(place): place for place in seen.places if place.is_expected}
     step = _Step(
         before=before or _presumed(live, state.changed, images, expected),
@@ -465,7 +465,7 @@ def _warm(step: _Step, warm: Mapping[str, Place]) -> Iterator[NodeWarm]:
         )
 
 
-def _live_images(seen: Observation, state: State) -> Iterator[DesiredImage]:
+def live_images(seen: Observation, state: State) -> Iterator[DesiredImage]:
     """Yield the images of the live template. A pending or blocked one may ask for others."""
     is_live = seen.rollout not in ("pending", "blocked")
     for image in seen.images:

@@ -86,12 +86,12 @@ def _needed(config: Config) -> Iterator[Right]:
         serves="image volumes, and the status of nodes without a pod",
     )
     if not on_knative:
-        if config.sink is not None:
+        if config.sink is not None or config.node_startup_taint is not None:
             yield Right(
                 verb="watch",
                 group=_APPS,
                 resource="daemonsets",
-                serves="events for the sink as soon as a node has an image",
+                serves="noticing at once that a node has an image",
             )
         yield Right(
             verb="watch",
@@ -99,6 +99,15 @@ def _needed(config: Config) -> Iterator[Right]:
             resource="nodes",
             is_cluster_wide=True,
             serves="a check at once when a node joins",
+        )
+
+    if config.node_startup_taint is not None:
+        yield Right(
+            verb="patch",
+            group="",
+            resource="nodes",
+            is_cluster_wide=True,
+            serves="the removal of the taint NODE_STARTUP_TAINT from nodes",
         )
 
 

@@ -244,14 +244,16 @@ def _node(seen: Observation, place: Place) -> dict[str, Any]:
     }
     if reason:
         described["reason"] = reason
-    seconds = _warm_up_seconds(seen, place) if state is NodeState.WARM else None
+    seconds = warm_up_seconds(seen, place, state)
     if seconds is not None:
         described["warmUpSeconds"] = seconds
     return described
 
 
-def _warm_up_seconds(seen: Observation, place: Place) -> float | None:
-    """Return the seconds from the node's creation until its last image was held, if known."""
+def warm_up_seconds(seen: Observation, place: Place, state: NodeState) -> float | None:
+    """Return the seconds from a warm node's creation until its last image was held, if known."""
+    if state is not NodeState.WARM:
+        return None
     created = place.facts.created if place.facts else None
     changed = seen.live.state.changed if seen.live.state else None
     if place.pod is None or created is None or changed is None or created < changed:
