@@ -667,7 +667,7 @@ def test_the_api_server_accepts_all_rendered_objects_and_their_pods(
         if document is not test:  # its service account must exist
             kinds.would_take(document, helm.namespace)
     # Admission looks at pods only, so create the pods of each workload as well.
-    account = next(each for each in rendered if each["kind"] == "Role")["metadata"]["name"]
+    account = test["spec"]["serviceAccountName"]
     accounts = f"/api/v1/namespaces/{helm.namespace}/serviceaccounts"
     kinds.api.post(accounts, {"metadata": {"name": account}})
     kinds.would_take(test, helm.namespace)
