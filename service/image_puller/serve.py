@@ -176,7 +176,7 @@ class Service:
         return tuple(group.seen() for group in self._groups)
 
     def _read(self) -> Reading:
-        return reading.of((each.observation, each.problems) for each in self.seen())
+        return reading.of((each.observation, each.problems) for each in self._read_seen())
 
     def _warnings(self) -> tuple[str, ...]:
         return tuple(each for group in self._config.all_groups for each in group.warnings)

@@ -91,6 +91,6 @@ def test_what_was_counted_is_forgotten_after_a_while(
     pulls = service.checks._reports.pulls
     assert len(pulls._known) == 3
     service.clock.advance(3 * 3600)
-    pulls.count(service.checks.recent())
+    pulls.count(service.checks._observe()[0])
     assert pulls._known == {}
     assert pulled(service)["count"] == 3

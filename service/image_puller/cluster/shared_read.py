@@ -77,10 +77,6 @@ class RecentRead(Generic[Value]):
         """Return what is true now. Calls at the same time share one read."""
         return self._shared.get()
 
-    def read_new(self) -> Value:
-        """Return what a read finds that begins from now on, so that it has all earlier writes."""
-        return self._shared.get_new()
-
     def next_in(self) -> float:
         """Return in how many seconds `get` reads again."""
         last = self._last

@@ -8,7 +8,7 @@ from typing import Any
 
 from image_puller import limits
 from image_puller.cluster.observer import Observer
-from image_puller.cluster.shared_read import RecentRead
+from image_puller.cluster.shared_read import SharedRead
 from image_puller.config.configuration import Config
 from image_puller.controller.clock import Clock
 from image_puller.controller.metrics import Metrics
@@ -16,9 +16,10 @@ from image_puller.controller.problem_tracker import ProblemTracker
 from image_puller.controller.progress_tracker import ProgressTracker
 from image_puller.controller.pull_times import PullTimes
 from image_puller.controller.writer import Writer
-from image_puller.core import catch_up, follow_up, health, problems, startup_taint, status
+from image_puller.core import catch_up, counts, follow_up, health, problems, startup_taint, status
 from image_puller.core.catch_up import Findings, Question
 from image_puller.core.changes import Change, CheckDaemonSet
+from image_puller.core.counts import Counts
 from image_puller.core.decide import STARTS_ROLLOUT, Outcome
 from image_puller.core.health import HealthChange
 from image_puller.core.observation import Observation
@@ -85,9 +86,9 @@ class Checks:
         self._lookup = lookup
         self._clock = clock
         self._reports = reports
-        self._observed = RecentRead(
-            self._reported, clock=clock.monotonic, least=limits.OBSERVED_SECONDS
-        )
+        self._observed = SharedRead(self._reported)
+        self._counted: tuple[Counts | None, float] | None = None
+        """The numbers of the last observation, and until when scrapes show them."""
         self._was_finished = False
         self._failing: follow_up.Failing = {}
         self._from_catch_up: tuple[str, ...] = ()
@@ -104,9 +105,15 @@ class Checks:
         seen, found = self._observe()
         return status.described(seen, found)
 
-    def recent(self) -> Observation:
-        """Return what was true in the cluster a moment ago, so that scrapes cost little."""
-        return self._observed.get()[0]
+    def counts(self) -> Counts | None:
+        """Return the numbers of what was true a moment ago, so that scrapes cost little.
+
+        The observation itself is not kept: it is large.
+        """
+        counted = self._counted
+        if counted is not None and self._clock.monotonic() < counted[1]:
+            return counted[0]
+        return counts.of(self._observe()[0])
 
     def seen(self) -> Seen:
         """Return what is known now, for the status page."""
@@ -175,7 +182,7 @@ class Checks:
         """
         now = self._clock.now()
         # A read that began before the last commit would show the rollout before it.
-        seen, found = self._observed.read_new()
+        seen, found = self._observed.get_new()
         progress = self._follow_up(seen, now)
         self._note_health(seen, found, now)
         self._count_pulls(seen, now)
@@ -242,10 +249,12 @@ class Checks:
 
         Calls at the same time share one observation, so they are reported in their order.
         """
-        return self._observed.read()
+        return self._observed.get()
 
     def _reported(self) -> tuple[Observation, tuple[Problem, ...]]:
         seen, superseded = self._observer.observe(), self._writer.superseded
+        until = self._clock.monotonic() + limits.OBSERVED_SECONDS
+        self._counted = counts.of(seen), until
         found = problems.of_process(Kind.REGISTRY, self.problems)
         if superseded is not None:
             # Another process reports the problems of the configuration in charge.

@@ -22,6 +22,7 @@ from image_puller.controller.schedule import Schedule
 from image_puller.controller.startup_release import StartupRelease
 from image_puller.controller.writer import Writer
 from image_puller.core import outgoing
+from image_puller.core.counts import Counts
 from image_puller.core.health import HealthChange
 from image_puller.core.observation import Observation
 from image_puller.core.outgoing import OutgoingEvent
@@ -88,9 +89,9 @@ class Group:
         """Return what the last checks found wrong at registries."""
         return self._checks.problems
 
-    def recent(self) -> Observation:
-        """Return what was true of the group a moment ago. Raises ClusterUnavailableError."""
-        return self._checks.recent()
+    def counts(self) -> Counts | None:
+        """Return the numbers of a moment ago, for scrapes. Raises ClusterUnavailableError."""
+        return self._checks.counts()
 
     def seen(self) -> Seen:
         """Return what is known of the group now. Raises ClusterUnavailableError."""

@@ -6,13 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from functools import partial
 
 from image_puller import limits
 from image_puller.controller.group import Group
 from image_puller.controller.metrics import Metrics
 from image_puller.controller.places import Places
-from image_puller.core import counts
 from image_puller.core.counts import Counts
 from image_puller.errors import ClusterUnavailableError, ImagePullerError
 
@@ -58,7 +56,7 @@ class Scrapes:
     def __init__(self, groups: Sequence[Group], metrics: Metrics) -> None:
         self._groups = groups
         self._metrics = metrics
-        self._reads = [_BackgroundRead(partial(_counts, group)) for group in groups]
+        self._reads = [_BackgroundRead(group.counts) for group in groups]
         self._places = Places(limits.SCRAPES, "scrapes", reason="too_many_scrapes")
 
     def text(self) -> bytes:
@@ -93,7 +91,3 @@ class Scrapes:
             else:
                 observed += () if found is None else (found,)
         return observed, is_reachable
-
-
-def _counts(group: Group) -> Counts | None:
-    return counts.of(group.recent())
