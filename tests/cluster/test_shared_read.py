@@ -69,16 +69,24 @@ def test_a_new_read_does_not_share_one_that_began_before() -> None:
 
 
 def test_a_new_read_does_not_fail_with_the_one_before() -> None:
-    read = SlowRead(ClusterUnavailableError("away"))
+    began, go_on = threading.Event(), threading.Event()
+
+    def read() -> int:
+        if began.is_set():
+            return 2
+        began.set()
+        assert go_on.wait(TIMEOUT_SECONDS)
+        raise ClusterUnavailableError("away")
+
     shared = SharedRead(read)
     with ThreadPoolExecutor(2) as threads:
         old = threads.submit(shared.get)
-        wait_until(lambda: read.number == 1)
+        assert began.wait(TIMEOUT_SECONDS)
         new = threads.submit(shared.get_new)
-        read.error, error = None, read.error
-        read.go_on.set()
-        assert (old.result(TIMEOUT_SECONDS), new.result(TIMEOUT_SECONDS)) == (1, 2)
-    assert error is not None
+        go_on.set()
+        with pytest.raises(ClusterUnavailableError):
+            old.result(TIMEOUT_SECONDS)
+        assert new.result(TIMEOUT_SECONDS) == 2
 
 
 def test_an_error_reaches_every_caller_and_is_not_kept() -> None:
